@@ -1,0 +1,74 @@
+"""The errors that critinit raises on purpose.
+
+``CritinitError``
+    ``SpecError``        a spec is not valid: ``problems`` lists field path, what was found, what is allowed
+    ``ArgumentError``    an argument of a call is out of its range
+    ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
+    ``MissingExtraError``  an optional dependency is not installed; the message holds the command that installs it
+
+Every message is complete on its own and fits on one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["ApplyError", "ArgumentError", "CritinitError", "MissingExtraError", "Problem", "SpecError"]
+
+
+class CritinitError(Exception):
+    """Base of every error that critinit raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a spec: where it stands, what was found and what is allowed."""
+
+    path: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        found = f"found {self.found}; " if self.found else ""
+        return f"{where}{found}{self.allowed}"
+
+
+class SpecError(CritinitError):
+    """A spec is not valid.
+
+    ``problems`` holds all that was found; the message shows the first and names the fields of the others.
+    """
+
+    def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        first, *rest = self.problems
+        prefix = f"{self.source}: " if self.source else ""
+        more = ""
+        if rest:
+            named = ", ".join(problem.path or "the file" for problem in rest[:3])
+            more = f" (and {len(rest)} more: {named}{', …' if len(rest) > 3 else ''})"
+        return f"{prefix}{first}{more}"
+
+    def from_source(self, source: str) -> SpecError:
+        """The same error, naming the file it comes from."""
+        return SpecError(self.problems, source)
+
+
+class ArgumentError(CritinitError):
+    """An argument is out of its range."""
+
+
+class ApplyError(CritinitError):
+    """A spec cannot be applied to this model; nothing of the model was changed."""
+
+
+class MissingExtraError(CritinitError):
+    """An optional dependency is missing."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed; install it with: pip install 'critinit[{extra}]'")
