@@ -3,6 +3,7 @@
 ``CritinitError``
     ``SpecError``        a spec is not valid: ``problems`` lists field path, what was found, what is allowed
     ``ArgumentError``    an argument of a call is out of its range
+    ``FileError``        a file cannot be read or written
     ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
     ``MissingExtraError``  an optional dependency is not installed; the message holds the command that installs it
 
@@ -14,7 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["ApplyError", "ArgumentError", "CritinitError", "MissingExtraError", "Problem", "SpecError"]
+__all__ = [
+    "ApplyError",
+    "ArgumentError",
+    "CritinitError",
+    "FileError",
+    "MissingExtraError",
+    "Problem",
+    "SpecError",
+]
 
 
 class CritinitError(Exception):
@@ -61,6 +70,15 @@ class SpecError(CritinitError):
 
 class ArgumentError(CritinitError):
     """An argument is out of its range."""
+
+
+class FileError(CritinitError):
+    """A file cannot be read or written; a file that was to be written is as it was before."""
+
+    def __init__(self, source: str, problem: Problem) -> None:
+        self.source = source
+        self.problem = problem
+        super().__init__(f"{source}: {problem}")
 
 
 class ApplyError(CritinitError):

@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self, Union
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Tag, model_validator
 from pydantic import Discriminator as _Discriminator
 from pydantic_core import PydanticCustomError
 
@@ -34,14 +34,26 @@ __all__ = [
     "NormalBias",
     "SpreadBias",
     "StrictModel",
+    "bias_of_quantile",
     "bias_quadrature",
+    "spread_moments",
 ]
 
 MAX_NUMBER = 1e100
 """Numbers above this are refused: their squares would overflow in the theory."""
 
-Finite = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_NUMBER, le=MAX_NUMBER)]
-NonNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_NUMBER)]
+
+def _without_sign_of_zero(value: float) -> float:
+    """0.0 for -0.0: the two are equal, so they have the same bytes."""
+    return value + 0.0
+
+
+Finite = Annotated[
+    float, Field(allow_inf_nan=False, ge=-MAX_NUMBER, le=MAX_NUMBER), AfterValidator(_without_sign_of_zero)
+]
+NonNegative = Annotated[
+    float, Field(allow_inf_nan=False, ge=0, le=MAX_NUMBER), AfterValidator(_without_sign_of_zero)
+]
 Time = Annotated[float, Field(allow_inf_nan=False, gt=1, le=1e15)]
 
 _MOMENT_TOLERANCE = 1e-6
@@ -113,9 +125,11 @@ class SpreadBias(StrictModel):
     def _moments_follow(self) -> Self:
         if self.max_time < self.min_time:
             raise PydanticCustomError(
-                "time_range", "max_time is at least min_time ({least})", {"field": "max_time", "least": self.min_time}
+                "time_range",
+                "max_time is at least min_time ({least})",
+                {"field": "max_time", "least": self.min_time},
             )
-        mean, variance = _spread_moments(self.distribution, self.min_time, self.max_time)
+        mean, variance = spread_moments(self.distribution, self.min_time, self.max_time)
         _fill(self, mean, variance, "the moments of this distribution between its times")
         return self
 
@@ -142,10 +156,10 @@ class CoupledBias(StrictModel):
 
 def _spread_or_named(value: Any) -> str:
     kind = value.get("distribution") if isinstance(value, dict) else getattr(value, "distribution", None)
-    return "spread" if kind in SPREAD_DENSITY else str(kind)
+    return "spread" if isinstance(kind, str) and kind in SPREAD_DENSITY else str(kind)
 
 
-Bias = Union[ConstantBias, NormalBias, SpreadBias, CoupledBias]
+Bias = ConstantBias | NormalBias | SpreadBias | CoupledBias
 AnyBias = Annotated[
     Annotated[ConstantBias, Tag("constant")]
     | Annotated[NormalBias, Tag("normal")]
@@ -158,7 +172,8 @@ BIAS_DISTRIBUTIONS = ("constant", "normal", "log_uniform_time", "uniform_time", 
 
 
 def _moments(bias: Bias) -> tuple[float, float]:
-    assert bias.mean is not None and bias.variance is not None  # filled by validation
+    assert bias.mean is not None  # both are filled by validation
+    assert bias.variance is not None
     return bias.mean, bias.variance
 
 
@@ -166,7 +181,7 @@ def _fill(bias: SpreadBias | CoupledBias, mean: float, variance: float, what: st
     for field, wanted in (("mean", mean), ("variance", variance)):
         given = getattr(bias, field)
         if given is None:
-            object.__setattr__(bias, field, float(f"{wanted:.{_MOMENT_DIGITS}g}"))
+            object.__setattr__(bias, field, float(f"{wanted:.{_MOMENT_DIGITS}g}") + 0.0)
         elif abs(given - wanted) > _MOMENT_TOLERANCE * max(1.0, abs(wanted)):
             raise PydanticCustomError(
                 "moment", "{what}: {wanted}", {"field": field, "what": what, "wanted": f"{wanted:.8g}"}
@@ -194,7 +209,7 @@ def _legendre(nodes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def bias_quadrature(
     distribution: str, min_time: float, max_time: float, nodes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes b (ascending) and weights (sum 1) of a spread distribution: Gauss–Legendre in b times its density.
+    """Nodes b (ascending) and weights (sum 1) of a spread: Gauss–Legendre in b times the density.
 
     The densities are analytic in b with poles no nearer than iπ, so the rule converges geometrically
     (64 nodes: better than 1e-10 for times between 1.001 and 10⁶).  Both arrays have shape (nodes,).
@@ -220,7 +235,8 @@ def bias_of_quantile(
 
 
 @lru_cache(maxsize=256)
-def _spread_moments(distribution: str, min_time: float, max_time: float) -> tuple[float, float]:
+def spread_moments(distribution: str, min_time: float, max_time: float) -> tuple[float, float]:
+    """Mean and variance of b = ln(τ−1) over units."""
     b, w = bias_quadrature(distribution, min_time, max_time, 200)
     mean = float(w @ b)
     return mean, float(w @ (b - mean) ** 2)

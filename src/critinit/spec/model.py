@@ -2,23 +2,40 @@
 
 The JSON form is canonical: one order of keys, shortest exact numbers, so the same spec has the same bytes.
 
-Evolution: ``schema_version`` is 1.  A change that lets old files keep their meaning (a new optional key, a new
-distribution) keeps the number; a change that would alter what an existing file means raises it, and the reader
-then converts the older versions it knows.  A reader refuses a version that it does not know, by number.
+Evolution: ``schema_version`` is 1.  A change that lets old files keep their meaning (a new optional key, a
+new distribution) keeps the number; a change that would alter what an existing file means raises it, and the
+reader then converts the older versions it knows.  It refuses a version that it does not know, by number.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Discriminator, Field, SerializeAsAny, Tag, create_model, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from critinit import cells
-from critinit.spec.distributions import AnyBias, CoupledBias, Finite, Integer, Kernel, NonNegative, StrictModel
+from critinit.spec.distributions import (
+    AnyBias,
+    CoupledBias,
+    Finite,
+    Integer,
+    Kernel,
+    NonNegative,
+    StrictModel,
+)
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -73,14 +90,17 @@ class Gates(StrictModel):
                     raise PydanticCustomError(
                         "coupling",
                         "allowed: {others}",
-                        {"field": f"{name}.bias.to", "others": ", ".join(others) or "none (all others are coupled)"},
+                        {
+                            "field": f"{name}.bias.to",
+                            "others": ", ".join(others) or "none (all others are coupled)",
+                        },
                     )
                 try:
                     gate.bias.resolve(self[gate.bias.to].bias)
                 except PydanticCustomError as error:
                     context = dict(error.context or {})
                     context["field"] = f"{name}.bias.{context['field']}"
-                    raise PydanticCustomError(error.type, error.message_template, context) from None  # type: ignore[arg-type]
+                    raise PydanticCustomError(error.type, error.message_template, context) from None
         return self
 
 
@@ -89,7 +109,7 @@ class Input(StrictModel):
 
     variance: NonNegative = Field(description="Second moment of an input coordinate, R.")
     correlation: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
-        default=1.0, description="Correlation between the inputs of the two copies whose distance χ describes."
+        default=1.0, description="Correlation of the inputs of the two copies whose distance χ describes."
     )
     null_variance: NonNegative | None = Field(
         default=None,
@@ -124,6 +144,36 @@ class Jacobian(StrictModel):
     variance: Finite
 
 
+ERROR_NAMES = (
+    "second_moment",
+    "cell_second_moment",
+    "chi",
+    "time_scale",
+    "survival",
+    *(f"unit_time_constants.{name}" for name in TimeConstants.model_fields),
+    *(f"jacobian.{name}" for name in Jacobian.model_fields),
+)
+
+
+class ErrorTable(dict[str, float | None]):
+    """The standard errors by name, in canonical order; immutable."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a spec is immutable; make another with model_copy(update=...)")
+
+    __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
+
+
+def _error_table(table: dict[str, float | None]) -> ErrorTable:
+    for name in table:
+        if name not in ERROR_NAMES:
+            raise PydanticCustomError("error_name", "the names {names}", {"names": ", ".join(ERROR_NAMES)})
+    return ErrorTable((name, table[name]) for name in ERROR_NAMES if name in table)
+
+
 class Numbers(StrictModel):
     """What theory or measurement says of one layer."""
 
@@ -131,13 +181,15 @@ class Numbers(StrictModel):
     cell_second_moment: NonNegative | None = Field(default=None, description="E c² per unit (LSTM only).")
     chi: NonNegative = Field(description="Growth per step of the mean squared distance of two copies.")
     time_scale: NonNegative | None = Field(description="−1/ln χ in steps; null where χ ≥ 1.")
-    survival: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what is left of a perturbation after T steps.")
+    survival: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation.")
     unit_time_constants: TimeConstants
     jacobian: Jacobian
-    standard_error: dict[str, NonNegative | None] | None = Field(
+    standard_error: Annotated[dict[str, NonNegative | None], AfterValidator(_error_table)] | None = Field(
         default=None, description="Of each number, where it was sampled; nested names joined with a dot."
     )
-    notes: tuple[str, ...] = Field(default=(), strict=False, description="Where a number stops being valid, in words.")
+    notes: tuple[str, ...] = Field(
+        default=(), strict=False, description="Where a number is no longer valid, in words."
+    )
 
     @model_serializer(mode="wrap")
     def _leave_out_the_empty(self, handler: Any) -> dict[str, Any]:
@@ -159,7 +211,8 @@ def _numbers_or_nothing(value: Any) -> str:
 
 
 AnyNumbers = Annotated[
-    Annotated[Numbers, Tag("numbers")] | Annotated[NotComputed, Tag("nothing")], Discriminator(_numbers_or_nothing)
+    Annotated[Numbers, Tag("numbers")] | Annotated[NotComputed, Tag("nothing")],
+    Discriminator(_numbers_or_nothing),
 ]
 
 
@@ -167,7 +220,9 @@ class Predicted(StrictModel):
     """What theory says: ``{}`` where it was not computed, null where it has no reading (identity, untied)."""
 
     untied: AnyNumbers | None = Field(default=NotComputed(), description="Weights drawn anew at every step.")
-    tied: AnyNumbers | None = Field(default=NotComputed(), description="One set of weights, as in real networks.")
+    tied: AnyNumbers | None = Field(
+        default=NotComputed(), description="One set of weights, as networks have."
+    )
 
 
 class Target(StrictModel):
@@ -197,10 +252,10 @@ class Layer(StrictModel):
 class InitSpec(StrictModel):
     """What the weights of a recurrent network are to be.
 
-    Validating against ``InitSpec`` gives an instance of the model of the named cell, in which every gate of that
-    cell is required; ``isinstance(spec, InitSpec)`` holds for all.  Instances are immutable; ``to_json()`` is
-    canonical.  Raises ``pydantic.ValidationError``; ``critinit.load`` and ``critinit.parse`` raise ``SpecError``
-    with one clear message instead.
+    Validating against ``InitSpec`` gives an instance of the model of the named cell, in which every gate of
+    that cell is required; ``isinstance(spec, InitSpec)`` holds for all.  Instances are immutable;
+    ``to_json()`` is canonical.  Raises ``pydantic.ValidationError``; ``critinit.load`` and ``critinit.parse``
+    raise ``SpecError`` with one clear message instead.
     """
 
     schema_version: Annotated[Literal[1], Integer]
@@ -208,7 +263,9 @@ class InitSpec(StrictModel):
     reset: Literal["after", "before"] | None = Field(
         default=None, description="gru only: where the reset gate acts, after or before the recurrent kernel."
     )
-    scheme: str = Field(min_length=1, max_length=100, description="The scheme this came from; custom after changes.")
+    scheme: str = Field(
+        min_length=1, max_length=100, description="Where this came from; custom after changes."
+    )
     T: Annotated[int, Field(ge=1, le=MAX_T, description="Sequence length that it is made for, in steps.")]
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     target: Target | None = Field(default=None, description="What the scheme set out to reach.")
@@ -235,8 +292,8 @@ class InitSpec(StrictModel):
             if parts.input.distribution in ("orthogonal", "identity"):
                 raise PydanticCustomError(
                     "input_kernel",
-                    "allowed in the first layer: normal, uniform, zero (its input has a width of its own, and an "
-                    "orthogonal or identity kernel is square)",
+                    "allowed in the first layer: normal, uniform, zero (its input has a width of its own, "
+                    "and an orthogonal or identity kernel is square)",
                     {"field": f"layers.0.gates.{gate}.input.distribution"},
                 )
         return self
@@ -262,19 +319,19 @@ class InitSpec(StrictModel):
         return cells.find(self.cell, self.reset)
 
 
-@lru_cache(maxsize=None)
+@cache
 def spec_model(cell: str) -> type[InitSpec]:
     """The model of one cell's specs: its gates and its reset variants, all required."""
     resets = [r for n, r in cells.CELLS if n == cell]
     gates = cells.CELLS[cell, resets[0]].gates
     title = "".join(part.capitalize() for part in cell.split("_"))
-    fields: Any = {gate: (Gate, ...) for gate in gates}
+    fields: Any = dict.fromkeys(gates, (Gate, ...))
     gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
     layer_fields: Any = {"gates": (gates_model, ...)}
-    layer_model = create_model(f"{title}Layer", __base__=Layer, **layer_fields)
+    layer_model: Any = create_model(f"{title}Layer", __base__=Layer, **layer_fields)
     spec_fields: Any = {
         "cell": (Literal[cell], ...),
-        "layers": (Annotated[tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)], ...),
+        "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),
     }
     if resets == [None]:
         spec_fields["reset"] = (None, None)

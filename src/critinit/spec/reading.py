@@ -13,7 +13,7 @@ from critinit.errors import Problem, SpecError
 from critinit.spec.distributions import BIAS_DISTRIBUTIONS
 from critinit.spec.model import InitSpec
 
-__all__ = ["MAX_BYTES", "parse", "problems_of", "show", "validate_object"]
+__all__ = ["MAX_BYTES", "decode", "parse", "problems_of", "show", "validate_object"]
 
 MAX_BYTES = 4 * 2**20
 """A spec of the largest allowed number of layers takes less; larger files are refused unread."""
@@ -48,7 +48,7 @@ def show(found: Any) -> str:
         text = json.dumps(found)
     except (TypeError, ValueError):
         text = ascii(found)
-    return text if len(text) <= 60 else f"{text[:56]}…"
+    return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
 def parse(data: bytes | str, source: str = "") -> InitSpec:
@@ -57,7 +57,7 @@ def parse(data: bytes | str, source: str = "") -> InitSpec:
     Raises ``SpecError``, naming ``source``, for anything that is not a valid spec: bytes that are not UTF-8,
     text that is not JSON, a key given twice, a wrong structure, or values out of range.
     """
-    return validate_object(_decode(data, source), source)
+    return validate_object(decode(data, source), source)
 
 
 def validate_object(data: Any, source: str = "") -> InitSpec:
@@ -72,7 +72,8 @@ def _refuse(source: str, found: str, allowed: str) -> NoReturn:
     raise SpecError([Problem("", found, allowed)], source) from None
 
 
-def _decode(data: bytes | str, source: str) -> Any:
+def decode(data: bytes | str, source: str = "") -> Any:
+    """The JSON value in ``data``; raises ``SpecError`` for what is not JSON, or has a key twice."""
     if len(data) > MAX_BYTES:
         _refuse(source, f"{len(data):,} bytes", f"a spec has at most {MAX_BYTES:,}")
     try:
@@ -86,7 +87,8 @@ def _decode(data: bytes | str, source: str) -> Any:
     except _DuplicateKeyError as error:
         _refuse(source, f"the key {show(str(error))} twice in one object", "each key stands once")
     except json.JSONDecodeError as error:
-        _refuse(source, f"no JSON at line {error.lineno} column {error.colno} ({error.msg})", "a spec is a JSON object")
+        where = f"line {error.lineno} column {error.colno}"
+        _refuse(source, f"no JSON at {where} ({error.msg})", "a spec is a JSON object")
     except RecursionError:
         _refuse(source, "JSON nested too deeply", "a spec nests at most 8 levels")
     except ValueError:  # an integer of thousands of digits
@@ -103,8 +105,8 @@ def problems_of(error: ValidationError) -> list[Problem]:
 
 def _problem(detail: ErrorDetails) -> Problem:
     context = detail.get("ctx") or {}
-    parts = [part for part in detail["loc"]]
-    path = [str(part) for n, part in enumerate(parts) if not _is_tag(parts, n)]
+    parts = list(detail["loc"])
+    path = [_step(part) for n, part in enumerate(parts) if not _is_tag(parts, n)]
     found: Any = detail["input"]
     if "field" in context:
         field = str(context["field"])
@@ -118,10 +120,20 @@ def _problem(detail: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         return Problem(".".join(path), "an unknown key", "remove it")
     if kind.startswith("union_tag"):
+        if not isinstance(found, dict):
+            return Problem(".".join(path), show(found), "allowed: an object")
         path.append("distribution")
-        value = _child(found, "distribution")
+        value = found.get("distribution")
         return Problem(".".join(path), show(value), f"allowed: {', '.join(BIAS_DISTRIBUTIONS)}")
+    if kind == "float_type" and type(found) is int:  # one that no float can hold
+        return Problem(".".join(path), show(found), "allowed: a number of at most 1e100")
     return Problem(".".join(path), show(found), _allowed(detail, context))
+
+
+def _step(part: int | str) -> str:
+    """One step of a path; a key of the file that is no plain name is quoted and cut like a value."""
+    text = str(part)
+    return text if (text.isidentifier() and len(text) <= 60) or isinstance(part, int) else show(text)
 
 
 def _is_tag(parts: list[int | str], n: int) -> bool:

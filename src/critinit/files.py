@@ -1,0 +1,95 @@
+"""Reading files up to a limit, and writing them whole or not at all.
+
+A file is written beside its place and then renamed onto it, so that no reader ever finds half of it and an
+error, an interrupt or a full disk leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from critinit.errors import FileError, Problem, SpecError
+
+__all__ = ["read", "read_stream", "write"]
+
+
+def read(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The bytes of a file of at most ``limit`` bytes; more are never read.
+
+    Raises ``FileError`` where the file cannot be read and ``SpecError`` where it is longer.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return read_stream(stream, limit, name)
+    except (OSError, ValueError) as error:
+        raise _refusal(name, error, "a file that can be read") from None
+
+
+def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
+    """All of a binary stream, as ``read``; an endless one is left after ``limit`` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    while size <= limit:
+        chunk = stream.read(min(2**16, limit + 1 - size))
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    raise SpecError([Problem("", f"more than {limit:,} bytes", f"a spec has at most {limit:,}")], name)
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all.
+
+    Links are followed.  A new file has the permissions of the umask, a replaced one keeps its own.  What is
+    no regular file (a device, a pipe) is written to directly.  Raises ``FileError``; it is untouched then.
+    """
+    name = os.fspath(path)
+    try:
+        _write(Path(path), data)
+    except (OSError, ValueError) as error:
+        raise _refusal(name, error, "a place that can be written") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        mode: int | None = path.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError
+    if mode is not None and not os.access(path, os.W_OK):  # a rename would not ask
+        raise PermissionError
+    if mode is not None and not stat.S_ISREG(mode):
+        path.write_bytes(data)
+        return
+    target = Path(os.path.realpath(path))
+    beside = target.parent / f".critinit-{os.urandom(8).hex()}.tmp"
+    descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+        if mode is not None:
+            beside.chmod(stat.S_IMODE(mode))
+        os.replace(beside, target)
+    except BaseException:  # an interrupt too leaves nothing behind
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _refusal(name: str, error: Exception, allowed: str) -> FileError:
+    if isinstance(error, IsADirectoryError):
+        found = "a directory"
+    elif isinstance(error, FileNotFoundError):
+        found = "no such file or folder"
+    elif isinstance(error, PermissionError):
+        found = "no permission"
+    elif isinstance(error, OSError):
+        found = (error.strerror or type(error).__name__).lower()
+    else:
+        found = str(error)
+    return FileError(name, Problem("", found, f"allowed: {allowed}"))

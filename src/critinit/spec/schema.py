@@ -1,0 +1,84 @@
+"""The published JSON Schema of an InitSpec (draft 2020-12).
+
+It comes from the models themselves: one member per cell, told apart by ``cell``, every gate required.  Two
+rules that the models check in code are added as conditions; what relates several fields to each other
+(moments, couplings, ``predicted``) is beyond a schema and left to ``critinit validate``.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from critinit import cells
+from critinit.spec.model import spec_model
+
+__all__ = ["DIALECT", "SCHEMA_ID", "json_schema", "schema_text"]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_ID = "https://critinit.org/schemas/initspec.v1.schema.json"
+"""A name for the schema, not an address to read it from."""
+
+_ZERO_IS_ZERO = {
+    "if": {"properties": {"distribution": {"const": "zero"}}, "required": ["distribution"]},
+    "then": {"properties": {"variance": {"const": 0}}},
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema as a JSON value, its keys in the order they are published in."""
+    models: Any = reduce(or_, (spec_model(name) for name in cells.NAMES))
+    body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
+    definitions = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
+    definitions["Kernel"] |= _ZERO_IS_ZERO
+    for name, definition in definitions.items():
+        if "layers" in definition.get("properties", {}):
+            definition["description"] = f"A spec of {definition['properties']['cell']['const']}."
+            definition["properties"]["layers"] |= {"prefixItems": [_first_layer(definitions, name)]}
+    return {
+        "$schema": DIALECT,
+        "$id": SCHEMA_ID,
+        "title": "InitSpec",
+        "description": "What the weights of a recurrent network are to be, in terms of no framework.",
+        "type": "object",
+        "required": ["cell"],
+        "oneOf": body["oneOf"],
+        "discriminator": body["discriminator"],
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """The schema in the bytes in which it is published, newline at the end."""
+    return json.dumps(json_schema(), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(node: Any, *, is_property: bool = False) -> Any:
+    """Without the titles that only repeat the name of a property."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    plain = {}
+    for key, value in node.items():
+        if is_property and key == "title":
+            continue
+        if key == "properties":
+            plain[key] = {name: _plain(item, is_property=True) for name, item in value.items()}
+        else:
+            plain[key] = value if key in ("default", "const", "enum") else _plain(value)
+    return plain
+
+
+def _first_layer(definitions: dict[str, Any], spec: str) -> dict[str, Any]:
+    """The layer's definition, and that its input kernels are not square ones (``InitSpec`` says why)."""
+    layer = definitions[spec]["properties"]["layers"]["items"]["$ref"]
+    gates = definitions[layer.rsplit("/", 1)[1]]["properties"]["gates"]["$ref"]
+    kernel = {"properties": {"distribution": {"enum": ["normal", "uniform", "zero"]}}}
+    gate = {"properties": {"input": kernel}}
+    names = definitions[gates.rsplit("/", 1)[1]]["properties"]
+    return {"$ref": layer, "properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}

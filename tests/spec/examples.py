@@ -1,0 +1,50 @@
+"""Plain specs to start from: one gate part alike in all, an LSTM with a spread and a coupled bias."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from critinit import cells
+from critinit.spec import InitSpec
+from critinit.spec.reading import validate_object
+
+__all__ = ["gate", "plain", "plain_object", "spread_lstm", "spread_object"]
+
+
+def gate(bias: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+    return {
+        "recurrent": {"distribution": "normal", "variance": 1e-5},
+        "input": {"distribution": "normal", "variance": 1.0},
+        "bias": bias or {"distribution": "constant", "mean": 0.5},
+    } | parts
+
+
+def plain_object(cell: str = "gru", reset: str | None = None, layers: int = 1) -> dict[str, Any]:
+    found = cells.find(cell, reset)
+    layer = {"input": {"variance": 2.0}, "gates": {name: gate() for name in found.gates}}
+    value = {
+        "schema_version": 1,
+        "cell": cell,
+        "scheme": "critical",
+        "T": 100,
+        "layers": [copy.deepcopy(layer) for _ in range(layers)],
+    }
+    return value if found.reset is None else value | {"reset": found.reset}
+
+
+def plain(cell: str = "gru", reset: str | None = None, layers: int = 1) -> InitSpec:
+    return validate_object(plain_object(cell, reset, layers))
+
+
+def spread_object() -> dict[str, Any]:
+    value = plain_object("lstm")
+    gates = value["layers"][0]["gates"]
+    gates["forget"] = gate({"distribution": "log_uniform_time", "min_time": 1.05, "max_time": 784.0})
+    gates["input"] = gate({"distribution": "coupled", "to": "forget", "sign": -1})
+    value["target"] = {"quantity": "survival", "wanted": 0.5, "reached": 0.5}
+    return value
+
+
+def spread_lstm() -> InitSpec:
+    return validate_object(spread_object())

@@ -1,0 +1,161 @@
+"""Hypothesis strategies: arbitrary valid specs, and ways to spoil one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+from hypothesis import strategies as st
+
+from critinit import cells
+from critinit.spec.distributions import SPREAD_DENSITY
+
+SMALL = st.floats(min_value=0, max_value=1e6, allow_subnormal=False)
+SIGNED = st.floats(min_value=-50, max_value=50) | st.just(-0.0)
+TIMES = st.floats(min_value=1.001, max_value=1e6)
+
+
+@st.composite
+def kernels(draw: st.DrawFn, *, square: bool = True) -> dict[str, Any]:
+    names = ["normal", "uniform", "zero"] + (["orthogonal", "identity"] if square else [])
+    name = draw(st.sampled_from(names))
+    return {"distribution": name, "variance": 0.0 if name == "zero" else draw(SMALL)}
+
+
+@st.composite
+def free_biases(draw: st.DrawFn) -> dict[str, Any]:
+    name = draw(st.sampled_from(["constant", "normal", *SPREAD_DENSITY]))
+    if name == "constant":
+        return {"distribution": name, "mean": draw(SIGNED)}
+    if name == "normal":
+        return {"distribution": name, "mean": draw(SIGNED), "variance": draw(SMALL)}
+    low, high = sorted((draw(TIMES), draw(TIMES)))
+    return {"distribution": name, "min_time": low, "max_time": high}
+
+
+@st.composite
+def gates(draw: st.DrawFn, names: tuple[str, ...], *, first: bool) -> dict[str, Any]:
+    biases = {name: draw(free_biases()) for name in names}
+    if len(names) > 1 and draw(st.booleans()):
+        follower, leader = draw(st.permutations(names))[:2]
+        biases[follower] = {"distribution": "coupled", "to": leader, "sign": draw(st.sampled_from([-1, 1]))}
+    return {
+        name: {
+            "recurrent": draw(kernels()),
+            "input": draw(kernels(square=not first)),
+            "bias": biases[name],
+        }
+        for name in names
+    }
+
+
+@st.composite
+def numbers(draw: st.DrawFn, cell: str) -> dict[str, Any]:
+    chi = draw(st.floats(min_value=0, max_value=4))
+    value: dict[str, Any] = {
+        "second_moment": draw(SMALL),
+        "chi": chi,
+        "time_scale": None if chi >= 1 else draw(SMALL),
+        "survival": draw(SMALL),
+        "unit_time_constants": {name: draw(SMALL) for name in ("min", "median", "max")},
+        "jacobian": {"mean_squared_singular_value": draw(SMALL), "variance": draw(SMALL)},
+    }
+    if cell == "lstm":
+        value["cell_second_moment"] = draw(SMALL)
+    if draw(st.booleans()):
+        value["standard_error"] = {"chi": draw(SMALL), "time_scale": None}
+    if draw(st.booleans()):
+        value["notes"] = draw(st.lists(st.text(min_size=1, max_size=20, alphabet=_LETTERS), max_size=2))
+    return value
+
+
+_LETTERS = st.characters(exclude_categories=["Cs"])
+
+
+@st.composite
+def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
+    """The JSON value of a valid spec, derived fields now stated, now left out."""
+    cell = draw(st.sampled_from(list(cells.CELLS)))
+    name, reset = cell
+    layers = []
+    for index in range(draw(st.integers(1, 3))):
+        source: dict[str, Any] = {"variance": draw(SMALL)}
+        if draw(st.booleans()):
+            source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "null_variance": draw(SMALL)}
+        layer: dict[str, Any] = {
+            "input": source,
+            "gates": draw(gates(cells.CELLS[cell].gates, first=index == 0)),
+        }
+        if draw(st.booleans()):
+            layer["predicted"] = {
+                "untied": draw(st.sampled_from([None, {}])),
+                "tied": draw(numbers(name)),
+            }
+        layers.append(layer)
+    value: dict[str, Any] = {
+        "schema_version": 1,
+        "cell": name,
+        "scheme": draw(st.text(min_size=1, max_size=20, alphabet=_LETTERS)),
+        "T": draw(st.integers(1, 10**9)),
+        "layers": layers,
+    }
+    if reset is not None:
+        value["reset"] = reset
+    if draw(st.booleans()):
+        value["target"] = {
+            "quantity": "time_scale",
+            "wanted": draw(SMALL),
+            "reached": None,
+            "limit": "chi is 1",
+        }
+    return value
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every node of a JSON value, the root's being ()."""
+    found = [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in items:
+        found += places(child, (*path, key))
+    return found
+
+
+ODDITIES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from(
+        [math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, 10**400, -(10**30), -1, 0, 1, 1.0, 0.5, -0.0]
+    ),
+    st.text(max_size=5),
+    st.sampled_from(
+        ["", "\ud800", "gru", "lstm", "zero", "coupled", "orthogonal", "log_uniform_time", "update"]
+    ),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> Any:
+    """A spec's JSON value with a few nodes deleted, replaced, renamed or added."""
+    value = copy.deepcopy(draw(spec_objects()))
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(places(value)))
+        if not path:
+            if draw(st.integers(0, 20)) == 0:
+                return draw(ODDITIES)
+            continue
+        parent = value
+        for key in path[:-1]:
+            parent = parent[key]
+        change = draw(st.sampled_from(["delete", "replace", "add", "copy"]))
+        if change == "delete":
+            del parent[path[-1]]
+        elif change == "replace":
+            parent[path[-1]] = draw(ODDITIES)
+        elif change == "add" and isinstance(parent, dict):
+            parent[draw(st.text(max_size=4))] = draw(ODDITIES)
+        elif change == "copy":
+            parent[path[-1]] = copy.deepcopy(value if len(path) < 3 else parent)
+    return value

@@ -1,0 +1,220 @@
+"""Setting values by path: what follows a change follows it, and what cannot be set says why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from critinit.errors import ArgumentError, CritinitError
+from critinit.spec import InitSpec, NotComputed
+from critinit.spec.distributions import SPREAD_DENSITY, spread_moments
+from critinit.spec.overrides import override
+from tests.spec.examples import plain, spread_lstm
+from tests.spec.strategies import ODDITIES, TIMES
+
+GATES = "layers.0.gates"
+
+
+def bias(spec: InitSpec, gate: str, layer: int = 0) -> dict[str, Any]:
+    value: dict[str, Any] = spec.layers[layer].gates[gate].bias.model_dump(mode="json")
+    return value
+
+
+def test_a_value_is_set_and_the_spec_becomes_custom() -> None:
+    spec = spread_lstm()
+    assert spec.target is not None
+    changed = override(spec, [f"{GATES}.output.bias.mean=3", "T=50"])
+    assert bias(changed, "output") == {"distribution": "constant", "mean": 3.0, "variance": 0.0}
+    assert (changed.T, changed.scheme, changed.target) == (50, "custom", None)
+    assert isinstance(changed.layers[0].predicted.tied, NotComputed)
+    assert bias(changed, "forget") == bias(spec, "forget")
+    assert spec == spread_lstm()
+
+
+def test_a_whole_part_is_set() -> None:
+    part = {"distribution": "log_uniform_time", "min_time": 2.0, "max_time": 50.0}
+    changed = override(plain(), [f"{GATES}.update.bias={json.dumps(part)}"])
+    mean, variance = spread_moments("log_uniform_time", 2.0, 50.0)
+    assert bias(changed, "update") == part | {
+        "mean": pytest.approx(mean, rel=1e-11),
+        "variance": pytest.approx(variance, rel=1e-11),
+    }
+
+
+def test_a_star_is_every_layer_and_every_gate() -> None:
+    changed = override(plain(layers=2), ["layers.*.gates.*.recurrent.variance=0.25"])
+    assert {g.recurrent.variance for layer in changed.layers for _, g in layer.gates.items()} == {0.25}
+
+
+def test_later_settings_see_earlier_ones() -> None:
+    path = f"{GATES}.update.bias"
+    made = [f"{path}.distribution=uniform_time", f"{path}.min_time=2", f"{path}.max_time=9"]
+    assert bias(override(plain(), made), "update")["max_time"] == 9.0
+
+
+@pytest.mark.parametrize("distribution", SPREAD_DENSITY)
+@given(low=TIMES, high=TIMES, other=TIMES)
+@settings(deadline=None, max_examples=25)
+def test_the_mean_of_a_spread_moves_its_longest_time(
+    distribution: str, low: float, high: float, other: float
+) -> None:
+    low, high = sorted((low, high))
+    mean = spread_moments(distribution, low, max(low, other))[0]
+    part = json.dumps({"distribution": distribution, "min_time": low, "max_time": high})
+    changed = override(plain(), [f"{GATES}.update.bias={part}", f"{GATES}.update.bias.mean={mean!r}"])
+    got = bias(changed, "update")
+    assert got["min_time"] == low
+    assert got["mean"] == mean + 0.0
+    assert spread_moments(distribution, low, got["max_time"])[0] == pytest.approx(mean, rel=1e-9, abs=1e-9)
+
+
+def test_times_drop_the_moments_they_determine() -> None:
+    changed = override(spread_lstm(), [f"{GATES}.forget.bias.max_time=100"])
+    mean, variance = spread_moments("log_uniform_time", 1.05, 100.0)
+    assert bias(changed, "forget")["mean"] == pytest.approx(mean, rel=1e-11)
+    assert bias(changed, "input")["mean"] == pytest.approx(-mean, rel=1e-11)
+    assert bias(changed, "input")["variance"] == pytest.approx(variance, rel=1e-11)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("constant", 0.0), ("normal", 1.0)])
+def test_another_distribution_keeps_the_mean(kind: str, factor: float) -> None:
+    before = bias(spread_lstm(), "forget")
+    changed = override(spread_lstm(), [f"{GATES}.forget.bias.distribution={kind}"])
+    variance = pytest.approx(factor * before["variance"], rel=1e-11)
+    assert bias(changed, "forget") == {"distribution": kind, "mean": before["mean"], "variance": variance}
+    changed = override(spread_lstm(), [f"{GATES}.input.bias.distribution={kind}"])
+    assert bias(changed, "input") == {"distribution": kind, "mean": -before["mean"], "variance": variance}
+
+
+def test_one_spread_for_another_keeps_the_times() -> None:
+    changed = override(spread_lstm(), [f"{GATES}.forget.bias.distribution=uniform_gate"])
+    assert bias(changed, "forget")["max_time"] == 784.0
+    mean = spread_moments("uniform_gate", 1.05, 784.0)[0]
+    assert bias(changed, "forget")["mean"] == pytest.approx(mean, rel=1e-11)
+
+
+def test_a_zero_kernel_has_variance_zero() -> None:
+    changed = override(plain(), [f"{GATES}.reset.recurrent.distribution=zero"])
+    assert changed.layers[0].gates["reset"].recurrent.variance == 0.0
+
+
+def test_an_unknown_null_variance_follows_the_variance() -> None:
+    changed = override(plain(), ["layers.0.input.variance=4"])
+    assert changed.layers[0].input.null_variance == 4.0
+    changed = override(plain(), ["layers.0.input.null_variance=0", "layers.0.input.variance=4"])
+    assert changed.layers[0].input.null_variance == 0.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("T", "\"T\": found no '='; allowed: PATH=VALUE"),
+        ("=3", 'found ""; allowed: T, layers'),
+        ("depth=3", 'depth: found "depth"; allowed: T, layers'),
+        ("cell=gru", "cell: cannot be set; choose it with --cell"),
+        ("scheme=chrono", "scheme: cannot be set; choose it with --scheme"),
+        ("schema_version=1", "schema_version: cannot be set"),
+        ("target=null", "target: cannot be set"),
+        ("target.wanted=3", "target.wanted: cannot be set"),
+        ("layers.0.predicted.tied.chi=1", "cannot be set; it is computed"),
+        ("layers.*.predicted={}", "cannot be set; it is computed"),
+        ("layers.1.input.variance=1", 'layers.1: found "1"; allowed: 0'),
+        ("layers.-1.input.variance=1", 'layers.-1: found "-1"; allowed: 0'),
+        ("layers.00.input.variance=1", 'layers.00: found "00"; allowed: 0'),
+        (
+            "layers.0.gates.update.bias.mean=1",
+            'gates.update: found "update"; allowed: input, forget, cell, output',
+        ),
+        ("layers.0.gates.cell.bias.min_time=2", "allowed: distribution, mean, variance"),
+        ("layers.0.gates.cell.bias.mean.x=2", "found no such field"),
+        ("layers.0.gates.cell.bias={bad", "found no JSON at line 1 column 2"),
+        ('layers.0.gates.cell.bias={"mean":1,"mean":2}', 'found the key "mean" twice'),
+        ("layers.0.gates.cell.recurrent.mean=1", "allowed: distribution, variance"),
+        ("layers.0.gates.input.bias.mean=1", "input.bias.mean: follows the bias of forget"),
+        ("layers.0.gates.input.bias.variance=1", "input.bias.variance: follows the bias of forget"),
+        ("layers.0.gates.forget.bias.variance=1", "follows min_time and max_time"),
+        ("layers.0.gates.forget.bias.mean=99", "found 99; allowed: -2.99573 to 17.2518"),
+        ("layers.0.gates.forget.bias.mean=NaN", "found NaN; allowed: a finite number"),
+        ("layers.0.gates.forget.bias.mean=high", 'found "high"; allowed: a finite number'),
+        ("layers.0.gates.forget.bias.min_time=1e4", "forget.bias.max_time: found 784.0"),
+        ("T=0", "T: found 0; allowed: at least 1"),
+        ("T=1e400", "T: found infinity"),
+        ("T=soon", 'T: found "soon"; allowed: an integer'),
+        (
+            "layers.0.gates.cell.recurrent.variance=-1",
+            "cell.recurrent.variance: found -1; allowed: at least 0",
+        ),
+        ("layers.0.gates.cell.input.distribution=identity", 'cell.input.distribution: found "identity"'),
+        ("layers.0.gates.cell.bias.distribution=uniform_time", "cell.bias.min_time: found nothing"),
+        ("layers=[]", "layers: found a list of 0"),
+        ("layers.0.gates={}", "layers.0.gates.input: found nothing"),
+    ],
+)
+def test_what_cannot_be_set_says_why(setting: str, says: str) -> None:
+    with pytest.raises(CritinitError) as caught:
+        override(spread_lstm(), [setting])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_reset_variant_is_a_field_of_the_gru_alone() -> None:
+    assert override(plain("gru"), ["reset=before"]).reset == "before"
+    with pytest.raises(ArgumentError, match="allowed: T, layers"):
+        override(plain("lstm"), ["reset=before"])
+
+
+PATHS = st.lists(
+    st.sampled_from(
+        [
+            "layers",
+            "0",
+            "1",
+            "*",
+            "gates",
+            "input",
+            "forget",
+            "cell",
+            "bias",
+            "recurrent",
+            "mean",
+            "variance",
+            "distribution",
+            "min_time",
+            "max_time",
+            "to",
+            "sign",
+            "T",
+            "scheme",
+            "reset",
+            "",
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+).map(".".join)
+KNOWN = st.sampled_from(
+    [f"{GATES}.{g}.{f}" for g in ("input", "forget", "cell") for f in ("bias", "recurrent", "input")]
+    + [
+        f"{GATES}.{g}.bias.{f}"
+        for g in ("input", "forget")
+        for f in ("distribution", "mean", "to", "sign", "max_time")
+    ]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(PATHS | KNOWN, ODDITIES | st.sampled_from([{}, {"distribution": "coupled"}])), max_size=4
+    )
+)
+@settings(deadline=None, max_examples=200)
+def test_no_setting_raises_anything_else(settings_: list[tuple[str, Any]]) -> None:
+    texts = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in settings_]
+    try:
+        assert override(spread_lstm(), texts).scheme == "custom"
+    except CritinitError as error:
+        assert str(error)  # noqa: PT017

@@ -1,0 +1,85 @@
+"""Any spec that validates has one canonical form; anything else raises a SpecError and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from critinit.errors import SpecError
+from critinit.spec import InitSpec, parse
+from critinit.spec.reading import validate_object
+from critinit.spec.schema import json_schema
+from tests.spec.strategies import spec_objects, spoiled
+
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+ROBUST = settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@given(spec_objects())
+@ROBUST
+def test_every_valid_spec_round_trips_byte_for_byte(value: dict[str, Any]) -> None:
+    spec = parse(json.dumps(value))
+    again = parse(spec.to_bytes())
+    assert again == spec
+    assert hash(again) == hash(spec)
+    assert again.to_bytes() == spec.to_bytes()
+    assert "-0.0" not in spec.to_json().split()
+    assert isinstance(spec, InitSpec)
+    assert InitSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert InitSpec.model_validate_json(spec.to_json()) == spec
+
+
+@given(spec_objects())
+@ROBUST
+def test_the_schema_accepts_every_valid_spec(value: dict[str, Any]) -> None:
+    VALIDATOR.validate(json.loads(parse(json.dumps(value)).to_bytes()))
+    VALIDATOR.validate(value)
+
+
+@given(spec_objects())
+@ROBUST
+def test_the_order_of_keys_in_a_file_does_not_matter(value: dict[str, Any]) -> None:
+    def reverse(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: reverse(node[key]) for key in reversed(node)}
+        return [reverse(item) for item in node] if isinstance(node, list) else node
+
+    assert parse(json.dumps(reverse(value))).to_bytes() == parse(json.dumps(value)).to_bytes()
+
+
+@given(spoiled())
+@settings(ROBUST, max_examples=300)
+def test_a_spoiled_spec_raises_spec_error_or_is_still_valid(value: Any) -> None:
+    """And what our reader accepts, the schema accepts: the schema is never the stricter one."""
+    for attempt in (lambda: validate_object(value), lambda: parse(json.dumps(value))):
+        spec, refusal = _attempt(attempt)
+        if spec is not None:
+            assert parse(spec.to_bytes()) == spec
+            VALIDATOR.validate(json.loads(spec.to_bytes()))
+        if refusal is not None:
+            assert refusal.problems
+            assert all(problem.allowed for problem in refusal.problems)
+            assert "\n" not in str(refusal)
+
+
+def _attempt(read: Callable[[], InitSpec]) -> tuple[InitSpec | None, SpecError | None]:
+    try:
+        return read(), None
+    except SpecError as error:
+        return None, error
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe", b"", b"  \n", b"{", b"[" * 10_000, b"9" * 5000, b'{"a":1,"a":2}', b"\x00"]
+)
+def test_bytes_that_are_no_spec_are_refused(data: bytes) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(data, "file.json")
+    assert str(caught.value).startswith("file.json: found ")
