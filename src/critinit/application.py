@@ -1,0 +1,219 @@
+"""``apply``: put a spec's weights into a model of any framework.
+
+The core knows no framework.  An adapter is an object with the attributes of ``Adapter``, published under
+the entry-point group ``critinit.adapters``; **the entry point's name is the module that must already be
+imported** for the adapter to be considered ("torch", "flax.linen", …), so that finding an adapter imports
+no framework that the user has not imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
+
+from critinit.errors import ApplyError, ArgumentError
+from critinit.sampling import check_seed
+from critinit.spec import InitSpec
+
+__all__ = ["Adapter", "Applied", "Report", "Row", "Sampler", "adapters", "apply"]
+
+GROUP = "critinit.adapters"
+Sampler = Literal["portable", "native"]
+Model = TypeVar("Model")
+ModelOut = TypeVar("ModelOut", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one gate's part was to be, and what stands in the model.
+
+    Means and variances are of the effective numbers: the framework's sign, offset and layout undone.
+    ``variance`` of a kernel is Var(entry)·fan_in.  ``orthogonality_error`` is max |W Wᵀ/gain² − I| over (at
+    most 64, evenly spaced) rows; None where the spec asks for no orthogonal or identity kernel.
+    """
+
+    tensor: str
+    layer: int
+    direction: int
+    gate: str
+    part: str
+    distribution: str
+    mean: float
+    variance: float
+    realised_mean: float
+    realised_variance: float
+    orthogonality_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``apply`` wrote: iterable over its ``rows``.
+
+    ``zeroed`` names tensors that hold no gate's own numbers and were set to 0 (a second bias).  ``untouched``
+    names every tensor of the model that was left as it was.  ``notes`` says in words what else matters.
+    """
+
+    rows: tuple[Row, ...]
+    zeroed: tuple[str, ...] = ()
+    untouched: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        head = (
+            "tensor",
+            "layer",
+            "dir",
+            "gate",
+            "part",
+            "distribution",
+            "mean",
+            "is",
+            "variance",
+            "is",
+            "orth. error",
+        )
+        lines = _columns([head, *map(_cells, self.rows)])
+        lines += [f"set to 0: {', '.join(self.zeroed)}"] if self.zeroed else []
+        lines += [f"left as it was: {', '.join(self.untouched) or 'nothing'}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    error = "" if row.orthogonality_error is None else f"{row.orthogonality_error:.1e}"
+    numbers = (row.mean, row.realised_mean, row.variance, row.realised_variance)
+    place = (row.tensor, str(row.layer), str(row.direction), row.gate, row.part, row.distribution)
+    return (*place, *(f"{number:.4g}" for number in numbers), error)
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Generic[Model]):
+    """The result of ``apply``: the model, and the report of what was written into it.
+
+    ``model`` is the very object that was given where the framework's models are mutable (torch, Keras,
+    nnx), and a new tree where they are not (linen, Equinox, Haiku).
+    """
+
+    model: Model
+    report: Report
+
+    def __repr__(self) -> str:
+        return f"Applied({type(self.model).__name__}, {len(self.report)} rows)"
+
+
+class Adapter(Protocol):
+    """What an entry point of the group ``critinit.adapters`` loads to."""
+
+    @property
+    def framework(self) -> str:
+        """Its name in messages, and as ``framework=``."""
+        ...
+
+    def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Whether the target is this framework's."""
+        ...
+
+    def apply(
+        self,
+        spec: InitSpec,
+        target: Any,
+        *,
+        seed: int,
+        sampler: Sampler,
+        include: Sequence[str] | None,
+        options: Mapping[str, Any],
+    ) -> Applied[Any]:
+        """Write the spec into the target, all or nothing; raises ``CritinitError``."""
+        ...
+
+
+def apply(
+    spec: InitSpec,
+    target: Model,
+    *,
+    seed: int = 0,
+    sampler: Sampler = "portable",
+    include: str | Sequence[str] | None = None,
+    framework: str | None = None,
+    **options: Any,
+) -> Applied[Model]:
+    """Write the weights that ``spec`` describes into ``target``, a model of a framework with an adapter.
+
+    Every recurrent network of the spec's cell inside the target is written; ``include`` narrows them to
+    those whose path matches one of its patterns (shell style; a pattern also matches all that lies below
+    it).  A network with as many layers as the spec takes the whole spec; networks that have as many layers
+    *together* (a Sequential of single layers) take it in the order of the tree.  Several networks that each
+    take the whole spec get independent weights from the same seed; a target with a single network gets
+    exactly ``critinit.sampling.draw(spec, …, seed=seed)``.
+
+    ``sampler``: "portable" draws in NumPy, float64, the same numbers in every framework, cast once; "native"
+    draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
+    ``framework`` names the adapter where a target could be of several.  ``options`` are the adapter's own.
+
+    Nothing is written before everything was checked, and what was written is undone if writing fails.  No
+    global random state is touched.  Raises ``ApplyError`` (the target cannot take the spec; it is as it was)
+    or ``ArgumentError`` (an argument out of range).
+    """
+    if not isinstance(spec, InitSpec):
+        raise ArgumentError(
+            f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)"
+        )
+    if sampler not in get_args(Sampler):
+        raise ArgumentError(f"sampler: found {sampler!r}; allowed: {', '.join(get_args(Sampler))}")
+    patterns = (include,) if isinstance(include, str) else include
+    if patterns is not None and not _are_patterns(patterns):
+        raise ArgumentError(
+            f"include: found {include!r}; allowed: a pattern of module paths, or a list of them"
+        )
+    adapter = _find(target, framework, options)
+    return adapter.apply(
+        spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options
+    )
+
+
+def _are_patterns(value: object) -> bool:
+    return isinstance(value, Sequence) and bool(value) and all(isinstance(pattern, str) for pattern in value)
+
+
+def adapters() -> Mapping[str, metadata.EntryPoint]:
+    """The published adapters by the module that each needs, loaded or not."""
+    return {point.name: point for point in metadata.entry_points(group=GROUP)}
+
+
+def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> Adapter:
+    published = adapters()
+    usable: list[Adapter] = [point.load() for name, point in published.items() if name in sys.modules]
+    named = [adapter for adapter in usable if framework is None or adapter.framework == framework]
+    if framework is not None and not named:
+        allowed = ", ".join(adapter.framework for adapter in usable) or "none (import the framework first)"
+        raise ArgumentError(f"framework: found {framework!r}; allowed: {allowed}")
+    claiming = [adapter for adapter in named if framework is not None or adapter.claims(target, options)]
+    if len(claiming) == 1:
+        return claiming[0]
+    kind = f"{type(target).__module__}.{type(target).__qualname__}"
+    if claiming:
+        names = ", ".join(adapter.framework for adapter in claiming)
+        raise ApplyError(
+            f"target: a {kind} could be of several frameworks; say which: framework= one of {names}"
+        )
+    found = ", ".join(published) or "none (critinit's own come with its installed distribution)"
+    raise ApplyError(
+        f"target: no adapter for a {kind}; adapters found: {found}; imported: {_imported(published)}"
+    )
+
+
+def _imported(published: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in published if name in sys.modules) or "none of these"

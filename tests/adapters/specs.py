@@ -1,0 +1,68 @@
+"""Specs for the adapters' tests: every gate has numbers of its own, so that no two can be mistaken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from critinit.spec import InitSpec
+from critinit.spec.reading import validate_object
+
+GATES = {
+    "rnn": ("hidden",),
+    "minimal_rnn": ("update",),
+    "gru": ("update", "reset", "candidate"),
+    "lstm": ("input", "forget", "cell", "output"),
+    "peephole_lstm": ("input", "forget", "cell"),
+}
+SPREAD = {"distribution": "log_uniform_time", "min_time": 1.2, "max_time": 60.0}
+
+
+def make_spec(
+    cell: str,
+    reset: str | None = None,
+    layers: int = 1,
+    *,
+    recurrent: str = "normal",
+    bias: dict[str, Any] | None = None,
+    **changes: dict[str, Any],
+) -> InitSpec:
+    """A spec of ``layers`` layers.
+
+    ``recurrent``: the recurrent kernels' distribution.  ``bias``: that of all gates; by default a spread, a
+    coupled, a normal and a constant one.  ``changes``: gate name -> parts that replace the default's.
+    """
+    biases: list[dict[str, Any]] = [
+        {"distribution": "constant", "mean": 0.3, "variance": 0.0},
+        SPREAD,
+        {"distribution": "normal", "mean": -0.4, "variance": 0.2},
+        {"distribution": "constant", "mean": 1.1, "variance": 0.0},
+    ]
+    if cell in ("lstm", "peephole_lstm"):
+        biases[0] = {"distribution": "coupled", "to": "forget", "sign": -1}
+
+    def gate(layer: int, n: int) -> dict[str, Any]:
+        return {
+            "recurrent": {"distribution": recurrent, "variance": 0.3 + 0.2 * n + 0.05 * layer},
+            "input": {"distribution": ("normal", "uniform")[n % 2], "variance": 0.9 - 0.2 * n},
+            "bias": biases[n] if bias is None else bias,
+        }
+
+    return validate_object(
+        {
+            "schema_version": 1,
+            "cell": cell,
+            **({"reset": reset or "after"} if cell == "gru" else {}),
+            "scheme": "custom",
+            "T": 50,
+            "layers": [
+                {
+                    "input": {"variance": 1.0},
+                    "gates": {
+                        name: {**gate(layer, n), **changes.get(name, {})}
+                        for n, name in enumerate(GATES[cell])
+                    },
+                }
+                for layer in range(layers)
+            ],
+        }
+    )
