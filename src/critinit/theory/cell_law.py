@@ -1,0 +1,284 @@
+"""The stationary law of a memory that is read through a nonlinearity: the LSTM's c, h = o·tanh(c).
+
+The memory follows the random recursion c' = f·c + p, p = i·g, whose law is not Gaussian.  Two representations of
+it, each nodes x and weights w with E φ(c) = Σ w φ(x):
+
+*Transfer operator.*  (Tφ)(x) = E φ(f x + p), collocated in rational Chebyshev functions of y = x/√(x² + L²) (Boyd
+2001, ch. 17), which resolve tanh and the law at once.  f and p are independent, so T = F·P with
+(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Accurate to 1e-5
+unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up where it misses.
+
+*Gaussian reference.*  E c … E c¹⁰ close exactly; the density is N(E c, Var c)·Σ_k ν_k He_k/k!.  Accurate to 1e-3
+where the law is narrow or near-Gaussian, which slow memories are.
+
+Squared distances are a pair: of c, resolved over the law of c (a row Y of its components), and of h (a number H):
+
+    Y' = Y·A + H·r,   H' = Y'·E_o(∂h/∂c)² + σ_o² E(∂h/∂u_o)²·H
+
+with A the transfer weighted by f² and r that of v = σ_f² f'²c² + σ_i² i'²g² + σ_g² i²g'².
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from critinit.dual import Array, Dual
+from critinit.theory.blocks import OneGate, gate_moments, over_environments
+from critinit.theory.laws import LayerLaw
+from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
+
+__all__ = ["WIDEST", "CellLaw"]
+
+WIDEST = 30.0
+_ORDER = 0.5
+_CHECK = 1.5e-3
+_MAX_STEPS = 5000
+
+
+@lru_cache(maxsize=8)
+def _collocation(nodes: int) -> tuple[Array, Array]:
+    """Chebyshev points y (nodes,) and the matrix that turns values there into Chebyshev coefficients."""
+    theta = (np.arange(nodes) + 0.5) * np.pi / nodes
+    to_coefficients = np.cos(np.outer(np.arange(nodes), theta)) * (2.0 / nodes)
+    to_coefficients[0] *= 0.5
+    return np.cos(theta), to_coefficients
+
+
+class CellLaw:
+    """Law of the memory of every point and class of ``law`` at E m² = ``q``; arrays (*batch, K, …)."""
+
+    def __init__(self, law: LayerLaw, q: Array, moments: list[Array], order: float = 1.0) -> None:
+        """``moments``: E c⁰ … E c⁴ by class."""
+        self._law, self._q = law, q
+        cell = law.cell
+        width = np.sqrt(moments[2])
+        widest = float(np.max(width))
+        self._nodes = int(np.clip(48 + 8 * np.ceil(min(widest, WIDEST)), 56, 200) * max(1.0, order**0.5))
+        self._y, self._to_coefficients = _collocation(self._nodes)
+        self._rules: dict[str, tuple[Array, Rule]] = {}
+        for gate in cell.gates:
+            self._rules[gate] = self._gate_nodes(gate, TANH_STRIP if gate == cell.candidate_gate else LOGISTIC_STRIP)
+        self._scale = np.maximum(1.0, width)[..., None]
+        self.x = self._scale * self._y / np.sqrt(1.0 - self._y**2)
+        # far nodes carry no law but, squared, all the rounding: leave them out of the check
+        deviation = np.sqrt(np.maximum(moments[2] - moments[1] ** 2, 0.0))[..., None]
+        near = np.abs(self.x - moments[1][..., None]) < 12.0 * deviation
+        found = self._transfer_mean(np.where(near, self.x**2, 0.0))
+        self.holds = np.abs(found - moments[2]) < _CHECK * moments[2]
+        self._mean, self._deviation = moments[1], deviation[..., 0]
+        self._gauss_x, self._gauss_weights = _near_gaussian(moments)
+
+    def _gate_nodes(self, gate: str, strip: float) -> tuple[Array, Rule]:
+        """Pre-activations of a gate (*batch, K, nodes), environments folded in, and the rule."""
+        law = self._law
+        g = law.gates[gate]
+        variance = g.recurrent * self._q + g.input * law.input_variance + g.bias_variance
+        z, w = rule_for(float(np.sqrt(np.max(variance))), strip, _ORDER)
+        u = g.mean[..., None] + np.sqrt(variance)[..., None] * z
+        return u, (z, w)
+
+    def _weights(self, *gates: str) -> Array:
+        w = self._law.environment_weights
+        for gate in gates:
+            w = np.multiply.outer(w, self._rules[gate][1][1])
+        return w.ravel()
+
+    def _joint(self, *gates: str) -> dict[str, Array]:
+        """Pre-activations of several gates on the product of environments and their nodes: (*batch, K, points)."""
+        environments = self._law.environment_weights.size
+        sizes = [self._rules[gate][0].shape[-1] for gate in gates]
+        joint = {}
+        for n, gate in enumerate(gates):
+            u = self._rules[gate][0]
+            u = np.broadcast_to(u, (*u.shape[:-2], environments, u.shape[-1]))
+            shape = [environments, *(size if m == n else 1 for m, size in enumerate(sizes))]
+            u = np.broadcast_to(u.reshape(*u.shape[:-2], *shape), (*u.shape[:-2], environments, *sizes))
+            joint[gate] = u.reshape(*u.shape[: -1 - len(sizes)], -1)
+        return joint
+
+    def _operator(self, image: Array, weights: Array) -> Array:
+        """The matrix of φ -> Σ_q weights_q φ(image_q) for image (…, nodes, points), weights (…, points) or so."""
+        cosine = image / np.sqrt(image * image + self._scale[..., None] ** 2)
+        basis = np.empty((*cosine.shape[:-1], self._nodes))
+        before, now = np.ones_like(cosine), cosine
+        for k in range(self._nodes):
+            term = before
+            basis[..., k] = np.einsum("...q,...q->...", term, np.broadcast_to(weights, term.shape))
+            before, now = now, 2.0 * cosine * now - before
+        return np.asarray(basis @ self._to_coefficients)
+
+    @cached_property
+    def _write(self) -> tuple[Array, Array]:
+        """p = write·candidate on the joint nodes, (*batch, K, points), and their weights."""
+        cell = self._law.cell
+        gates = [gate for gate in (cell.write_gate, cell.candidate_gate) if gate]
+        u = self._joint(*gates)
+        return np.asarray(cell.write(u) * cell.candidate(u)), self._weights(*gates)
+
+    @cached_property
+    def _added(self) -> Array:
+        p, w = self._write
+        return self._operator(self.x[..., :, None] + p[..., None, :], w)
+
+    def _kept(self, power: int, slope: bool = False) -> Array:
+        """F weighted by keep**power, or by (∂keep/∂u)²."""
+        cell = self._law.cell
+        assert cell.keep_gate is not None
+        u = self._joint(cell.keep_gate)[cell.keep_gate]
+        keep = cell.keep({cell.keep_gate: Dual(u, np.ones_like(u))})
+        weights = self._weights(cell.keep_gate) * (keep.tangent**2 if slope else keep.value**power)
+        return self._operator(self.x[..., :, None] * keep.value[..., None, :], weights[..., None, :])
+
+    @cached_property
+    def stationary(self) -> Array:
+        """Weights w (*batch, K, nodes) with E φ(c) = Σ w φ(x)."""
+        transfer = self._kept(0) @ self._added
+        n = self._nodes
+        system = np.swapaxes(transfer, -1, -2) - np.eye(n)
+        system[..., -1, :] = 1.0
+        right = np.zeros((*system.shape[:-1], 1))
+        right[..., -1, 0] = 1.0
+        return np.asarray(np.linalg.solve(system, right)[..., 0])
+
+    def _read(self, power: int, by: str | None, x: Array) -> Array:
+        """E_o of (h, or its slope by "memory" or "gate") to a power at memories x (*batch, K, nodes)."""
+        cell = self._law.cell
+        assert cell.read_gate is not None
+        u = self._joint(cell.read_gate)[cell.read_gate][..., None, :]
+        x = x[..., :, None]
+        shape = np.broadcast_shapes(u.shape, x.shape)
+        h: Any = cell.read(
+            Dual(np.broadcast_to(x, shape), np.full(shape, float(by == "memory"))),
+            {cell.read_gate: Dual(np.broadcast_to(u, shape), np.full(shape, float(by == "gate")))},
+        )
+        return np.asarray((h.value if by is None else h.tangent) ** power @ self._weights(cell.read_gate))
+
+    def _transfer_mean(self, values: Array) -> Array:
+        return np.asarray(np.sum(self.stationary * values, axis=-1))
+
+    def average(self, power: int, by: str | None) -> Array:
+        """E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
+        resolved = self._transfer_mean(self._read(power, by, self.x))
+        reference = np.sum(self._gauss_weights * self._read(power, by, self._gauss_x), axis=-1)
+        return np.maximum(np.where(self.holds, resolved, reference), 0.0)
+
+    def paired(self, message: Array, correlated: Array, correlation: Array, by: str | None) -> Array:
+        """E over two copies of the product of h, or of ∂h/∂c or ∂h/∂u_o ("memory", "gate"), by class.
+
+        ``message``, ``correlated``: E h² and E h h'; ``correlation``: of c.  A Gaussian copula with the law's own
+        second moment: exact at correlation 1, an approximation of the dependence elsewhere (1e-3 for narrow laws).
+        """
+        law, cell = self._law, self._law.cell
+        assert cell.read_gate is not None
+        z, w = rule_for(1.5, TANH_STRIP, _ORDER)
+        rho = np.clip(correlation, 0.0, 1.0)[..., None, None]
+        c = np.sqrt(rho) * z[:, None] + np.sqrt(1.0 - rho) * z
+        c = self._mean[..., None, None] + self._deviation[..., None, None] * c
+        read = self._read(1, by, c.reshape(*c.shape[:-2], -1)).reshape(c.shape)
+        square = (read**2 @ w) @ w
+        shared = np.divide((read @ w) ** 2 @ w, square, out=np.ones_like(square), where=square > 0)
+        # the read gate factors out of h = o·tanh(c): its own pair average, at any one memory
+        variance, covariance = gate_moments(law, cell.read_gate, message, correlated)
+        gate = OneGate(law.gates[cell.read_gate].mean, variance, covariance, LOGISTIC_STRIP, _ORDER)
+        once, slope = gate.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
+        pair = (slope if by == "gate" else once) ** 2 @ gate.weights
+        single = OneGate(law.gates[cell.read_gate].mean, variance, variance, LOGISTIC_STRIP, _ORDER)
+        once, slope = single.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
+        whole = (slope if by == "gate" else once) ** 2 @ single.weights
+        return self.average(2, by) * shared * (over_environments(law, pair) / over_environments(law, whole))
+
+    def distance_operator(self, kept: Array, source: Array) -> DistanceOperator:
+        """The linear recursion of squared distances; ``kept`` = E f² and ``source`` = E v by class.
+
+        Where the transfer operator is given up, δc² is taken as independent of c within its class.
+        """
+        law, cell = self._law, self._law.cell
+        assert cell.read_gate
+        by_output = law.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
+        if not np.all(self.holds):
+            through, sources = kept[..., None, None], source[..., None]
+            read = self.average(2, "memory")[..., None]
+            return DistanceOperator(np.ones(1), kept, through, sources, read, by_output, law)
+        added = self._added
+        through = self._kept(2) @ added
+        by_keep = law.gates[cell.keep_gate or ""].recurrent[..., 0, None] * self.x**2
+        row = np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
+        p, w = self._write
+        gates = (cell.write_gate or "", cell.candidate_gate or "")
+        u = self._joint(*gates)
+        kappa: Array = np.zeros_like(p)
+        for gate in gates:
+            seeded = {g: Dual(u[g], np.full_like(u[g], float(g == gate))) for g in gates}
+            slope = (cell.write(seeded) * cell.candidate(seeded)).tangent
+            kappa = kappa + law.gates[gate].recurrent[..., 0] * slope**2
+        weighted = self._operator(self.x[..., :, None] + p[..., None, :], (w * kappa)[..., None, :])
+        row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ weighted)
+        read = self._read(2, "memory", self.x)
+        return DistanceOperator(self.stationary, kept, through, row, read, by_output, law)
+
+
+def _near_gaussian(moments: list[Array]) -> tuple[Array, Array]:
+    """Nodes (*batch, K, n) and weights of the Gaussian with cumulant corrections of third and fourth order."""
+    m1, m2, m3, m4 = moments[1], moments[2], moments[3], moments[4]
+    variance = np.maximum(m2 - m1**2, 1e-300)
+    third = (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5
+    fourth = (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / variance**2 - 3.0
+    z, w = rule_for(float(np.sqrt(np.max(variance))), TANH_STRIP, _ORDER)
+    correction = third[..., None] * (z**3 - 3 * z) / 6.0 + fourth[..., None] * (z**4 - 6 * z**2 + 3) / 24.0
+    return m1[..., None] + np.sqrt(variance)[..., None] * z, w * (1.0 + correction)
+
+
+class DistanceOperator:
+    """Squared distances over time: Y' = Y·through + H·source by class; H' = E over units of Y'·read + by_output·H.
+
+    ``start``: the row of a unit perturbation of the memory; ``kept``: E f², the leading eigenvalue of ``through``.
+    """
+
+    def __init__(
+        self, start: Array, kept: Array, through: Array, source: Array, read: Array, by_output: Array, law: LayerLaw
+    ) -> None:
+        shape = np.broadcast_shapes(through.shape[:-1], source.shape, read.shape, (*law.batch, law.class_weights.size, 1))
+        self._through = np.broadcast_to(through, (*shape, shape[-1]))
+        self._source, self._read = np.broadcast_to(source, shape), np.broadcast_to(read, shape)
+        self._start = np.broadcast_to(start, shape)
+        self._kept = np.broadcast_to(kept, shape[:-1])
+        self._classes = law.class_weights
+        self._by_output = np.broadcast_to(by_output, shape[:-1]) @ self._classes
+
+    def survival(self, steps: int) -> Array:
+        """E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
+        if not np.any(self._source) or steps > _MAX_STEPS:  # without coupling δc² is a plain power
+            return np.asarray(self._kept**steps @ self._classes)
+        y, h = self._start, np.zeros(self._start.shape[:-2])
+        for _ in range(steps):
+            y = np.einsum("...ki,...kij->...kj", y, self._through) + h[..., None, None] * self._source
+            h = np.sum(y * self._read, axis=-1) @ self._classes + self._by_output * h
+        return np.asarray(np.sum(y, axis=-1) @ self._classes)
+
+    def growth(self) -> Array:
+        """χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""
+        kept = np.max(self._kept, axis=-1)
+        identity = np.eye(self._through.shape[-1])
+
+        def gain(chi: Array) -> Array:
+            resolvent = np.linalg.solve(
+                np.swapaxes(chi[..., None, None, None] * identity - self._through, -1, -2), self._source[..., None]
+            )[..., 0]
+            return np.asarray(chi * (np.sum(resolvent * self._read, axis=-1) @ self._classes) + self._by_output)
+
+        low = kept + 3e-6  # the collocated operator has the eigenvalue kept to 1e-6
+        coupled = gain(low) > low
+        high = kept + 1.0
+        for _ in range(40):
+            short = gain(high) > high
+            if not np.any(short):
+                break
+            high = np.where(short, 2.0 * high, high)
+        for _ in range(45):
+            middle = 0.5 * (low + high)
+            above = gain(middle) > middle
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return np.where(coupled, 0.5 * (low + high), kept)

@@ -1,0 +1,228 @@
+"""Hyperparameters of one layer as arrays: what the untied theory is a function of.
+
+Every array broadcasts to (*batch, K, E): ``batch`` is the caller's grid, K the classes of units (units whose
+biases differ for good: the spread distributions), E the environments (normal biases that several gates share
+because one is coupled to the other; drawn anew with the weights, as the untied theory draws all biases).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from critinit.cells import Cell, find
+from critinit.dual import Array
+from critinit.errors import ArgumentError
+from critinit.spec.distributions import CoupledBias, NormalBias, SpreadBias, bias_of_quantile, bias_quadrature
+from critinit.spec.model import Gates, InitSpec, Layer
+from critinit.theory.quadrature import normal_rule
+
+__all__ = ["GateLaw", "LayerLaw", "grid_law", "layer_law", "split_law"]
+
+CLASS_NODES = 40
+"""Gauss–Legendre nodes in the bias: averages over units to 1e-8 for time constants up to 10⁶."""
+
+_ENVIRONMENT_NODES = 24
+
+
+@dataclass(frozen=True)
+class GateLaw:
+    """One gate: variances of W and U (σ², ν²), bias mean, variance ρ² of the bias that is drawn anew."""
+
+    recurrent: Array
+    input: Array
+    mean: Array
+    bias_variance: Array
+    orthogonal: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LayerLaw:
+    """One layer: its cell, gates, input second moment R and correlation, and its classes of units.
+
+    ``class_weights`` (K,) sums to 1 and has zeros at nodes kept for their value alone: the ends of the spread
+    and its median (``median_class``).  ``environment_weights`` (E,) sums to 1.
+    """
+
+    cell: Cell
+    gates: Mapping[str, GateLaw]
+    input_variance: Array
+    correlation: Array
+    class_weights: Array
+    environment_weights: Array
+    median_class: int
+    batch: tuple[int, ...]
+
+
+def layer_law(spec: InitSpec, layer: Layer, *, input_variance: float | None = None) -> LayerLaw:
+    """The law of one layer of a spec (batch shape ()); ``input_variance`` replaces the declared one.
+
+    Raises ``ArgumentError`` where a recurrent kernel is the identity, which has no untied reading.
+    """
+    gates = layer.gates
+    if has_identity(gates):
+        raise ArgumentError("an identity kernel has no untied reading")
+    nodes, weights, median = _classes(gates)
+    shared, environment_weights = _environments(gates)
+    laws = {}
+    for name, gate in gates.items():
+        mean, variance = _bias(gates, name, nodes, shared)
+        laws[name] = GateLaw(
+            recurrent=np.full((1, 1), gate.recurrent.variance),
+            input=np.full((1, 1), gate.input.variance),
+            mean=mean,
+            bias_variance=np.full((1, 1), variance),
+            orthogonal=np.full((1, 1), gate.recurrent.distribution == "orthogonal"),
+        )
+    variance = layer.input.variance if input_variance is None else input_variance
+    return LayerLaw(
+        cell=spec.find_cell(),
+        gates=laws,
+        input_variance=np.full((1, 1), variance),
+        correlation=np.full((1, 1), layer.input.correlation),
+        class_weights=weights,
+        environment_weights=environment_weights,
+        median_class=median,
+        batch=(),
+    )
+
+
+def grid_law(
+    cell: str,
+    gates: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    reset: str | None = None,
+    input_variance: ArrayLike = 1.0,
+    input_correlation: ArrayLike = 1.0,
+) -> LayerLaw:
+    """The laws of a whole grid: every value may be an array, and all broadcast to the grid's shape.
+
+    ``gates``: gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
+    ``recurrent``, ``input`` and ``mean`` are required.  Raises ``ArgumentError`` for a missing or unknown gate
+    or key, a negative variance, or a number that is not finite.
+    """
+    the_cell = find(cell, reset)
+    if set(gates) != set(the_cell.gates):
+        raise ArgumentError(f"gates: found {', '.join(gates) or 'none'}; {cell} has: {', '.join(the_cell.gates)}")
+    keys = ("recurrent", "input", "mean", "variance", "orthogonal")
+    values: dict[tuple[str, str], Array] = {}
+    for name, parts in gates.items():
+        for key in (*keys[:3], *parts):
+            if key not in keys or key not in parts:
+                wrong = "missing" if key in keys else "an unknown key"
+                raise ArgumentError(f"gates.{name}.{key}: {wrong}; allowed: {', '.join(keys)}")
+        for key in keys:
+            values[name, key] = _numbers(f"gates.{name}.{key}", parts.get(key, 0.0), key != "mean")
+    r = _numbers("input_variance", input_variance, True)
+    c = _numbers("input_correlation", input_correlation, True)
+    if np.any(c > 1):
+        raise ArgumentError(f"input_correlation: found {float(c.max())}; allowed: 0 to 1")
+    batch = np.broadcast_shapes(r.shape, c.shape, *(v.shape for v in values.values()))
+
+    def shaped(v: Array) -> Array:
+        return np.broadcast_to(v, batch)[..., None, None]
+
+    return LayerLaw(
+        cell=the_cell,
+        gates={
+            name: GateLaw(
+                *(shaped(values[name, key]) for key in keys[:4]), orthogonal=shaped(values[name, "orthogonal"]) > 0
+            )
+            for name in the_cell.gates
+        },
+        input_variance=shaped(r),
+        correlation=shaped(c),
+        class_weights=np.ones(1),
+        environment_weights=np.ones(1),
+        median_class=0,
+        batch=batch,
+    )
+
+
+def split_law(law: LayerLaw, points: int) -> list[LayerLaw]:
+    """The grid's points in order, in laws of at most so many points each."""
+
+    def flat(x: Array) -> Array:
+        return np.broadcast_to(x, (*law.batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
+
+    gates = {name: [flat(getattr(g, f.name)) for f in fields(g)] for name, g in law.gates.items()}
+    r, c = flat(law.input_variance), flat(law.correlation)
+    parts = []
+    for start in range(0, len(r), points):
+        here = slice(start, start + points)
+        parts.append(
+            replace(
+                law,
+                gates={name: GateLaw(*(x[here] for x in arrays)) for name, arrays in gates.items()},
+                input_variance=r[here],
+                correlation=c[here],
+                batch=(len(r[here]),),
+            )
+        )
+    return parts
+
+
+def has_identity(gates: Gates) -> bool:
+    """Whether a recurrent kernel is the identity."""
+    return any(gate.recurrent.distribution == "identity" and gate.recurrent.variance > 0 for _, gate in gates.items())
+
+
+def _numbers(path: str, value: Any, non_negative: bool) -> Array:
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{path}: found {value!r}; allowed: numbers") from None
+    if not np.all(np.isfinite(numbers)):
+        raise ArgumentError(f"{path}: found a number that is not finite; allowed: finite numbers")
+    if non_negative and np.any(numbers < 0):
+        raise ArgumentError(f"{path}: found {float(numbers.min())}; allowed: 0 or more")
+    return numbers
+
+
+def _classes(gates: Gates) -> tuple[dict[str, Array], Array, int]:
+    """Bias of each spread gate at each class (K,), the class weights, and the class of medians."""
+    rules: dict[str, tuple[Array, Array]] = {}
+    for name, gate in gates.items():
+        if isinstance(gate.bias, SpreadBias):
+            bias = gate.bias
+            times = (bias.distribution, bias.min_time, bias.max_time)
+            b, w = bias_quadrature(*times, CLASS_NODES)
+            kept = bias_of_quantile(*times, np.array([0.5, 0.0, 1.0]))
+            rules[name] = np.concatenate([kept, b]), np.concatenate([np.zeros(3), w])
+    if not rules:
+        return {}, np.ones(1), 0
+    grids = list(itertools.product(*(range(len(b)) for b, _ in rules.values())))
+    index = np.array(grids).T
+    nodes = {name: rules[name][0][i] for name, i in zip(rules, index, strict=True)}
+    weights = np.prod([rules[name][1][i] for name, i in zip(rules, index, strict=True)], axis=0)
+    return nodes, weights, 0
+
+
+def _environments(gates: Gates) -> tuple[dict[str, Array], Array]:
+    """Standard normal z (E,) of each normal bias that another gate is coupled to."""
+    names = {gate.bias.to for _, gate in gates.items() if isinstance(gate.bias, CoupledBias)}
+    names = {name for name in names if isinstance(gates[name].bias, NormalBias)}
+    if not names:
+        return {}, np.ones(1)
+    z, w = normal_rule("hermite", _ENVIRONMENT_NODES)
+    axes = np.meshgrid(*[z] * len(names), indexing="ij")
+    weights = np.prod(np.meshgrid(*[w] * len(names), indexing="ij"), axis=0)
+    return {name: axis.ravel() for name, axis in zip(sorted(names), axes, strict=True)}, weights.ravel()
+
+
+def _bias(gates: Gates, name: str, classes: dict[str, Array], shared: dict[str, Array]) -> tuple[Array, float]:
+    """Mean of a gate's bias by class and environment, (K, E) or broadcastable, and the variance left over."""
+    bias = gates[name].bias
+    if isinstance(bias, CoupledBias):
+        mean, variance = _bias(gates, bias.to, classes, shared)
+        return bias.sign * mean, variance
+    if isinstance(bias, SpreadBias):
+        return classes[name][:, None], 0.0
+    if name in shared:
+        return (bias.mean + np.sqrt(bias.variance) * shared[name])[None, :], 0.0
+    return np.full((1, 1), bias.mean), bias.variance

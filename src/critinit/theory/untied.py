@@ -1,0 +1,419 @@
+"""The untied theory: weights drawn anew at every step (arXiv:1901.08987).
+
+Given E m² of the message, every pre-activation is Gaussian and independent of the state, so the moments of the
+memory s' = keep·s + write·n close exactly:
+
+    M_p (1 − E keepᵖ) = Σ_{j<p} C(p, j) E[keepʲ writeᵖ⁻ʲ] E[nᵖ⁻ʲ] M_j
+
+and E m² itself is the one unknown, found by an accelerated fixed-point iteration, for a whole grid at once.
+The LSTM's message o·tanh(c) needs the law of c: ``critinit.theory.cell_law``.
+
+χ and the survival follow from the linear recursion of squared distances by class of units,
+
+    D_β' = E keep²·D_β + Σ_k σ_k² E a_k²·Δ_k,     Δ_k = E over units of the squared distance of the messages,
+
+the Jacobian's first two moments from free probability (``_jacobian``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from critinit.dual import Array
+from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling
+from critinit.theory.cell_law import CellLaw, DistanceOperator
+from critinit.theory.laws import LayerLaw, split_law
+
+__all__ = ["Untied", "solve"]
+
+_TOLERANCE = 1e-13
+_MAX_CYCLES = 300
+_TALLEST = 1e6
+_COARSE = 0.4
+_CHUNK = 128  # points at once: the quadrature arrays stay in cache
+
+
+@dataclass(frozen=True)
+class Untied:
+    """The untied theory of a grid of layers; every array has the grid's shape.
+
+    ``converged``: the fixed point was reached.  ``several``: the iteration from below and from above end apart,
+    so the state depends on where it starts; the numbers are those reached from rest.
+    ``keep_times``: 1/(1 − E keep) at (shortest, median, longest) units, shape (*grid, 3).
+    ``survival(T)``: what is left after T steps of a perturbation of the memory, relative squared length.
+    """
+
+    second_moment: Array
+    memory_moment: Array
+    mean: Array
+    product_moment: Array
+    chi: Array
+    jacobian_mean: Array
+    jacobian_variance: Array
+    keep_times: Array
+    converged: Array
+    several: Array
+    survival: Callable[[int], Array]
+
+    @property
+    def time_scale(self) -> Array:
+        """ξ = −1/ln χ in steps; infinite where χ ≥ 1."""
+        chi = np.minimum(self.chi, 1.0)
+        with np.errstate(divide="ignore"):
+            return np.where(chi < 1.0, -1.0 / np.log(chi), np.inf)
+
+
+def solve(law: LayerLaw, *, order: float = 1.0) -> Untied:
+    """Fixed point, χ, survival and Jacobian of every point of ``law``; deterministic.
+
+    Gaussian averages are accurate to about 1e-10 (``order`` > 1: higher order, to measure the error); averages
+    over the LSTM's cell as ``critinit.theory.cell_law`` says.  Cost: about 100 µs a point for the GRU.
+    """
+    if math.prod(law.batch) > _CHUNK:
+        return _join([solve(part, order=order) for part in split_law(law, _CHUNK)], law.batch)
+    components = 2 if law.cell.before else 1
+    shape = (components, *law.batch, 1, 1)
+    ceiling = np.broadcast_to(_ceiling(law), shape)
+    # which fixed point is decided at low order; the one taken is then polished at full order
+    low, met = _fixed_point(lambda q: _messages(law, q, _COARSE), np.zeros(shape), ceiling, 1e-7)
+    high, met_high = _fixed_point(lambda q: _messages(law, q, _COARSE), ceiling, ceiling, 1e-7, near=low)
+    # rest is a fixed point without inputs and biases; where it is unstable the state is the upper one
+    unstable_rest = (low[0] < 1e-12) & (high[0] > 1e-9)
+    if np.any(unstable_rest):
+        unstable_rest &= _messages(law, np.full(shape, 1e-8), order)[0] > 1e-8
+    apart = np.abs(high[0] - low[0]) > 1e-3 * np.maximum(high[0], 1e-12)
+    several = apart & ~unstable_rest & met[0] & met_high[0]
+    start = np.where(unstable_rest, high, low)
+    q, met = _fixed_point(lambda q: _messages(law, q, order), start, ceiling, _TOLERANCE)
+    c = q
+    if np.any(law.correlation < 1.0):
+        state = _State(law, q, order)
+        c, met_pair = _fixed_point(lambda c: state.pair(c).messages(), q * law.correlation, q, _TOLERANCE)
+        met = met & met_pair
+    return _numbers(_State(law, q, order), c, np.all(met, axis=0), several)
+
+
+def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
+    """The grid whose points were solved in parts."""
+
+    def joined(arrays: list[Array]) -> Array:
+        return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
+
+    names = [field.name for field in fields(Untied) if field.name != "survival"]
+    return Untied(
+        **{name: joined([getattr(part, name) for part in parts]) for name in names},
+        survival=lambda steps: joined([np.atleast_1d(part.survival(steps)) for part in parts]),
+    )
+
+
+def _ceiling(law: LayerLaw) -> Array:
+    """An upper bound of E m²: 1 where tanh bounds the state, R for the embedded input, else a large start."""
+    if law.cell.embeds_input:
+        return law.input_variance
+    return np.full((1, 1), _TALLEST if law.cell.message_is_memory else 1.0)
+
+
+def _fixed_point(
+    g: Callable[[Array], Array], start: Array, ceiling: Array, tolerance: float, near: Array | None = None
+) -> tuple[Array, Array]:
+    """Solve q = g(q) elementwise by Aitken's acceleration, falling back on plain steps where it leaves [0, ceiling].
+
+    ``near``: iterates that come within 1e-4 of it count as having reached it.
+    """
+    q = np.array(start, dtype=float)
+    for _ in range(_MAX_CYCLES):
+        q1 = np.minimum(g(q), ceiling)
+        q2 = np.minimum(g(q1), ceiling)
+        first, second = q1 - q, q2 - q1
+        met = np.abs(second) <= tolerance * np.maximum(q2, 1e-30)
+        if near is not None:
+            met = met | (np.abs(q2 - near) <= 1e-4 * np.maximum(near, 1e-12))
+        if np.all(met):
+            return q2, met
+        with np.errstate(divide="ignore", invalid="ignore"):
+            leap = q - first**2 / (second - first)
+        good = np.isfinite(leap) & (leap >= 0) & (leap <= ceiling) & (np.abs(second) < np.abs(first))
+        q = np.where(good & ~met, leap, q2)
+    return q, np.abs(g(q) - q) <= 1e-9 * np.maximum(q, 1e-30)
+
+
+def _messages(law: LayerLaw, q: Array, order: float) -> Array:
+    """E m² that the state has when the pre-activations are those of E m² = q; see ``_State``."""
+    return _State(law, q, order).messages()
+
+
+class _State:
+    """One copy at given message moments ``q`` (components, *batch, 1, 1): E h², and E (ρh)² where a gate scales h."""
+
+    def __init__(self, law: LayerLaw, q: Array, order: float) -> None:
+        self.paired_law = law
+        law = replace(law, correlation=np.ones((1, 1)))
+        self.law, self.q, self.order = law, q, order
+        self.memory = Memory(law, q[0], q[0], order)
+        self.candidate = Candidate(law, q[0], q[-1], order)
+        self._moments: list[Array] = [np.ones((1,))]
+
+    @cached_property
+    def scaling(self) -> Scaling | None:
+        """The gate that scales the message of the candidate, if one does."""
+        before = self.law.cell.before.get(self.law.cell.candidate_gate or "")
+        return scaling(self.law, before.gate, before.factor, self.q[0], self.q[0], self.order) if before else None
+
+    def moments(self, highest: int) -> list[Array]:
+        """E s⁰ … E sᵖ of the memory by class, each (*batch, K)."""
+        law, memory, n, moments = self.law, self.memory, self.candidate.n, self._moments
+        for p in range(len(moments), highest + 1):
+            total: Array = np.zeros((1,))
+            for j in range(p):
+                factor = over_environments(law, memory.moment(j, 0, p - j, 0) * n(p - j))
+                total = total + math.comb(p, j) * factor * moments[j]
+            moments.append(total / (1.0 - over_environments(law, memory.moment(p, 0, 0, 0))))
+        return moments[: highest + 1]
+
+    @cached_property
+    def cell_law(self) -> CellLaw:
+        """The law of the memory, for a cell with a read-out."""
+        return CellLaw(self.law, self.q[0], self.moments(4), self.order)
+
+    @cached_property
+    def second(self) -> Array:
+        """E m² by class, before any scaling: of h, or of s where that is the message."""
+        return self.cell_law.average(2, None) if self.law.cell.has_readout else self.moments(2)[2]
+
+    def messages(self) -> Array:
+        """The message moments that this state has."""
+        parts = [self.second]
+        if self.scaling is not None:
+            parts.append(self.second * over_environments(self.law, self.scaling.square))
+        return np.stack([_full(self.law, _units(self.law, part)) for part in parts])[..., None, None]
+
+    def pair(self, c: Array) -> _Pair:
+        """Two copies whose messages have product moments ``c``."""
+        return _Pair(self, c)
+
+
+class _Pair:
+    """Two copies of a state at product moments ``c`` of their messages."""
+
+    def __init__(self, state: _State, c: Array) -> None:
+        law, q, order = (state.law if c is state.q else state.paired_law), state.q, state.order
+        self.state, self.c = state, c
+        self.same = c is q
+        self.memory = Memory(law, q[0], c[0], order)
+        self.candidate: PairCandidate | Candidate
+        if self.same:
+            self.candidate = state.candidate
+            self.scaling = state.scaling
+            self.n_product = state.candidate.n(2)
+            return
+        self.candidate = PairCandidate(law, q[-1], c[-1], (q[0], c[0]), order)
+        self.n_product = self.candidate.product
+        before = law.cell.before.get(law.cell.candidate_gate or "")
+        self.scaling = scaling(law, before.gate, before.factor, q[0], c[0], order) if before else None
+
+    @cached_property
+    def product(self) -> Array:
+        """E s s' of the memories by class."""
+        law, memory, n, mean = self.state.law, self.memory, self.state.candidate.n, self.state.moments(1)[1]
+        crossed = 2.0 * over_environments(law, memory.moment(1, 0, 1, 0) * n(1)) * mean
+        written = over_environments(law, memory.moment(0, 0, 2, 0) * self.n_product)
+        return (crossed + written) / (1.0 - over_environments(law, memory.moment(2, 0, 0, 0)))
+
+    @cached_property
+    def correlation(self) -> Array:
+        """Of the memories, about their mean, by class."""
+        _, mean, second = self.state.moments(2)
+        spread = second - mean**2
+        return np.where(spread > 0, (self.product - mean**2) / np.where(spread > 0, spread, 1.0), 1.0)
+
+    def read(self, by: str | None) -> Array:
+        """E over the copies of the product of h or of its slopes (read-out cells), by class."""
+        if self.same:
+            return self.state.cell_law.average(2, by)
+        return self.state.cell_law.paired(self.state.q[0], self.c[0], self.correlation, by)
+
+    def messages(self) -> Array:
+        """The product moments that these copies have."""
+        law = self.state.law
+        parts = [self.read(None) if law.cell.has_readout else self.product]
+        if self.scaling is not None:
+            parts.append(parts[0] * over_environments(law, self.scaling.square))
+        return np.stack([_full(law, _units(law, part)) for part in parts])[..., None, None]
+
+    def couplings(self) -> dict[str, Array]:
+        """E a_k a_k' of every gate that acts on the memory, by class, without σ²."""
+        law, memory = self.state.law, self.memory
+        mean, n = self.state.moments(1)[1], self.state.candidate.n(1)
+        powers = {(2, 0): self.product[..., None], (1, 1): mean[..., None] * n, (0, 2): self.n_product}
+        found = {
+            gate: sum(
+                (over_environments(law, t[0] * memory.moment(0, t[1], 0, t[2]) * powers[t[3], t[4]]) for t in terms),
+                start=np.zeros(1),
+            )
+            for gate, terms in memory.couplings
+        }
+        for gate in self.candidate.gates:
+            found[gate] = over_environments(law, memory.moment(0, 0, 2, 0) * self.candidate.coupling(gate))
+        return found
+
+
+def _units(law: LayerLaw, x: Array) -> Array:
+    """Average over the classes: (…, K) -> (…)."""
+    return np.asarray(x[..., 0] if x.shape[-1] == 1 else x @ law.class_weights)
+
+
+def _full(law: LayerLaw, x: Array) -> Array:
+    return np.broadcast_to(x, law.batch)
+
+
+def _sigma(law: LayerLaw, gate: str) -> Array:
+    """σ² of a gate, (*batch, K or 1)."""
+    return law.gates[gate].recurrent[..., 0]
+
+
+def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untied:
+    law = state.law
+    pair = state.pair(c)
+    kept = over_environments(law, pair.memory.moment(2, 0, 0, 0))
+    couplings = pair.couplings()
+    classes = law.class_weights
+    if law.cell.has_readout:
+        source = sum((_sigma(law, gate) * a for gate, a in couplings.items()), start=np.zeros(1))
+        if pair.same:
+            operator = state.cell_law.distance_operator(kept, source)
+        else:
+            by_output = _sigma(law, law.cell.read_gate or "") * pair.read("gate")
+            read = pair.read("memory")[..., None]
+            operator = DistanceOperator(np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, law)
+        chi, survival = operator.growth(), operator.survival
+    else:
+        chi, survival = _memory_distance(law, kept, couplings, pair)
+    moments = state.moments(4)
+    jacobian_mean, jacobian_variance = _jacobian(state)
+    times = 1.0 / np.maximum(1.0 - over_environments(law, state.memory.moment(1, 0, 0, 0)), 1e-300)
+    times = np.broadcast_to(times, (*law.batch, classes.size))
+    keep_times = np.stack([times.min(axis=-1), times[..., law.median_class], times.max(axis=-1)], axis=-1)
+    flat = (..., 0, 0)
+    return Untied(
+        second_moment=_full(law, state.q[0][flat]),
+        memory_moment=_full(law, _units(law, moments[2])),
+        mean=_full(law, _units(law, moments[1])),
+        product_moment=_full(law, pair.c[0][flat]),
+        chi=_full(law, chi),
+        jacobian_mean=_full(law, jacobian_mean),
+        jacobian_variance=_full(law, jacobian_variance),
+        keep_times=keep_times,
+        converged=_full(law, converged[flat]),
+        several=_full(law, several[flat]),
+        survival=survival,
+    )
+
+
+def _memory_distance(
+    law: LayerLaw, kept: Array, couplings: dict[str, Array], pair: _Pair
+) -> tuple[Array, Callable[[int], Array]]:
+    """χ and survival of cells whose state is the memory: the matrix diag(E keep²) + Σ_k σ_k² E a_k² ⊗ row_k."""
+    k = law.class_weights.size
+    shape = (*law.batch, k)
+    matrix = np.zeros((*shape, k))
+    matrix[..., np.arange(k), np.arange(k)] = np.broadcast_to(kept, shape)
+    for gate, a in couplings.items():
+        row: Array = law.class_weights
+        if pair.scaling is not None and gate == law.cell.candidate_gate:
+            # δ(ρh) = ρ δh + ρ' h δu_r: the scaling gate's own kernel passes distances too
+            before = law.cell.before[gate]
+            through = over_environments(law, pair.scaling.slope_square) * pair.product
+            passed = _sigma(law, before.gate)[..., 0] * _units(law, through)
+            row = law.class_weights * (over_environments(law, pair.scaling.square) + passed[..., None])
+        column = np.broadcast_to(_sigma(law, gate) * a, shape)
+        matrix += column[..., :, None] * np.broadcast_to(row, shape)[..., None, :]
+    chi = matrix[..., 0, 0] if k == 1 else np.max(np.linalg.eigvals(matrix).real, axis=-1)
+
+    def survival(steps: int) -> Array:
+        """E|δ_T|²/E|δ_0|² after ``steps`` steps."""
+        with np.errstate(over="ignore", under="ignore"):
+            power = np.linalg.matrix_power(matrix, steps)
+        return np.asarray(power.sum(axis=-1) @ law.class_weights)
+
+    return chi, survival
+
+
+def _jacobian(state: _State) -> tuple[Array, Array]:
+    """Mean and variance of the squared singular values of J = D_a + Σ_k D_{a_k} W_k M_k D_e.
+
+    v = Σ_k σ_k² β_k a_k², β_k = E of the squared singular values of M_k (1, or of D_ρ + D_{ρ'h}W_r), e = ∂h/∂c:
+
+        m₁ = E a² + E v·E e²
+        m₂ = E a⁴ + 2E[a²v]E e² + 2E[a²e²]E v + E v²(E e²)² + (E v)²E e⁴ + σ_n⁴(E a_n²)²(β₂ − β²)
+             − Σ_{orthogonal k} σ_k⁴ β_k² (E a_k²)²(E e²)²
+    """
+    law, memory, candidate = state.law, state.memory, state.candidate
+    s = state.moments(4)
+    n = candidate.n
+
+    def env(x: Array) -> Array:
+        return over_environments(law, np.asarray(x))
+
+    beta, beta2 = np.ones(()), np.ones(())
+    if state.scaling is not None:
+        beta, beta2 = _scaled_message(state, s)
+    beta_k = beta[..., None, None]
+    e2: Array = np.ones(1)
+    e4: Array = np.ones(1)
+    if law.cell.has_readout:
+        e2, e4 = state.cell_law.average(2, "memory"), state.cell_law.average(4, "memory")
+
+    sigma = {gate: law.gates[gate].recurrent for gate in law.gates}
+    kk1 = {a: candidate.with_k(a, 1) * beta_k for a in (0, 1, 2)}
+    a2, a4 = env(memory.moment(2, 0, 0, 0)), env(memory.moment(4, 0, 0, 0))
+    by_gate = state.pair(state.q).couplings()
+    v_gate = {gate: _sigma(law, gate) * a * (beta_k[..., 0] if gate == law.cell.candidate_gate else 1.0)
+              for gate, a in by_gate.items()}
+    v = sum(v_gate.values(), start=np.zeros(1))
+
+    a2v = env(memory.moment(2, 0, 2, 0) * kk1[0])
+    v2 = env(memory.moment(0, 0, 4, 0) * candidate.with_k(0, 2) * beta_k**2)
+    for gate, terms in memory.couplings:
+        for t, b, d, i, j in terms:
+            a2v = a2v + env(sigma[gate] * t * memory.moment(2, b, 0, d) * s[i][..., None] * n(j))
+            v2 = v2 + 2.0 * env(sigma[gate] * t * memory.moment(0, b, 2, d) * s[i][..., None] * kk1[j])
+            for other, others in memory.couplings:
+                for t2, b2, d2, i2, j2 in others:
+                    both = memory.moment(0, b + b2, 0, d + d2) * s[i + i2][..., None] * n(j + j2)
+                    v2 = v2 + env(sigma[gate] * sigma[other] * t * t2 * both)
+
+    def units(x: Array) -> Array:
+        return _units(law, x)
+
+    mean_v, mean_e2 = units(v), units(e2)
+    m1 = units(a2) + mean_v * mean_e2
+    m2 = units(a4) + 2.0 * units(a2v) * mean_e2 + 2.0 * units(a2 * e2) * mean_v
+    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4)
+    if state.scaling is not None:
+        own = units(v_gate[law.cell.candidate_gate or ""]) / np.maximum(beta, 1e-300)
+        m2 = m2 + own**2 * (beta2 - beta**2)
+    for gate, a in v_gate.items():
+        m2 = m2 - np.where(law.gates[gate].orthogonal[..., 0, 0], units(a) ** 2 * mean_e2**2, 0.0)
+    return m1, np.maximum(m2 - m1**2, 0.0)
+
+
+def _scaled_message(state: _State, s: list[Array]) -> tuple[Array, Array]:
+    """First two moments of the squared singular values of B = D_ρ + D_{ρ'h} W_r."""
+    law, scaled = state.law, state.scaling
+    assert scaled is not None
+    gate = law.cell.before[law.cell.candidate_gate or ""].gate
+    sigma = _sigma(law, gate)
+
+    def units(x: Array, h: Array) -> Array:
+        return _units(law, over_environments(law, x) * h)
+
+    r2, w = units(scaled.square, s[0]), sigma[..., 0] * units(scaled.slope_square, s[2])
+    w2 = sigma[..., 0] ** 2 * units(scaled.slope_fourth, s[4])
+    r2w = sigma[..., 0] * units(scaled.mixed, s[2])
+    second = units(scaled.fourth, s[0]) + 2.0 * r2w + 2.0 * r2 * w + w2 + w**2
+    return r2 + w, second - np.where(law.gates[gate].orthogonal[..., 0, 0], w**2, 0.0)
