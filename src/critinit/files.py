@@ -50,12 +50,15 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     """
     name = os.fspath(path)
     try:
-        _write(Path(path), data)
+        _write(name, data)
     except (OSError, ValueError) as error:
         raise _refusal(name, error, "a place that can be written") from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(name: str, data: bytes) -> None:
+    path = Path(name)
+    if not name:  # Path takes it for the current folder
+        raise FileNotFoundError
     try:
         mode: int | None = path.stat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a spec is: every gate required, nothing unknown, moments that follow; one clear line where it fails."""
+"""What a spec is: every gate required, nothing unknown, moments that follow; one clear line elsewhere."""
 
 from __future__ import annotations
 

@@ -1,0 +1,86 @@
+"""``critinit validate``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from critinit_cli import options
+from critinit_cli.output import as_json, complain, emit
+
+__all__ = ["EXAMPLES", "NAME", "command"]
+
+NAME = "validate"
+EXAMPLES = """\b
+Examples:
+  critinit validate spec.json
+  critinit spec --cell gru --T 784 | critinit validate -
+  critinit validate --json specs/*.json
+"""
+
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="Specs; - is standard input.", show_default=False)
+]
+
+_BAD_FIRST = (2, 1, 3, 0)
+
+
+class _Verdict(NamedTuple):
+    """What was found of one file: the exit code it asks for and why."""
+
+    file: str
+    code: int
+    problems: tuple[tuple[str, str, str], ...] = ()
+    deviations: tuple[str, ...] = ()
+    words: str = ""
+
+    def as_object(self) -> dict[str, Any]:
+        return {
+            "file": self.file,
+            "valid": self.code in (0, 3),
+            "problems": [dict(zip(("path", "found", "allowed"), p, strict=True)) for p in self.problems],
+            "deviations": list(self.deviations),
+        }
+
+
+def command(files: Files, json: options.JSON = False) -> int:
+    """Check specs: structure, meaning, prediction.
+
+    Each is checked in this order, and every file gets its line. Exit code 2 where one cannot be read, else 1
+    where one is invalid, else 3 where one misses its target or its prediction.
+    """
+    verdicts = []
+    for file in files:
+        verdict = _judge(file)
+        verdicts.append(verdict)
+        if verdict.code == 0 and not json:
+            emit(f"{_printable(file)}: ok\n")
+        elif verdict.code:
+            complain("missed" if verdict.code == 3 else "error", verdict.words)
+    if json:
+        emit(as_json([verdict.as_object() for verdict in verdicts]))
+    return min((verdict.code for verdict in verdicts), key=_BAD_FIRST.index)
+
+
+def _judge(file: str) -> _Verdict:
+    from critinit.theory.analysis import deviations
+
+    from critinit.errors import FileError, SpecError
+    from critinit_cli.reading import read_spec
+
+    try:
+        spec = read_spec(file)
+    except FileError as error:
+        return _Verdict(file, 2, (tuple(error.problem),), words=str(error))
+    except SpecError as error:
+        return _Verdict(file, 1, tuple(tuple(problem) for problem in error.problems), words=str(error))
+    missed = tuple(str(deviation) for deviation in deviations(spec))
+    if not missed:
+        return _Verdict(file, 0)
+    more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
+    return _Verdict(file, 3, deviations=missed, words=f"{file}: {missed[0]}{more}")
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

@@ -1,0 +1,42 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+__all__ = ["number", "render"]
+
+
+def number(value: float | None, *, missing: str = "-") -> str:
+    """A number in six digits."""
+    return missing if value is None else f"{value:.6g}"
+
+
+def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: the first column to the left, numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII
+    )
+    for n, column in enumerate(columns):
+        table.add_column(column, justify="right" if n else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        force_terminal=on_terminal,
+        width=None if on_terminal else 120,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

@@ -1,0 +1,371 @@
+"""The commands: what they write, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from critinit_cli.options import SCHEMES
+
+from critinit import cells, schemes
+from critinit.spec import parse
+from critinit.spec.schema import json_schema, schema_text
+from tests.cli.conftest import Run
+
+NUMBERS = {"second_moment", "chi", "time_scale", "survival", "unit_time_constants", "jacobian"}
+
+
+def only_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize(("cell", "reset"), list(cells.CELLS))
+def test_spec_writes_a_canonical_spec_to_stdout(run: Run, cell: str, reset: str | None) -> None:
+    options = [] if reset is None else ["--reset", reset]
+    result = run("spec", "--cell", cell, "--T", "30", *options)
+    assert result.code in (0, 3)
+    spec = parse(result.out)
+    assert spec.to_json() == result.out
+    assert (spec.cell, spec.reset, spec.T, spec.scheme) == (cell, reset, 30, "critical")
+    jsonschema.Draft202012Validator(json_schema()).validate(json.loads(result.out))
+    assert run("spec", "--cell", cell, "--T", "30", *options).out == result.out
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_writes_a_spec_that_validates(run: Run, scheme: str) -> None:
+    result = run("spec", "--cell", "lstm", "--T", "30", "--scheme", scheme)
+    assert parse(result.out).scheme == scheme
+    checked = run("validate", "-", stdin=result.out.encode())
+    assert checked.code == result.code
+    if result.code == 3:
+        assert only_line(result.err).startswith("missed: ")
+
+
+def test_the_schemes_offered_are_the_schemes_there_are() -> None:
+    assert schemes.NAMES == SCHEMES
+
+
+def test_spec_passes_every_option_on(run: Run) -> None:
+    result = run(
+        *("spec", "--cell", "gru", "--T", "40", "--layers", "2", "--input-variance", "2.5"),
+        *("--input-correlation", "0.5", "--null-variance", "0", "--hidden-size", "64", "--input-size", "3"),
+    )
+    spec = parse(result.out)
+    source = spec.layers[0].input
+    assert (source.variance, source.correlation, source.null_variance) == (2.5, 0.5, 0.0)
+    assert len(spec.layers) == 2
+
+
+def test_a_missed_target_is_said_and_the_spec_written(run: Run, tmp_path: Path) -> None:
+    """A plain rnn cannot reach a time scale of 10 000 by its gates: it has none."""
+    path = tmp_path / "spec.json"
+    result = run("spec", "--cell", "rnn", "--T", "10000", "--scheme", "orthogonal", "-o", str(path))
+    spec = parse(path.read_bytes())
+    if spec.target is not None and spec.target.limit is not None:
+        assert result.code == 3
+        assert spec.target.limit in only_line(result.err)
+    else:
+        assert (result.code, result.err) == (0, "")
+
+
+def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
+    plain = parse(run("spec", "--cell", "gru", "--T", "50").out)
+    result = run("spec", "--cell", "gru", "--T", "50", "--set", "layers.0.gates.update.bias={}")
+    assert result.code == 2
+    result = run(
+        *("spec", "--cell", "gru", "--T", "50", "--set", "layers.0.gates.update.bias.distribution=constant"),
+        *("--set", "layers.0.gates.update.bias.mean=1"),
+    )
+    assert result.code == 0
+    spec = parse(result.out)
+    assert spec.scheme == "custom"
+    assert spec.target is None
+    assert spec.layers[0].gates["update"].bias.mean == 1.0
+    assert spec.layers[0].predicted != plain.layers[0].predicted
+    assert run("validate", "-", stdin=result.out.encode()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--cell", "grru", "--T", "5"], "--cell: found 'grru'; allowed: rnn, minimal_rnn, gru"),
+        (["--cell", "gru", "--T", "0"], "--T: found 0; allowed: "),
+        (["--cell", "gru", "--T", "-3"], "--T: found -3; allowed: "),
+        (["--cell", "gru", "--T", "nan"], "--T: found nan; allowed: an integer"),
+        (["--cell", "gru", "--T", "1e400"], "--T: found 1e400; allowed: an integer"),
+        (["--cell", "gru", "--T", "9" * 400], "--T: found 999"),
+        (["--cell", "gru", "--T", "9" * 9000], "--T: found 999"),
+        (["--cell", "gru", "--T", "5", "--scheme", "magic"], "--scheme: found 'magic'; allowed: critical"),
+        (["--cell", "gru", "--T", "5", "--reset", "never"], "--reset: found 'never'; allowed: after, before"),
+        (["--cell", "lstm", "--T", "5", "--reset", "after"], "--reset: found 'after'"),
+        (["--cell", "gru", "--T", "5", "--layers", "0"], "--layers: found 0; allowed: "),
+        (["--cell", "gru", "--T", "5", "--layers", "100000"], "--layers: found 100000; allowed: "),
+        (["--cell", "gru", "--T", "5", "--input-variance", "-1"], "--input-variance: found -1"),
+        (
+            ["--cell", "gru", "--T", "5", "--input-variance", "nan"],
+            "--input-variance: found nan; allowed: a finite",
+        ),
+        (
+            ["--cell", "gru", "--T", "5", "--input-variance", "1e400"],
+            "--input-variance: found 1e400; allowed: a fin",
+        ),
+        (
+            ["--cell", "gru", "--T", "5", "--input-variance", "1e300"],
+            "--input-variance: found 1e+300; allowed: ",
+        ),
+        (
+            ["--cell", "gru", "--T", "5", "--input-correlation", "2"],
+            "--input-correlation: found 2.0; allowed: ",
+        ),
+        (["--cell", "gru", "--T", "5", "--null-variance", "-1"], "--null-variance: found -1"),
+        (["--cell", "gru", "--T", "5", "--hidden-size", "0"], "--hidden-size: found 0; allowed: "),
+        (["--cell", "gru", "--T", "5", "--input-size", "0"], "--input-size: found 0; allowed: "),
+        (["--cell", "gru"], "Missing option '--T'"),
+        (["--T", "5"], "Missing option '--cell'"),
+        (["--cell", "gru", "--T", "5", "--colour", "red"], "No such option: --colour"),
+        (["--cell", "gru", "--T", "5", "stray"], "unexpected extra argument"),
+        (["--cell", "gru", "--T", "5", "--set", "T"], "--set \"T\": found no '='; allowed: PATH=VALUE"),
+        (["--cell", "gru", "--T", "5", "--set", "T=0"], "--set T: found 0; allowed: at least 1"),
+        (["--cell", "gru", "--T", "5", "--set", "a.b=0"], '--set a: found "a"; allowed: '),
+        (
+            ["--cell", "gru", "--T", "5", "--set", "cell=rnn"],
+            "--set cell: cannot be set; choose it with --cell",
+        ),
+        (
+            ["--cell", "gru", "--T", "5", "-o", "nowhere/spec.json"],
+            "nowhere/spec.json: found no such file or folder",
+        ),
+        (
+            ["--cell", "gru", "--T", "5", "-o", "."],
+            ".: found a directory; allowed: a place that can be written",
+        ),
+        (["--cell", "gru", "--T", "5", "-o", ""], "found no such file"),
+        (["--cell", "gru", "--T", "5", "-o", "a\0b"], "null byte"),
+        (["--cell", "gr\udcffu", "--T", "5"], "--cell: found "),
+    ],
+)
+def test_bad_usage_is_one_line_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("spec", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    line = only_line(result.err)
+    assert line.startswith("error: ")
+    assert says in line
+    assert len(line) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_leaves_the_old_file_as_it_was(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text("mine")
+    assert run("spec", "--cell", "gru", "--T", "0", "-o", str(path)).code == 2
+    assert path.read_text() == "mine"
+    assert run("spec", "--cell", "gru", "--T", "5", "-o", str(path)).code == 0
+    assert parse(path.read_bytes()).T == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["spec.json"]
+
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "found nothing; a spec is a JSON object"),
+    "truncated": (b'{"schema_version": 1, "cell": "gr', "found no JSON at line 1 column"),
+    "binary": (b"\x80\x81", "found byte 0 that is not UTF-8"),
+    "deep": (b"[" * 10_000 + b"]" * 10_000, "found JSON nested too deeply"),
+    "large": (b" " * 10_000_000, "found more than 4,194,304 bytes"),
+    "list": (b"[]", "found a list of 0; allowed: a JSON object"),
+    "twice": (b'{"cell": "gru", "cell": "gru"}', 'found the key "cell" twice'),
+    "huge": (
+        b'{"schema_version": 1, "cell": "lstm", "scheme": "x", "T": 1e400, "layers": []}',
+        "T: found infinity",
+    ),
+    "cell": (b'{"cell": "grru"}', 'cell: found "grru"; allowed: rnn, minimal_rnn, gru, lstm, peephole_lstm'),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_an_invalid_spec_is_one_line_and_code_1(run: Run, tmp_path: Path, kind: str, how: str) -> None:
+    data, says = BAD_FILES[kind]
+    path = tmp_path / "bad.json"
+    path.write_bytes(data)
+    for command in (["validate"], ["analyze"], ["simulate", "--width", "50"]):
+        name = str(path) if how == "file" else "-"
+        result = run(*command, name, stdin=b"" if how == "file" else data)
+        assert (result.code, result.out) == (1, "")
+        source = str(path) if how == "file" else "standard input"
+        assert only_line(result.err).startswith(f"error: {source}: {says}")
+
+
+def test_every_file_gets_its_line_and_the_worst_code_wins(run: Run, tmp_path: Path, spec_file: Path) -> None:
+    good = str(spec_file)
+    bad, stale, missing = (str(tmp_path / name) for name in ("bad.json", "stale.json", "missing.json"))
+    Path(bad).write_text("{}")
+    value = json.loads(spec_file.read_text())
+    value["layers"][0]["predicted"]["untied"]["chi"] *= 0.9
+    Path(stale).write_text(json.dumps(value))
+
+    assert run("validate", good) == (0, f"{good}: ok\n", "")
+    result = run("validate", stale, good)
+    assert (result.code, result.out) == (3, f"{good}: ok\n")
+    assert only_line(result.err).startswith(f"missed: {stale}: ")
+    assert "chi" in result.err
+
+    result = run("validate", good, stale, bad)
+    assert (result.code, result.out, len(result.err.splitlines())) == (1, f"{good}: ok\n", 2)
+    result = run("validate", missing, bad, good, stale, str(tmp_path))
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, f"{good}: ok\n", 4)
+    assert f"error: {missing}: found no such file or folder" in result.err
+    assert f"error: {tmp_path}: found a directory" in result.err
+
+
+def test_validate_answers_programs_in_json(run: Run, tmp_path: Path, spec_file: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text(spec_file.read_text().replace('"T": 50', '"T": -50'))
+    result = run("validate", "--json", str(spec_file), str(bad), str(tmp_path / "missing"))
+    assert result.code == 2
+    good, invalid, missing = json.loads(result.out)
+    assert good == {"file": str(spec_file), "valid": True, "problems": [], "deviations": []}
+    assert invalid == {
+        "file": str(bad),
+        "valid": False,
+        "problems": [{"path": "T", "found": "-50", "allowed": "allowed: at least 1"}],
+        "deviations": [],
+    }
+    assert missing["valid"] is False
+    assert missing["problems"][0]["found"] == "no such file or folder"
+
+
+def test_validate_reads_stdin(run: Run, spec_file: Path) -> None:
+    assert run("validate", "-", stdin=spec_file.read_bytes()) == (0, "-: ok\n", "")
+
+
+@pytest.mark.parametrize("weights", ["untied", "tied", "both"])
+def test_analyze_answers_programs_in_json(run: Run, spec_file: Path, weights: str) -> None:
+    result = run("analyze", str(spec_file), "--weights", weights, "--json")
+    assert (result.code, result.err) == (0, "")
+    layers = json.loads(result.out)["layers"]
+    assert len(layers) == 1
+    for name in ("untied", "tied"):
+        if weights in (name, "both"):
+            assert set(layers[0][name]) >= NUMBERS
+        else:
+            assert layers[0].get(name) is None
+
+
+def test_analyze_shows_people_a_table(run: Run, spec_file: Path) -> None:
+    result = run("analyze", str(spec_file))
+    assert (result.code, result.err) == (0, "")
+    numbers = json.loads(run("analyze", str(spec_file), "--json").out)["layers"][0]
+    row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["chi"])
+    assert f"{numbers['untied']['chi']:.6g}" in row
+    assert f"{numbers['tied']['chi']:.6g}" in row
+    assert "gru (reset after), scheme critical, T = 50" in result.out
+
+
+def test_analyze_refuses_other_weights(run: Run, spec_file: Path) -> None:
+    result = run("analyze", str(spec_file), "--weights", "loose")
+    assert result.code == 2
+    assert "--weights: found loose" in only_line(result.err)
+
+
+def test_compare_shows_every_scheme(run: Run) -> None:
+    result = run("compare", "--cell", "gru", "--T", "50", "--json")
+    assert (result.code, result.err) == (0, "")
+    value = json.loads(result.out)
+    assert (value["cell"], value["reset"], value["T"]) == ("gru", "after", 50)
+    rows = {row["scheme"]: row for row in value["schemes"]}
+    assert tuple(rows) == schemes.NAMES
+    for name, row in rows.items():
+        assert row["description"] == schemes.describe(name)
+        alone = parse(run("spec", "--cell", "gru", "--T", "50", "--scheme", name).out)
+        assert row["layers"] == [layer.predicted.model_dump(mode="json") for layer in alone.layers]
+    table = run("compare", "--cell", "gru", "--T", "50")
+    assert all(name in table.out for name in schemes.NAMES)
+
+
+def test_compare_refuses_bad_arguments(run: Run) -> None:
+    result = run("compare", "--cell", "gru", "--T", "0")
+    assert (result.code, result.out) == (2, "")
+    assert only_line(result.err).startswith("error: --T: found 0; allowed: ")
+
+
+def test_schema_prints_and_writes_the_schema(run: Run, tmp_path: Path) -> None:
+    assert run("schema") == (0, schema_text(), "")
+    path = tmp_path / "schema.json"
+    assert run("schema", "-o", str(path)) == (0, "", "")
+    assert path.read_text() == schema_text()
+
+
+def _untouched(value: Any) -> Any:
+    return value
+
+
+def _chi_off(value: Any) -> Any:
+    for reading in ("untied", "tied"):
+        value["layers"][0]["predicted"][reading]["chi"] *= 0.5
+    return value
+
+
+def test_simulate_measures_and_judges(run: Run, spec_file: Path) -> None:
+    spec = run(
+        *("spec", "--cell", "gru", "--T", "20", "--set", "layers.0.gates.*.bias.distribution=constant"),
+        *("--set", "layers.0.gates.*.bias.mean=1", "--set", "layers.0.gates.*.recurrent.variance=0.01"),
+        *("--set", "layers.0.gates.*.input.variance=0.5"),
+    ).out
+    measure = ["simulate", "-", "--width", "300", "--steps", "60", "--weights", "untied"]
+    result = run(*measure, "--json", stdin=spec.encode())
+    value = json.loads(result.out)
+    assert (result.code, value["prediction_holds"], value["misses"]) == (0, True, [])
+    layer = value["layers"][0]
+    assert layer["tied"] is None
+    assert set(layer["untied"]) >= NUMBERS | {"standard_error"}
+    expected = json.loads(spec)["layers"][0]["predicted"]["untied"]
+    assert layer["untied"]["second_moment"] == pytest.approx(expected["second_moment"], rel=0.03)
+    assert run(*measure, "--json", stdin=spec.encode()).out == result.out
+    assert run(*measure, "--seed", "1", "--json", stdin=spec.encode()).out != result.out
+    table = run(*measure, stdin=spec.encode())
+    assert table.out.endswith("measured on networks of 300 units: the prediction holds\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--width", "0"], "--width: found 0; allowed: at least 1"),
+        (["--width", "many"], "--width: found many; allowed: an integer"),
+        (["--width", "50", "--networks", "1"], "--networks: found 1; allowed: at least 2"),
+        (["--width", "50", "--seed", "-1"], "--seed: found -1; allowed: 0 to"),
+        (["--width", "50", "--weights", "loose"], "--weights: found loose; allowed: untied, tied, both"),
+        (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: at least"),
+        ([], "Missing option '--width'"),
+    ],
+)
+def test_simulate_refuses_bad_options(run: Run, spec_file: Path, arguments: list[str], says: str) -> None:
+    result = run("simulate", str(spec_file), *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert says in only_line(result.err)
+
+
+@pytest.mark.parametrize("command", ["spec", "validate", "analyze", "simulate", "compare", "schema"])
+def test_help_has_examples(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"critinit {command}" in result.out.split("Examples:")[1]
+
+
+def test_no_command_is_answered_with_the_help(run: Run) -> None:
+    result = run()
+    assert result.code == 2
+    assert all(
+        name in result.out for name in ("spec", "validate", "analyze", "simulate", "compare", "schema")
+    )
+    assert run("--version").out.startswith("critinit")
+    unknown = run("brew")
+    assert unknown.code == 2
+    assert "No such command 'brew'" in only_line(unknown.err)
