@@ -1,0 +1,149 @@
+"""A network of one layer: its weights, its inputs, its step, all through the one definition of the cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.dual import Array, Dual
+from critinit.simulation.kernels import Apply, fixed, fresh
+from critinit.spec import Gates, Layer, NormalBias
+from critinit.theory.tied_inputs import Inputs, draw_biases
+
+__all__ = ["Network", "State", "Weights", "draw_network"]
+
+Weights = Literal["tied", "untied"]
+
+_CHUNK = 64
+"""Steps whose inputs go through the input kernels in one product."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Memory s and visible state h, each (copies, N) or a Dual of it with tangents (K, copies, N)."""
+
+    s: Any
+    h: Any
+
+
+def _rows(apply: Apply, x: Any) -> Any:
+    """``apply`` on the last axis of an array or a dual; value and tangents in one product."""
+    if not isinstance(x, Dual):
+        return apply(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+    width = x.value.shape[-1]
+    values = x.value.reshape(-1, width)
+    y = apply(np.concatenate([values, x.tangent.reshape(-1, width)]))
+    return Dual(y[: len(values)].reshape(x.value.shape), y[len(values) :].reshape(x.tangent.shape))
+
+
+@dataclass(frozen=True)
+class Network:
+    """One drawn layer of ``width`` units, fed by as many inputs.
+
+    ``copies``: 1, or 2 that share the weights and see inputs of correlation ``layer.input.correlation``.
+    """
+
+    cell: Cell
+    layer: Layer
+    width: int
+    copies: int
+    weights: Weights
+    inputs: Inputs
+    recurrent: Mapping[str, Apply]
+    feed: Mapping[str, Apply]
+    biases: Mapping[str, Array]
+    first_input: Array
+    rng: np.random.Generator
+
+    def rest(self) -> State:
+        """The zero state."""
+        zero = np.zeros((self.copies, self.width))
+        return State(zero, zero)
+
+    def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+        """The next state, and the pre-activations that led there."""
+        u = self.cell.drives(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
+        s = self.cell.update(state.s, u)
+        return State(s, self.cell.read(s, u)), u
+
+    def frozen(self) -> Network:
+        """This network; of an untied one a network with full matrices, equal in law for one step."""
+        if self.weights == "tied":
+            return self
+        gates = self.layer.gates
+        recurrent = {n: fixed(g.recurrent, self.width, self.rng) for n, g in gates.items()}
+        return Network(**{**self.__dict__, "recurrent": recurrent, "weights": "tied"})
+
+    def drive(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
+        """U_k x + b_k of each gate, (copies, N), for steps ``start`` (negative: before the perturbation) to ``stop``."""
+        shape = (self.copies, self.width)
+        power = self.layer.input
+        for first in range(start, stop, _CHUNK):
+            steps = range(first, min(first + _CHUNK, stop))
+            root = np.array([self.inputs.scale(t, power.variance, power.null_power) for t in steps])
+            if self.inputs.constant:
+                x = np.broadcast_to(self.first_input, (len(steps), *shape))
+            else:
+                x = _draw_input(self.layer, (len(steps), *shape), self.rng)
+            x = x * root[:, None, None]
+            if self.weights == "tied":
+                fed = {n: apply(x.reshape(-1, self.width)).reshape(x.shape) for n, apply in self.feed.items()}
+            else:
+                fed = {n: np.stack([apply(one) for one in x]) for n, apply in self.feed.items()}
+            for i in range(len(steps)):
+                biases = self.biases if self.weights == "tied" else self._redrawn()
+                external = {n: fed[n][i] + biases[n] for n in fed}
+                if self.cell.embeds_input:
+                    external["input"] = x[i]
+                yield external
+
+    def _redrawn(self) -> Mapping[str, Array]:
+        """Biases of an untied network: normal ones are drawn with the weights, spread ones stay with their unit."""
+        gates = self.layer.gates
+        if not any(isinstance(g.bias, NormalBias) and g.bias.variance > 0 for _, g in gates.items()):
+            return self.biases
+        drawn = _biases(gates, self.width, self.rng)
+        return {n: drawn[n] if _is_normal(gates, n) else self.biases[n] for n in drawn}
+
+
+def _draw_input(layer: Layer, shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
+    """Inputs of power 1, (steps, copies, N); between two copies of the layer's correlation."""
+    x = rng.standard_normal(shape)
+    if shape[1] == 2:
+        c = layer.input.correlation
+        x[:, 1] = c * x[:, 0] + math.sqrt(1.0 - c * c) * x[:, 1]
+    return x
+
+
+def _is_normal(gates: Gates, name: str) -> bool:
+    bias = gates[name].bias
+    return isinstance(gates[getattr(bias, "to", name)].bias, NormalBias)
+
+
+def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:
+    return draw_biases(gates, lambda: rng.standard_normal(width), lambda: rng.random(width))
+
+
+def draw_network(
+    cell: Cell,
+    layer: Layer,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    weights: Weights = "tied",
+    inputs: Inputs = Inputs(),
+    copies: int = 1,
+) -> Network:
+    """Draw a network; memory O(gates·width²) when tied, O(gates·width) when untied."""
+    make = fixed if weights == "tied" else fresh
+    gates = layer.gates
+    biases = _biases(gates, width, rng)
+    recurrent = {n: make(g.recurrent, width, rng) for n, g in gates.items()}
+    feed = {n: make(g.input, width, rng) for n, g in gates.items()}
+    first = _draw_input(layer, (1, copies, width), rng)[0]
+    return Network(cell, layer, width, copies, weights, inputs, recurrent, feed, biases, first, rng)

@@ -1,0 +1,155 @@
+"""From the course of a perturbation, as logarithms of its squared length, to χ and the survival."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from critinit.dual import Array
+from critinit.errors import ArgumentError
+from critinit.spec import Jacobian, Numbers, TimeConstants
+
+__all__ = ["Sample", "Settling", "combine", "late_growth", "log_survival"]
+
+_Z = 2.0
+"""Standard errors that count as certain."""
+_NOTHING = 1e-100
+"""A second moment that is zero but for underflow."""
+
+
+def late_growth(log_square: Array) -> float:
+    """Growth per step of ``log_square`` (steps + 1,): the slope of the line through its second half.
+
+    −∞ once the perturbation is exactly zero.  Validity: the growth has become exponential by half time; where
+    a band of modes meets at the edge it approaches it as 1/(2t) per step.
+    """
+    late = log_square[len(log_square) // 2 :]
+    if not np.all(np.isfinite(late)):
+        return -math.inf
+    t = np.arange(len(late)) - 0.5 * (len(late) - 1)
+    return float(t @ late / (t @ t))
+
+
+def log_survival(log_square: Array, steps: int) -> float:
+    """ln E|δ_T|²/E|δ_0|² at T = ``steps``; past the end of ``log_square`` the late growth continues it."""
+    last = len(log_square) - 1
+    if steps <= last:
+        return float(log_square[steps] - log_square[0])
+    growth = late_growth(log_square)
+    return float(log_square[last] - log_square[0] + (steps - last) * growth)
+
+
+class Settling:
+    """Says when a state counts as stationary: its mean second moment over steps n/2 … n and over n/4 … n/2 agree.
+
+    ``first``: steps before the first look, doubled at each further one; ``longest``: where it gives up.
+    """
+
+    def __init__(self, first: int, longest: int, tolerance: float = 0.01) -> None:
+        self.first, self.longest = first, longest
+        self._look, self._tolerance = first, tolerance
+        self._moments: list[float] = []
+        self.settled = False
+
+    def __len__(self) -> int:
+        return len(self._moments)
+
+    def goes_on(self, second_moment: float) -> bool:
+        """Whether a further step is needed after one with this second moment."""
+        self._moments.append(second_moment)
+        n = len(self._moments)
+        if n < self._look:
+            return True
+        early, late = np.mean(self._moments[n // 4 : n // 2]), np.mean(self._moments[n // 2 :])
+        self.settled = bool(abs(late - early) <= self._tolerance * late + _NOTHING)
+        self._look = min(2 * n, self.longest)
+        return not self.settled and n < self.longest
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one network, or one batch of particles, says.
+
+    ``keep_times``: 1/(1 − E keep) of every unit; ``log_square``: ln E|δ_t|² from t = 0 on; ``jacobian_square``,
+    ``jacobian_second``: first and second moment of the squared singular values; ``settled``: the state was stationary.
+    """
+
+    second_moment: float
+    memory: float | None
+    keep_times: Array
+    log_square: Array
+    jacobian_square: float
+    jacobian_second: float
+    settled: bool = True
+
+    @property
+    def log_chi(self) -> float:
+        """ln χ, the late growth."""
+        return late_growth(self.log_square)
+
+
+def _mean_error(values: Sequence[float]) -> tuple[float, float | None]:
+    x = np.asarray(values, dtype=float)
+    if len(x) < 2:
+        return float(x.mean()), None
+    return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def _exp(values: Sequence[float]) -> tuple[float, float | None]:
+    """Geometric mean with its standard error; 0 where a perturbation died exactly."""
+    if not np.all(np.isfinite(values)):
+        return 0.0, 0.0 if len(values) > 1 else None
+    mean, error = _mean_error(values)
+    if mean > 690.0:
+        raise ArgumentError(f"survival: found a growth by e^{mean:.0f}; allowed: at most 1e300, reached with fewer steps T")
+    centre = math.exp(mean)
+    return centre, None if error is None else centre * error
+
+
+def combine(samples: Sequence[Sample], T: int, *, notes: Sequence[str] = (), tied: bool = True) -> Numbers:
+    """The numbers of all samples together, with standard errors over them where there are at least two.
+
+    χ and the survival are geometric means, the others arithmetic.  Notes say where the state is chaotic, and
+    where the survival at T was continued from fewer steps.
+    """
+    said = list(notes)
+    errors: dict[str, float | None] = {}
+
+    def put(name: str, result: tuple[float, float | None]) -> float:
+        number, errors[name] = result
+        return number
+
+    second = put("second_moment", _mean_error([s.second_moment for s in samples]))
+    memory = None
+    if all(s.memory is not None for s in samples):
+        memory = put("cell_second_moment", _mean_error([s.memory for s in samples if s.memory is not None]))
+    chi = put("chi", _exp([s.log_chi for s in samples]))
+    time_scale = -1.0 / math.log(chi) if 0.0 < chi < 1.0 else (0.0 if chi == 0.0 else None)
+    chi_error = errors["chi"]
+    errors["time_scale"] = None if not time_scale or chi_error is None else time_scale**2 * chi_error / chi
+    survival = put("survival", _exp([log_survival(s.log_square, T) for s in samples]))
+    quantiles = np.array([[s.keep_times.min(), np.median(s.keep_times), s.keep_times.max()] for s in samples])
+    times = [put(f"unit_time_constants.{n}", _mean_error(quantiles[:, i])) for i, n in enumerate(("min", "median", "max"))]
+    m1 = put("jacobian.mean_squared_singular_value", _mean_error([s.jacobian_square for s in samples]))
+    spread = put("jacobian.variance", _mean_error([s.jacobian_second - s.jacobian_square**2 for s in samples]))
+    if not all(s.settled for s in samples):
+        said.append("second_moment: the state was still drifting when the perturbation began")
+    steps = len(samples[0].log_square) - 1
+    if steps < T:
+        said.append(f"survival: followed for {steps} steps, continued to T = {T} at the late growth")
+    if tied and chi > 0.0 and math.log(chi) > max(_Z * (chi_error or 0.0) / chi, 1.0 / steps):
+        said.append("chaotic: at the network's own steady state perturbations grow (chi > 1)")
+    return Numbers(
+        second_moment=second,
+        cell_second_moment=memory,
+        chi=chi,
+        time_scale=time_scale,
+        survival=survival,
+        unit_time_constants=TimeConstants(min=times[0], median=times[1], max=times[2]),
+        jacobian=Jacobian(mean_squared_singular_value=m1, variance=spread),
+        standard_error=errors if len(samples) > 1 else None,
+        notes=tuple(said),
+    )
