@@ -42,7 +42,7 @@ def spread_object() -> dict[str, Any]:
     gates = value["layers"][0]["gates"]
     gates["forget"] = gate({"distribution": "log_uniform_time", "min_time": 1.05, "max_time": 784.0})
     gates["input"] = gate({"distribution": "coupled", "to": "forget", "sign": -1})
-    value["target"] = {"quantity": "survival", "wanted": 0.5, "reached": 0.5}
+    value["target"] = {"quantity": "time_scale", "wanted": 784.0, "reached": 784.0}
     return value
 
 

@@ -228,7 +228,10 @@ class Predicted(StrictModel):
 class Target(StrictModel):
     """What the scheme set out to reach, and what it reached."""
 
-    quantity: Literal["time_scale", "survival"]
+    quantity: Literal["time_scale", "unit_time_constant"] = Field(
+        description="time_scale: −1/ln χ, untied; unit_time_constant: 1/(1 − E keep) of the slowest unit while "
+        "the input carries no information; the first layer is meant."
+    )
     wanted: NonNegative
     reached: NonNegative | None = Field(description="null: unbounded (a time scale where χ ≥ 1).")
     limit: str | None = Field(default=None, description="What stops it; left out where the target is met.")
@@ -334,7 +337,7 @@ def spec_model(cell: str) -> type[InitSpec]:
         "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),
     }
     if resets == [None]:
-        spec_fields["reset"] = (None, None)
+        spec_fields["reset"] = (type(None), None)
     else:
         spec_fields["reset"] = (Literal[tuple(resets)], Field(description="Where the reset gate acts."))
     return create_model(f"{title}Spec", __base__=InitSpec, **spec_fields)

@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     """The schema as a JSON value, its keys in the order they are published in."""
     models: Any = reduce(or_, (spec_model(name) for name in cells.NAMES))
     body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
-    definitions = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
+    definitions: dict[str, Any] = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
     definitions["Kernel"] |= _ZERO_IS_ZERO
     for name, definition in definitions.items():
         if "layers" in definition.get("properties", {}):
@@ -58,11 +58,17 @@ def schema_text() -> str:
 
 
 def _plain(node: Any, *, is_property: bool = False) -> Any:
-    """Without the titles that only repeat the name of a property."""
+    """One form for what pydantic's versions write in several; without titles that only repeat a name."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
+    if isinstance(node, float) and node.is_integer() and abs(node) < 2**53:
+        return int(node)
     if not isinstance(node, dict):
         return node
+    if len(node.get("allOf", ())) == 1:
+        node = node["allOf"][0] | {key: value for key, value in node.items() if key != "allOf"}
+    if "const" in node:
+        node = {key: value for key, value in node.items() if key != "enum"}
     plain = {}
     for key, value in node.items():
         if is_property and key == "title":
