@@ -1,0 +1,73 @@
+"""Critical initialization of recurrent networks.
+
+``generate`` computes an ``InitSpec`` for a cell and a sequence length from mean field theory, ``analyze`` says what
+theory knows of a spec, ``apply`` materializes it as weights in the framework of the given model, and ``simulate``
+measures the same numbers on a network.  Importing ``critinit`` imports no framework, and what a name needs only when
+the name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from critinit.application import Applied, Report, apply
+    from critinit.errors import ApplyError, ArgumentError, CritinitError, MissingExtraError, Problem, SpecError
+    from critinit.files import load
+    from critinit.schemes import generate
+    from critinit.simulation import simulate
+    from critinit.spec import InitSpec, Numbers, parse
+    from critinit.theory.analysis import Analysis, analyze
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Analysis": "critinit.theory.analysis",
+    "Applied": "critinit.application",
+    "ApplyError": "critinit.errors",
+    "ArgumentError": "critinit.errors",
+    "CritinitError": "critinit.errors",
+    "InitSpec": "critinit.spec",
+    "MissingExtraError": "critinit.errors",
+    "Numbers": "critinit.spec",
+    "Problem": "critinit.errors",
+    "Report": "critinit.application",
+    "SpecError": "critinit.errors",
+    "analyze": "critinit.theory.analysis",
+    "apply": "critinit.application",
+    "generate": "critinit.schemes",
+    "load": "critinit.files",
+    "parse": "critinit.spec",
+    "simulate": "critinit.simulation",
+}
+
+__all__ = [
+    "Analysis",
+    "Applied",
+    "ApplyError",
+    "ArgumentError",
+    "CritinitError",
+    "InitSpec",
+    "MissingExtraError",
+    "Numbers",
+    "Problem",
+    "Report",
+    "SpecError",
+    "analyze",
+    "apply",
+    "generate",
+    "load",
+    "parse",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'critinit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

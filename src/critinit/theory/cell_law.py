@@ -34,8 +34,8 @@ __all__ = ["WIDEST", "CellLaw"]
 
 WIDEST = 30.0
 _ORDER = 0.5
+_GAUSS = 20
 _CHECK = 1.5e-3
-_MAX_STEPS = 5000
 
 
 @lru_cache(maxsize=8)
@@ -45,6 +45,38 @@ def _collocation(nodes: int) -> tuple[Array, Array]:
     to_coefficients = np.cos(np.outer(np.arange(nodes), theta)) * (2.0 / nodes)
     to_coefficients[0] *= 0.5
     return np.cos(theta), to_coefficients
+
+
+def _compressed(values: Array, weights: Array) -> Rule:
+    """The Gauss rule of at most ``_GAUSS`` nodes of a discrete positive measure (…, points), by Lanczos's process.
+
+    It has the measure's moments up to 2·_GAUSS − 1, so smooth functions keep their averages.
+    """
+    points = values.shape[-1]
+    if points <= _GAUSS:
+        return values, weights
+    mass = np.sum(weights, axis=-1, keepdims=True)
+    vector = np.sqrt(weights / np.where(mass > 0, mass, 1.0))
+    basis = [vector]
+    diagonal, off = [], []
+    size = np.max(np.abs(values), axis=-1, keepdims=True)
+    for step in range(_GAUSS):
+        image = values * vector
+        diagonal.append(np.sum(image * vector, axis=-1))
+        for earlier in basis:  # full orthogonalisation: the recurrence alone loses it
+            image = image - np.sum(image * earlier, axis=-1, keepdims=True) * earlier
+        norm = np.sqrt(np.sum(image * image, axis=-1, keepdims=True))
+        alive = norm > 1e-12 * size
+        vector = np.where(alive, image / np.where(alive, norm, 1.0), 0.0)
+        basis.append(vector)
+        if step < _GAUSS - 1:
+            off.append(np.where(alive, norm, 0.0)[..., 0])
+    matrix = np.zeros((*diagonal[0].shape, _GAUSS, _GAUSS))
+    index = np.arange(_GAUSS)
+    matrix[..., index, index] = np.stack(diagonal, axis=-1)
+    matrix[..., index[1:], index[:-1]] = np.stack(off, axis=-1)
+    nodes, vectors = np.linalg.eigh(matrix)
+    return nodes, vectors[..., 0, :] ** 2 * mass
 
 
 class CellLaw:
@@ -118,10 +150,15 @@ class CellLaw:
         u = self._joint(*gates)
         return np.asarray(cell.write(u) * cell.candidate(u)), self._weights(*gates)
 
+    def _shift(self, weights: Array | float = 1.0) -> Array:
+        """P weighted by ``weights`` at the joint nodes of write and candidate."""
+        p, w = self._write
+        p, w = _compressed(p, np.broadcast_to(w * weights, p.shape))
+        return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
+
     @cached_property
     def _added(self) -> Array:
-        p, w = self._write
-        return self._operator(self.x[..., :, None] + p[..., None, :], w)
+        return self._shift()
 
     def _kept(self, power: int, slope: bool = False) -> Array:
         """F weighted by keep**power, or by (∂keep/∂u)²."""
@@ -130,7 +167,8 @@ class CellLaw:
         u = self._joint(cell.keep_gate)[cell.keep_gate]
         keep = cell.keep({cell.keep_gate: Dual(u, np.ones_like(u))})
         weights = self._weights(cell.keep_gate) * (keep.tangent**2 if slope else keep.value**power)
-        return self._operator(self.x[..., :, None] * keep.value[..., None, :], weights[..., None, :])
+        nodes, weights = _compressed(keep.value, np.broadcast_to(weights, keep.value.shape))
+        return self._operator(self.x[..., :, None] * nodes[..., None, :], weights[..., None, :])
 
     @cached_property
     def stationary(self) -> Array:
@@ -193,12 +231,13 @@ class CellLaw:
     def distance_operator(self, kept: Array, source: Array) -> DistanceOperator:
         """The linear recursion of squared distances; ``kept`` = E f² and ``source`` = E v by class.
 
-        Where the transfer operator is given up, δc² is taken as independent of c within its class.
+        With several classes, or where the transfer operator is given up, δc² is taken as independent of c within its
+        class: an error of second order in the recurrent kernels, below 1 % of 1 − χ at recurrent variance 1.
         """
         law, cell = self._law, self._law.cell
         assert cell.read_gate
         by_output = law.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
-        if not np.all(self.holds):
+        if law.class_weights.size > 1 or not np.all(self.holds):
             through, sources = kept[..., None, None], source[..., None]
             read = self.average(2, "memory")[..., None]
             return DistanceOperator(np.ones(1), kept, through, sources, read, by_output, law)
@@ -206,7 +245,7 @@ class CellLaw:
         through = self._kept(2) @ added
         by_keep = law.gates[cell.keep_gate or ""].recurrent[..., 0, None] * self.x**2
         row = np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
-        p, w = self._write
+        p, _ = self._write
         gates = (cell.write_gate or "", cell.candidate_gate or "")
         u = self._joint(*gates)
         kappa: Array = np.zeros_like(p)
@@ -214,8 +253,7 @@ class CellLaw:
             seeded = {g: Dual(u[g], np.full_like(u[g], float(g == gate))) for g in gates}
             slope = (cell.write(seeded) * cell.candidate(seeded)).tangent
             kappa = kappa + law.gates[gate].recurrent[..., 0] * slope**2
-        weighted = self._operator(self.x[..., :, None] + p[..., None, :], (w * kappa)[..., None, :])
-        row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ weighted)
+        row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ self._shift(kappa))
         read = self._read(2, "memory", self.x)
         return DistanceOperator(self.stationary, kept, through, row, read, by_output, law)
 
@@ -250,13 +288,22 @@ class DistanceOperator:
 
     def survival(self, steps: int) -> Array:
         """E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
-        if not np.any(self._source) or steps > _MAX_STEPS:  # without coupling δc² is a plain power
-            return np.asarray(self._kept**steps @ self._classes)
-        y, h = self._start, np.zeros(self._start.shape[:-2])
-        for _ in range(steps):
-            y = np.einsum("...ki,...kij->...kj", y, self._through) + h[..., None, None] * self._source
-            h = np.sum(y * self._read, axis=-1) @ self._classes + self._by_output * h
-        return np.asarray(np.sum(y, axis=-1) @ self._classes)
+        classes, resolved = self._classes, self._through.shape[-1]
+        k = classes.size
+        # the state (Y of every class, H) in one matrix; Y' = A Y + H r,  H' = ρ·Y' + ω H
+        size = k * resolved + 1
+        matrix = np.zeros((*self._start.shape[:-2], size, size))
+        read = (self._read * classes[:, None]).reshape(*self._read.shape[:-2], -1)
+        for c in range(k):
+            here = slice(c * resolved, (c + 1) * resolved)
+            matrix[..., here, here] = np.swapaxes(self._through[..., c, :, :], -1, -2)
+        matrix[..., :-1, -1] = self._source.reshape(read.shape)
+        matrix[..., -1, :] = np.einsum("...i,...ij->...j", read, matrix[..., :-1, :])
+        matrix[..., -1, -1] += self._by_output
+        start = np.concatenate([self._start.reshape(read.shape), np.zeros((*read.shape[:-1], 1))], axis=-1)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            y = (np.linalg.matrix_power(matrix, steps) @ start[..., None])[..., :-1, 0]
+        return np.asarray(np.sum(y.reshape(self._start.shape), axis=-1) @ classes)
 
     def growth(self) -> Array:
         """χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""

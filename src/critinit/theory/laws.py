@@ -24,8 +24,8 @@ from critinit.theory.quadrature import normal_rule
 
 __all__ = ["GateLaw", "LayerLaw", "grid_law", "layer_law", "split_law"]
 
-CLASS_NODES = 40
-"""Gauss–Legendre nodes in the bias: averages over units to 1e-8 for time constants up to 10⁶."""
+CLASS_NODES = 24
+"""Gauss–Legendre nodes in the bias: averages over units to 1e-6 for time constants up to 10⁶."""
 
 _ENVIRONMENT_NODES = 24
 

@@ -29,9 +29,8 @@ from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, ov
 from critinit.theory.cell_law import CellLaw, DistanceOperator
 from critinit.theory.laws import LayerLaw, split_law
 
-__all__ = ["Untied", "solve"]
+__all__ = ["Untied", "keep_times", "solve"]
 
-_TOLERANCE = 1e-13
 _MAX_CYCLES = 300
 _TALLEST = 1e6
 _COARSE = 0.4
@@ -76,12 +75,29 @@ def solve(law: LayerLaw, *, order: float = 1.0) -> Untied:
     """
     if math.prod(law.batch) > _CHUNK:
         return _join([solve(part, order=order) for part in split_law(law, _CHUNK)], law.batch)
+    state, met, several = _fixed_state(law, order)
+    c = state.q
+    if np.any(law.correlation < 1.0):
+        c, met_pair = _fixed_point(
+            lambda c: state.pair(c).messages(), state.q * law.correlation, state.q, _tolerance(law)
+        )
+        met = met & met_pair
+    return _numbers(state, c, np.all(met, axis=0), several)
+
+
+def keep_times(law: LayerLaw) -> Array:
+    """1/(1 − E keep) at the shortest, median and longest units, (*batch, 3), without all the other numbers."""
+    return _keep_times(_fixed_state(law, 1.0)[0])
+
+
+def _fixed_state(law: LayerLaw, order: float) -> tuple[_State, Array, Array]:
+    """The stationary state of one copy, where it was reached, and where another one exists."""
     components = 2 if law.cell.before else 1
     shape = (components, *law.batch, 1, 1)
     ceiling = np.broadcast_to(_ceiling(law), shape)
     # which fixed point is decided at low order; the one taken is then polished at full order
-    low, met = _fixed_point(lambda q: _messages(law, q, _COARSE), np.zeros(shape), ceiling, 1e-7)
-    high, met_high = _fixed_point(lambda q: _messages(law, q, _COARSE), ceiling, ceiling, 1e-7, near=low)
+    low, met = _fixed_point(lambda q: _messages(law, q, _COARSE), np.zeros(shape), ceiling, 1e-5)
+    high, met_high = _fixed_point(lambda q: _messages(law, q, _COARSE), ceiling, ceiling, 1e-5, near=low)
     # rest is a fixed point without inputs and biases; where it is unstable the state is the upper one
     unstable_rest = (low[0] < 1e-12) & (high[0] > 1e-9)
     if np.any(unstable_rest):
@@ -89,13 +105,13 @@ def solve(law: LayerLaw, *, order: float = 1.0) -> Untied:
     apart = np.abs(high[0] - low[0]) > 1e-3 * np.maximum(high[0], 1e-12)
     several = apart & ~unstable_rest & met[0] & met_high[0]
     start = np.where(unstable_rest, high, low)
-    q, met = _fixed_point(lambda q: _messages(law, q, order), start, ceiling, _TOLERANCE)
-    c = q
-    if np.any(law.correlation < 1.0):
-        state = _State(law, q, order)
-        c, met_pair = _fixed_point(lambda c: state.pair(c).messages(), q * law.correlation, q, _TOLERANCE)
-        met = met & met_pair
-    return _numbers(_State(law, q, order), c, np.all(met, axis=0), several)
+    q, met = _fixed_point(lambda q: _messages(law, q, order), start, ceiling, _tolerance(law))
+    return _State(law, q, order), met, several
+
+
+def _tolerance(law: LayerLaw) -> float:
+    """Of the fixed point: what averages over the LSTM's cell resolve is less than the rest."""
+    return 1e-9 if law.cell.has_readout else 1e-13
 
 
 def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
@@ -281,7 +297,6 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
     pair = state.pair(c)
     kept = over_environments(law, pair.memory.moment(2, 0, 0, 0))
     couplings = pair.couplings()
-    classes = law.class_weights
     if law.cell.has_readout:
         source = sum((_sigma(law, gate) * a for gate, a in couplings.items()), start=np.zeros(1))
         if pair.same:
@@ -295,9 +310,6 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         chi, survival = _memory_distance(law, kept, couplings, pair)
     moments = state.moments(4)
     jacobian_mean, jacobian_variance = _jacobian(state)
-    times = 1.0 / np.maximum(1.0 - over_environments(law, state.memory.moment(1, 0, 0, 0)), 1e-300)
-    times = np.broadcast_to(times, (*law.batch, classes.size))
-    keep_times = np.stack([times.min(axis=-1), times[..., law.median_class], times.max(axis=-1)], axis=-1)
     flat = (..., 0, 0)
     return Untied(
         second_moment=_full(law, state.q[0][flat]),
@@ -307,11 +319,18 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         chi=_full(law, chi),
         jacobian_mean=_full(law, jacobian_mean),
         jacobian_variance=_full(law, jacobian_variance),
-        keep_times=keep_times,
+        keep_times=_keep_times(state),
         converged=_full(law, converged[flat]),
         several=_full(law, several[flat]),
         survival=survival,
     )
+
+
+def _keep_times(state: _State) -> Array:
+    law = state.law
+    times = 1.0 / np.maximum(1.0 - over_environments(law, state.memory.moment(1, 0, 0, 0)), 1e-300)
+    times = np.broadcast_to(times, (*law.batch, law.class_weights.size))
+    return np.stack([times.min(axis=-1), times[..., law.median_class], times.max(axis=-1)], axis=-1)
 
 
 def _memory_distance(

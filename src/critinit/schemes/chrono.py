@@ -1,0 +1,26 @@
+"""Chrono initialization (Tallec & Ollivier 2018, arXiv:1804.11188): time constants uniform up to T.
+
+b_keep = ln U[1, T−1], which is τ − 1 uniform; the LSTM's input gate takes the opposite bias, unit by unit.  Kernels as
+usual: orthogonal recurrent, normal input of unit variance.
+"""
+
+from __future__ import annotations
+
+from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel, needs_keep_gate
+
+__all__ = ["SCHEME"]
+
+
+def _gates(at: Circumstances) -> dict[str, Parts]:
+    keep = needs_keep_gate("chrono", at.cell)
+    spread = {"distribution": "uniform_time", "min_time": 2.0, "max_time": float(max(at.T, 2))}
+    biases = {keep: spread}
+    if at.cell.write_gate not in (None, keep):
+        biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
+    return {
+        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), biases.get(name, bias(0.0)))
+        for name in at.cell.gates
+    }
+
+
+SCHEME = Scheme("chrono", "time constants uniform up to T, coupled input gate (arXiv:1804.11188)", _gates)

@@ -1,0 +1,26 @@
+"""Uniform gate initialization (Gu et al. 2020, arXiv:1910.09890): gate values uniform over units.
+
+σ(b_keep) ~ U[1/d, 1 − 1/d] with d the hidden size (T where that is not known); the LSTM's input gate takes the
+opposite bias, unit by unit.
+"""
+
+from __future__ import annotations
+
+from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel, needs_keep_gate
+
+__all__ = ["SCHEME"]
+
+
+def _gates(at: Circumstances) -> dict[str, Parts]:
+    keep = needs_keep_gate("uniform_gate", at.cell)
+    d = float(max(at.hidden_size or at.T, 3))
+    biases: dict[str, Parts] = {keep: {"distribution": "uniform_gate", "min_time": d / (d - 1.0), "max_time": d}}
+    if at.cell.write_gate not in (None, keep):
+        biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
+    return {
+        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), biases.get(name, bias(0.0)))
+        for name in at.cell.gates
+    }
+
+
+SCHEME = Scheme("uniform_gate", "gate values uniform over units, coupled input gate (arXiv:1910.09890)", _gates)

@@ -1,0 +1,186 @@
+"""What theory says of a spec, in the numbers that specs and commands show."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from critinit.errors import ArgumentError, Problem
+from critinit.spec.distributions import StrictModel
+from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
+from critinit.theory.laws import has_identity, layer_law
+from critinit.theory.untied import Untied, keep_times, solve
+
+__all__ = ["Analysis", "LayerAnalysis", "Weights", "analyze", "deviations", "predict", "reached", "untied_numbers"]
+
+Weights = Literal["untied", "tied", "both"]
+
+_DIGITS = 6
+_LARGEST = 1e100
+_LONGEST = 1e15
+_TOLERANCE = 1e-3
+
+
+class LayerAnalysis(StrictModel):
+    """One layer; None where it was not asked for or, untied, has no reading (identity kernels)."""
+
+    untied: Numbers | None = None
+    tied: Numbers | None = None
+
+
+class Analysis(StrictModel):
+    """The numbers of every layer."""
+
+    layers: tuple[LayerAnalysis, ...]
+
+
+def analyze(spec: InitSpec, *, weights: Weights = "both", seed: int = 0) -> Analysis:
+    """What theory says of every layer of ``spec``.
+
+    ``weights``: "untied" (drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
+    weights, as real networks have: the causal dynamic mean field, sampled with ``seed`` and given with standard
+    errors) or "both".  Raises ``ArgumentError`` for another value of ``weights``.
+    """
+    if weights not in ("untied", "tied", "both"):
+        raise ArgumentError(f"weights: found {weights!r}; allowed: untied, tied, both")
+    layers = []
+    for index, layer in enumerate(spec.layers):
+        untied = untied_numbers(spec, layer) if weights != "tied" else None
+        tied = _tied_numbers(spec, index, seed) if weights != "untied" else None
+        layers.append(LayerAnalysis(untied=untied, tied=tied))
+    return Analysis(layers=tuple(layers))
+
+
+def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
+    """The untied theory of one layer; None where an identity kernel leaves it without a reading."""
+    if has_identity(layer.gates):
+        return None
+    return _numbers(spec, solve(layer_law(spec, layer)))
+
+
+def _tied_numbers(spec: InitSpec, index: int, seed: int) -> Numbers:
+    from critinit.theory.tied import tied
+
+    return tied(spec, layer=index, seed=seed)
+
+
+def _rounded(x: float, limit: float = _LARGEST) -> float:
+    """Six digits: what is left of differences between machines stays below."""
+    x = min(float(x), limit)
+    return float(f"{x:.{_DIGITS}g}")
+
+
+def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
+    chi = float(solution.chi)
+    survival = float(solution.survival(spec.T))
+    notes = []
+    if not bool(solution.converged):
+        notes.append("the fixed point was not reached; the numbers are those of the last iterate")
+    if bool(solution.several):
+        notes.append("several fixed points: these are the numbers of the one reached from rest")
+    if not survival <= _LARGEST:
+        notes.append("survival is beyond 1e100")
+    shortest, median, longest = (min(float(t), _LONGEST) for t in solution.keep_times)
+    readout = spec.find_cell().has_readout
+    return Numbers(
+        second_moment=_rounded(solution.second_moment),
+        cell_second_moment=_rounded(solution.memory_moment) if readout else None,
+        chi=_rounded_near_one(chi),
+        time_scale=None if chi >= 1.0 else _rounded(-1.0 / math.log(chi) if chi > 0 else 0.0),
+        survival=_rounded(survival) if survival <= _LARGEST else _LARGEST,
+        unit_time_constants=TimeConstants(min=_rounded(shortest), median=_rounded(median), max=_rounded(longest)),
+        jacobian=Jacobian(
+            mean_squared_singular_value=_rounded_near_one(float(solution.jacobian_mean)),
+            variance=_rounded(round(float(solution.jacobian_variance), 12)),
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _rounded_near_one(x: float) -> float:
+    """Six digits of x, and of 1 − x where x is nearly 1: the distance from criticality is what matters."""
+    x = min(x, _LARGEST)
+    return 1.0 - _rounded(1.0 - x) if 0.9 < x < 1.1 else _rounded(x)
+
+
+def predict(spec: InitSpec) -> InitSpec:
+    """The spec with ``predicted`` computed for every layer, and its target's ``reached`` brought up to date."""
+    layers = tuple(
+        layer.model_copy(update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))})
+        for layer in spec.layers
+    )
+    return spec.model_copy(update={"layers": layers})
+
+
+def _fast_tied(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
+    return NotComputed()
+
+
+def reached(spec: InitSpec, quantity: str) -> float | None:
+    """What a spec reaches of a target's quantity (first layer); None where it is unbounded."""
+    layer = spec.layers[0]
+    if quantity == "time_scale":
+        untied = untied_numbers(spec, layer)
+        return None if untied is None else untied.time_scale
+    times = keep_times(layer_law(spec, layer, input_variance=layer.input.null_power))
+    return _rounded(min(float(np.max(times)), _LONGEST))
+
+
+def deviations(spec: InitSpec) -> list[Problem]:
+    """Where ``predicted`` no longer holds or the target is missed; empty where all holds.
+
+    Numbers count as holding to 1e-3 of their value (of 1e-6 in absolute terms).
+    """
+    found = []
+    for index, layer in enumerate(spec.layers):
+        fresh = Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))
+        for kind in ("untied", "tied"):
+            written, now = getattr(layer.predicted, kind), getattr(fresh, kind)
+            path = f"layers.{index}.predicted.{kind}"
+            if isinstance(written, NotComputed) or isinstance(now, NotComputed):
+                continue
+            if written is None or now is None:
+                if (written is None) != (now is None):
+                    found.append(Problem(path, "numbers" if now is None else "null", "theory has the other"))
+                continue
+            found += [
+                Problem(f"{path}.{name}", _shown(a), f"theory says {_shown(b)}")
+                for name, a, b in _pairs(written, now)
+                if not _close(a, b)
+            ]
+    if spec.target is not None:
+        found += _missed(spec)
+    return found
+
+
+def _missed(spec: InitSpec) -> list[Problem]:
+    assert spec.target is not None
+    target = spec.target
+    now = reached(spec, target.quantity)
+    if not _close(target.reached, now):
+        return [Problem("target.reached", _shown(target.reached), f"theory says {_shown(now)}")]
+    if now is not None and now < target.wanted * (1.0 - _TOLERANCE):
+        why = f" ({target.limit})" if target.limit else ""
+        return [Problem("target", _shown(now), f"the scheme aims at {target.quantity} {_shown(target.wanted)}{why}")]
+    return []
+
+
+def _pairs(a: Numbers, b: Numbers) -> list[tuple[str, float | None, float | None]]:
+    scalars = ("second_moment", "cell_second_moment", "chi", "time_scale", "survival")
+    pairs = [(name, getattr(a, name), getattr(b, name)) for name in scalars]
+    for group in ("unit_time_constants", "jacobian"):
+        one, other = getattr(a, group), getattr(b, group)
+        pairs += [(f"{group}.{name}", getattr(one, name), getattr(other, name)) for name in type(one).model_fields]
+    return pairs
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return abs(a - b) <= _TOLERANCE * max(abs(a), abs(b)) + 1e-6
+
+
+def _shown(x: float | None) -> str:
+    return "null" if x is None else f"{x:.6g}"
