@@ -25,8 +25,8 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.simulation.network import State, Weights, draw_network
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import Sample, Settling, combine
-from critinit.theory.tied_inputs import Inputs, longest_time
+from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps
+from critinit.theory.tied_inputs import STEADY, Inputs
 
 __all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]
 
@@ -35,11 +35,7 @@ Progress = Callable[[int, int], None]
 
 _QR_EVERY = 8
 _PAIR_STEPS = 12
-_LEAST_STEPS = 2 * _PAIR_STEPS
-_MAX_STEPS = 2000
-_MIN_STEPS = 300
 _LARGEST_TIME = 1e12
-_LONGEST_BURN_IN = 3000
 _FOREVER = 10**9
 
 
@@ -68,7 +64,7 @@ def simulate(
     weights: Weights = "tied",
     seed: int = 0,
     tangents: int = 4,
-    inputs: Inputs = Inputs(),
+    inputs: Inputs = STEADY,
     burn_in: int | None = None,
     singular_values: bool = False,
     progress: Progress | None = None,
@@ -107,7 +103,7 @@ def simulate_layer(
     weights: Weights = "tied",
     seed: int | tuple[int, ...] = 0,
     tangents: int = 4,
-    inputs: Inputs = Inputs(),
+    inputs: Inputs = STEADY,
     burn_in: int | None = None,
     singular_values: bool = False,
     progress: Progress | None = None,
@@ -122,18 +118,17 @@ def simulate_layer(
         g.recurrent.distribution == "identity" and g.recurrent.variance > 0 for _, g in layer.gates.items()
     ):
         return None
-    length = min(max(T, _MIN_STEPS), _MAX_STEPS) if steps is None else steps
-    if length < _LEAST_STEPS:
-        raise ArgumentError(f"steps: found {length}; allowed: at least {_LEAST_STEPS}")
+    length = follow_steps(T) if steps is None else steps
+    if length < LEAST_STEPS:
+        raise ArgumentError(f"steps: found {length}; allowed: at least {LEAST_STEPS}")
     before = first_burn_in(cell, layer) if burn_in is None else burn_in
     _check(burn_in=before)
-    longest = before if burn_in is not None else max(before, _LONGEST_BURN_IN, 4 * length)
     total = seeds * (before + length)
     results = []
     for i, child in enumerate(np.random.SeedSequence(seed).spawn(seeds)):
         run = _Run(cell, layer, np.random.default_rng(child), width, weights, inputs, tangents)
         tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
-        results.append(run.measure(Settling(before, longest), length, singular_values, tick))
+        results.append(run.measure(Settling(before, length, exact=burn_in is not None), length, singular_values, tick))
     exponents = np.array([r.lyapunov for r in results])
     notes = []
     if layer.input.correlation < 1.0:
@@ -146,11 +141,6 @@ def simulate_layer(
         log_distance=np.mean([r.sample.log_square for r in results], axis=0),
         singular_values=np.array([r.singular for r in results]) if singular_values else None,
     )
-
-
-def first_burn_in(cell: Cell, layer: Layer) -> int:
-    """Steps before the first look whether the state is stationary: three longest time constants, in [100, 1000]."""
-    return int(min(max(100.0, 3.0 * longest_time(cell, layer.gates)), 1000.0))
 
 
 def _check(**positive: int) -> None:
@@ -215,12 +205,13 @@ class _Run:
             log_square=pair.log_square if pair else carried.log_square,
             jacobian_square=float(np.trace(gram) / self.width),
             jacobian_second=float(np.sum(gram * gram) / self.width),
-            settled=settling.settled or settling.first == settling.longest,
+            settled=settling.settled,
         )
         if tick:
             tick(first + steps)
         singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if singular_values else None
-        return _Result(sample, carried.lyapunov(), singular)
+        exponents = np.full(self.tangents, math.nan) if pair else carried.lyapunov()
+        return _Result(sample, exponents, singular)
 
     def _jacobian(self, state: State, u: Any) -> Array:
         """∂s'/∂s of the first copy at the present state (of the LSTM at fixed output gate), (N, N)."""
@@ -281,7 +272,9 @@ class _Tangents:
         return State(ds, Dual(value(h), new[..., width:]) if pair else ds)
 
     def lyapunov(self) -> Array:
-        return -np.sort(-self.log_r / max(self.late, 1))
+        """Exponents per step, largest first; −∞ where the perturbation died."""
+        dead = self.late == 0 or self.log_square[-1] == -math.inf
+        return np.full(self.log_r.shape, -math.inf) if dead else -np.sort(-self.log_r / self.late)
 
 
 class _PairGrowth:

@@ -13,7 +13,7 @@ from critinit.cells import Cell
 from critinit.dual import Array, Dual
 from critinit.simulation.kernels import Apply, fixed, fresh
 from critinit.spec import Gates, Layer, NormalBias
-from critinit.theory.tied_inputs import Inputs, draw_biases
+from critinit.theory.tied_inputs import STEADY, Inputs, draw_biases
 
 __all__ = ["Network", "State", "Weights", "draw_network"]
 
@@ -136,7 +136,7 @@ def draw_network(
     rng: np.random.Generator,
     *,
     weights: Weights = "tied",
-    inputs: Inputs = Inputs(),
+    inputs: Inputs = STEADY,
     copies: int = 1,
 ) -> Network:
     """Draw a network; memory O(gates·width²) when tied, O(gates·width) when untied."""

@@ -8,16 +8,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from critinit.cells import Cell
 from critinit.dual import Array
 from critinit.errors import ArgumentError
-from critinit.spec import Jacobian, Numbers, TimeConstants
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
+from critinit.theory.tied_inputs import longest_time
 
-__all__ = ["Sample", "Settling", "combine", "late_growth", "log_survival"]
+__all__ = ["LEAST_STEPS", "Sample", "Settling", "combine", "first_burn_in", "follow_steps", "late_growth", "log_survival"]
+
+LEAST_STEPS = 24
+"""Fewer steps than these say nothing of the late growth."""
+_STEPS = (300, 2000)
+_BURN_IN = (100, 1000)
+_LONGEST_BURN_IN = 3000
 
 _Z = 2.0
 """Standard errors that count as certain."""
+_DRIFT = 0.01
 _NOTHING = 1e-100
 """A second moment that is zero but for underflow."""
+
+
+def follow_steps(T: int) -> int:
+    """How long a perturbation is followed unless it is said: T, between 300 and 2000 steps."""
+    return min(max(T, _STEPS[0]), _STEPS[1])
+
+
+def first_burn_in(cell: Cell, layer: Layer) -> int:
+    """Steps before the first look whether the state is stationary: three longest time constants, in [100, 1000]."""
+    return int(min(max(_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _BURN_IN[1]))
 
 
 def late_growth(log_square: Array) -> float:
@@ -45,14 +64,15 @@ def log_survival(log_square: Array, steps: int) -> float:
 class Settling:
     """Says when a state counts as stationary: its mean second moment over steps n/2 … n and over n/4 … n/2 agree.
 
-    ``first``: steps before the first look, doubled at each further one; ``longest``: where it gives up.
+    ``first``: steps before the first look, doubled at each further one until the ``steps`` to come bound them;
+    ``exact``: run ``first`` steps and look no further.
     """
 
-    def __init__(self, first: int, longest: int, tolerance: float = 0.01) -> None:
-        self.first, self.longest = first, longest
-        self._look, self._tolerance = first, tolerance
+    def __init__(self, first: int, steps: int, *, exact: bool = False) -> None:
+        self.first = self._look = first
+        self.longest = first if exact else max(first, _LONGEST_BURN_IN, 4 * steps)
+        self.settled, self._exact = exact, exact
         self._moments: list[float] = []
-        self.settled = False
 
     def __len__(self) -> int:
         return len(self._moments)
@@ -63,8 +83,10 @@ class Settling:
         n = len(self._moments)
         if n < self._look:
             return True
+        if self._exact:
+            return False
         early, late = np.mean(self._moments[n // 4 : n // 2]), np.mean(self._moments[n // 2 :])
-        self.settled = bool(abs(late - early) <= self._tolerance * late + _NOTHING)
+        self.settled = bool(abs(late - early) <= _DRIFT * late + _NOTHING)
         self._look = min(2 * n, self.longest)
         return not self.settled and n < self.longest
 
@@ -91,7 +113,7 @@ class Sample:
         return late_growth(self.log_square)
 
 
-def _mean_error(values: Sequence[float]) -> tuple[float, float | None]:
+def _mean_error(values: Sequence[float] | Array) -> tuple[float, float | None]:
     x = np.asarray(values, dtype=float)
     if len(x) < 2:
         return float(x.mean()), None

@@ -14,7 +14,7 @@ from critinit.errors import ArgumentError
 from critinit.spec import Bias, ConstantBias, CoupledBias, Gates, NormalBias, SpreadBias
 from critinit.spec.distributions import bias_of_quantile
 
-__all__ = ["Inputs", "draw_biases", "longest_time"]
+__all__ = ["STEADY", "Inputs", "draw_biases", "longest_time"]
 
 _SEEN_TIME = 1e9
 
@@ -42,6 +42,10 @@ class Inputs:
         return math.sqrt(null if off else on)
 
 
+STEADY = Inputs()
+"""Drawn anew at every step, for ever."""
+
+
 def draw_biases(
     gates: Gates,
     normal: Callable[[], Array],
@@ -52,8 +56,9 @@ def draw_biases(
     ``normal()`` gives N(0, 1) and ``uniform()`` U(0, 1) numbers, one per unit; they are called in the gates' order.
     """
     zero = np.zeros_like(uniform())
-    drawn = {n: _draw(g.bias, zero, normal, uniform) for n, g in gates.items() if not isinstance(g.bias, CoupledBias)}
-    return {n: g.bias.sign * drawn[g.bias.to] if isinstance(g.bias, CoupledBias) else drawn[n] for n, g in gates.items()}
+    biases = {name: gate.bias for name, gate in gates.items()}
+    own = {n: _draw(b, zero, normal, uniform) for n, b in biases.items() if not isinstance(b, CoupledBias)}
+    return {n: b.sign * own[b.to] if isinstance(b, CoupledBias) else own[n] for n, b in biases.items()}
 
 
 def _draw(bias: Bias, zero: Array, normal: Callable[[], Array], uniform: Callable[[], Array]) -> Array:
@@ -69,13 +74,14 @@ def longest_time(cell: Cell, gates: Gates) -> float:
     """The longest time constant 1 + e^b that the keep gate's bias gives a unit (two deviations out where normal)."""
     if cell.keep_gate is None:
         return 1.0
-    bias, sign = gates[cell.keep_gate].bias, 1
+    bias: Bias = gates[cell.keep_gate].bias
+    sign = 1
     if isinstance(bias, CoupledBias):
         bias, sign = gates[bias.to].bias, bias.sign
     if isinstance(bias, SpreadBias):
         extreme = math.log((bias.max_time if sign > 0 else bias.min_time) - 1.0)
     else:
-        assert bias.mean is not None and bias.variance is not None  # filled by validation
-        extreme = sign * bias.mean + 2.0 * math.sqrt(bias.variance)
+        mean, variance = bias.mean, bias.variance
+        extreme = sign * (mean or 0.0) + 2.0 * math.sqrt(variance or 0.0)
         return 1.0 + math.exp(min(extreme, math.log(_SEEN_TIME)))
     return 1.0 + math.exp(min(sign * extreme, math.log(_SEEN_TIME)))

@@ -1,0 +1,176 @@
+"""A population of single units in the fields that they make for each other: causal dynamic mean field theory.
+
+Each of P particles is one unit of an infinitely wide network.  Its biases stay its own, its inputs are Gaussian,
+and its recurrent signals come from ``Field``, fed by all particles' messages.  K tangents a particle ride along by
+forward mode, in fields of their own: a perturbation is random, so it has no overlap with the state and its fields
+are independent of the state's, with covariance σ² E δm(t) δm(s) over particles and tangents.  An identity kernel
+returns a unit's own message and needs no field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.dual import Array, Dual, value
+from critinit.spec import Layer
+from critinit.theory.tied_field import Field
+from critinit.theory.tied_inputs import Inputs, draw_biases
+from critinit.theory.tied_jacobian import Couplings
+
+__all__ = ["Population"]
+
+_STATE = "state"
+
+
+@dataclass
+class _Fields:
+    """The fields of one kind of message vector (states, or tangents), by the message that gates share."""
+
+    fields: dict[str, Field]
+    shared: dict[str, str]
+    signals: dict[str, dict[str, Array]]
+
+    @classmethod
+    def of(cls, cell: Cell, layer: Layer, rows: int, rng: np.random.Generator, recent: int) -> _Fields:
+        """One field for each message: gates with a scale ahead of the kernel have their own, the others share."""
+        shared, gains = {}, {}
+        for name, gate in layer.gates.items():
+            if gate.recurrent.variance > 0 and gate.recurrent.distribution != "identity":
+                shared[name] = name if name in cell.before else _STATE
+                gains.setdefault(shared[name], {})[name] = math.sqrt(gate.recurrent.variance)
+        return cls({m: Field(rows, g, rng, recent=recent) for m, g in gains.items()}, shared, {})
+
+    def signal(self, gate: str, message: Array) -> Array:
+        """The signal of one gate; the first gate of a step that asks moves the field of its message on."""
+        group = self.shared[gate]
+        if group not in self.signals:
+            self.signals[group] = self.fields[group].signals(message.reshape(-1))
+        return self.signals[group][gate].reshape(message.shape)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What one step started from: the memory, the pre-activations that led to it, and the external drives."""
+
+    s: Array
+    u: Mapping[str, Array]
+    external: Mapping[str, Array]
+
+
+class Population:
+    """P particles with K tangents each; ``s`` and ``h`` are (P,) arrays, or duals with tangents (K, P)."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        layer: Layer,
+        particles: int,
+        rng: np.random.Generator,
+        *,
+        inputs: Inputs,
+        tangents: int = 1,
+        recent: int = 32,
+    ) -> None:
+        self.cell, self.layer, self.particles, self.rng, self.inputs = cell, layer, particles, rng, inputs
+        self.tangents, self.recent = tangents, recent
+        self.states = _Fields.of(cell, layer, particles, rng, recent)
+        self.deltas = _Fields.of(cell, layer, particles * tangents, rng, recent)
+        self.biases = draw_biases(layer.gates, self._normal, lambda: _strata(particles, rng))
+        self.first = self._drawn()
+        self.s: Any = np.zeros(particles)
+        self.h: Any = self.s
+        self.u: dict[str, Any] = {}
+
+    def _normal(self) -> Array:
+        """Standard normal numbers, one per particle, of mean 0 and variance 1 exactly."""
+        z = self.rng.standard_normal(self.particles)
+        z -= z.mean()
+        return np.asarray(z / math.sqrt(float(z @ z) / self.particles))
+
+    def _drawn(self) -> dict[str, Array]:
+        """Input drives U_k x of power 1: independent between gates, the input itself through identity kernels."""
+        own = self._normal()
+        drives = {
+            name: own if gate.input.distribution == "identity" else self._normal()
+            for name, gate in self.layer.gates.items()
+            if gate.input.variance > 0
+        }
+        return {**drives, "input": own} if self.cell.embeds_input else drives
+
+    def external(self, t: int) -> dict[str, Array]:
+        """U_k x + b_k of each gate at step t after the perturbation."""
+        power = self.layer.input
+        root = self.inputs.scale(t, power.variance, power.null_power)
+        drives = self.first if self.inputs.constant or root == 0.0 else self._drawn()
+        u = dict(self.biases)
+        for name, drive in drives.items():
+            if name not in self.layer.gates.names():  # the embedded input itself
+                u[name] = root * drive
+            else:
+                u[name] = u[name] + root * math.sqrt(self.layer.gates[name].input.variance) * drive
+        return u
+
+    def recurrent(self, gate: str, message: Any) -> Any:
+        """W_k m_k of an array or a dual."""
+        kernel = self.layer.gates[gate].recurrent
+        if kernel.variance == 0:
+            return 0.0
+        if kernel.distribution == "identity":
+            return math.sqrt(kernel.variance) * message
+        signal = self.states.signal(gate, value(message))
+        return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
+
+    def step(self, t: int) -> None:
+        """One step of all particles, tangents too once they are there."""
+        self.states.signals.clear()
+        self.deltas.signals.clear()
+        external = self.external(t)
+        self.before = Before(value(self.s), {name: value(x) for name, x in self.u.items()}, external)
+        self.u = self.cell.drives(self.h, self.recurrent, external)
+        self.s = self.cell.update(self.s, self.u)
+        self.h = self.cell.read(self.s, self.u)
+
+    def perturb(self) -> None:
+        """Give the memory K random tangents of mean square 1; h follows at fixed pre-activations."""
+        delta = self.rng.standard_normal((self.tangents, self.particles))
+        self.s = Dual(self.s, delta / math.sqrt(float(np.mean(delta**2))))
+        self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
+
+    def couplings(self) -> Couplings:
+        """The derivatives of the last step: of s' by s and by each field, of each message by s and by other fields."""
+        names = list(self.states.shared)
+        unit = np.eye(1 + len(names))[:, :, None] * np.ones(self.particles)
+        s = Dual(self.before.s, unit[0][None] if not names else unit[0] * np.eye(1 + len(names))[:, :1])
+        messages: dict[str, Array] = {}
+
+        def recurrent(gate: str, message: Any) -> Any:
+            if gate not in names:
+                kernel = self.layer.gates[gate].recurrent
+                return math.sqrt(kernel.variance) * message
+            messages[gate] = message.tangent
+            return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
+
+        u = self.cell.drives(self.cell.read(s, self.before.u), recurrent, self.before.external)
+        return Couplings(names, self.cell.update(s, u).tangent, messages)
+
+    def rescale(self) -> float:
+        """Bring the tangents of the memory back to mean square 1; the logarithm of what it was (−∞: all dead)."""
+        square = float(np.mean(self.s.tangent**2))
+        if square == 0.0:
+            return -math.inf
+        root = math.sqrt(square)
+        same = self.h is self.s
+        self.s = Dual(self.s.value, self.s.tangent / root)
+        self.h = self.s if same else Dual(self.h.value, self.h.tangent / root)
+        return math.log(square)
+
+
+def _strata(count: int, rng: np.random.Generator) -> Array:
+    """Uniform numbers, one in each of ``count`` equal strata, in random order."""
+    return np.asarray((rng.permutation(count) + rng.random(count)) / count)
