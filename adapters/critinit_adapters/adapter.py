@@ -133,6 +133,10 @@ class InPlaceAdapter(BaseAdapter):
     def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
         """Write float64 values of the tensor's full shape, cast once to its type, on its own device."""
 
+    def store_portable(self, write: Write) -> None:
+        """Draw by NumPy and write; an adapter that can write single blocks holds less by overriding this."""
+        self.store(write.tensor, assemble(write))
+
     @abstractmethod
     def store_native(self, write: Write) -> None:
         """Draw the kernels on the tensor's own device and write them; biases are ``draw.sample()``."""
@@ -154,7 +158,7 @@ class InPlaceAdapter(BaseAdapter):
                     if sampler == "native":
                         self.store_native(write)
                     else:
-                        self.store(write.tensor, assemble(write))
+                        self.store_portable(write)
                     rows += self.rows(write, self.view(write.tensor))
                 except BaseException as error:
                     self._undo(done, journal)

@@ -39,6 +39,8 @@ class Journal:
     def save(self, array: NDArray[Any]) -> Saved:
         """Keep a copy of ``array``."""
         saved = Saved(self._end, array.shape, array.dtype)
+        if self._end + array.nbytes > _IN_MEMORY:  # before the write, which would go through memory first
+            self._file.rollover()
         self._file.seek(self._end)
         self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self._end += array.nbytes

@@ -11,8 +11,8 @@ from critinit_adapters.layout import Block
 
 __all__ = ["ROWS", "Measured", "measure", "rows_to_check"]
 
-ROWS = 64
-"""Orthogonality is measured on at most this many rows, so that it costs O(64·N²) and not a second QR."""
+ROWS = 32
+"""Orthogonality is measured on at most this many rows, so that it costs O(32·N²) and not a second QR."""
 
 
 class Measured(NamedTuple):
@@ -24,7 +24,7 @@ class Measured(NamedTuple):
 
 
 def rows_to_check(rows: int) -> list[int]:
-    """Evenly spaced row numbers, all of them up to 64."""
+    """Evenly spaced row numbers, all of them up to 32."""
     return sorted({round(k) for k in np.linspace(0, rows - 1, min(rows, ROWS))})
 
 

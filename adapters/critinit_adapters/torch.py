@@ -24,7 +24,7 @@ from critinit.sampling import Draw
 from critinit.spec import Kernel
 from critinit_adapters.adapter import InPlaceAdapter
 from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, whole, zeros
-from critinit_adapters.measuring import Measured, rows_to_check
+from critinit_adapters.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "TorchAdapter"]
@@ -65,7 +65,9 @@ class TorchAdapter(InPlaceAdapter):
     cells = tuple(GATES)
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
-        return isinstance(target, nn.Module)
+        # Keras layers on its torch backend are torch modules too, laid out Keras' way
+        keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
+        return isinstance(target, nn.Module) and not keras
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         networks = [_network(_path(name), module) for name, module in target.named_modules()]
@@ -86,14 +88,28 @@ class TorchAdapter(InPlaceAdapter):
         _write(tensor.handle, torch.from_numpy(values).to(tensor.handle.dtype))
 
     @torch.no_grad()
+    def store_portable(self, write: Write) -> None:
+        parameter = write.tensor.handle
+        if _is_sharded(parameter):
+            super().store_portable(write)
+            return
+        for block, draw in write.draws:
+            region = parameter[block.index]
+            if draw is None:
+                region.zero_()
+            else:
+                region.copy_(torch.from_numpy(draw.sample()).to(region.dtype))
+
+    @torch.no_grad()
     def store_native(self, write: Write) -> None:
         parameter = write.tensor.handle
         sharded = _is_sharded(parameter)
         local = _local(parameter)
         # every process draws the whole tensor from the same stream and keeps its shard
         full = torch.empty(parameter.shape, dtype=local.dtype, device=local.device) if sharded else local
+        haar = _Haar()
         for block, draw in write.draws:
-            _fill(full[block.index], draw)
+            _fill(full[block.index], draw, haar)
         if sharded:
             _write(parameter, full)
 
@@ -196,7 +212,7 @@ def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:
     local.copy_(whole.redistribute(mesh, sharded.placements).to_local())
 
 
-def _fill(region: torch.Tensor, draw: Draw | None) -> None:
+def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:
     """Draw into a view of a tensor, on its device, from a generator of its own."""
     if draw is None:
         region.zero_()
@@ -216,7 +232,7 @@ def _fill(region: torch.Tensor, draw: Draw | None) -> None:
             bound = scale * math.sqrt(3.0 / draw.fan_in)
             region.uniform_(-bound, bound, generator=_generator(region, draw))
         case "orthogonal":
-            region.copy_(_orthonormal_rows(region, _generator(region, draw)).mul_(scale))
+            region.copy_(haar.rows(region, _generator(region, draw)).mul_(scale))
 
 
 def _generator(region: torch.Tensor, draw: Draw) -> torch.Generator:
@@ -224,29 +240,45 @@ def _generator(region: torch.Tensor, draw: Draw) -> torch.Generator:
     return torch.Generator(device=region.device).manual_seed(low | high << 32)
 
 
-def _orthonormal_rows(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The first rows of a Haar matrix, in ``like``'s shape (rows ≤ columns), at least single precision.
+class _Haar:
+    """The first rows of Haar matrices by Householder QR, at least in single precision.
 
-    Householder QR without forming R: two arrays of that shape at a time, where ``torch.linalg.qr`` takes
-    three.
+    ``torch.linalg.qr`` forms Q and R anew each time; here two work arrays serve all gates of a tensor.
     """
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    normal = torch.empty(like.shape, dtype=dtype, device=like.device).normal_(generator=generator)
-    reflectors, tau = torch.geqrf(normal.mT)
-    del normal
-    signs = torch.where(reflectors.diagonal() < 0, -1.0, 1.0).to(dtype)
-    q: torch.Tensor = torch.linalg.householder_product(reflectors, tau)
-    return q.mul_(signs).mT
+
+    def __init__(self) -> None:
+        self._work: tuple[torch.Tensor, ...] = ()
+
+    def rows(self, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Rows in ``like``'s shape (rows ≤ columns), in a work array: valid until the next call."""
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        if not self._work or self._work[0].shape != like.shape:
+            self._work = tuple(torch.empty(like.shape, dtype=dtype, device=like.device) for _ in range(2))
+        first, second = self._work
+        first.normal_(generator=generator)
+        tau = torch.empty(like.shape[0], dtype=dtype, device=like.device)
+        # transposed, the rows become the columns in LAPACK's own order
+        torch.geqrf(first.mT, out=(second.mT, tau))
+        signs = torch.where(second.diagonal() < 0, -1.0, 1.0).to(dtype)
+        torch.linalg.householder_product(second.mT, tau, out=first.mT)
+        return first.mul_(signs[:, None])
 
 
 def _measure(stored: torch.Tensor, draw: Draw) -> Measured:
     values = stored if stored.dtype in (torch.float32, torch.float64) else stored.float()
-    variance, mean = torch.var_mean(values, correction=0)
+    if values.ndim == 2:  # a kernel, whose mean is small: no cancellation, and far cheaper than var_mean
+        mean = float(values.mean())
+        square = torch.linalg.vector_norm(values, dim=1).double().square().mean()
+        variance = float(square) / values.shape[1] - mean**2
+    else:
+        variance, mean = map(float, torch.var_mean(values, correction=0))
     error = None
     if draw.gain:
         rows = rows_to_check(values.shape[0])
-        wide = values.double()
-        gram = wide[rows] @ wide.mT / draw.gain**2
+        some = values[rows].double()
+        # a few columns of the Gram matrix at a time: no second copy of the kernel in double precision
+        parts = [some @ part.double().mT for part in torch.split(values, 4 * ROWS)]
+        gram = torch.cat(parts, dim=1) / draw.gain**2
         gram[range(len(rows)), rows] -= 1.0
         error = float(gram.abs().max())
-    return Measured(float(mean), float(variance) * draw.fan_in, error)
+    return Measured(mean, max(variance, 0.0) * draw.fan_in, error)

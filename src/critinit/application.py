@@ -32,7 +32,7 @@ class Row:
 
     Means and variances are of the effective numbers: the framework's sign, offset and layout undone.
     ``variance`` of a kernel is Var(entry)·fan_in.  ``orthogonality_error`` is max |W Wᵀ/gain² − I| over (at
-    most 64, evenly spaced) rows; None where the spec asks for no orthogonal or identity kernel.
+    most 32, evenly spaced) rows; None where the spec asks for no orthogonal or identity kernel.
     """
 
     tensor: str
@@ -195,7 +195,7 @@ def adapters() -> Mapping[str, metadata.EntryPoint]:
 
 def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> Adapter:
     published = adapters()
-    usable: list[Adapter] = [point.load() for name, point in published.items() if name in sys.modules]
+    usable, broken = _loaded(published)
     named = [adapter for adapter in usable if framework is None or adapter.framework == framework]
     if framework is not None and not named:
         allowed = ", ".join(adapter.framework for adapter in usable) or "none (import the framework first)"
@@ -211,8 +211,21 @@ def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> 
         )
     found = ", ".join(published) or "none (critinit's own come with its installed distribution)"
     raise ApplyError(
-        f"target: no adapter for a {kind}; adapters found: {found}; imported: {_imported(published)}"
+        f"target: no adapter for a {kind}; adapters found: {found}; imported: {_imported(published)}{broken}"
     )
+
+
+def _loaded(published: Mapping[str, metadata.EntryPoint]) -> tuple[list[Adapter], str]:
+    """The adapters whose framework is imported, and in words those that fail to load."""
+    usable: list[Adapter] = []
+    broken = ""
+    for name, point in published.items():
+        if name in sys.modules:
+            try:
+                usable.append(point.load())
+            except Exception as error:
+                broken += f"; {name} fails to load ({type(error).__name__}: {error})".replace("\n", " ")
+    return usable, broken
 
 
 def _imported(published: Mapping[str, Any]) -> str:

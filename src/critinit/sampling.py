@@ -163,10 +163,22 @@ class Draw:
 
 
 def haar(rng: np.random.Generator, rows: int, columns: int) -> Array:
-    """The first ``rows`` ≤ ``columns`` rows of a Haar-distributed orthogonal matrix; O(columns·rows²)."""
-    q, r = np.linalg.qr(rng.standard_normal((columns, rows)))
-    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return q if rows == columns else np.ascontiguousarray(q.T)
+    """The first ``rows`` ≤ ``columns`` rows of a Haar-distributed orthogonal matrix; O(columns·rows²).
+
+    Householder QR of the transposed Gaussian matrix, all in the one array that is returned.
+    """
+    from scipy.linalg import get_lapack_funcs  # not at the top: who draws nothing need not load it
+
+    geqrf, orgqr = get_lapack_funcs(("geqrf", "orgqr"), dtype=np.float64)
+    # a C-ordered array is LAPACK's own order of its transpose, whose columns become the rows returned
+    a = rng.standard_normal((rows, columns)).T
+    _, _, work, _ = geqrf(a, lwork=-1, overwrite_a=1)  # -1 asks how much work space, and changes nothing
+    a, tau, _, _ = geqrf(a, lwork=int(work[0]), overwrite_a=1)
+    signs = np.where(np.diagonal(a) < 0, -1.0, 1.0)
+    _, work, _ = orgqr(a, tau, lwork=-1, overwrite_a=1)
+    a, _, _ = orgqr(a, tau, lwork=int(work[0]), overwrite_a=1)
+    a *= signs
+    return np.asarray(a.T)
 
 
 def _kernel(law: Kernel, shape: tuple[int, ...], stream: Stream) -> Array:
@@ -236,7 +248,7 @@ def draws_of(
         stream = Stream(seed, module, layer, direction, names.index(gate), part)
         return Draw(law, shapes[part], stream, gate, part, path)
 
-    draws = {(gate, part): one(gate, part) for gate in names for part in shapes}
+    draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
     if projection_size is not None:
         stream = Stream(seed, module, layer, direction, len(names), "projection")
         law = Kernel(distribution="orthogonal", variance=1.0)
