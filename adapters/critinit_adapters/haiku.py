@@ -1,0 +1,137 @@
+"""Haiku: LSTM and GRU in a tree of parameters, whose module paths and cells the caller names.
+
+    i, g, f, o of the LSTM are input, cell, forget, output, in one matrix with rows [x; h]; the cell computes
+    σ(f + 1), so its stored forget bias is the effective one less 1
+    z, r, a of the GRU are update, reset, candidate;  the reset gate acts before the matmul;
+    h' = (1−z)∘h + z∘a: here 1−z keeps the old state, so all that feeds z is stored with its sign changed
+
+A Haiku tree carries no class names: ``apply(spec, params, haiku={"net/lstm": "lstm", "gru": "gru"})``.  The
+order of that mapping is the order of the layers.  ``bidirectional=[("fwd", "bwd")]`` pairs two of its paths.
+``hk.VanillaRNN`` is a ReLU network and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+from numpy.typing import NDArray
+
+from critinit.errors import ApplyError, ArgumentError
+from critinit_adapters.adapter import TreeAdapter
+from critinit_adapters.jax_arrays import draw_like, like, paired, path_name, problem, replace
+from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused
+from critinit_adapters.planning import Write
+
+__all__ = ["ADAPTER", "HaikuAdapter"]
+
+# Where each gate lives: the order of the gates along the last axis; every kernel is (fan_in, H) per gate.
+GATES = {"lstm": ("input", "cell", "forget", "output"), "gru": ("update", "reset", "candidate")}
+SIGN = {"update": -1.0}
+OFFSET = {"forget": -1.0}
+RESET = {"gru": "before"}
+NAMES = {"lstm": ("linear/w", "linear/b"), "gru": ("w_i", "w_h", "b")}
+
+
+def _blocks(name: str, cell: str, inputs: int, hidden: int) -> tuple[Block, ...]:
+    gates = GATES[cell]
+    if name in ("linear/b", "b"):
+        return fused(gates, "bias", 0, hidden, sign=SIGN, offset=OFFSET)
+    if name == "linear/w":
+        x, h = slice(0, inputs), slice(inputs, inputs + hidden)
+        return (
+            *fused(gates, "input", 1, hidden, transposed=True, within={0: x}),
+            *fused(gates, "recurrent", 1, hidden, transposed=True, within={0: h}),
+        )
+    return fused(gates, "input" if name == "w_i" else "recurrent", 1, hidden, transposed=True, sign=SIGN)
+
+
+class HaikuAdapter(TreeAdapter):
+    """The adapter for the trees that ``hk.transform(...).init`` returns."""
+
+    framework = "haiku"
+    cells = tuple(GATES)
+    options = MappingProxyType(
+        {
+            "haiku": "a mapping of module paths to 'lstm' or 'gru'",
+            "bidirectional": "a list of (forward path, backward path) of them",
+        }
+    )
+
+    def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        return "haiku" in options or (isinstance(target, Mapping) and bool(_candidates(target)))
+
+    def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        if not isinstance(target, Mapping):
+            raise ApplyError(f"target: found {type(target).__name__}; allowed: the tree that init returns")
+        named = _named(target, options.get("haiku"))
+        networks = [_network(target, path, cell) for path, cell in named.items()]
+        leaves = jax.tree_util.tree_leaves_with_path(target)
+        return Survey(paired(networks, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
+
+    def leaf(self, tensor: Tensor, values: NDArray[Any]) -> Any:
+        return like(tensor.handle, values)
+
+    def native_leaf(self, write: Write) -> Any:
+        return draw_like(write.tensor.handle, write)
+
+    def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        return replace(target, leaves)
+
+
+ADAPTER = HaikuAdapter()
+
+
+def _candidates(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Module paths that look like a GRU or an LSTM, to be suggested: only the caller can know."""
+    modules = {path: set(module) for path, module in tree.items() if isinstance(module, Mapping)}
+    grus = {path: "gru" for path, names in modules.items() if names == set(NAMES["gru"])}
+    ends = ("lstm/linear", *(f"lstm_{n}/linear" for n in range(1, 10)))
+    lstms = {path.removesuffix("/linear"): "lstm" for path in modules if str(path).endswith(ends)}
+    return {**grus, **lstms}
+
+
+def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
+    allowed = "allowed: a mapping of module paths to 'lstm' or 'gru'"
+    if named is None:
+        raise ArgumentError(
+            f"haiku: missing, as a Haiku tree carries no class names; {allowed}, such as "
+            f"haiku={_candidates(target) or {'lstm': 'lstm'}}"
+        )
+    if not isinstance(named, Mapping) or not named:
+        raise ArgumentError(f"haiku: found {named!r}; {allowed}")
+    for path, cell in named.items():
+        if cell in ("rnn", "vanilla_rnn"):
+            raise ApplyError(
+                f"{path}: found hk.VanillaRNN, a ReLU network; the theory of the rnn cell is for tanh"
+            )
+        if cell not in GATES:
+            raise ArgumentError(f"haiku: found cell {cell!r} for {path!r}; {allowed}")
+    return named
+
+
+def _network(target: Mapping[str, Any], path: str, cell: str) -> Network:
+    leaves = [(name, _leaf(target, path, cell, name)) for name in NAMES[cell]]
+    refusals = (problem(f"{path}/{name}", leaf, 1 if name.endswith("b") else 2) for name, leaf in leaves)
+    refusal = next((found for found in refusals if found is not None), None)
+    if refusal is not None:
+        return Network(path, cell, 0, (), RESET.get(cell), refusal=refusal)
+    rows, columns = leaves[0][1].shape
+    hidden = columns // len(GATES[cell])
+    inputs = rows - hidden if cell == "lstm" else rows
+    tensors = tuple(
+        Tensor(f"{path}/{name}", leaf.shape, leaf, _blocks(name, cell, inputs, hidden), key=f"{path}/{name}")
+        for name, leaf in leaves
+    )
+    return Network(path, cell, hidden, (Site(0, 0, inputs, tensors),), RESET.get(cell))
+
+
+def _leaf(target: Mapping[str, Any], path: str, cell: str, name: str) -> Any:
+    *below, last = name.split("/")
+    module = target.get("/".join((path, *below)))
+    if not isinstance(module, Mapping) or last not in module:
+        found = ", ".join(map(repr, target)) or "an empty tree"
+        raise ApplyError(f"haiku: no {cell} at {path!r}, which would hold {name}; found modules: {found}")
+    return module[last]

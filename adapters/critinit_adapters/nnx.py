@@ -1,0 +1,173 @@
+"""Flax NNX: SimpleCell, GRUCell, LSTMCell and OptimizedLSTMCell in any module graph.
+
+    r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
+    matmul: n = tanh(W_in x + b_in + r∘(W_hn h))
+    i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
+
+Kernels are (fan_in, H), gates side by side or, in LSTMCell, one ``Linear`` each.  Parameters are written in
+place: their type, device, sharding and metadata stay.  Networks are in the natural order of their paths
+(layers/2 before layers/10), which ``nnx.split`` and ``merge`` do not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from numpy.typing import NDArray
+
+from critinit_adapters.adapter import InPlaceAdapter
+from critinit_adapters.jax_arrays import both_directions, draw_like, like, natural, problem
+from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, whole, zeros
+from critinit_adapters.planning import Write
+
+__all__ = ["ADAPTER", "NnxAdapter"]
+
+# Where each gate lives: the order of the gates along the last axis, ...
+GATES = {
+    nnx.SimpleCell: ("hidden",),
+    nnx.GRUCell: ("reset", "update", "candidate"),
+    nnx.OptimizedLSTMCell: ("input", "forget", "cell", "output"),
+}
+# ... or the names that LSTMCell gives to each gate's two Linear modules.
+LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
+CELL_OF_CLASS: Mapping[type[nnx.Module], str] = {
+    nnx.SimpleCell: "rnn",
+    nnx.GRUCell: "gru",
+    nnx.LSTMCell: "lstm",
+    nnx.OptimizedLSTMCell: "lstm",
+}
+RESET = {"gru": "after"}
+
+
+def _layout(module: Any, hidden: int) -> Iterator[tuple[str, tuple[Block, ...]]]:
+    """The path of every parameter below the cell, and its blocks."""
+    if isinstance(module, nnx.LSTMCell):
+        for gate, (x, h) in LINEARS.items():
+            yield f"{x}/kernel", whole(gate, "input", transposed=True)
+            yield f"{h}/kernel", whole(gate, "recurrent", transposed=True)
+            yield f"{h}/bias", whole(gate, "bias")
+        return
+    gates = next(gates for kind, gates in GATES.items() if isinstance(module, kind))
+    biased = "dense_h" if isinstance(module, nnx.OptimizedLSTMCell) else "dense_i"
+    yield "dense_i/kernel", fused(gates, "input", 1, hidden, transposed=True)
+    yield "dense_h/kernel", fused(gates, "recurrent", 1, hidden, transposed=True)
+    yield f"{biased}/bias", fused(gates, "bias", 0, hidden)
+    # a bias inside r∘(·), which some versions of the GRU have, is no part of the effective bias
+    yield "hn_bias", zeros()
+
+
+class NnxAdapter(InPlaceAdapter):
+    """The adapter for ``nnx.Module``."""
+
+    framework = "nnx"
+    cells = tuple(dict.fromkeys(CELL_OF_CLASS.values()))
+
+    def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        return isinstance(target, nnx.Module)
+
+    def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
+        ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural(n[0]))
+        variables = [name for name, node in ordered if isinstance(node, nnx.Variable)]
+        return Survey(
+            tuple(_networks([n for n in ordered if isinstance(n[1], nnx.Module)])), tuple(variables)
+        )
+
+    def read(self, tensor: Tensor) -> NDArray[Any]:
+        return np.asarray(_get(tensor.handle))
+
+    def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
+        _set(tensor.handle, like(_get(tensor.handle), values))
+
+    def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
+        _set(tensor.handle, like(_get(tensor.handle), values))
+
+    def store_native(self, write: Write) -> None:
+        _set(write.tensor.handle, draw_like(_get(write.tensor.handle), write))
+
+    def view(self, tensor: Tensor) -> Any:
+        return _get(tensor.handle)
+
+
+ADAPTER = NnxAdapter()
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))
+
+
+def _get(variable: Any) -> Any:
+    return variable.get_value() if hasattr(variable, "get_value") else variable.value
+
+
+def _set(variable: Any, value: Any) -> None:
+    if hasattr(variable, "set_value"):
+        variable.set_value(value)
+    else:
+        variable.value = value
+
+
+def _networks(modules: list[tuple[str, Any]]) -> Iterator[Network]:
+    """The cells among ``modules`` in their order, those of a ``Bidirectional`` as one network."""
+    taken: set[int] = set()
+    for name, module in modules:
+        ways = _directions(module)
+        if ways is not None and not taken & {id(way) for way in ways}:
+            prefix = f"{name}/" if name else ""
+            forward = _network(f"{prefix}forward_rnn/cell", ways[0])
+            backward = _network(f"{prefix}backward_rnn/cell", ways[1])
+            taken |= {id(way) for way in ways}
+            yield both_directions(forward, backward, name)
+        elif isinstance(module, tuple(CELL_OF_CLASS)) and id(module) not in taken:
+            yield _network(name, module)
+
+
+def _directions(module: Any) -> tuple[Any, Any] | None:
+    """The two cells of a Bidirectional, where both are known."""
+    if not isinstance(module, nnx.Bidirectional):
+        return None
+    forward, backward = (getattr(way, "cell", None) for way in (module.forward_rnn, module.backward_rnn))
+    known = tuple(CELL_OF_CLASS)
+    return (forward, backward) if isinstance(forward, known) and isinstance(backward, known) else None
+
+
+def _network(name: str, module: Any) -> Network:
+    cell = next(cell for kind, cell in CELL_OF_CLASS.items() if isinstance(module, kind))
+    hidden, prefix = module.hidden_features, f"{name}/" if name else ""
+    tensors = tuple(
+        Tensor(f"{prefix}{path}", tuple(_get(variable).shape), variable, blocks)
+        for path, blocks in _layout(module, hidden)
+        if (variable := _variable(module, path)) is not None
+    )
+    refusal = _refusal(module, tensors)
+    sites = () if refusal else (Site(0, 0, module.in_features, tensors),)
+    return Network(name, cell, hidden, sites, RESET.get(cell), refusal=refusal)
+
+
+def _variable(module: Any, path: str) -> Any:
+    for part in path.split("/"):
+        module = getattr(module, part, None)
+    return None if module is None or _get(module) is None else module
+
+
+def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> str | None:
+    """Why this cell takes no spec, or None."""
+    if getattr(module, "residual", False):
+        return "found residual=True, which adds the old state before the activation; no spec describes it"
+    for field, allowed in (("activation_fn", jax.numpy.tanh), ("gate_fn", jax.nn.sigmoid)):
+        found = getattr(module, field, allowed)
+        if not _same(found, allowed):
+            name = getattr(found, "__name__", type(found).__name__)
+            return f"found {field} {name}; the theory is for {allowed.__name__}"
+    found = (problem(t.name, _get(t.handle), 1 if t.name.endswith("bias") else 2) for t in tensors)
+    return next((why for why in found if why is not None), None)
+
+
+def _same(function: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
+    """Whether two functions agree at a few points: every library has a tanh of its own."""
+    points = np.linspace(-3.0, 3.0, 7, dtype=np.float32)
+    return function is other or bool(np.allclose(function(points), other(points), atol=1e-6))

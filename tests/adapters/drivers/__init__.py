@@ -1,0 +1,1 @@
+"""One driver per framework for the conformance test."""

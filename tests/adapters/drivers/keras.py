@@ -1,0 +1,59 @@
+"""Keras' rows, for whichever backend was chosen when Keras was imported."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tests.adapters.frameworks import Built, Row
+
+LAYERS = {"rnn": layers.SimpleRNN, "gru": layers.GRU, "lstm": layers.LSTM}
+CELLS = {"rnn": layers.SimpleRNNCell, "gru": layers.GRUCell, "lstm": layers.LSTMCell}
+NAMES = [("rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None)]
+ROWS = (
+    [
+        Row("keras", cell, reset, count, directions, bias)
+        for cell, reset in NAMES
+        for count, directions, bias in ((1, 1, True), (1, 1, False), (2, 2, True), (1, 2, False))
+    ]
+    + [Row("keras", cell, reset, 3, kind="stacked") for cell, reset in NAMES]
+    + [Row("keras", cell, reset, kind="cell") for cell, reset in NAMES]
+)
+
+
+def build(row, hidden, size):
+    changes = {"use_bias": row.bias, **({"reset_after": row.reset == "after"} if row.reset else {})}
+    if row.kind == "cell":
+        cell = CELLS[row.cell](hidden, **changes)
+        cell.build((None, size))
+        return Built(cell, row)
+
+    def one():
+        if row.kind == "stacked":
+            cells = [CELLS[row.cell](hidden, **changes) for _ in range(row.layers)]
+            return layers.RNN(cells, return_sequences=True)
+        layer = LAYERS[row.cell](hidden, return_sequences=True, **changes)
+        return layers.Bidirectional(layer) if row.directions == 2 else layer
+
+    count = 1 if row.kind == "stacked" else row.layers
+    return Built(keras.Sequential([keras.Input((None, size)), *(one() for _ in range(count))]), row)
+
+
+def run(built, model, x):
+    x = ops.convert_to_tensor(np.asarray(x, np.float32))
+    if built.row.kind == "cell":
+        states, seen = [ops.zeros((x.shape[1], size)) for size in _sizes(model)], []
+        for step in x:
+            out, states = model(step, states)
+            seen.append(out)
+        return np.asarray(ops.convert_to_numpy(ops.stack(seen)))
+    return np.asarray(ops.convert_to_numpy(model(ops.swapaxes(x, 0, 1)))).swapaxes(0, 1)
+
+
+def _sizes(cell):
+    return cell.state_size if isinstance(cell.state_size, list | tuple) else [cell.state_size]
+
+
+def tensors(built, model):
+    return {variable.path: np.asarray(ops.convert_to_numpy(variable.value)) for variable in model.variables}
