@@ -99,7 +99,7 @@ class KerasAdapter(InPlaceAdapter):
         return super().execute(target, plan, sampler, options)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
-        return np.asarray(ops.convert_to_numpy(tensor.handle.variable.value))
+        return _host(tensor.handle.variable.value)
 
     def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
         _assign(tensor.handle.variable, values)
@@ -246,6 +246,14 @@ def _refusal(module: Any, size: int | None) -> str | None:
     if module.kernel.dtype not in FLOATS:
         return f"kernel: found type {module.kernel.dtype}; allowed: {', '.join(FLOATS)}"
     return None
+
+
+def _host(value: Any) -> NDArray[Any]:
+    """A backend's tensor as an array, exactly; ``keras.ops.convert_to_numpy`` warns under NumPy 2."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def _assign(variable: Any, values: NDArray[Any]) -> None:

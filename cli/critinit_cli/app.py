@@ -11,9 +11,7 @@ from critinit_cli.commands import analyze, compare, schema, simulate, spec, vali
 __all__ = ["ClickException", "app"]
 
 # typer carries click within itself or beside it, depending on its version; this is its base error in both
-ClickException: type[Exception] = next(
-    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
-)
+ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="critinit",

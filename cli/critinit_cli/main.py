@@ -62,7 +62,5 @@ def execute(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get("CRITINIT_DEBUG"):
             raise
-        complain(
-            "error", f"{type(error).__name__}: {error} (a bug in critinit; CRITINIT_DEBUG=1 shows where)"
-        )
+        complain("error", f"{type(error).__name__}: {error} (a bug in critinit; CRITINIT_DEBUG=1 shows where)")
         return 2

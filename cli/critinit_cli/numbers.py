@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from critinit_cli.tables import number, render
@@ -52,26 +52,19 @@ def heading(spec: InitSpec) -> str:
     return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}"
 
 
-def layers_as_text(
-    spec: InitSpec, layers: Sequence[tuple[Numbers | None, Numbers | None]], weights: str = "both"
-) -> str:
-    """A table for each layer, the readings of the weights side by side, and the notes on them."""
-    shown = ("untied", "tied") if weights == "both" else (weights,)
+def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None]]) -> str:
+    """A table for each layer, and the notes on its numbers; ``columns``: title -> the numbers of every layer."""
     parts = []
-    for index, (untied, tied) in enumerate(layers):
-        readings = [{"untied": untied, "tied": tied}[name] for name in shown]
+    for index in range(len(spec.layers)):
+        readings = {name: numbers[index] for name, numbers in columns.items()}
         rows = [
-            (label, *(cell_text(numbers, n) for numbers in readings))
+            (label, *(cell_text(numbers, n) for numbers in readings.values()))
             for n, (label, _, text) in enumerate(ROWS)
-            if any(numbers is not None and text(numbers) != "-" for numbers in readings)
+            if any(numbers is not None and text(numbers) != "-" for numbers in readings.values())
         ]
-        layer = f", layer {index}" if len(layers) > 1 else ""
-        parts.append(render(f"{heading(spec)}{layer}", ("", *shown), rows))
-        for name, numbers in zip(shown, readings, strict=True):
-            notes = (
-                ("no such reading: an identity kernel cannot be drawn anew",)
-                if numbers is None
-                else numbers.notes
-            )
+        layer = f", layer {index}" if len(spec.layers) > 1 else ""
+        parts.append(render(f"{heading(spec)}{layer}", ("", *readings), rows))
+        for name, numbers in readings.items():
+            notes = ("no such reading: an identity kernel cannot be drawn anew",) if numbers is None else numbers.notes
             parts.extend(f"{name}: {note}\n" for note in notes)
     return "".join(parts)

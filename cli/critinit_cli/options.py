@@ -114,9 +114,7 @@ Reset = Annotated[
 ]
 InputVariance = Annotated[
     float,
-    typer.Option(
-        "--input-variance", metavar="R", help="Second moment of an input coordinate, E x².", parser=number
-    ),
+    typer.Option("--input-variance", metavar="R", help="Second moment of an input coordinate, E x².", parser=number),
 ]
 InputCorrelation = Annotated[
     float,
@@ -142,9 +140,7 @@ HiddenSize = Annotated[
 ]
 InputSize = Annotated[
     int | None,
-    typer.Option(
-        "--input-size", metavar="M", help="Input coordinates, for what depends on them.", parser=integer
-    ),
+    typer.Option("--input-size", metavar="M", help="Input coordinates, for what depends on them.", parser=integer),
 ]
 Output = Annotated[
     str,

@@ -17,11 +17,11 @@ __all__ = ["as_json", "complain", "emit", "finish", "prepare"]
 
 
 def prepare() -> None:
-    """Let no character stop the output: what the terminal's encoding lacks is written as an escape."""
+    """Let no character stop the output (what the encoding lacks is escaped); the same bytes everywhere."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors="backslashreplace", newline="\n")
 
 
 def finish(code: int) -> int:

@@ -19,7 +19,7 @@ def read_spec(name: str) -> InitSpec:
     from critinit.spec.reading import MAX_BYTES, parse
 
     if name != "-":
-        return parse(files.read(name, MAX_BYTES), name)
+        return files.load(name)
     source = "standard input"
     if sys.stdin is None:
         raise FileError(source, Problem("", "a closed stream", "allowed: a spec"))

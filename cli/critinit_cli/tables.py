@@ -22,9 +22,7 @@ def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII
-    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII)
     for n, column in enumerate(columns):
         table.add_column(column, justify="right" if n else "left", no_wrap=True)
     for row in rows:

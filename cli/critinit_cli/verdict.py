@@ -1,57 +1,74 @@
 """Whether a measurement bears a prediction out.
 
-χ and the second moments are compared by the logarithm of their ratio.  They may differ by three standard
-errors (the measurement's and the prediction's together), or by ``TOLERANCE``: what the two are off by anyway.
+χ and the second moments are compared by the logarithm of their ratio, each with its standard error: that of the
+measurement, whose K networks estimate it with K − 1 degrees of freedom (Student's t), and the prediction's own.
+A true prediction is called missed in at most ``FALSE_ALARMS`` of all runs, for all numbers together; and it may be off
+by ``TOLERANCE`` whatever the errors: what finite networks and the theory differ by.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from critinit.simulation import Measurement
-    from critinit.spec import InitSpec, Numbers
+    from critinit.spec import Numbers
 
-__all__ = ["TOLERANCE", "misses"]
+__all__ = ["FALSE_ALARMS", "TOLERANCE", "misses"]
 
 TOLERANCE = {"chi": 0.01, "second_moment": 0.03, "cell_second_moment": 0.03}
-"""Relative; the accuracy that the theory claims for itself."""
+"""In the logarithm; the accuracy that the theory claims for itself."""
 
-_ERRORS = 3.0
+FALSE_ALARMS = 0.01
+
 _NOTHING = 1e-12
 """Below this a number counts as zero."""
 
 
-def misses(predicted: InitSpec, measured: Mapping[str, tuple[Measurement | None, ...]]) -> list[str]:
-    """A line for every number that was measured away from its prediction; none where the prediction holds."""
-    from critinit.spec import Numbers
-
-    found = []
-    for reading, results in measured.items():
-        for index, (layer, result) in enumerate(zip(predicted.layers, results, strict=True)):
-            expected = getattr(layer.predicted, reading)
-            if result is not None and isinstance(expected, Numbers):
-                found += [
-                    f"layers.{index}.{reading}.{miss}" for miss in _misses_of_layer(expected, result.numbers)
-                ]
-    return found
+class _Comparison(NamedTuple):
+    path: str
+    want: float
+    have: float
+    error: float
+    tolerance: float
 
 
-def _misses_of_layer(expected: Numbers, got: Numbers) -> list[str]:
-    found = []
-    for name, tolerance in TOLERANCE.items():
-        want, have = getattr(expected, name), getattr(got, name)
-        if want is None or have is None or max(want, have) < _NOTHING:
-            continue
-        error = math.hypot(_error(expected, name), _error(got, name))
+def misses(
+    expected: Mapping[str, Sequence[Numbers | None]], found: Mapping[str, Sequence[Numbers | None]], networks: int
+) -> list[str]:
+    """A line for every number that ``networks`` networks gave away from its prediction; none where it holds.
+
+    ``expected``, ``found``: reading of the weights -> the numbers of every layer.
+    """
+    from scipy.special import stdtrit
+
+    comparisons = list(_comparisons(expected, found))
+    if not comparisons:
+        return []
+    errors = float(stdtrit(networks - 1, 1.0 - 0.5 * FALSE_ALARMS / len(comparisons)))
+    lines = []
+    for path, want, have, error, tolerance in comparisons:
         apart = math.inf if min(want, have) < _NOTHING else abs(math.log(have / want))
-        allowed = max(tolerance, _ERRORS * error / max(have, _NOTHING))
+        allowed = max(tolerance, errors * error / max(have, _NOTHING))
         if apart > allowed:
             measured = f"measured {have:.6g} +- {error:.2g}"
-            found.append(f"{name}: {measured}; predicted {want:.6g}; allowed: {100 * allowed:.2g} % apart")
-    return found
+            lines.append(f"{path}: {measured}; predicted {want:.6g}; allowed: {100 * allowed:.2g} % apart")
+    return lines
+
+
+def _comparisons(
+    expected: Mapping[str, Sequence[Numbers | None]], found: Mapping[str, Sequence[Numbers | None]]
+) -> Iterator[_Comparison]:
+    for reading, layers in found.items():
+        for index, (got, wanted) in enumerate(zip(layers, expected[reading], strict=True)):
+            if got is None or wanted is None:
+                continue
+            for name, tolerance in TOLERANCE.items():
+                have, want = getattr(got, name), getattr(wanted, name)
+                if have is not None and want is not None and max(have, want) >= _NOTHING:
+                    error = math.hypot(_error(got, name), _error(wanted, name))
+                    yield _Comparison(f"layers.{index}.{reading}.{name}", want, have, error, tolerance)
 
 
 def _error(numbers: Numbers, name: str) -> float:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critinit.application import Applied, Report, apply
-    from critinit.errors import ApplyError, ArgumentError, CritinitError, MissingExtraError, Problem, SpecError
+    from critinit.errors import (
+        ApplyError,
+        ArgumentError,
+        CritinitError,
+        MissingExtraError,
+        Problem,
+        SpecError,
+    )
     from critinit.files import load
     from critinit.schemes import generate
     from critinit.simulation import simulate

@@ -168,20 +168,14 @@ def apply(
     or ``ArgumentError`` (an argument out of range).
     """
     if not isinstance(spec, InitSpec):
-        raise ArgumentError(
-            f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)"
-        )
+        raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
     if sampler not in get_args(Sampler):
         raise ArgumentError(f"sampler: found {sampler!r}; allowed: {', '.join(get_args(Sampler))}")
     patterns = (include,) if isinstance(include, str) else include
     if patterns is not None and not _are_patterns(patterns):
-        raise ArgumentError(
-            f"include: found {include!r}; allowed: a pattern of module paths, or a list of them"
-        )
+        raise ArgumentError(f"include: found {include!r}; allowed: a pattern of module paths, or a list of them")
     adapter = _find(target, framework, options)
-    return adapter.apply(
-        spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options
-    )
+    return adapter.apply(spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options)
 
 
 def _are_patterns(value: object) -> bool:
@@ -206,9 +200,7 @@ def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> 
     kind = f"{type(target).__module__}.{type(target).__qualname__}"
     if claiming:
         names = ", ".join(adapter.framework for adapter in claiming)
-        raise ApplyError(
-            f"target: a {kind} could be of several frameworks; say which: framework= one of {names}"
-        )
+        raise ApplyError(f"target: a {kind} could be of several frameworks; say which: framework= one of {names}")
     found = ", ".join(published) or "none (critinit's own come with its installed distribution)"
     raise ApplyError(
         f"target: no adapter for a {kind}; adapters found: {found}; imported: {_imported(published)}{broken}"

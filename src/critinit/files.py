@@ -9,11 +9,24 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from critinit.errors import FileError, Problem, SpecError
 
-__all__ = ["read", "read_stream", "write"]
+if TYPE_CHECKING:
+    from critinit.spec import InitSpec
+
+__all__ = ["load", "read", "read_stream", "write"]
+
+
+def load(path: str | os.PathLike[str]) -> InitSpec:
+    """The spec in a file.
+
+    Raises ``FileError`` where the file cannot be read and ``SpecError`` where it holds no valid spec.
+    """
+    from critinit.spec.reading import MAX_BYTES, parse
+
+    return parse(read(path, MAX_BYTES), os.fspath(path))
 
 
 def read(path: str | os.PathLike[str], limit: int) -> bytes:

@@ -112,9 +112,7 @@ class Draw:
         """Mean of the entries that the spec asks for."""
         if isinstance(self.law, Kernel):
             # the one law whose entries share a sign
-            return (
-                math.sqrt(self.law.variance) / self.shape[1] if self.law.distribution == "identity" else 0.0
-            )
+            return math.sqrt(self.law.variance) / self.shape[1] if self.law.distribution == "identity" else 0.0
         return self.sign * float(self.law.mean or 0.0)
 
     @property
@@ -209,9 +207,7 @@ def _bias(law: Bias, width: int, stream: Stream) -> Array:
     if isinstance(law, NormalBias):
         return law.mean + math.sqrt(law.variance) * rng.standard_normal(width)
     if isinstance(law, CoupledBias):
-        raise ArgumentError(
-            f"a coupled bias is drawn as the bias of {law.to}; allowed here: the other distributions"
-        )
+        raise ArgumentError(f"a coupled bias is drawn as the bias of {law.to}; allowed here: the other distributions")
     quantile = (rng.permutation(width) + rng.random(width)) / width
     return bias_of_quantile(law.distribution, law.min_time, law.max_time, quantile)
 
@@ -311,9 +307,7 @@ def draw(
     if directions > 2:
         raise ArgumentError(f"directions: found {directions}; allowed: 1, 2")
     if projection_size is not None and projection_size > hidden_size:
-        raise ArgumentError(
-            f"projection_size: found {projection_size}; allowed: at most hidden_size, {hidden_size}"
-        )
+        raise ArgumentError(f"projection_size: found {projection_size}; allowed: at most hidden_size, {hidden_size}")
     message = hidden_size if projection_size is None else projection_size
     layers = []
     for layer in range(len(spec.layers)):
@@ -345,9 +339,7 @@ def _sample_all(draws: Mapping[tuple[str, Part], Draw]) -> Direction:
 
 def _gates(draws: Mapping[tuple[str, Part], Draw]) -> Mapping[str, GateWeights]:
     names = dict.fromkeys(gate for gate, part in draws if part == "recurrent")
-    return MappingProxyType(
-        {name: GateWeights(*(draws[name, part].sample() for part in _PARTS[:3])) for name in names}
-    )
+    return MappingProxyType({name: GateWeights(*(draws[name, part].sample() for part in _PARTS[:3])) for name in names})
 
 
 def check_seed(seed: object) -> int:

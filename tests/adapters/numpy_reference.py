@@ -42,9 +42,7 @@ def gru_before_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
 def lstm_step(
     g: Mapping[str, Any], x: Array, h: Array, c: Array, projection: Array | None = None
 ) -> tuple[Array, Array]:
-    i, f, a, o = (
-        x @ k.input.T + h @ k.recurrent.T + k.bias for k in (g["input"], g["forget"], g["cell"], g["output"])
-    )
+    i, f, a, o = (x @ k.input.T + h @ k.recurrent.T + k.bias for k in (g["input"], g["forget"], g["cell"], g["output"]))
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(a)
     h = sigmoid(o) * np.tanh(c)
     return (h if projection is None else h @ projection.T), c

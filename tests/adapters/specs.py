@@ -57,10 +57,7 @@ def make_spec(
             "layers": [
                 {
                     "input": {"variance": 1.0},
-                    "gates": {
-                        name: {**gate(layer, n), **changes.get(name, {})}
-                        for n, name in enumerate(GATES[cell])
-                    },
+                    "gates": {name: {**gate(layer, n), **changes.get(name, {})} for n, name in enumerate(GATES[cell])},
                 }
                 for layer in range(layers)
             ],

@@ -54,12 +54,7 @@ def test_moments_of_kernels(distribution):
 
 def test_orthogonal_and_identity_are_exact():
     for distribution in ("orthogonal", "identity"):
-        w = (
-            draw(make_spec("rnn", recurrent=distribution), 3, N, seed=1)
-            .layers[0][0]
-            .gates["hidden"]
-            .recurrent
-        )
+        w = draw(make_spec("rnn", recurrent=distribution), 3, N, seed=1).layers[0][0].gates["hidden"].recurrent
         assert np.abs(w @ w.T / 0.3 - np.eye(N)).max() < 1e-12
     np.testing.assert_array_equal(w, math.sqrt(0.3) * np.eye(N))
 
@@ -194,8 +189,6 @@ def test_projection():
 
 
 def test_streams_have_distinct_addresses():
-    places = itertools.product(
-        (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), ("recurrent", "input", "bias", "projection")
-    )
+    places = itertools.product((0, 1), (0, 1), (0, 1), (0, 1), (0, 1), ("recurrent", "input", "bias", "projection"))
     words = {Stream(*place).words() for place in places}
     assert len(words) == 2**5 * 4

@@ -73,8 +73,7 @@ def bits(model):
     """Every tensor's bytes, by name."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
-        name: t.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
-        for name, t in tensors.items()
+        name: t.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for name, t in tensors.items()
     }
 
 
@@ -276,17 +275,13 @@ def test_a_model_with_other_things():
 def test_include(include):
     model, spec = Model(), make_spec("gru")
     if len(include) == 2:
-        with pytest.raises(
-            ApplyError, match=r"include: 'nothing\*' matches no network .*'encoder.gru', 'decoder'"
-        ):
+        with pytest.raises(ApplyError, match=r"include: 'nothing\*' matches no network .*'encoder.gru', 'decoder'"):
             apply(spec, model, include=include)
         return
     before = bits(model)
     report = apply(spec, model, include=include).report
     after = bits(model)
-    assert {name for name in before if before[name] != after[name]} == {
-        n for n in before if n.startswith("decoder")
-    }
+    assert {name for name in before if before[name] != after[name]} == {n for n in before if n.startswith("decoder")}
     assert "encoder.gru.weight_ih_l0" in report.untouched
     check(spec, model.decoder, index=1)  # narrowing does not change what a network gets
 
@@ -559,10 +554,7 @@ def test_native_moments(recurrent, dtype):
         rounding = 2e-4 if dtype == torch.bfloat16 else 1e-6
         assert abs(row.realised_mean) < 4.4 * math.sqrt(row.variance / fan_in / size) + rounding
         if row.distribution != "orthogonal":
-            assert (
-                abs(row.realised_variance / row.variance - 1)
-                < 4.4 * math.sqrt((kurtosis - 1) / size) + rounding
-            )
+            assert abs(row.realised_variance / row.variance - 1) < 4.4 * math.sqrt((kurtosis - 1) / size) + rounding
         else:
             limit = 0.02 if dtype == torch.bfloat16 else 1e-5
             assert row.orthogonality_error < limit
@@ -571,9 +563,7 @@ def test_native_moments(recurrent, dtype):
     weights = draw(spec, 90, width, seed=1, directions=2)
     for layer, direction in itertools.product((0, 1), (0, 1)):
         bias = getattr(module, f"bias_ih_l{layer}{'_reverse' * direction}")
-        expected = [
-            weights.layers[layer][direction].gates[gate].bias for gate in adapter_module.GATES["lstm"]
-        ]
+        expected = [weights.layers[layer][direction].gates[gate].bias for gate in adapter_module.GATES["lstm"]]
         assert torch.equal(bias, torch.from_numpy(np.concatenate(expected)).to(dtype))
         assert not getattr(module, f"bias_hh_l{layer}{'_reverse' * direction}").any()
 
@@ -593,9 +583,7 @@ def test_native_laws_and_independence():
             law = gate.recurrent if stem == "weight_hh" else gate.input
             sigma = math.sqrt(law.variance / block.shape[1])
             bound = sigma * math.sqrt(3)
-            expected = (
-                stats.norm(0, sigma) if law.distribution == "normal" else stats.uniform(-bound, 2 * bound)
-            )
+            expected = stats.norm(0, sigma) if law.distribution == "normal" else stats.uniform(-bound, 2 * bound)
             assert stats.kstest(block.flatten().numpy(), expected.cdf).pvalue > 1e-5
     correlation = np.corrcoef(np.stack(kernels)) - np.eye(len(kernels))
     assert len(kernels) == 2 * 2 * 2 * 6
@@ -664,9 +652,7 @@ def test_finding_an_adapter_imports_no_framework():
         "print(sorted(frameworks & set(sys.modules)))\n"
     )
     root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert "imported: none of these" in result.stdout
     assert result.stdout.splitlines()[-1] == "[]"
 
@@ -683,9 +669,7 @@ def test_an_adapter_that_does_not_load_is_passed_over(monkeypatch):
 
 def test_two_adapters_that_claim_a_target(monkeypatch):
     published = application.adapters()
-    monkeypatch.setattr(
-        application, "adapters", lambda: {"torch": published["torch"], "sys": published["torch"]}
-    )
+    monkeypatch.setattr(application, "adapters", lambda: {"torch": published["torch"], "sys": published["torch"]})
     with pytest.raises(ApplyError, match="could be of several frameworks; say which: framework="):
         apply(make_spec("gru"), nn.GRU(M, H))
 

@@ -59,9 +59,7 @@ def _sharded(module: nn.Module, mesh: object, placement: object) -> nn.Module:
 def _same(sharded: nn.Module, plain: nn.Module) -> None:
     for name, parameter in sharded.named_parameters():
         assert isinstance(parameter, DTensor)
-        full = distribute_tensor(
-            plain.get_parameter(name).detach(), parameter.device_mesh, parameter.placements
-        )
+        full = distribute_tensor(plain.get_parameter(name).detach(), parameter.device_mesh, parameter.placements)
         assert torch.equal(parameter.to_local(), full.to_local()), name
         assert torch.equal(parameter.full_tensor(), plain.get_parameter(name)), name
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -303,17 +302,7 @@ def test_schema_prints_and_writes_the_schema(run: Run, tmp_path: Path) -> None:
     assert path.read_text() == schema_text()
 
 
-def _untouched(value: Any) -> Any:
-    return value
-
-
-def _chi_off(value: Any) -> Any:
-    for reading in ("untied", "tied"):
-        value["layers"][0]["predicted"][reading]["chi"] *= 0.5
-    return value
-
-
-def test_simulate_measures_and_judges(run: Run, spec_file: Path) -> None:
+def test_simulate_measures_and_judges(run: Run) -> None:
     spec = run(
         *("spec", "--cell", "gru", "--T", "20", "--set", "layers.0.gates.*.bias.distribution=constant"),
         *("--set", "layers.0.gates.*.bias.mean=1", "--set", "layers.0.gates.*.recurrent.variance=0.01"),
@@ -330,8 +319,16 @@ def test_simulate_measures_and_judges(run: Run, spec_file: Path) -> None:
     assert layer["untied"]["second_moment"] == pytest.approx(expected["second_moment"], rel=0.03)
     assert run(*measure, "--json", stdin=spec.encode()).out == result.out
     assert run(*measure, "--seed", "1", "--json", stdin=spec.encode()).out != result.out
+    assert layer["predicted"]["untied"] == expected
+    assert len(layer["lyapunov"]["untied"]["exponents"]) > 0
+
+    value = json.loads(spec)
+    value["layers"][0]["predicted"]["untied"]["chi"] *= 1.5
+    wrong = run(*measure, "--json", stdin=json.dumps(value).encode())
+    assert (wrong.code, json.loads(wrong.out)["prediction_holds"]) == (3, False)
+    assert only_line(wrong.err).startswith("missed: layers.0.untied.chi: measured 0.")
     table = run(*measure, stdin=spec.encode())
-    assert table.out.endswith("measured on networks of 300 units: the prediction holds\n")
+    assert table.out.endswith("measured on 6 networks of 300 units: the prediction holds\n")
 
 
 @pytest.mark.parametrize(
@@ -362,9 +359,7 @@ def test_help_has_examples(run: Run, command: str) -> None:
 def test_no_command_is_answered_with_the_help(run: Run) -> None:
     result = run()
     assert result.code == 2
-    assert all(
-        name in result.out for name in ("spec", "validate", "analyze", "simulate", "compare", "schema")
-    )
+    assert all(name in result.out for name in ("spec", "validate", "analyze", "simulate", "compare", "schema"))
     assert run("--version").out.startswith("critinit")
     unknown = run("brew")
     assert unknown.code == 2

@@ -63,9 +63,7 @@ def test_closed_streams_are_said() -> None:
     result = subprocess.run(["sh", "-c", f"{line} <&-"], env=environment(), capture_output=True, check=False)
     assert result.returncode == 2
     assert last_words(result).startswith("error: standard input: found a closed stream")
-    result = subprocess.run(
-        ["sh", "-c", f"{line} <&- 2>&-"], env=environment(), capture_output=True, check=False
-    )
+    result = subprocess.run(["sh", "-c", f"{line} <&- 2>&-"], env=environment(), capture_output=True, check=False)
     assert (result.returncode, result.stdout) == (2, b"")
 
 
@@ -113,10 +111,7 @@ def test_bytes_that_are_no_text_are_no_error(tmp_path: Path) -> None:
             check=False,
         )
         assert result.returncode == 2
-        assert (
-            last_words(result)
-            == "error: \\udcfe: found no such file or folder; allowed: a file that can be read\n"
-        )
+        assert last_words(result) == "error: \\udcfe: found no such file or folder; allowed: a file that can be read\n"
     assert b"\\udcff\\n.json" in result.stdout
 
 
@@ -138,11 +133,11 @@ def test_no_command_imports_a_framework(arguments: tuple[str, ...], spec_file: P
     code = (
         "import sys\n"
         "from critinit_cli.main import run\n"
-        f"run({given!r})\n"
-        f"print(*(name for name in {FRAMEWORKS!r} if name in sys.modules), file=sys.stderr)\n"
+        f"code = run({given!r})\n"
+        f"print(code, *(name for name in {FRAMEWORKS!r} if name in sys.modules), file=sys.stderr)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
-    assert last_words(result).splitlines()[-1] == ""
+    assert last_words(result).splitlines()[-1] in ("0", "3")
 
 
 def test_the_core_imports_no_framework_and_no_command_line() -> None:
@@ -154,12 +149,8 @@ def test_the_core_imports_no_framework_and_no_command_line() -> None:
 
 def test_rich_is_imported_for_tables_alone(spec_file: Path) -> None:
     for arguments, wanted in ((["validate", str(spec_file)], "False"), (["analyze", str(spec_file)], "True")):
-        code = (
-            f"import sys\nfrom critinit_cli.main import run\nrun({arguments!r})\nprint('rich' in sys.modules)"
-        )
-        result = subprocess.run(
-            [sys.executable, "-c", code], env=environment(), capture_output=True, check=True
-        )
+        code = f"import sys\nfrom critinit_cli.main import run\nrun({arguments!r})\nprint('rich' in sys.modules)"
+        result = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True)
         assert result.stdout.decode().splitlines()[-1] == wanted
 
 
@@ -197,9 +188,7 @@ def test_bash_completes(installed: Path, words: str, offered: set[str]) -> None:
         $function critinit
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    result = subprocess.run(
-        ["bash", "-c", shell], env=environment(), capture_output=True, check=False, text=True
-    )
+    result = subprocess.run(["bash", "-c", shell], env=environment(), capture_output=True, check=False, text=True)
     assert result.stderr == ""
     assert set(result.stdout.split()) == offered
 

@@ -128,9 +128,7 @@ ODDITIES = st.one_of(
         [math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, 10**400, -(10**30), -1, 0, 1, 1.0, 0.5, -0.0]
     ),
     st.text(max_size=5),
-    st.sampled_from(
-        ["", "\ud800", "gru", "lstm", "zero", "coupled", "orthogonal", "log_uniform_time", "update"]
-    ),
+    st.sampled_from(["", "\ud800", "gru", "lstm", "zero", "coupled", "orthogonal", "log_uniform_time", "update"]),
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )

@@ -131,9 +131,7 @@ def test_a_bias_cannot_follow_one_that_follows() -> None:
     gates = value["layers"][0]["gates"]
     gates["input"] = gate({"distribution": "coupled", "to": "forget", "sign": -1})
     gates["forget"] = gate({"distribution": "coupled", "to": "cell", "sign": -1})
-    with pytest.raises(
-        SpecError, match=r"layers\.0\.gates\.input\.bias\.to: found \"forget\"; allowed: cell, output"
-    ):
+    with pytest.raises(SpecError, match=r"layers\.0\.gates\.input\.bias\.to: found \"forget\"; allowed: cell, output"):
         validate_object(value)
 
 

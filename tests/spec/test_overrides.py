@@ -59,9 +59,7 @@ def test_later_settings_see_earlier_ones() -> None:
 @pytest.mark.parametrize("distribution", SPREAD_DENSITY)
 @given(low=TIMES, high=TIMES, other=TIMES)
 @settings(deadline=None, max_examples=25)
-def test_the_mean_of_a_spread_moves_its_longest_time(
-    distribution: str, low: float, high: float, other: float
-) -> None:
+def test_the_mean_of_a_spread_moves_its_longest_time(distribution: str, low: float, high: float, other: float) -> None:
     low, high = sorted((low, high))
     mean = spread_moments(distribution, low, max(low, other))[0]
     part = json.dumps({"distribution": distribution, "min_time": low, "max_time": high})
@@ -198,19 +196,11 @@ PATHS = st.lists(
 ).map(".".join)
 KNOWN = st.sampled_from(
     [f"{GATES}.{g}.{f}" for g in ("input", "forget", "cell") for f in ("bias", "recurrent", "input")]
-    + [
-        f"{GATES}.{g}.bias.{f}"
-        for g in ("input", "forget")
-        for f in ("distribution", "mean", "to", "sign", "max_time")
-    ]
+    + [f"{GATES}.{g}.bias.{f}" for g in ("input", "forget") for f in ("distribution", "mean", "to", "sign", "max_time")]
 )
 
 
-@given(
-    st.lists(
-        st.tuples(PATHS | KNOWN, ODDITIES | st.sampled_from([{}, {"distribution": "coupled"}])), max_size=4
-    )
-)
+@given(st.lists(st.tuples(PATHS | KNOWN, ODDITIES | st.sampled_from([{}, {"distribution": "coupled"}])), max_size=4))
 @settings(deadline=None, max_examples=200)
 def test_no_setting_raises_anything_else(settings_: list[tuple[str, Any]]) -> None:
     texts = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in settings_]

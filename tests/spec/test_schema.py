@@ -35,11 +35,7 @@ def test_objects_are_closed_and_gates_required() -> None:
     definitions = json_schema()["$defs"]
     objects = {name: d for name, d in definitions.items() if d.get("type") == "object"}
     assert objects
-    loose = [
-        name
-        for name, d in objects.items()
-        if "properties" in d and d.get("additionalProperties") is not False
-    ]
+    loose = [name for name, d in objects.items() if "properties" in d and d.get("additionalProperties") is not False]
     assert loose == []
     by_gates = {tuple(d["required"]) for name, d in definitions.items() if name.endswith("Gates")}
     assert by_gates == {cell.gates for cell in cells.CELLS.values()}
@@ -70,16 +66,12 @@ SPOILERS: dict[str, Callable[[Any], Any]] = {
     "a negative variance": lambda v: _gates(v)["update"]["recurrent"].update(variance=-1),
     "an unknown distribution": lambda v: _gates(v)["update"]["recurrent"].update(distribution="gaussian"),
     "an orthogonal input kernel": lambda v: _gates(v)["update"]["input"].update(distribution="orthogonal"),
-    "a zero kernel of variance 1": lambda v: _gates(v)["update"]["recurrent"].update(
-        distribution="zero", variance=1.0
-    ),
+    "a zero kernel of variance 1": lambda v: _gates(v)["update"]["recurrent"].update(distribution="zero", variance=1.0),
     "a spread without times": lambda v: _gates(v)["update"].update(bias={"distribution": "uniform_time"}),
     "a time of 1": lambda v: _gates(v)["update"].update(
         bias={"distribution": "uniform_time", "min_time": 1, "max_time": 2}
     ),
-    "a coupling without sign": lambda v: _gates(v)["update"].update(
-        bias={"distribution": "coupled", "to": "reset"}
-    ),
+    "a coupling without sign": lambda v: _gates(v)["update"].update(bias={"distribution": "coupled", "to": "reset"}),
 }
 
 

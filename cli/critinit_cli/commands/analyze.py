@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from critinit_cli import options
 from critinit_cli.output import as_json, emit
 from critinit_cli.usage import named_as_options
@@ -27,9 +29,10 @@ def command(file: options.File, weights: options.Weights = "both", json: options
 
     spec = read_spec(file)
     with named_as_options():
-        analysis = analyze(spec, weights=weights)
+        analysis = analyze(spec, weights=cast("Any", weights))
     if json:
         emit(as_json(analysis.model_dump(mode="json")))
     else:
-        emit(layers_as_text(spec, [(layer.untied, layer.tied) for layer in analysis.layers], weights))
+        shown = ("untied", "tied") if weights == "both" else (weights,)
+        emit(layers_as_text(spec, {name: [getattr(layer, name) for layer in analysis.layers] for name in shown}))
     return 0

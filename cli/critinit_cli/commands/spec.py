@@ -83,10 +83,9 @@ def command(
 
 def _set(spec: InitSpec, settings: list[str]) -> InitSpec:
     """``spec`` with the settings made and its prediction computed anew."""
-    from critinit.theory.analysis import predict
-
     from critinit.errors import ArgumentError, SpecError
     from critinit.spec.overrides import override
+    from critinit.theory.analysis import predict
 
     try:
         return predict(override(spec, settings))

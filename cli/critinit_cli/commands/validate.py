@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from critinit_cli import options
 from critinit_cli.output import as_json, complain, emit
+
+if TYPE_CHECKING:
+    from critinit.errors import Problem
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -19,9 +22,7 @@ Examples:
   critinit validate --json specs/*.json
 """
 
-Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Specs; - is standard input.", show_default=False)
-]
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Specs; - is standard input.", show_default=False)]
 
 _BAD_FIRST = (2, 1, 3, 0)
 
@@ -31,7 +32,7 @@ class _Verdict(NamedTuple):
 
     file: str
     code: int
-    problems: tuple[tuple[str, str, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
     deviations: tuple[str, ...] = ()
     words: str = ""
 
@@ -39,7 +40,7 @@ class _Verdict(NamedTuple):
         return {
             "file": self.file,
             "valid": self.code in (0, 3),
-            "problems": [dict(zip(("path", "found", "allowed"), p, strict=True)) for p in self.problems],
+            "problems": [problem._asdict() for problem in self.problems],
             "deviations": list(self.deviations),
         }
 
@@ -64,17 +65,16 @@ def command(files: Files, json: options.JSON = False) -> int:
 
 
 def _judge(file: str) -> _Verdict:
-    from critinit.theory.analysis import deviations
-
     from critinit.errors import FileError, SpecError
+    from critinit.theory.analysis import deviations
     from critinit_cli.reading import read_spec
 
     try:
         spec = read_spec(file)
     except FileError as error:
-        return _Verdict(file, 2, (tuple(error.problem),), words=str(error))
+        return _Verdict(file, 2, (error.problem,), words=str(error))
     except SpecError as error:
-        return _Verdict(file, 1, tuple(tuple(problem) for problem in error.problems), words=str(error))
+        return _Verdict(file, 1, error.problems, words=str(error))
     missed = tuple(str(deviation) for deviation in deviations(spec))
     if not missed:
         return _Verdict(file, 0)

@@ -13,23 +13,16 @@ from critinit.cells.peephole_lstm import PeepholeLSTM
 from critinit.cells.rnn import RNN
 from critinit.errors import ArgumentError
 
-__all__ = ["CELLS", "DEFAULT_RESET", "NAMES", "Cell", "Drives", "Scale", "default_reset", "find"]
+__all__ = ["CELLS", "DEFAULT_RESET", "NAMES", "Cell", "Drives", "Scale", "find"]
 
 CELLS: dict[tuple[str, str | None], Cell] = {
-    (cell.name, cell.reset): cell
-    for cell in (RNN(), MinimalRNN(), GRUAfter(), GRUBefore(), LSTM(), PeepholeLSTM())
+    (cell.name, cell.reset): cell for cell in (RNN(), MinimalRNN(), GRUAfter(), GRUBefore(), LSTM(), PeepholeLSTM())
 }
 
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for name, _ in CELLS))
 
-DEFAULT_RESET: dict[str, str | None] = {}
-for _name, _reset in CELLS:
-    DEFAULT_RESET.setdefault(_name, _reset)
-
-
-def default_reset(name: str) -> str | None:
-    """The reset variant meant when none is named: "after" for the GRU, None for cells without a reset gate."""
-    return DEFAULT_RESET.get(name)
+DEFAULT_RESET: dict[str, str | None] = {name: next(r for n, r in CELLS if n == name) for name in NAMES}
+"""The reset variant meant when none is named: "after" for the GRU, None for cells without a reset gate."""
 
 
 def find(name: str, reset: str | None = None) -> Cell:

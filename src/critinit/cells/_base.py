@@ -82,9 +82,7 @@ class Cell(ABC):
         """One step of the memory, elementwise: s' = keep(u)·s + write(u)·candidate(u)."""
         return self.keep(u) * s + self.write(u) * self.candidate(u)
 
-    def drives(
-        self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def drives(self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]) -> dict[str, Any]:
         """All pre-activations of one step.
 
         ``recurrent(gate, message)`` returns W_k m_k (a matrix product, a Gaussian process, …) and

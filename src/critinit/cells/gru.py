@@ -1,8 +1,8 @@
 """The GRU (Cho et al. 2014, arXiv:1406.1078) in its two reset variants; ``update`` keeps the old state.
 
-    f = σ(u_update), r = σ(u_reset)
-    reset before:  h' = f∘h + (1−f)∘tanh(W(r∘h) + U x + b)
-    reset after:   h' = f∘h + (1−f)∘tanh(U x + b + r∘(W h))
+f = σ(u_update), r = σ(u_reset)
+reset before:  h' = f∘h + (1−f)∘tanh(W(r∘h) + U x + b)
+reset after:   h' = f∘h + (1−f)∘tanh(U x + b + r∘(W h))
 """
 
 from __future__ import annotations

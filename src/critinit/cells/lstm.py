@@ -1,6 +1,6 @@
 """The LSTM (Hochreiter & Schmidhuber 1997; forget gate Gers et al. 2000).
 
-    i, f, o = σ(u_input), σ(u_forget), σ(u_output);  c' = f∘c + i∘tanh(u_cell);  h' = o∘tanh(c')
+i, f, o = σ(u_input), σ(u_forget), σ(u_output);  c' = f∘c + i∘tanh(u_cell);  h' = o∘tanh(c')
 """
 
 from __future__ import annotations

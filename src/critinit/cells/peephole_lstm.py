@@ -1,6 +1,6 @@
 """The peephole LSTM of Gilboa et al. (arXiv:1901.08987): all gates read c, and c alone is the state.
 
-    i, f = σ(u_input), σ(u_forget);  c' = f∘c + i∘tanh(u_cell)
+i, f = σ(u_input), σ(u_forget);  c' = f∘c + i∘tanh(u_cell)
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from critinit.theory.analysis import predict, reached
 __all__ = ["NAMES", "SCHEMES", "Circumstances", "Scheme", "describe", "generate"]
 
 SCHEMES: dict[str, Scheme] = {
-    module.SCHEME.name: module.SCHEME
-    for module in (critical, isometry, chrono, uniform_gate, orthogonal, torch, keras)
+    module.SCHEME.name: module.SCHEME for module in (critical, isometry, chrono, uniform_gate, orthogonal, torch, keras)
 }
 
 NAMES: tuple[str, ...] = tuple(SCHEMES)

@@ -12,10 +12,21 @@ from critinit.dual import sigmoid
 from critinit.errors import ArgumentError
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 
-__all__ = ["Circumstances", "Parts", "Scheme", "bias", "gate", "keep_bias", "kernel", "near_zero", "needs_keep_gate"]
+__all__ = [
+    "Circumstances",
+    "Parts",
+    "Scheme",
+    "bias",
+    "gate",
+    "keep_bias",
+    "kernel",
+    "near_zero",
+    "needs_keep_gate",
+]
 
 Parts = dict[str, Any]
 """A gate, or a part of one, as the JSON of an InitSpec has it."""
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -60,7 +71,11 @@ def kernel(distribution: str, variance: float) -> Parts:
 
 def bias(mean: float, variance: float = 0.0) -> Parts:
     """A bias that is constant, or normal where it has a variance."""
-    return {"distribution": "normal" if variance else "constant", "mean": float(mean), "variance": float(variance)}
+    return {
+        "distribution": "normal" if variance else "constant",
+        "mean": float(mean),
+        "variance": float(variance),
+    }
 
 
 def gate(recurrent: Parts, input: Parts, bias: Parts) -> Parts:
@@ -94,5 +109,7 @@ def near_zero(T: int) -> float:
 def needs_keep_gate(scheme: str, cell: Cell) -> str:
     """The keep gate; raises ``ArgumentError`` for cells without one."""
     if cell.keep_gate is None:
-        raise ArgumentError(f"scheme: {scheme} sets the bias of the gate that keeps the state, and {cell.name} has none")
+        raise ArgumentError(
+            f"scheme: {scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
+        )
     return cell.keep_gate

@@ -50,7 +50,11 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     slowest = keep_bias(min(1.0 / at.T, 0.5), drive * at.null_variance + small)
     longest = min(max(1.0 + math.exp(slowest), SHORTEST), LONGEST)
     biases: dict[str, Parts] = {
-        cell.keep_gate: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": float(f"{longest:.6g}")}
+        cell.keep_gate: {
+            "distribution": "log_uniform_time",
+            "min_time": SHORTEST,
+            "max_time": float(f"{longest:.6g}"),
+        }
     }
     if cell.write_gate not in (None, cell.keep_gate):
         biases[str(cell.write_gate)] = {"distribution": "coupled", "to": cell.keep_gate, "sign": -1}
@@ -69,5 +73,8 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
 
 
 SCHEME = Scheme(
-    "critical", "spread of time constants up to T, coupled and input-driven gates (default)", _gates, "unit_time_constant"
+    "critical",
+    "spread of time constants up to T, coupled and input-driven gates (default)",
+    _gates,
+    "unit_time_constant",
 )

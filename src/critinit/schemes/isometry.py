@@ -27,7 +27,7 @@ def rnn_drive(T: int) -> float:
     low, high = math.log(0.05 / T**2), math.log(200.0 / T**2)
     for _ in range(4):
         logs = np.linspace(low, high, 24)
-        gates = {"hidden": {"recurrent": 1.0, "input": np.exp(logs), "mean": 0.0}}
+        gates = {"hidden": {"recurrent": np.ones(1), "input": np.exp(logs), "mean": np.zeros(1)}}
         chi = solve(grid_law("rnn", gates)).chi
         above = int(np.sum(chi > math.exp(-1.0 / T)))
         low, high = logs[max(above - 1, 0)], logs[min(above, len(logs) - 1)]
@@ -57,4 +57,6 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     }
 
 
-SCHEME = Scheme("isometry", "nearly shut keep gate, recurrent variances near 0 (arXiv:1901.08987)", _gates, "time_scale")
+SCHEME = Scheme(
+    "isometry", "nearly shut keep gate, recurrent variances near 0 (arXiv:1901.08987)", _gates, "time_scale"
+)

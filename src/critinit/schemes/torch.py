@@ -21,7 +21,9 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     for name in at.cell.gates:
         biases = 1 if name in at.cell.after else 2
         gates[name] = gate(
-            kernel("uniform", 1.0 / 3.0), kernel("uniform", width / (3.0 * hidden)), bias(0.0, biases / (3.0 * hidden))
+            kernel("uniform", 1.0 / 3.0),
+            kernel("uniform", width / (3.0 * hidden)),
+            bias(0.0, biases / (3.0 * hidden)),
         )
     return gates
 

@@ -132,7 +132,9 @@ def simulate_layer(
     exponents = np.array([r.lyapunov for r in results])
     notes = []
     if layer.input.correlation < 1.0:
-        notes.append(f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}")
+        notes.append(
+            f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
+        )
     spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.full(tangents, math.nan)
     return Measurement(
         numbers=combine([r.sample for r in results], T, notes=notes, tied=weights == "tied"),

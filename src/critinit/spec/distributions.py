@@ -51,9 +51,7 @@ def _without_sign_of_zero(value: float) -> float:
 Finite = Annotated[
     float, Field(allow_inf_nan=False, ge=-MAX_NUMBER, le=MAX_NUMBER), AfterValidator(_without_sign_of_zero)
 ]
-NonNegative = Annotated[
-    float, Field(allow_inf_nan=False, ge=0, le=MAX_NUMBER), AfterValidator(_without_sign_of_zero)
-]
+NonNegative = Annotated[float, Field(allow_inf_nan=False, ge=0, le=MAX_NUMBER), AfterValidator(_without_sign_of_zero)]
 Time = Annotated[float, Field(allow_inf_nan=False, gt=1, le=1e15)]
 
 _MOMENT_TOLERANCE = 1e-6

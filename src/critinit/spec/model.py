@@ -187,9 +187,7 @@ class Numbers(StrictModel):
     standard_error: Annotated[dict[str, NonNegative | None], AfterValidator(_error_table)] | None = Field(
         default=None, description="Of each number, where it was sampled; nested names joined with a dot."
     )
-    notes: tuple[str, ...] = Field(
-        default=(), strict=False, description="Where a number is no longer valid, in words."
-    )
+    notes: tuple[str, ...] = Field(default=(), strict=False, description="Where a number is no longer valid, in words.")
 
     @model_serializer(mode="wrap")
     def _leave_out_the_empty(self, handler: Any) -> dict[str, Any]:
@@ -220,9 +218,7 @@ class Predicted(StrictModel):
     """What theory says: ``{}`` where it was not computed, null where it has no reading (identity, untied)."""
 
     untied: AnyNumbers | None = Field(default=NotComputed(), description="Weights drawn anew at every step.")
-    tied: AnyNumbers | None = Field(
-        default=NotComputed(), description="One set of weights, as networks have."
-    )
+    tied: AnyNumbers | None = Field(default=NotComputed(), description="One set of weights, as networks have.")
 
 
 class Target(StrictModel):
@@ -266,9 +262,7 @@ class InitSpec(StrictModel):
     reset: Literal["after", "before"] | None = Field(
         default=None, description="gru only: where the reset gate acts, after or before the recurrent kernel."
     )
-    scheme: str = Field(
-        min_length=1, max_length=100, description="Where this came from; custom after changes."
-    )
+    scheme: str = Field(min_length=1, max_length=100, description="Where this came from; custom after changes.")
     T: Annotated[int, Field(ge=1, le=MAX_T, description="Sequence length that it is made for, in steps.")]
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     target: Target | None = Field(default=None, description="What the scheme set out to reach.")

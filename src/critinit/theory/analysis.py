@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,16 @@ from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers,
 from critinit.theory.laws import has_identity, layer_law
 from critinit.theory.untied import Untied, keep_times, solve
 
-__all__ = ["Analysis", "LayerAnalysis", "Weights", "analyze", "deviations", "predict", "reached", "untied_numbers"]
+__all__ = [
+    "Analysis",
+    "LayerAnalysis",
+    "Weights",
+    "analyze",
+    "deviations",
+    "predict",
+    "reached",
+    "untied_numbers",
+]
 
 Weights = Literal["untied", "tied", "both"]
 
@@ -45,11 +54,15 @@ def analyze(spec: InitSpec, *, weights: Weights = "both", seed: int = 0) -> Anal
     """
     if weights not in ("untied", "tied", "both"):
         raise ArgumentError(f"weights: found {weights!r}; allowed: untied, tied, both")
+    sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
+    if weights != "untied":
+        from critinit.theory.tied import tied
+
+        sampled = tied(spec, seed=seed)
     layers = []
     for index, layer in enumerate(spec.layers):
         untied = untied_numbers(spec, layer) if weights != "tied" else None
-        tied = _tied_numbers(spec, index, seed) if weights != "untied" else None
-        layers.append(LayerAnalysis(untied=untied, tied=tied))
+        layers.append(LayerAnalysis(untied=untied, tied=sampled[index]))
     return Analysis(layers=tuple(layers))
 
 
@@ -60,13 +73,7 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     return _numbers(spec, solve(layer_law(spec, layer)))
 
 
-def _tied_numbers(spec: InitSpec, index: int, seed: int) -> Numbers:
-    from critinit.theory.tied import tied
-
-    return tied(spec, layer=index, seed=seed)
-
-
-def _rounded(x: float, limit: float = _LARGEST) -> float:
+def _rounded(x: Any, limit: float = _LARGEST) -> float:
     """Six digits: what is left of differences between machines stays below."""
     x = min(float(x), limit)
     return float(f"{x:.{_DIGITS}g}")
@@ -108,7 +115,9 @@ def _rounded_near_one(x: float) -> float:
 def predict(spec: InitSpec) -> InitSpec:
     """The spec with ``predicted`` computed for every layer, and its target's ``reached`` brought up to date."""
     layers = tuple(
-        layer.model_copy(update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))})
+        layer.model_copy(
+            update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))}
+        )
         for layer in spec.layers
     )
     return spec.model_copy(update={"layers": layers})

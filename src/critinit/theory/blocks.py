@@ -19,7 +19,16 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.theory.laws import LayerLaw
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, rule_for
 
-__all__ = ["Candidate", "Memory", "OneGate", "PairCandidate", "Scaling", "gate_moments", "over_environments", "scaling"]
+__all__ = [
+    "Candidate",
+    "Memory",
+    "OneGate",
+    "PairCandidate",
+    "Scaling",
+    "gate_moments",
+    "over_environments",
+    "scaling",
+]
 
 _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
@@ -261,7 +270,12 @@ class PairCandidate:
     """
 
     def __init__(
-        self, law: LayerLaw, message: Array, correlated: Array, scaling_gate: tuple[Array, Array], order: float
+        self,
+        law: LayerLaw,
+        message: Array,
+        correlated: Array,
+        scaling_gate: tuple[Array, Array],
+        order: float,
     ) -> None:
         cell = law.cell
         self._couplings: dict[str, Array] = {}
@@ -289,7 +303,12 @@ class PairCandidate:
         return tuple(self._couplings)
 
     def _scaled_product(
-        self, law: LayerLaw, message: Array, correlated: Array, scaling_gate: tuple[Array, Array], order: float
+        self,
+        law: LayerLaw,
+        message: Array,
+        correlated: Array,
+        scaling_gate: tuple[Array, Array],
+        order: float,
     ) -> None:
         cell = law.cell
         name = cell.candidate_gate or ""
@@ -298,9 +317,8 @@ class PairCandidate:
         reset = OneGate(law.gates[after.gate].mean, variance, covariance, LOGISTIC_STRIP, order)
         r = after.factor(Dual(reset.u, np.ones_like(reset.u)))
         # axes from here: shared z of the gate, private of copy 1, private of copy 2, argument of 1, of 2
-        first = lambda x: x[..., :, :, None, None, None]  # noqa: E731
-        second = lambda x: x[..., :, None, :, None, None]  # noqa: E731
-        r1, r2, d1, d2 = first(r.value), second(r.value), first(r.tangent), second(r.tangent)
+        r1, d1 = (x[..., :, :, None, None, None] for x in (r.value, r.tangent))
+        r2, d2 = (x[..., :, None, :, None, None] for x in (r.value, r.tangent))
         tail = (..., None, None, None, None, None)
         external = (g.input * law.input_variance + g.bias_variance)[tail]
         external_pair = (g.input * law.input_variance * law.correlation + g.bias_variance)[tail]

@@ -36,6 +36,7 @@ WIDEST = 30.0
 _ORDER = 0.5
 _GAUSS = 20
 _CHECK = 1.5e-3
+_FAST = 0.8
 
 
 @lru_cache(maxsize=8)
@@ -99,7 +100,10 @@ class CellLaw:
         deviation = np.sqrt(np.maximum(moments[2] - moments[1] ** 2, 0.0))[..., None]
         near = np.abs(self.x - moments[1][..., None]) < 12.0 * deviation
         found = self._transfer_mean(np.where(near, self.x**2, 0.0))
-        self.holds = np.abs(found - moments[2]) < _CHECK * moments[2]
+        # its errors grow as 1/(1 − E f²): a fast memory needs no check, which a rough law would fail
+        u = self._joint(cell.keep_gate or "")
+        fast = np.asarray(cell.keep(u) ** 2 @ self._weights(cell.keep_gate or "")) < _FAST
+        self.holds = fast | (np.abs(found - moments[2]) < _CHECK * moments[2])
         self._mean, self._deviation = moments[1], deviation[..., 0]
         self._gauss_x, self._gauss_weights = _near_gaussian(moments)
 
@@ -252,7 +256,7 @@ class CellLaw:
         for gate in gates:
             seeded = {g: Dual(u[g], np.full_like(u[g], float(g == gate))) for g in gates}
             slope = (cell.write(seeded) * cell.candidate(seeded)).tangent
-            kappa = kappa + law.gates[gate].recurrent[..., 0] * slope**2
+            kappa = kappa + law.gates[gate].recurrent * slope**2
         row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ self._shift(kappa))
         read = self._read(2, "memory", self.x)
         return DistanceOperator(self.stationary, kept, through, row, read, by_output, law)
@@ -276,9 +280,18 @@ class DistanceOperator:
     """
 
     def __init__(
-        self, start: Array, kept: Array, through: Array, source: Array, read: Array, by_output: Array, law: LayerLaw
+        self,
+        start: Array,
+        kept: Array,
+        through: Array,
+        source: Array,
+        read: Array,
+        by_output: Array,
+        law: LayerLaw,
     ) -> None:
-        shape = np.broadcast_shapes(through.shape[:-1], source.shape, read.shape, (*law.batch, law.class_weights.size, 1))
+        shape = np.broadcast_shapes(
+            through.shape[:-1], source.shape, read.shape, (*law.batch, law.class_weights.size, 1)
+        )
         self._through = np.broadcast_to(through, (*shape, shape[-1]))
         self._source, self._read = np.broadcast_to(source, shape), np.broadcast_to(read, shape)
         self._start = np.broadcast_to(start, shape)
@@ -312,12 +325,13 @@ class DistanceOperator:
 
         def gain(chi: Array) -> Array:
             resolvent = np.linalg.solve(
-                np.swapaxes(chi[..., None, None, None] * identity - self._through, -1, -2), self._source[..., None]
+                np.swapaxes(chi[..., None, None, None] * identity - self._through, -1, -2),
+                self._source[..., None],
             )[..., 0]
             return np.asarray(chi * (np.sum(resolvent * self._read, axis=-1) @ self._classes) + self._by_output)
 
         low = kept + 3e-6  # the collocated operator has the eigenvalue kept to 1e-6
-        coupled = gain(low) > low
+        coupled = np.asarray(gain(low) > low)
         high = kept + 1.0
         for _ in range(40):
             short = gain(high) > high
@@ -328,4 +342,4 @@ class DistanceOperator:
             middle = 0.5 * (low + high)
             above = gain(middle) > middle
             low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return np.where(coupled, 0.5 * (low + high), kept)
+        return np.asarray(np.where(coupled, 0.5 * (low + high), kept))

@@ -131,7 +131,11 @@ def grid_law(
         cell=the_cell,
         gates={
             name: GateLaw(
-                *(shaped(values[name, key]) for key in keys[:4]), orthogonal=shaped(values[name, "orthogonal"]) > 0
+                recurrent=shaped(values[name, "recurrent"]),
+                input=shaped(values[name, "input"]),
+                mean=shaped(values[name, "mean"]),
+                bias_variance=shaped(values[name, "variance"]),
+                orthogonal=shaped(values[name, "orthogonal"]) > 0,
             )
             for name in the_cell.gates
         },
@@ -147,10 +151,10 @@ def grid_law(
 def split_law(law: LayerLaw, points: int) -> list[LayerLaw]:
     """The grid's points in order, in laws of at most so many points each."""
 
-    def flat(x: Array) -> Array:
+    def flat(x: Any) -> Any:
         return np.broadcast_to(x, (*law.batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
 
-    gates = {name: [flat(getattr(g, f.name)) for f in fields(g)] for name, g in law.gates.items()}
+    gates = {name: {f.name: flat(getattr(g, f.name)) for f in fields(g)} for name, g in law.gates.items()}
     r, c = flat(law.input_variance), flat(law.correlation)
     parts = []
     for start in range(0, len(r), points):
@@ -158,7 +162,10 @@ def split_law(law: LayerLaw, points: int) -> list[LayerLaw]:
         parts.append(
             replace(
                 law,
-                gates={name: GateLaw(*(x[here] for x in arrays)) for name, arrays in gates.items()},
+                gates={
+                    name: replace(law.gates[name], **{f: x[here] for f, x in arrays.items()})
+                    for name, arrays in gates.items()
+                },
                 input_variance=r[here],
                 correlation=c[here],
                 batch=(len(r[here]),),

@@ -14,6 +14,7 @@ Related: Sompolinsky, Crisanti & Sommers 1988 (the mean field of one fixed matri
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -30,10 +31,14 @@ from critinit.theory.tied_particles import Population
 __all__ = ["tied", "tied_layer"]
 
 _PARTICLES = 500
-_FEWEST, _MOST = 4, 32
+_LARGEST = 8
+"""A population is at most so many times the default."""
+_FEWEST, _MOST = 4, 8
 """Populations: at least so many for a standard error, at most so many for the wanted accuracy."""
 _MOMENT_TOLERANCE = 3.0
 """Wanted relative error of the second moment, in units of the tolerance of ln χ."""
+_SCATTER = 2.0
+"""Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
 _SNAPSHOT_EVERY = 20
 _LARGEST_TIME = 1e12
 
@@ -50,8 +55,9 @@ def tied(
 ) -> tuple[Numbers, ...]:
     """The tied numbers of every layer, with standard errors; the same arguments, the same numbers.
 
-    ``tolerance``: wanted standard error of ln χ, and a third of that of ln of the second moment; populations of
-    ``particles`` (default 500) are added until both are met, between 4 and 32 of them; a note says where they are not.
+    ``tolerance``: wanted standard error of ln χ, and a third of that of ln of the second moment.  Four populations
+    of ``particles`` each (default 500, then as many as the first four call for, up to 4,000) are joined by others
+    until both are met, up to 8; a note says where they are not.
     ``steps``: how long a perturbation is followed (default: T between 300 and 2000).
     Cost: O(populations·steps·particles·gates·log steps); a second or two for a GRU at the defaults.
     Raises ``ArgumentError`` for arguments out of range.
@@ -91,13 +97,26 @@ def tied_layer(
         raise ArgumentError(f"steps: found {length}; allowed: at least {LEAST_STEPS}")
     if not tolerance > 0.0:
         raise ArgumentError(f"tolerance: found {tolerance}; allowed: more than 0")
+    streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + _MOST))
     samples: list[Sample] = []
-    for child in np.random.SeedSequence(seed).spawn(_MOST):
-        samples.append(_follow(cell, layer, count, length, np.random.default_rng(child), inputs))
-        if progress:
-            progress(min(len(samples), _FEWEST), _FEWEST)
-        if len(samples) >= _FEWEST and _worst(samples) <= tolerance:
-            break
+
+    def run(size: int, populations: int) -> None:
+        for i, child in enumerate(itertools.islice(streams, populations)):
+            samples.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs))
+            if progress:
+                progress(min(i, _FEWEST - 1), _FEWEST)
+
+    run(count, _FEWEST)
+    excess = max(_worst(samples), _scatter(samples) / _SCATTER) ** 2 / tolerance**2
+    if particles is None and excess > 2.0:
+        # larger populations rather than more: their bias goes down with their noise
+        count = min(2 ** math.ceil(math.log2(excess)), _LARGEST) * _PARTICLES
+        samples.clear()
+        run(count, _FEWEST)
+    while _worst(samples) > tolerance and len(samples) < _MOST:
+        run(count, 1)
+    if progress:
+        progress(_FEWEST, _FEWEST)
     notes = []
     if _worst(samples) > tolerance:
         notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {_MOST} populations of {count}")
@@ -106,20 +125,23 @@ def tied_layer(
     return combine(samples, T, notes=notes)
 
 
+def _scatter(samples: list[Sample]) -> float:
+    """Standard deviation of ln χ over populations."""
+    logs = [s.log_chi for s in samples]
+    return float(np.std(logs, ddof=1)) if all(map(math.isfinite, logs)) else 0.0
+
+
 def _worst(samples: list[Sample]) -> float:
     """The larger of the standard errors of ln χ and, by its own measure, of the second moment."""
     if not all(math.isfinite(s.log_chi) for s in samples):
         return 0.0
     root = math.sqrt(len(samples))
-    chi = np.std([s.log_chi for s in samples], ddof=1) / root
     moments = np.array([s.second_moment for s in samples])
     moment = moments.std(ddof=1) / root / max(moments.mean(), 1e-300)
-    return float(max(chi, moment / _MOMENT_TOLERANCE))
+    return float(max(_scatter(samples) / root, moment / _MOMENT_TOLERANCE))
 
 
-def _follow(
-    cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs
-) -> Sample:
+def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Sample:
     """One population from rest to its numbers."""
     population = Population(cell, layer, particles, rng, inputs=inputs)
     settling = Settling(first_burn_in(cell, layer), steps)

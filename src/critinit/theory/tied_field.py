@@ -42,7 +42,13 @@ class Field:
     """
 
     def __init__(
-        self, rows: int, gains: Mapping[str, float], rng: np.random.Generator, *, recent: int = 32, level: int = 6
+        self,
+        rows: int,
+        gains: Mapping[str, float],
+        rng: np.random.Generator,
+        *,
+        recent: int = 32,
+        level: int = 6,
     ) -> None:
         self.rows, self.gains, self.rng = rows, dict(gains), rng
         self.recent, self.level = recent, level
@@ -138,5 +144,5 @@ def _fresh(old: Array, count: int, rng: np.random.Generator) -> Array:
         return z
     z -= z.mean(axis=1, keepdims=True)
     z -= (z @ old.T / rows) @ old
-    q, _ = np.linalg.qr(z.T)
-    return np.asarray(q.T * math.sqrt(rows))
+    factor = np.linalg.cholesky(z @ z.T / rows)  # far from singular: many more columns than rows
+    return np.asarray(solve_triangular(factor, z, lower=True))

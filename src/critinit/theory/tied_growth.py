@@ -14,7 +14,16 @@ from critinit.errors import ArgumentError
 from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.tied_inputs import longest_time
 
-__all__ = ["LEAST_STEPS", "Sample", "Settling", "combine", "first_burn_in", "follow_steps", "late_growth", "log_survival"]
+__all__ = [
+    "LEAST_STEPS",
+    "Sample",
+    "Settling",
+    "combine",
+    "first_burn_in",
+    "follow_steps",
+    "late_growth",
+    "log_survival",
+]
 
 LEAST_STEPS = 24
 """Fewer steps than these say nothing of the late growth."""
@@ -25,6 +34,7 @@ _LONGEST_BURN_IN = 3000
 _Z = 2.0
 """Standard errors that count as certain."""
 _DRIFT = 0.01
+_PARTS = 4
 _NOTHING = 1e-100
 """A second moment that is zero but for underflow."""
 
@@ -62,7 +72,9 @@ def log_survival(log_square: Array, steps: int) -> float:
 
 
 class Settling:
-    """Says when a state counts as stationary: its mean second moment over steps n/2 … n and over n/4 … n/2 agree.
+    """Says when a state counts as stationary: its mean second moments over steps n/4 … n/2 and n/2 … n agree.
+
+    That is, to 1 % or to twice their own noise, which four parts of the later ones tell.
 
     ``first``: steps before the first look, doubled at each further one until the ``steps`` to come bound them;
     ``exact``: run ``first`` steps and look no further.
@@ -85,8 +97,11 @@ class Settling:
             return True
         if self._exact:
             return False
-        early, late = np.mean(self._moments[n // 4 : n // 2]), np.mean(self._moments[n // 2 :])
-        self.settled = bool(abs(late - early) <= _DRIFT * late + _NOTHING)
+        late = np.array(self._moments[n // 2 :])
+        drift = abs(float(np.mean(self._moments[n // 4 : n // 2]) - late.mean()))
+        parts = np.array([part.mean() for part in np.array_split(late, _PARTS)])
+        noise = math.sqrt(3.0 * parts.var(ddof=1) / _PARTS)  # of the late mean, and of the early half as long
+        self.settled = bool(drift <= max(_DRIFT * late.mean(), 2.0 * noise, _NOTHING))
         self._look = min(2 * n, self.longest)
         return not self.settled and n < self.longest
 
@@ -126,7 +141,9 @@ def _exp(values: Sequence[float]) -> tuple[float, float | None]:
         return 0.0, 0.0 if len(values) > 1 else None
     mean, error = _mean_error(values)
     if mean > 690.0:
-        raise ArgumentError(f"survival: found a growth by e^{mean:.0f}; allowed: at most 1e300, reached with fewer steps T")
+        raise ArgumentError(
+            f"survival: found a growth by e^{mean:.0f}; allowed: at most 1e300, reached with fewer steps T"
+        )
     centre = math.exp(mean)
     return centre, None if error is None else centre * error
 
@@ -154,7 +171,9 @@ def combine(samples: Sequence[Sample], T: int, *, notes: Sequence[str] = (), tie
     errors["time_scale"] = None if not time_scale or chi_error is None else time_scale**2 * chi_error / chi
     survival = put("survival", _exp([log_survival(s.log_square, T) for s in samples]))
     quantiles = np.array([[s.keep_times.min(), np.median(s.keep_times), s.keep_times.max()] for s in samples])
-    times = [put(f"unit_time_constants.{n}", _mean_error(quantiles[:, i])) for i, n in enumerate(("min", "median", "max"))]
+    times = [
+        put(f"unit_time_constants.{n}", _mean_error(quantiles[:, i])) for i, n in enumerate(("min", "median", "max"))
+    ]
     m1 = put("jacobian.mean_squared_singular_value", _mean_error([s.jacobian_square for s in samples]))
     spread = put("jacobian.variance", _mean_error([s.jacobian_second - s.jacobian_square**2 for s in samples]))
     if not all(s.settled for s in samples):

@@ -26,6 +26,8 @@ from critinit.theory.tied_jacobian import Couplings
 __all__ = ["Population"]
 
 _STATE = "state"
+_AHEAD = 32
+"""Steps whose inputs are drawn at once."""
 
 
 @dataclass
@@ -82,7 +84,14 @@ class Population:
         self.states = _Fields.of(cell, layer, particles, rng, recent)
         self.deltas = _Fields.of(cell, layer, particles * tangents, rng, recent)
         self.biases = draw_biases(layer.gates, self._normal, lambda: _strata(particles, rng))
+        self._feeds, self._vectors = _feeds(cell, layer)
+        self._ahead: list[Array] = []
         self.first = self._drawn()
+        self._own = {
+            name: math.sqrt(gate.recurrent.variance)
+            for name, gate in layer.gates.items()
+            if name not in self.states.shared
+        }
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
         self.u: dict[str, Any] = {}
@@ -94,14 +103,14 @@ class Population:
         return np.asarray(z / math.sqrt(float(z @ z) / self.particles))
 
     def _drawn(self) -> dict[str, Array]:
-        """Input drives U_k x of power 1: independent between gates, the input itself through identity kernels."""
-        own = self._normal()
-        drives = {
-            name: own if gate.input.distribution == "identity" else self._normal()
-            for name, gate in self.layer.gates.items()
-            if gate.input.variance > 0
-        }
-        return {**drives, "input": own} if self.cell.embeds_input else drives
+        """Input drives U_k x for x of power 1: independent between gates, x itself through identity kernels."""
+        if not self._ahead:
+            z = self.rng.standard_normal((_AHEAD, self._vectors, self.particles))
+            z -= z.mean(axis=2, keepdims=True)
+            z /= np.sqrt(np.mean(z * z, axis=2, keepdims=True))
+            self._ahead = list(z)
+        z = self._ahead.pop()
+        return {name: gain * z[i] for name, (i, gain) in self._feeds.items()}
 
     def external(self, t: int) -> dict[str, Array]:
         """U_k x + b_k of each gate at step t after the perturbation."""
@@ -110,19 +119,13 @@ class Population:
         drives = self.first if self.inputs.constant or root == 0.0 else self._drawn()
         u = dict(self.biases)
         for name, drive in drives.items():
-            if name not in self.layer.gates.names():  # the embedded input itself
-                u[name] = root * drive
-            else:
-                u[name] = u[name] + root * math.sqrt(self.layer.gates[name].input.variance) * drive
+            u[name] = u[name] + root * drive if name in u else root * drive
         return u
 
     def recurrent(self, gate: str, message: Any) -> Any:
         """W_k m_k of an array or a dual."""
-        kernel = self.layer.gates[gate].recurrent
-        if kernel.variance == 0:
-            return 0.0
-        if kernel.distribution == "identity":
-            return math.sqrt(kernel.variance) * message
+        if gate in self._own:
+            return self._own[gate] * message if self._own[gate] else 0.0
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
 
@@ -150,9 +153,8 @@ class Population:
         messages: dict[str, Array] = {}
 
         def recurrent(gate: str, message: Any) -> Any:
-            if gate not in names:
-                kernel = self.layer.gates[gate].recurrent
-                return math.sqrt(kernel.variance) * message
+            if gate in self._own:
+                return self._own[gate] * message
             messages[gate] = message.tangent
             return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
 
@@ -169,6 +171,20 @@ class Population:
         self.s = Dual(self.s.value, self.s.tangent / root)
         self.h = self.s if same else Dual(self.h.value, self.h.tangent / root)
         return math.log(square)
+
+
+def _feeds(cell: Cell, layer: Layer) -> tuple[dict[str, tuple[int, float]], int]:
+    """Which of the standard normal vectors of a step drives each gate, times what; and how many vectors there are.
+
+    Vector 0 is the input itself, which identity kernels pass on and an embedding cell reads as "input".
+    """
+    feeds, count = ({"input": (0, 1.0)} if cell.embeds_input else {}), 1
+    for name, gate in layer.gates.items():
+        if gate.input.variance > 0:
+            own = gate.input.distribution == "identity"
+            feeds[name] = (0 if own else count, math.sqrt(gate.input.variance))
+            count += not own
+    return feeds, count
 
 
 def _strata(count: int, rng: np.random.Generator) -> Array:

@@ -81,8 +81,8 @@ def solve(law: LayerLaw, *, order: float = 1.0) -> Untied:
         c, met_pair = _fixed_point(
             lambda c: state.pair(c).messages(), state.q * law.correlation, state.q, _tolerance(law)
         )
-        met = met & met_pair
-    return _numbers(state, c, np.all(met, axis=0), several)
+        met = np.logical_and(met, met_pair)
+    return _numbers(state, c, np.asarray(np.all(met, axis=0)), several)
 
 
 def keep_times(law: LayerLaw) -> Array:
@@ -304,8 +304,11 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         else:
             by_output = _sigma(law, law.cell.read_gate or "") * pair.read("gate")
             read = pair.read("memory")[..., None]
-            operator = DistanceOperator(np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, law)
-        chi, survival = operator.growth(), operator.survival
+            operator = DistanceOperator(
+                np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, law
+            )
+        chi = operator.growth()
+        survival: Callable[[int], Array] = operator.survival
     else:
         chi, survival = _memory_distance(law, kept, couplings, pair)
     moments = state.moments(4)
@@ -391,8 +394,10 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
     kk1 = {a: candidate.with_k(a, 1) * beta_k for a in (0, 1, 2)}
     a2, a4 = env(memory.moment(2, 0, 0, 0)), env(memory.moment(4, 0, 0, 0))
     by_gate = state.pair(state.q).couplings()
-    v_gate = {gate: _sigma(law, gate) * a * (beta_k[..., 0] if gate == law.cell.candidate_gate else 1.0)
-              for gate, a in by_gate.items()}
+    v_gate = {
+        gate: _sigma(law, gate) * a * (beta_k[..., 0] if gate == law.cell.candidate_gate else 1.0)
+        for gate, a in by_gate.items()
+    }
     v = sum(v_gate.values(), start=np.zeros(1))
 
     a2v = env(memory.moment(2, 0, 2, 0) * kk1[0])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-
 from critinit_adapters.jax_arrays import path_name
+
 from tests.adapters.frameworks import Built, Row
 
 CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
-
 from critinit_adapters.jax_arrays import path_name
+
 from tests.adapters.frameworks import Built, Row
 
 CELLS = {"gru": hk.GRU, "lstm": hk.LSTM}

@@ -47,8 +47,8 @@ def run(built, model, x):
         for step in x:
             out, states = model(step, states)
             seen.append(out)
-        return np.asarray(ops.convert_to_numpy(ops.stack(seen)))
-    return np.asarray(ops.convert_to_numpy(model(ops.swapaxes(x, 0, 1)))).swapaxes(0, 1)
+        return host(ops.stack(seen))
+    return host(model(ops.swapaxes(x, 0, 1))).swapaxes(0, 1)
 
 
 def _sizes(cell):
@@ -56,4 +56,10 @@ def _sizes(cell):
 
 
 def tensors(built, model):
-    return {variable.path: np.asarray(ops.convert_to_numpy(variable.value)) for variable in model.variables}
+    return {variable.path: host(variable.value) for variable in model.variables}
+
+
+def host(value):
+    """A backend's tensor as an array."""
+    value = value.detach() if hasattr(value, "detach") else value
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from critinit_adapters.jax_arrays import path_name
 from flax import linen as nn
 
-from critinit_adapters.jax_arrays import path_name
 from tests.adapters.frameworks import Built, Row
 
 CELLS = {
