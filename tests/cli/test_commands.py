@@ -51,7 +51,7 @@ def test_the_schemes_offered_are_the_schemes_there_are() -> None:
 
 def test_spec_passes_every_option_on(run: Run) -> None:
     result = run(
-        *("spec", "--cell", "gru", "--T", "40", "--layers", "2", "--input-variance", "2.5"),
+        *("spec", "--cell", "gru", "--reset", "before", "--T", "40", "--layers", "2", "--input-variance", "2.5"),
         *("--input-correlation", "0.5", "--null-variance", "0", "--hidden-size", "64", "--input-size", "3"),
     )
     spec = parse(result.out)
