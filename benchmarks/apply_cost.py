@@ -83,9 +83,7 @@ def _run_of(way: str, model: Any) -> Callable[[], object]:
         "bias": {"distribution": "constant", "mean": 0.0, "variance": 0.0},
     }
     layer = {"input": {"variance": 1.0}, "gates": dict.fromkeys(("input", "forget", "cell", "output"), gate)}
-    spec = validate_object(
-        {"schema_version": 1, "cell": "lstm", "scheme": "custom", "T": 100, "layers": [layer]}
-    )
+    spec = validate_object({"schema_version": 1, "cell": "lstm", "scheme": "custom", "T": 100, "layers": [layer]})
     assert isinstance(model, torch.nn.LSTM)
     return lambda: apply(spec, model, seed=0, sampler="native" if way == "native" else "portable")
 

@@ -73,11 +73,7 @@ def _point(variant: tuple[str, str | None], rng: np.random.Generator) -> InitSpe
 
 def run(width: int, only: int | None) -> None:
     """Simulate what is missing."""
-    done = (
-        {json.loads(line)["point"] for line in RESULTS.read_text().splitlines()}
-        if RESULTS.exists()
-        else set()
-    )
+    done = {json.loads(line)["point"] for line in RESULTS.read_text().splitlines()} if RESULTS.exists() else set()
     for i, spec in enumerate(points()):
         if i in done or (only is not None and i >= only):
             continue
@@ -95,9 +91,7 @@ def run(width: int, only: int | None) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description="Tied theory against simulated networks at random hyperparameters."
-    )
+    parser = argparse.ArgumentParser(description="Tied theory against simulated networks at random hyperparameters.")
     parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--points", type=int, default=None, help="only the first so many")
     options = parser.parse_args()

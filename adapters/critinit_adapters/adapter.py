@@ -60,9 +60,7 @@ class BaseAdapter(ABC):
         """The networks in ``target`` and the names of all its tensors; changes nothing."""
 
     @abstractmethod
-    def execute(
-        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
-    ) -> tuple[Any, list[Row]]:
+    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
         """Write the plan; return the model and what was measured."""
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
@@ -83,13 +81,9 @@ class BaseAdapter(ABC):
         for name in options:
             if name not in self.options:
                 allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
-                raise ArgumentError(
-                    f"{name}: not an option of the {self.framework} adapter; allowed: {allowed}"
-                )
+                raise ArgumentError(f"{name}: not an option of the {self.framework} adapter; allowed: {allowed}")
         if spec.cell not in self.cells:
-            raise ApplyError(
-                f"cell: {self.framework} has no layer for {spec.cell}; allowed: {', '.join(self.cells)}"
-            )
+            raise ApplyError(f"cell: {self.framework} has no layer for {spec.cell}; allowed: {', '.join(self.cells)}")
         made = plan(spec, self.survey(target, options), seed, include)
         model, rows = self.execute(target, made, sampler, options)
         zeroed = tuple(w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
@@ -106,9 +100,7 @@ class BaseAdapter(ABC):
                 continue
             mean, variance, error = self.measure(stored[block.index], block, draw)
             if not (math.isfinite(mean) and math.isfinite(variance)):
-                raise ApplyError(
-                    f"{write.tensor.name}: {draw.path} has numbers that the tensor's type cannot hold"
-                )
+                raise ApplyError(f"{write.tensor.name}: {draw.path} has numbers that the tensor's type cannot hold")
             law = "coupled" if draw.coupled_to else draw.law.distribution
             place = (write.tensor.name, write.layer, write.direction, draw.gate, draw.part, law)
             rows.append(Row(*place, draw.mean, draw.variance, mean, variance, error))
@@ -145,9 +137,7 @@ class InPlaceAdapter(BaseAdapter):
     def view(self, tensor: Tensor) -> Any:
         """The tensor's present values, sliceable by a block's ``index``, for ``measure``."""
 
-    def execute(
-        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
-    ) -> tuple[Any, list[Row]]:
+    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
         """Write tensor by tensor."""
         rows: list[Row] = []
         done: list[tuple[Tensor, Saved]] = []
@@ -181,9 +171,7 @@ class InPlaceAdapter(BaseAdapter):
                 if self.read(tensor).tobytes() != old.tobytes():
                     lost.append(tensor.name)
         if lost:
-            raise ApplyError(
-                f"{', '.join(lost)}: writing failed midway and the old values cannot be written back"
-            )
+            raise ApplyError(f"{', '.join(lost)}: writing failed midway and the old values cannot be written back")
 
 
 class TreeAdapter(BaseAdapter):
@@ -201,26 +189,18 @@ class TreeAdapter(BaseAdapter):
     def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """The tree with ``leaves`` (by tensor name) in their places, everything else the same objects."""
 
-    def execute(
-        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
-    ) -> tuple[Any, list[Row]]:
+    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
         """Make every leaf, then rebuild once."""
         rows: list[Row] = []
         leaves: dict[str, Any] = {}
         for write in plan.writes:
             try:
-                leaf = (
-                    self.native_leaf(write)
-                    if sampler == "native"
-                    else self.leaf(write.tensor, assemble(write))
-                )
+                leaf = self.native_leaf(write) if sampler == "native" else self.leaf(write.tensor, assemble(write))
             except CritinitError:
                 raise
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise ApplyError(
-                    f"{write.tensor.name}: cannot be made ({reason}); nothing was changed"
-                ) from error
+                raise ApplyError(f"{write.tensor.name}: cannot be made ({reason}); nothing was changed") from error
             rows += self.rows(write, leaf)
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows

@@ -104,9 +104,7 @@ def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
         raise ArgumentError(f"haiku: found {named!r}; {allowed}")
     for path, cell in named.items():
         if cell in ("rnn", "vanilla_rnn"):
-            raise ApplyError(
-                f"{path}: found hk.VanillaRNN, a ReLU network; the theory of the rnn cell is for tanh"
-            )
+            raise ApplyError(f"{path}: found hk.VanillaRNN, a ReLU network; the theory of the rnn cell is for tanh")
         if cell not in GATES:
             raise ArgumentError(f"haiku: found cell {cell!r} for {path!r}; {allowed}")
     return named

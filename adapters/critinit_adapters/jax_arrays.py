@@ -118,9 +118,7 @@ def path_name(path: Path) -> str:
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sorting key under which layer_2 comes before layer_10."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part
-    ]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]
 
 
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
@@ -147,9 +145,7 @@ def paired(networks: Sequence[Network], pairs: Any) -> tuple[Network, ...]:
         for path in pair:
             if path not in by_name or path in joined:
                 found = ", ".join(map(repr, by_name))
-                raise ArgumentError(
-                    f"bidirectional: found {path!r}; allowed: each of the cells' paths once: {found}"
-                )
+                raise ArgumentError(f"bidirectional: found {path!r}; allowed: each of the cells' paths once: {found}")
         forward, backward = (by_name[path] for path in pair)
         joined[pair[0]] = joined[pair[1]] = both_directions(forward, backward, forward.name)
     backward_names = {pair[1] for pair in pairs}

@@ -89,9 +89,7 @@ class KerasAdapter(InPlaceAdapter):
         networks = tuple(_networks(target, "", _input_size(options), names, set()))
         return Survey(networks, tuple(names.values()))
 
-    def execute(
-        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
-    ) -> tuple[Any, list[Row]]:
+    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
         """Build the target if it has no weights yet, then write; a failure later leaves it built."""
         size = _input_size(options)
         if size is not None and not target.built:
@@ -147,9 +145,7 @@ def _names(variables: Sequence[Any]) -> dict[int, str]:
     return names
 
 
-def _networks(
-    layer: Any, path: str, size: int | None, names: Mapping[int, str], seen: set[int]
-) -> Iterator[Network]:
+def _networks(layer: Any, path: str, size: int | None, names: Mapping[int, str], seen: set[int]) -> Iterator[Network]:
     """The recurrent networks at and below ``layer``, in the order in which the layers were added."""
     if id(layer) in seen:
         return

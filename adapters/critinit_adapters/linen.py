@@ -91,9 +91,7 @@ class LinenAdapter(TreeAdapter):
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         if not isinstance(target, Mapping):
-            raise ApplyError(
-                f"target: found {type(target).__name__}; allowed: the tree that Module.init returns"
-            )
+            raise ApplyError(f"target: found {type(target).__name__}; allowed: the tree that Module.init returns")
         found = sorted(_networks(target, ()), key=lambda network: natural(network.name))
         leaves = jax.tree_util.tree_leaves_with_path(target)
         return Survey(paired(found, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))

@@ -73,9 +73,7 @@ class NnxAdapter(InPlaceAdapter):
         nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
         ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural(n[0]))
         variables = [name for name, node in ordered if isinstance(node, nnx.Variable)]
-        return Survey(
-            tuple(_networks([n for n in ordered if isinstance(n[1], nnx.Module)])), tuple(variables)
-        )
+        return Survey(tuple(_networks([n for n in ordered if isinstance(n[1], nnx.Module)])), tuple(variables))
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         return np.asarray(_get(tensor.handle))

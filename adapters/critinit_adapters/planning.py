@@ -57,9 +57,7 @@ def plan(spec: InitSpec, survey: Survey, seed: int, include: Sequence[str] | Non
         for write in _site(spec, network, site, start + site.layer, module[id(stack[0])], seed)
     ]
     written = {write.tensor.name for write in writes}
-    return Plan(
-        tuple(writes), tuple(n for n in survey.tensors if n not in written), _notes(survey, chosen, spec)
-    )
+    return Plan(tuple(writes), tuple(n for n in survey.tensors if n not in written), _notes(survey, chosen, spec))
 
 
 def _distinct(networks: Sequence[Network]) -> list[Network]:
@@ -76,9 +74,7 @@ def _distinct(networks: Sequence[Network]) -> list[Network]:
             owner.update(dict.fromkeys(keys, network))
         elif len(shared) < len(keys) or len({id(owner[key]) for key in keys}) > 1:
             name = next(t.name for t in network.tensors if t.identity in owner)
-            raise ApplyError(
-                f"{name}: shared with {owner[shared[0]]}, but not all tensors of the two are; untie them"
-            )
+            raise ApplyError(f"{name}: shared with {owner[shared[0]]}, but not all tensors of the two are; untie them")
     return distinct
 
 
@@ -132,9 +128,7 @@ def _starts(stack: Sequence[Network]) -> Iterator[tuple[int, Network]]:
         start += network.layers
 
 
-def _site(
-    spec: InitSpec, network: Network, site: Site, layer: int, module: int, seed: int
-) -> Iterator[Write]:
+def _site(spec: InitSpec, network: Network, site: Site, layer: int, module: int, seed: int) -> Iterator[Write]:
     draws = draws_of(
         spec,
         layer,
@@ -148,8 +142,7 @@ def _site(
     _complete(draws, network, site)
     for tensor in site.tensors:
         pairs = tuple(
-            (block, None if block.part == "zero" else draws[block.gate, block.part])
-            for block in tensor.blocks
+            (block, None if block.part == "zero" else draws[block.gate, block.part]) for block in tensor.blocks
         )
         _shapes(tensor, pairs)
         yield Write(tensor, layer, site.direction, pairs)
@@ -165,9 +158,7 @@ def _complete(draws: Mapping[tuple[str, Part], Draw], network: Network, site: Si
         if key in places or (draw.part == "bias" and draw.is_zero):
             continue
         asked = f"mean {draw.mean:g}, variance {draw.variance:g}"
-        raise ApplyError(
-            f"{network}: has no {draw.part} for gate {draw.gate}, and {draw.path} asks for {asked}"
-        )
+        raise ApplyError(f"{network}: has no {draw.part} for gate {draw.gate}, and {draw.path} asks for {asked}")
 
 
 def _shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
@@ -178,20 +169,14 @@ def _shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
         region = blank[block.index].shape
         filled += prod(region)
         if draw is not None and region != (draw.shape[::-1] if block.transposed else draw.shape):
-            raise ApplyError(
-                f"{tensor.name}: {draw.path} has shape {draw.shape}, its place in the tensor {region}"
-            )
+            raise ApplyError(f"{tensor.name}: {draw.path} has shape {draw.shape}, its place in the tensor {region}")
     if filled != prod(tensor.shape):
-        raise ApplyError(
-            f"{tensor.name}: found shape {tensor.shape}, of which the adapter knows {filled} numbers"
-        )
+        raise ApplyError(f"{tensor.name}: found shape {tensor.shape}, of which the adapter knows {filled} numbers")
 
 
 def _notes(survey: Survey, chosen: Sequence[Network], spec: InitSpec) -> tuple[str, ...]:
     notes = [
-        f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})"
-        for n in survey.networks
-        if n.cell != spec.cell
+        f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})" for n in survey.networks if n.cell != spec.cell
     ]
     notes += [
         f"{n}: projection to {n.projection_size} coordinates, drawn with orthonormal rows: second moments "

@@ -146,18 +146,14 @@ def _network(name: str, module: nn.Module) -> Network | None:
     return Network(name, cell, hidden, sites, RESET.get(cell), projection, refusal)
 
 
-def _sites(
-    path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int
-) -> Iterator[Site]:
+def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[Site]:
     prefix = f"{path}." if path else ""
     for layer in range(layers):
         for direction in range(directions):
             suffix = f"_l{layer}{'_reverse' * direction}" if isinstance(module, nn.RNNBase) else ""
             found = [(stem, module._parameters.get(stem + suffix)) for stem in STEMS]
             tensors = tuple(
-                Tensor(
-                    f"{prefix}{stem}{suffix}", tuple(parameter.shape), parameter, _blocks(stem, cell, hidden)
-                )
+                Tensor(f"{prefix}{stem}{suffix}", tuple(parameter.shape), parameter, _blocks(stem, cell, hidden))
                 for stem, parameter in found
                 if parameter is not None
             )

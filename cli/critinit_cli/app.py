@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Abort
 
 from critinit_cli.commands import analyze, compare, schema, simulate, spec, validate
 
-__all__ = ["ClickException", "app"]
+__all__ = ["Abort", "ClickException", "app"]
 
 # typer carries click within itself or beside it, depending on its version; this is its base error in both
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def execute(arguments: Sequence[str]) -> int:
     """Run the command line within this process; returns the exit code."""
     from critinit import errors
-    from critinit_cli.app import ClickException, app
+    from critinit_cli.app import Abort, ClickException, app
     from critinit_cli.output import complain
     from critinit_cli.usage import explain
 
@@ -47,6 +47,8 @@ def execute(arguments: Sequence[str]) -> int:
     except ClickException as error:
         complain("error", explain(error))
         return 2
+    except Abort:  # an interrupt, in older versions of typer
+        return 130
     except errors.SpecError as error:
         complain("error", str(error))
         return 1

@@ -54,6 +54,11 @@ def build(row: Row, hidden: int = HIDDEN, size: int = INPUT) -> Built:
     return importlib.import_module(f"tests.adapters.drivers.{row.framework}").build(row, hidden, size)
 
 
+def inputs(time: int, size: int = INPUT, seed: int = 0) -> np.ndarray:
+    """Inputs (time, batch, size)."""
+    return np.random.default_rng(seed).standard_normal((time, BATCH, size))
+
+
 def run(built: Built, model: Any, x: np.ndarray) -> np.ndarray:
     """Outputs of ``model`` (the built one or its successor)."""
     driver = importlib.import_module(f"tests.adapters.drivers.{built.row.framework}")

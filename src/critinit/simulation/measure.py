@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.simulation.network import State, Weights, draw_network
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps
+from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps, participation, reach, windows
 from critinit.theory.tied_inputs import STEADY, Inputs
 
 __all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]
@@ -186,7 +186,7 @@ class _Run:
                 break
             if tick and len(settling) % 20 == 0:
                 tick(min(len(settling), first))
-        carried = _Tangents(self.rng.standard_normal((self.tangents, 1, self.width)), steps)
+        carried = _Tangents(self._signs(), steps)
         pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
         state = _perturbed(cell, state, u, carried.start)
         keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
@@ -205,15 +205,36 @@ class _Run:
             memory=float(moments[1] / seen) if cell.has_readout else None,
             keep_times=1.0 / np.maximum(1.0 - keep / seen, 1.0 / _LARGEST_TIME),
             log_square=pair.log_square if pair else carried.log_square,
+            participation=np.ones(_PAIR_STEPS + 1) if pair else carried.participation,
             jacobian_square=float(np.trace(gram) / self.width),
             jacobian_second=float(np.sum(gram * gram) / self.width),
             settled=settling.settled,
         )
         if tick:
             tick(first + steps)
+        told = reach([sample])
+        again = 0 if pair or net.inputs.off_after is not None else windows(told, steps)
+        courses = []
+        for _ in range(again):
+            course, state, u = self._window(state, u, told)
+            courses.append(course)
+        sample = replace(sample, windows=tuple(courses))
         singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if singular_values else None
         exponents = np.full(self.tangents, math.nan) if pair else carried.lyapunov()
         return _Result(sample, exponents, singular)
+
+    def _signs(self) -> Array:
+        """K random directions of entries ±1, (K, 1, N)."""
+        return np.where(self.rng.random((self.tangents, 1, self.width)) < 0.5, -1.0, 1.0)
+
+    def _window(self, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
+        """ln E|δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
+        carried = _Tangents(self._signs(), steps)
+        state = _perturbed(self.network.cell, state, u, carried.start)
+        for t, external in enumerate(self.network.drive(0, steps)):
+            state, u = self.network.step(state, external)
+            state = carried.record(t, state)
+        return carried.log_square, state, u
 
     def _jacobian(self, state: State, u: Any) -> Array:
         """∂s'/∂s of the first copy at the present state (of the LSTM at fixed output gate), (N, N)."""
@@ -243,6 +264,7 @@ class _Tangents:
         self.p, self.log_scale = np.eye(k), 0.0
         self.log_square = np.full(steps + 1, -math.inf)
         self.log_square[0] = math.log(float(np.sum(start**2)))
+        self.participation = np.ones(steps + 1)
         self.log_r, self.late = np.zeros(k), 0
         self.steps = steps
 
@@ -250,9 +272,11 @@ class _Tangents:
         s, h = state.s, state.h
         rows = tangent(s)[:, 0]
         mixed = self.p.T @ rows
-        square = float(np.sum(mixed * mixed))
+        squares = np.sum(mixed * mixed, axis=0)
+        square = float(squares.sum())
         if square > 0.0:
             self.log_square[t + 1] = math.log(square) + 2.0 * self.log_scale
+            self.participation[t + 1] = participation(squares)
         if (t + 1) % _QR_EVERY or square == 0.0:
             return state
         return self._orthonormal(t, s, h)

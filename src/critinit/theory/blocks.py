@@ -30,6 +30,7 @@ __all__ = [
     "scaling",
 ]
 
+_FACTOR_NODES = 14
 _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
 
@@ -67,7 +68,7 @@ class OneGate:
     def __init__(self, mean: Array, variance: Array, covariance: Array, strip: float, order: float) -> None:
         shared, private = _split(variance, covariance)
         z, self.weights = rule_for(_largest(shared), strip, order)
-        w, self._inner = rule_for(_largest(private), strip, order)
+        w, self.inner_weights = rule_for(_largest(private), strip, order)
         # (…, shared nodes, private nodes)
         self.u = (mean[..., None] + np.sqrt(shared)[..., None] * z)[..., None] + np.sqrt(private)[..., None, None] * w
 
@@ -78,7 +79,7 @@ class OneGate:
 
     def _reduce(self, y: Array) -> Array:
         y = np.broadcast_to(y, self.u.shape)
-        return y[..., 0] if self._inner.size == 1 else y @ self._inner
+        return y[..., 0] if self.inner_weights.size == 1 else y @ self.inner_weights
 
 
 @dataclass(frozen=True)
@@ -182,25 +183,23 @@ class Candidate:
         variance = external[..., None] + gain**2 * recurrent[..., None]
         z, v = rule_for(_largest(variance), TANH_STRIP, order)
         u = g.mean[..., None, None] + np.sqrt(variance)[..., None] * z
-        self._shape = u.shape
-        self._weights = (w[:, None] * v).ravel()
+        self._gate_weights, self._argument_weights = w, v
         self._u, self._z, self._gain, self._slope = u, z, gain, slope
         self._variance, self._recurrent = variance, recurrent
+        self._by_node: dict[tuple[int, int], Array] = {}
 
     @cached_property
     def _plain(self) -> Array:
+        """n at the nodes (…, scaling gate's, argument's)."""
         assert self.gate is not None
-        return self._flat(np.asarray(self._law.cell.candidate({self.gate: self._u})))
+        return np.asarray(self._law.cell.candidate({self.gate: self._u}))
 
     @cached_property
     def _values(self) -> tuple[Array, Array]:
+        """n and its slope at the nodes."""
         assert self.gate is not None
         y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
-        return self._flat(y.value), self._flat(y.tangent)
-
-    def _flat(self, x: Array) -> Array:
-        x = np.broadcast_to(x, np.broadcast_shapes(x.shape, self._shape))
-        return x.reshape(*x.shape[:-2], -1)
+        return y.value, y.tangent
 
     def n(self, p: int) -> Array:
         """E nᵖ."""
@@ -208,33 +207,29 @@ class Candidate:
             if self.gate is None:  # moments of N(0, R)
                 self._n[p] = (1.0, 0.0, 1.0, 0.0, 3.0)[p] * self._embedded ** (p / 2)
             else:
-                self._n[p] = np.asarray(_power(self._plain, p) @ self._weights) if p else np.ones((1, 1))
+                by_node = _power(self._plain, p) @ self._argument_weights
+                self._n[p] = np.asarray(by_node @ self._gate_weights) if p else np.ones((1, 1))
         return self._n[p]
 
     @cached_property
     def _squares(self) -> dict[str, tuple[Array, Array]]:
-        """Gate -> conditional means of k and k² at the nodes."""
+        """Gate -> conditional means of k/slope² and k²/slope⁴ at the scaling gate's nodes.
+
+        Each is a polynomial in the argument's node z, its coefficients of 1, z², z⁴ on the last axis.
+        """
         if self.gate is None:
             return {}
-        _, slope = self._values
-        gain = self._flat(np.broadcast_to(self._gain[..., None], self._shape))
-        own = (slope * gain) ** 2
-        squares = {self.gate: (own, own**2)}
+        own = self._gain**2
+        nothing = np.zeros_like(own)
+        squares = {self.gate: (np.stack([own, nothing, nothing], -1), np.stack([own**2, nothing, nothing], -1))}
         if self.after_gate is not None:
             # y given the argument: mean gain·recurrent/variance·(u − μ), variance recurrent·external/variance
-            share = np.divide(
-                self._gain * self._recurrent[..., None],
-                np.sqrt(self._variance),
-                out=np.zeros(np.broadcast_shapes(self._gain.shape, self._variance.shape)),
-                where=self._variance > 0,
-            )
-            mean = self._flat(share[..., None] * self._z)
-            left = self._flat(np.maximum(self._recurrent[..., None] - share**2, 0.0)[..., None] + 0.0 * self._u)
-            y2 = mean**2 + left
-            y4 = mean**4 + 6.0 * mean**2 * left + 3.0 * left**2
-            factor = (slope * self._flat(np.broadcast_to(self._slope[..., None], self._shape))) ** 2
-            squares[self.after_gate] = (factor * y2, factor**2 * y4)
-            self._y2 = y2
+            share = _ratio(self._gain * self._recurrent[..., None], np.sqrt(self._variance)) ** 2
+            left = np.maximum(self._recurrent[..., None] - share, 0.0)
+            reset = np.broadcast_to(self._slope**2, share.shape)
+            second = np.stack([left, share, np.zeros_like(left)], -1)
+            fourth = np.stack([3.0 * left**2, 6.0 * share * left, share**2], -1)
+            squares[self.after_gate] = (reset[..., None] * second, reset[..., None] ** 2 * fourth)
         return squares
 
     @property
@@ -242,22 +237,29 @@ class Candidate:
         """Gates whose recurrent signal reaches the candidate."""
         return tuple(self._squares)
 
+    def _average(self, coefficients: Array, a: int, p: int) -> Array:
+        """E nᵃ slopeᵖ q(z), q the polynomial of those coefficients."""
+        if (a, p) not in self._by_node:
+            n, slope = self._values
+            f = _power(n, a) * _power(slope, p) if a else _power(slope, p)
+            self._by_node[a, p] = f @ (self._argument_weights[:, None] * self._z[:, None] ** np.array([0, 2, 4]))
+        return np.asarray(np.sum(coefficients * self._by_node[a, p], axis=-1) @ self._gate_weights)
+
     def coupling(self, gate: str) -> Array:
         """E k of one gate."""
-        return np.asarray(self._squares[gate][0] @ self._weights)
+        return self._average(self._squares[gate][0], 0, 2)
 
     def with_k(self, a: int, b: int) -> Array:
         """E nᵃ Kᵇ, b = 1 or 2, K = Σ_gates σ²·k."""
         if self.gate is None:
             return np.zeros((1, 1))
         sigma = {gate: self._law.gates[gate].recurrent for gate in self._squares}
-        n = _power(self._values[0], a)
         if b == 1:
-            return np.asarray(sum(sigma[gate] * ((n * k) @ self._weights) for gate, (k, _) in self._squares.items()))
-        total = sum(sigma[gate] ** 2 * ((n * k2) @ self._weights) for gate, (_, k2) in self._squares.items())
+            return np.asarray(sum(sigma[gate] * self._average(k, a, 2) for gate, (k, _) in self._squares.items()))
+        total = sum(sigma[gate] ** 2 * self._average(k2, a, 4) for gate, (_, k2) in self._squares.items())
         if self.after_gate is not None:
-            own, reset = self._squares[self.gate][0], self._squares[self.after_gate][0]
-            total = total + 2.0 * sigma[self.gate] * sigma[self.after_gate] * ((n * own * reset) @ self._weights)
+            own, reset = self._squares[self.gate][0][..., :1], self._squares[self.after_gate][0]
+            total = total + 2.0 * sigma[self.gate] * sigma[self.after_gate] * self._average(own * reset, a, 4)
         return np.asarray(total)
 
 
@@ -303,23 +305,17 @@ class PairCandidate:
         return tuple(self._couplings)
 
     def _scaled_product(
-        self,
-        law: LayerLaw,
-        message: Array,
-        correlated: Array,
-        scaling_gate: tuple[Array, Array],
-        order: float,
+        self, law: LayerLaw, message: Array, correlated: Array, scaling_gate: tuple[Array, Array], order: float
     ) -> None:
         cell = law.cell
         name = cell.candidate_gate or ""
         g, after = law.gates[name], cell.after[name]
         variance, covariance = gate_moments(law, after.gate, *scaling_gate)
         reset = OneGate(law.gates[after.gate].mean, variance, covariance, LOGISTIC_STRIP, order)
-        r = after.factor(Dual(reset.u, np.ones_like(reset.u)))
-        # axes from here: shared z of the gate, private of copy 1, private of copy 2, argument of 1, of 2
-        r1, d1 = (x[..., :, :, None, None, None] for x in (r.value, r.tangent))
-        r2, d2 = (x[..., :, None, :, None, None] for x in (r.value, r.tangent))
-        tail = (..., None, None, None, None, None)
+        r, plain, sloped = _on_nodes(reset, after.factor)
+        # axes from here: factor of copy 1, of copy 2, argument of 1, of 2
+        r1, r2 = r[:, None, None, None], r[None, :, None, None]
+        tail = (..., None, None, None, None)
         external = (g.input * law.input_variance + g.bias_variance)[tail]
         external_pair = (g.input * law.input_variance * law.correlation + g.bias_variance)[tail]
         y, y_pair = (g.recurrent * message)[tail], (g.recurrent * correlated)[tail]
@@ -337,15 +333,40 @@ class PairCandidate:
         b12 = _ratio(r2 * y_pair - slant * b11, deviation2)
         b22 = _ratio(r2 * y - slant * b21, deviation2)
         yy = (b11 * z1 + b12 * z2) * (b21 * z1 + b22 * z2) + y_pair - b11 * b21 - b12 * b22
-        inner = np.ones(1) if reset._inner.size == 1 else reset._inner
-        weights = np.einsum("a,b,c,d,e->abcde", reset.weights, inner, inner, v, v)
 
-        def average(x: Array) -> Array:
-            return np.asarray(np.einsum("...abcde,abcde->...", x, weights))
+        def average(x: Array, factors: Array) -> Array:
+            return np.asarray(np.einsum("...abde,...ab,d,e->...", x, factors, v, v))
 
         slopes = n1.tangent * n2.tangent
-        self.product = average(n1.value * n2.value)
-        self._couplings = {name: average(slopes * r1 * r2), after.gate: average(slopes * d1 * d2 * yy)}
+        self.product = average(n1.value * n2.value, plain)
+        self._couplings = {name: average(slopes * r1 * r2, plain), after.gate: average(slopes * yy, sloped)}
+
+
+def _on_nodes(gate: OneGate, factor: Any) -> tuple[Array, Array, Array]:
+    """A pair of a gate's factors r, r' as a signed rule on few nodes: nodes (m,), weights (…, m, m), and the same
+    weighted by the product of the slopes.
+
+    Smooth functions of (r, r') are interpolated at Chebyshev points of the range of r, so the cost does not grow with
+    how hard the gate is driven.
+    """
+    r = factor(Dual(gate.u, np.ones_like(gate.u)))
+    low, high = float(r.value.min()), float(r.value.max())
+    if high - low < 1e-12:
+        nodes, at_nodes = np.array([low]), np.ones((*r.value.shape, 1))
+    else:
+        points = np.cos((np.arange(_FACTOR_NODES) + 0.5) * np.pi / _FACTOR_NODES)
+        nodes = low + (high - low) * 0.5 * (points + 1.0)
+        degrees = np.arange(_FACTOR_NODES)
+        to_coefficients = np.cos(np.outer(degrees, np.arccos(points))) * (2.0 / _FACTOR_NODES)
+        to_coefficients[0] *= 0.5
+        angle = np.arccos(np.clip(2.0 * (r.value - low) / (high - low) - 1.0, -1.0, 1.0))
+        at_nodes = np.cos(angle[..., None] * degrees) @ to_coefficients
+
+    def weights(values: Array) -> Array:
+        inner = np.einsum("...zwm,w->...zm", values, gate.inner_weights)
+        return np.asarray(np.einsum("...zm,...zn,z->...mn", inner, inner, gate.weights))
+
+    return nodes, weights(at_nodes), weights(at_nodes * r.tangent[..., None])
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -265,7 +265,7 @@ class CellLaw:
 def _near_gaussian(moments: list[Array]) -> tuple[Array, Array]:
     """Nodes (*batch, K, n) and weights of the Gaussian with cumulant corrections of third and fourth order."""
     m1, m2, m3, m4 = moments[1], moments[2], moments[3], moments[4]
-    variance = np.maximum(m2 - m1**2, 1e-300)
+    variance = np.maximum(m2 - m1**2, 1e-30)
     third = (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5
     fourth = (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / variance**2 - 3.0
     z, w = rule_for(float(np.sqrt(np.max(variance))), TANH_STRIP, _ORDER)

@@ -25,9 +25,9 @@ LOGISTIC_STRIP = math.pi
 Rule = tuple[Array, Array]
 """Nodes and weights; the weights sum to 1."""
 
-_LOG_TARGET = math.log(1e15)
+_LOG_TARGET = math.log(1e14)
 _CUT = 8.2
-_MAX_TRAPEZOIDAL = 4001  # σ ≈ 190: beyond it the integrand is a step to the theory's accuracy
+_MAX_TRAPEZOIDAL = 1201  # σ ≈ 25; beyond it a gate is a step, resolved to the spacing of the nodes
 
 
 def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float = 1.0) -> Rule:
@@ -35,6 +35,7 @@ def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float =
 
     ``strip``: half-width of the strip in which f is analytic.  ``order`` scales the logarithm of the wanted
     error (2 squares it): tests compare an order with a higher one.  Arrays of shape (nodes,), read-only.
+    Valid to that accuracy for deviations up to 25; beyond, the number of nodes is held and the error grows as σ/1000.
     """
     if not largest_deviation > 0.0:
         return normal_rule("hermite", 1)
@@ -42,7 +43,7 @@ def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float =
     hermite = math.ceil(0.5 * (digits * largest_deviation / strip) ** 2) + 4
     pole = min(strip / largest_deviation, math.sqrt(2.0 * digits))  # beyond it the Gaussian alone limits the step
     step = 2.0 * math.pi * pole / (digits + 0.5 * pole**2)
-    trapezoidal = min(2 * math.ceil(_CUT / step) + 1, _MAX_TRAPEZOIDAL)
+    trapezoidal = min(2 * math.ceil(_CUT / step) + 1, int(_MAX_TRAPEZOIDAL * min(order, 1.0)) | 1)
     if hermite <= min(trapezoidal, 100):
         return normal_rule("hermite", hermite)
     return normal_rule("trapezoidal", trapezoidal)

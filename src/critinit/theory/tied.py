@@ -17,14 +17,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from critinit.cells import Cell
-from critinit.dual import value
+from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps
+from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps, participation, reach, windows
 from critinit.theory.tied_inputs import STEADY, Inputs
 from critinit.theory.tied_particles import Population
 
@@ -127,14 +128,13 @@ def tied_layer(
 
 def _scatter(samples: list[Sample]) -> float:
     """Standard deviation of ln χ over populations."""
-    logs = [s.log_chi for s in samples]
+    steps = reach(samples)
+    logs = [s.log_chi(steps) for s in samples]
     return float(np.std(logs, ddof=1)) if all(map(math.isfinite, logs)) else 0.0
 
 
 def _worst(samples: list[Sample]) -> float:
     """The larger of the standard errors of ln χ and, by its own measure, of the second moment."""
-    if not all(math.isfinite(s.log_chi) for s in samples):
-        return 0.0
     root = math.sqrt(len(samples))
     moments = np.array([s.second_moment for s in samples])
     moment = moments.std(ddof=1) / root / max(moments.mean(), 1e-300)
@@ -149,7 +149,7 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
     while settling.goes_on(float(np.mean(population.h**2))):
         population.step(-1)
     population.perturb()
-    log_square = np.zeros(steps + 1)
+    log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
     kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
     for t in range(steps):
@@ -161,12 +161,27 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
             jacobian += factor.first_moment(), factor.second_moment()
             looks += 1
         log_square[t + 1] = log_square[t] + population.rescale()
-    return Sample(
+        carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
+    sample = Sample(
         second_moment=float(moments[0] / steps),
         memory=float(moments[1] / steps) if cell.has_readout else None,
         keep_times=1.0 / np.maximum(1.0 - keep / steps, 1.0 / _LARGEST_TIME),
         log_square=log_square,
+        participation=carried,
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
         settled=settling.settled,
     )
+    told = reach([sample])
+    again = 0 if inputs.off_after is not None else windows(told, steps)
+    return replace(sample, windows=tuple(_window(population, told) for _ in range(again)))
+
+
+def _window(population: Population, steps: int) -> Array:
+    """ln E|δ_t|² of a new perturbation for ``steps`` steps, (steps + 1,)."""
+    population.perturb()
+    course = np.zeros(steps + 1)
+    for t in range(steps):
+        population.step(t)
+        course[t + 1] = course[t] + population.rescale()
+    return course

@@ -22,10 +22,12 @@ __all__ = [
     "first_burn_in",
     "follow_steps",
     "late_growth",
-    "log_survival",
+    "participation",
+    "reach",
+    "windows",
 ]
 
-LEAST_STEPS = 24
+LEAST_STEPS = 10
 """Fewer steps than these say nothing of the late growth."""
 _STEPS = (300, 2000)
 _BURN_IN = (100, 1000)
@@ -35,6 +37,8 @@ _Z = 2.0
 """Standard errors that count as certain."""
 _DRIFT = 0.01
 _PARTS = 4
+_CARRIED = 0.02
+_AGAIN = 2
 _NOTHING = 1e-100
 """A second moment that is zero but for underflow."""
 
@@ -62,12 +66,37 @@ def late_growth(log_square: Array) -> float:
     return float(t @ late / (t @ t))
 
 
-def log_survival(log_square: Array, steps: int) -> float:
+def reach(samples: Sequence[Sample]) -> int:
+    """How many steps tell of the growth: while at least 2 % of the units carry the perturbation.
+
+    Later, what is left sits on a few units that chance or their biases made slow; its mean square is then that of
+    rare histories, which neither a network nor a population samples.  At least ``LEAST_STEPS``.
+    """
+    carried = np.mean([s.participation for s in samples], axis=0)
+    few = np.flatnonzero(carried < _CARRIED)
+    told = max(int(few[0]) if len(few) else len(carried) - 1, LEAST_STEPS)
+    return min([told, *(len(window) - 1 for s in samples for window in s.windows)])
+
+
+def windows(told: int, steps: int) -> int:
+    """How many further perturbations to follow for ``told`` steps each, where that is far fewer than ``steps``."""
+    return _AGAIN * steps // told if told <= steps // 2 else 0
+
+
+def participation(squares: Array) -> float:
+    """(Σ δ²)²/(N Σ δ⁴): the share of N units that carry a perturbation of squares δ²; 1 where there is none left."""
+    top = float(squares.max())
+    if top == 0.0:
+        return 1.0
+    x = squares / top
+    return float(x.sum() ** 2 / (x.size * np.sum(x * x)))
+
+
+def log_survival(log_square: Array, steps: int, growth: float) -> float:
     """ln E|δ_T|²/E|δ_0|² at T = ``steps``; past the end of ``log_square`` the late growth continues it."""
     last = len(log_square) - 1
     if steps <= last:
         return float(log_square[steps] - log_square[0])
-    growth = late_growth(log_square)
     return float(log_square[last] - log_square[0] + (steps - last) * growth)
 
 
@@ -110,7 +139,8 @@ class Settling:
 class Sample:
     """What one network, or one batch of particles, says.
 
-    ``keep_times``: 1/(1 − E keep) of every unit; ``log_square``: ln E|δ_t|² from t = 0 on; ``jacobian_square``,
+    ``keep_times``: 1/(1 − E keep) of every unit; ``log_square``: ln E|δ_t|² from t = 0 on; ``participation``: the
+    share of units that carry it; ``windows``: the same as ``log_square`` of further, shorter perturbations; ``jacobian_square``,
     ``jacobian_second``: first and second moment of the squared singular values; ``settled``: the state was stationary.
     """
 
@@ -118,14 +148,16 @@ class Sample:
     memory: float | None
     keep_times: Array
     log_square: Array
+    participation: Array
     jacobian_square: float
     jacobian_second: float
     settled: bool = True
+    windows: tuple[Array, ...] = ()
 
-    @property
-    def log_chi(self) -> float:
-        """ln χ, the late growth."""
-        return late_growth(self.log_square)
+    def log_chi(self, steps: int) -> float:
+        """ln χ: the late growth of the mean over all perturbations within so many steps."""
+        courses = np.stack([course[: steps + 1] for course in (self.log_square, *self.windows)])
+        return late_growth(np.logaddexp.reduce(courses, axis=0))
 
 
 def _mean_error(values: Sequence[float] | Array) -> tuple[float, float | None]:
@@ -165,11 +197,13 @@ def combine(samples: Sequence[Sample], T: int, *, notes: Sequence[str] = (), tie
     memory = None
     if all(s.memory is not None for s in samples):
         memory = put("cell_second_moment", _mean_error([s.memory for s in samples if s.memory is not None]))
-    chi = put("chi", _exp([s.log_chi for s in samples]))
+    told = reach(samples)
+    growths = [s.log_chi(told) for s in samples]
+    chi = put("chi", _exp(growths))
     time_scale = -1.0 / math.log(chi) if 0.0 < chi < 1.0 else (0.0 if chi == 0.0 else None)
     chi_error = errors["chi"]
     errors["time_scale"] = None if not time_scale or chi_error is None else time_scale**2 * chi_error / chi
-    survival = put("survival", _exp([log_survival(s.log_square, T) for s in samples]))
+    survival = put("survival", _exp([log_survival(s.log_square, T, g) for s, g in zip(samples, growths, strict=True)]))
     quantiles = np.array([[s.keep_times.min(), np.median(s.keep_times), s.keep_times.max()] for s in samples])
     times = [
         put(f"unit_time_constants.{n}", _mean_error(quantiles[:, i])) for i, n in enumerate(("min", "median", "max"))
@@ -179,9 +213,11 @@ def combine(samples: Sequence[Sample], T: int, *, notes: Sequence[str] = (), tie
     if not all(s.settled for s in samples):
         said.append("second_moment: the state was still drifting when the perturbation began")
     steps = len(samples[0].log_square) - 1
+    if told < steps:
+        said.append(f"chi: growth until step {told}, from where fewer than 2 % of the units carry the perturbation")
     if steps < T:
         said.append(f"survival: followed for {steps} steps, continued to T = {T} at the late growth")
-    if tied and chi > 0.0 and math.log(chi) > max(_Z * (chi_error or 0.0) / chi, 1.0 / steps):
+    if tied and chi > 0.0 and math.log(chi) > max(_Z * (chi_error or 0.0) / chi, 1.0 / told):
         said.append("chaotic: at the network's own steady state perturbations grow (chi > 1)")
     return Numbers(
         second_moment=second,

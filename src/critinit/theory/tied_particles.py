@@ -140,9 +140,10 @@ class Population:
         self.h = self.cell.read(self.s, self.u)
 
     def perturb(self) -> None:
-        """Give the memory K random tangents of mean square 1; h follows at fixed pre-activations."""
-        delta = self.rng.standard_normal((self.tangents, self.particles))
-        self.s = Dual(self.s, delta / math.sqrt(float(np.mean(delta**2))))
+        """Give the memory K new tangents of random signs; h follows at fixed pre-activations."""
+        self.deltas = _Fields.of(self.cell, self.layer, self.particles * self.tangents, self.rng, self.recent)
+        signs = np.where(self.rng.random((self.tangents, self.particles)) < 0.5, -1.0, 1.0)
+        self.s = Dual(value(self.s), signs)
         self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
 
     def couplings(self) -> Couplings:

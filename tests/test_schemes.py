@@ -1,0 +1,142 @@
+"""Schemes: what they promise, for every cell, length and input; and bad arguments."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import critinit
+from critinit import schemes
+from critinit.spec import Numbers
+from critinit.spec.distributions import CoupledBias, SpreadBias
+from critinit.theory.analysis import deviations
+
+CELLS = [("rnn", None), ("minimal_rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None), ("peephole_lstm", None)]
+GATED = [cell for cell in CELLS if cell[0] != "rnn"]
+
+
+@pytest.mark.parametrize("scheme", schemes.NAMES)
+@pytest.mark.parametrize(("cell", "reset"), CELLS)
+def test_every_scheme_gives_a_spec_that_holds(cell, reset, scheme):
+    if cell == "rnn" and scheme in ("chrono", "uniform_gate"):
+        with pytest.raises(critinit.ArgumentError, match="rnn has none"):
+            critinit.generate(cell, 50, scheme=scheme)
+        return
+    spec = critinit.generate(cell, 50, scheme=scheme, reset=reset, layers=2)
+    assert (spec.cell, spec.reset, spec.scheme, spec.T, len(spec.layers)) == (cell, reset, scheme, 50, 2)
+    assert deviations(spec) == []
+    assert critinit.parse(spec.to_bytes()) == spec
+    below, above = spec.layers
+    assert isinstance(below.predicted.untied, Numbers)
+    assert above.input.variance == pytest.approx(below.predicted.untied.second_moment)
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 10, 784, 5000, 100_000])
+@pytest.mark.parametrize(("cell", "reset"), CELLS)
+def test_isometry_reaches_its_time_scale(cell, reset, T):
+    spec = critinit.generate(cell, T, scheme="isometry", reset=reset)
+    assert spec.target.limit is None
+    assert spec.layers[0].predicted.untied.time_scale == pytest.approx(T, rel=0.03)
+
+
+@pytest.mark.parametrize("null", [0.0, 0.3, 1.0, None])
+@pytest.mark.parametrize("T", [2, 30, 784, 20_000])
+@pytest.mark.parametrize(("cell", "reset"), GATED)
+def test_critical_reaches_T_under_inputs_that_carry_nothing(cell, reset, T, null):
+    spec = critinit.generate(cell, T, reset=reset, null_variance=null)
+    assert spec.target.quantity == "unit_time_constant"
+    assert spec.target.limit is None
+    assert spec.target.reached == pytest.approx(T, rel=2e-3)
+
+
+def test_critical_by_its_requirements():
+    silent, unknown = (critinit.generate("lstm", 500, null_variance=null) for null in (0.0, None))
+    gates = silent.layers[0].gates
+    forget, write = gates["forget"].bias, gates["input"].bias
+    assert isinstance(forget, SpreadBias)
+    assert isinstance(write, CoupledBias)
+    assert (write.to, write.sign, write.mean) == ("forget", -1, pytest.approx(-forget.mean))
+    assert gates["forget"].input.variance == pytest.approx(math.log(500) ** 2)
+    assert unknown.layers[0].gates["forget"].input.variance == pytest.approx(1.0)
+    assert all(500 * gate.recurrent.variance <= 0.011 for _, gate in gates.items())
+
+
+def test_drive_does_not_depend_on_the_scale_of_the_inputs():
+    small, large = (critinit.generate("gru", 100, input_variance=r) for r in (0.01, 100.0))
+    for name in ("update", "reset", "candidate"):
+        a, b = (s.layers[0].gates[name].input.variance * s.layers[0].input.variance for s in (small, large))
+        assert a == pytest.approx(b)
+    assert small.layers[0].predicted.untied.chi == pytest.approx(large.layers[0].predicted.untied.chi, abs=1e-5)
+
+
+def test_silent_inputs_are_allowed():
+    spec = critinit.generate("gru", 20, input_variance=0.0)
+    assert spec.layers[0].predicted.untied.second_moment == pytest.approx(0.0, abs=1e-9)
+
+
+def test_framework_defaults_have_the_frameworks_moments():
+    torch = pytest.importorskip("torch")
+    spec = critinit.generate("gru", 10, scheme="torch", hidden_size=64, input_size=32)
+    torch.manual_seed(0)
+    layers = [torch.nn.GRU(32, 64) for _ in range(40)]
+    gates = spec.layers[0].gates
+    for n, name in enumerate(("reset", "update", "candidate")):
+        rows = slice(64 * n, 64 * (n + 1))
+        w = np.concatenate([layer.weight_hh_l0.detach().numpy()[rows].ravel() for layer in layers])
+        u = np.concatenate([layer.weight_ih_l0.detach().numpy()[rows].ravel() for layer in layers])
+        assert 64 * w.var() == pytest.approx(gates[name].recurrent.variance, rel=0.02)
+        assert 32 * u.var() == pytest.approx(gates[name].input.variance, rel=0.02)
+
+
+def test_uniform_gate_uses_the_hidden_size():
+    bias = critinit.generate("lstm", 100, scheme="uniform_gate", hidden_size=32).layers[0].gates["forget"].bias
+    assert (bias.min_time, bias.max_time) == (pytest.approx(32 / 31), 32.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "gruu", "T": 5}, "cell: found 'gruu'; allowed: rnn, minimal_rnn, gru, lstm, peephole_lstm"),
+        ({"cell": "gru", "T": 0}, "T: found 0; allowed: an integer from 1"),
+        ({"cell": "gru", "T": True}, "T: found True"),
+        ({"cell": "gru", "T": 2.5}, "T: found 2.5"),
+        ({"cell": "gru", "T": float("nan")}, "T: found nan"),
+        ({"cell": "gru", "T": 10**10}, "T: found 10000000000"),
+        ({"cell": "gru", "T": 5, "scheme": "best"}, "scheme: found 'best'; allowed: critical"),
+        ({"cell": "gru", "T": 5, "reset": "never"}, "reset: found 'never'; allowed: after, before"),
+        ({"cell": "lstm", "T": 5, "reset": "after"}, "reset: found 'after'; lstm has no reset gate"),
+        ({"cell": "gru", "T": 5, "layers": 0}, "layers: found 0"),
+        ({"cell": "gru", "T": 5, "input_variance": -1.0}, "input_variance: found -1.0; allowed: a number from 0"),
+        ({"cell": "gru", "T": 5, "input_variance": float("inf")}, "input_variance: found inf"),
+        ({"cell": "gru", "T": 5, "input_correlation": 1.5}, "input_correlation: found 1.5; allowed: a number from 0 to 1"),
+        ({"cell": "gru", "T": 5, "null_variance": float("nan")}, "null_variance: found nan"),
+        ({"cell": "gru", "T": 5, "hidden_size": 0}, "hidden_size: found 0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(critinit.ArgumentError) as caught:
+        critinit.generate(**arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_same_arguments_same_bytes():
+    for cell, scheme in itertools.product(("gru", "lstm"), ("critical", "chrono")):
+        assert critinit.generate(cell, 60, scheme=scheme).to_bytes() == critinit.generate(cell, 60, scheme=scheme).to_bytes()
+
+
+def test_a_spec_that_was_changed_by_hand_no_longer_holds():
+    text = critinit.generate("gru", 100).to_json()
+    changed = critinit.parse(text.replace('"mean": 5.0', '"mean": -2.0').replace('"variance": 4.0', '"variance": 1.0'))
+    assert any("second_moment" in str(problem) for problem in deviations(changed))
+
+
+def test_public_names():
+    assert set(critinit.__all__) <= set(dir(critinit))
+    for name in critinit.__all__:
+        assert getattr(critinit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = critinit.nothing
