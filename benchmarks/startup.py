@@ -41,7 +41,7 @@ def main(rounds: int = _ROUNDS) -> None:
     """Print a line for the imports and one for each command."""
     environment = _environment()
     with tempfile.TemporaryDirectory() as folder:
-        spec = str(Path(folder) / "spec.json")
+        gru, lstm = (str(Path(folder) / f"{cell}.json") for cell in ("gru", "lstm"))
         commands = {
             "import numpy, pydantic, typer, scipy.optimize": _IMPORTS,
             "critinit spec --cell gru --T 784": (
@@ -64,7 +64,8 @@ def main(rounds: int = _ROUNDS) -> None:
                 "-o",
                 spec,
             ),
-            "critinit validate": (*_COMMAND, "validate", spec),
+            "critinit validate, the gru's spec": (*_COMMAND, "validate", gru),
+            "critinit validate, the lstm's spec": (*_COMMAND, "validate", lstm),
         }
         times: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
