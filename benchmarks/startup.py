@@ -42,31 +42,11 @@ def main(rounds: int = _ROUNDS) -> None:
     environment = _environment()
     with tempfile.TemporaryDirectory() as folder:
         gru, lstm = (str(Path(folder) / f"{cell}.json") for cell in ("gru", "lstm"))
-        commands = {
-            "import numpy, pydantic, typer, scipy.optimize": _IMPORTS,
-            "critinit spec --cell gru --T 784": (
-                *_COMMAND,
-                "spec",
-                "--cell",
-                "gru",
-                "--T",
-                "784",
-                "-o",
-                spec,
-            ),
-            "critinit spec --cell lstm --T 784": (
-                *_COMMAND,
-                "spec",
-                "--cell",
-                "lstm",
-                "--T",
-                "784",
-                "-o",
-                spec,
-            ),
-            "critinit validate, the gru's spec": (*_COMMAND, "validate", gru),
-            "critinit validate, the lstm's spec": (*_COMMAND, "validate", lstm),
-        }
+        commands: dict[str, tuple[str, ...]] = {"import numpy, pydantic, typer, scipy.optimize": _IMPORTS}
+        for cell, path in (("gru", gru), ("lstm", lstm)):
+            arguments = ("spec", "--cell", cell, "--T", "784")
+            commands[f"critinit {' '.join(arguments)}"] = (*_COMMAND, *arguments, "-o", path)
+            commands[f"critinit validate, the {cell}'s spec"] = (*_COMMAND, "validate", path)
         times: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
             for name, command in commands.items():
