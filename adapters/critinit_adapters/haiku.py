@@ -8,24 +8,29 @@
 A Haiku tree carries no class names: ``apply(spec, params, haiku={"net/lstm": "lstm", "gru": "gru"})``.  The
 order of that mapping is the order of the layers.  ``bidirectional=[("fwd", "bwd")]`` pairs two of its paths.
 ``hk.VanillaRNN`` is a ReLU network and is refused.
+
+A GRU can also be declared with its spec, ``hk.GRU(64, **initializers(spec))``; ``hk.LSTM`` takes no initializers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
+from critinit.spec import InitSpec
 from critinit_adapters.adapter import TreeAdapter
+from critinit_adapters.declared import Place, values
 from critinit_adapters.jax_arrays import draw_like, like, paired, path_name, problem, replace
 from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused
 from critinit_adapters.planning import Write
 
-__all__ = ["ADAPTER", "HaikuAdapter"]
+__all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
 
 # Where each gate lives: the order of the gates along the last axis; every kernel is (fan_in, H) per gate.
 GATES = {"lstm": ("input", "cell", "forget", "output"), "gru": ("update", "reset", "candidate")}
@@ -133,3 +138,27 @@ def _leaf(target: Mapping[str, Any], path: str, cell: str, name: str) -> Any:
         found = ", ".join(map(repr, target)) or "an empty tree"
         raise ApplyError(f"haiku: no {cell} at {path!r}, which would hold {name}; found modules: {found}")
     return module[last]
+
+
+def initializers(
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+) -> dict[str, Callable[[Sequence[int], Any], jax.Array]]:
+    """The arguments w_i_init, w_h_init, b_init that declare ``hk.GRU`` with one layer of a spec.
+
+    The numbers are those of ``critinit.apply`` with that seed; the key that Haiku draws with is not used.  Raises
+    ``ArgumentError`` for a spec of another cell, or with its reset gate after the recurrent kernel.
+    """
+    if (spec.cell, spec.reset) != ("gru", "before"):
+        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
+        raise ArgumentError(f"spec: found {found}; allowed: gru with reset before, which is what hk.GRU computes")
+    place = Place(spec, layer, direction, seed, module)
+
+    def initializer(name: str) -> Callable[[Sequence[int], Any], jax.Array]:
+        def draw(shape: Sequence[int], dtype: Any) -> jax.Array:
+            hidden = int(shape[-1]) // len(GATES["gru"])
+            blocks = _blocks(name, "gru", int(shape[0]), hidden)
+            return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), hidden).astype(dtype))
+
+        return draw
+
+    return {f"{name}_init": initializer(name) for name in NAMES["gru"]}

@@ -8,6 +8,9 @@ Kernels are (fan_in, H), gates side by side, the same on every backend.  With ``
 two rows that are added: the first takes the effective bias, the second, with b_hn inside r∘(·), becomes 0.
 Variables are written in place by ``assign``.  A layer that has no weights yet is built when its input's
 width is known: ``apply(spec, keras.layers.GRU(64), input_size=10)``.
+
+A model can also be declared with its spec: ``keras.layers.GRU(64, **initializers(spec))`` gets, when it is
+built, the very numbers that ``critinit.apply`` would write; saved with the model and loaded again.
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ from numpy.typing import NDArray
 from critinit.application import Row, Sampler
 from critinit.errors import ApplyError, ArgumentError
 from critinit.sampling import Draw
-from critinit.spec import Kernel
+from critinit.spec import InitSpec, Kernel
+from critinit.spec.reading import validate_object
 from critinit_adapters.adapter import InPlaceAdapter, assemble
+from critinit_adapters.declared import Place, values
 from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, zeros
 from critinit_adapters.planning import Plan, Write
 
-__all__ = ["ADAPTER", "KerasAdapter"]
+__all__ = ["ADAPTER", "KerasAdapter", "SpecInitializer", "initializers"]
 
 # Where each gate lives: the order of the gates along the last axis.
 GATES = {
@@ -42,6 +47,7 @@ GATES = {
 CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm"}
 CELLS = tuple(CELL_OF_CLASS)
 ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
+TENSORS = ("kernel", "recurrent_kernel", "bias")
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 UNBUILT = (
     "is not built yet and has no weights; build the model first, or, for a single layer, give its input's "
@@ -288,3 +294,61 @@ def _generator(draw: Draw) -> Any:
     generator = keras.random.SeedGenerator(0)
     generator.state.assign(np.array(draw.stream.words(), np.uint32))
     return generator
+
+
+# ---- declared with the model -----------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("critinit")
+class SpecInitializer(keras.initializers.Initializer):
+    """One tensor of a layer: "kernel", "recurrent_kernel" or "bias", drawn portably from a spec.
+
+    ``layer`` counts the spec's layers; ``direction`` is 1 for the backward layer of a ``Bidirectional``, which is
+    to be given explicitly (``backward_layer=``), as Keras otherwise copies the forward one with its initializers;
+    ``module`` tells several networks of one model apart.  Raises ``ArgumentError``.
+    """
+
+    def __init__(
+        self,
+        spec: InitSpec | Mapping[str, Any],
+        tensor: str,
+        layer: int = 0,
+        direction: int = 0,
+        seed: int = 0,
+        module: int = 0,
+    ) -> None:
+        read = spec if isinstance(spec, InitSpec) else validate_object(spec)
+        if read.cell not in GATES:
+            raise ArgumentError(f"cell: keras has no layer for {read.cell}; allowed: {', '.join(GATES)}")
+        if tensor not in TENSORS:
+            raise ArgumentError(f"tensor: found {tensor!r}; allowed: {', '.join(TENSORS)}")
+        self.place = Place(read, layer, direction, seed, module)
+        self.tensor = tensor
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        """The tensor of ``shape``, cast once to ``dtype``."""
+        cell, after = self.place.spec.cell, len(shape) == 2
+        hidden = int(shape[-1]) // len(GATES[cell])
+        blocks = _blocks(self.tensor, cell, hidden, after)
+        drawn = values(self.place, self.tensor, shape, blocks, int(shape[0]), hidden)
+        return ops.convert_to_tensor(drawn.astype(keras.backend.standardize_dtype(dtype)))
+
+    def get_config(self) -> dict[str, Any]:
+        """What ``from_config`` needs: plain numbers and text."""
+        place = self.place
+        numbers = {"layer": place.layer, "direction": place.direction, "seed": place.seed, "module": place.module}
+        return {"spec": place.spec.model_dump(mode="json", exclude_none=True), "tensor": self.tensor, **numbers}
+
+
+def initializers(
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+) -> dict[str, Any]:
+    """The arguments that declare a Keras layer or cell with one layer of a spec.
+
+    Besides the three initializers: ``reset_after`` of a GRU, as the spec says, and ``unit_forget_bias=False`` of an
+    LSTM, whose default would overwrite the forget bias.  Raises ``ArgumentError`` (see ``SpecInitializer``).
+    """
+    kernel, recurrent, bias = (SpecInitializer(spec, name, layer, direction, seed, module) for name in TENSORS)
+    more = {"gru": {"reset_after": spec.reset == "after"}, "lstm": {"unit_forget_bias": False}}
+    arguments = {"kernel_initializer": kernel, "recurrent_initializer": recurrent, "bias_initializer": bias}
+    return {**arguments, **more.get(spec.cell, {})}

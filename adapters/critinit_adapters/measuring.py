@@ -38,4 +38,5 @@ def measure(stored: Any, block: Block, draw: Draw) -> Measured:
         gram = values[rows] @ values.T / draw.gain**2
         gram[np.arange(len(rows)), rows] -= 1.0
         error = float(np.abs(gram).max())
-    return Measured(float(values.mean()), float(values.var()) * draw.fan_in, error)
+    with np.errstate(invalid="ignore"):  # an infinity, which the caller reports
+        return Measured(float(values.mean()), float(values.var()) * draw.fan_in, error)

@@ -7,24 +7,30 @@
 Kernels are (fan_in, H), gates side by side or, in LSTMCell, one ``Linear`` each.  Parameters are written in
 place: their type, device, sharding and metadata stay.  Networks are in the natural order of their paths
 (layers/2 before layers/10), which ``nnx.split`` and ``merge`` do not change.
+
+A cell can also be declared with its spec: ``nnx.GRUCell(10, 64, **initializers(spec), rngs=rngs)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
+from critinit.errors import ArgumentError
+from critinit.spec import InitSpec
 from critinit_adapters.adapter import InPlaceAdapter
+from critinit_adapters.declared import Place, values
 from critinit_adapters.jax_arrays import both_directions, draw_like, like, natural, problem
 from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, whole, zeros
 from critinit_adapters.planning import Write
 
-__all__ = ["ADAPTER", "NnxAdapter"]
+__all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
 # Where each gate lives: the order of the gates along the last axis, ...
 GATES = {
@@ -169,3 +175,31 @@ def _same(function: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
     """Whether two functions agree at a few points: every library has a tanh of its own."""
     points = np.linspace(-3.0, 3.0, 7, dtype=np.float32)
     return function is other or bool(np.allclose(function(points), other(points), atol=1e-6))
+
+
+def initializers(
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+) -> dict[str, Callable[[Any, Sequence[int], Any], jax.Array]]:
+    """The arguments that declare a SimpleCell, GRUCell or OptimizedLSTMCell with one layer of a spec.
+
+    The numbers are those of ``critinit.apply`` with that seed; the key that NNX draws with is not used.  Not for
+    ``LSTMCell``, which uses one initializer for all gates without saying for which it calls.  Raises
+    ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the recurrent kernel.
+    """
+    gates = {CELL_OF_CLASS[kind]: order for kind, order in GATES.items()}.get(spec.cell)
+    if gates is None or spec.reset != RESET.get(spec.cell):
+        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
+        raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
+    place = Place(spec, layer, direction, seed, module)
+
+    def initializer(part: Any) -> Callable[[Any, Sequence[int], Any], jax.Array]:
+        def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32, **placing: Any) -> jax.Array:
+            hidden = int(shape[-1]) // len(gates)
+            axis, transposed = len(shape) - 1, part != "bias"
+            blocks = fused(gates, part, axis, hidden, transposed=transposed)
+            return jnp.asarray(values(place, part, shape, blocks, int(shape[0]), hidden).astype(dtype))
+
+        return draw
+
+    arguments = {"kernel_init": "input", "recurrent_kernel_init": "recurrent", "bias_init": "bias"}
+    return {name: initializer(part) for name, part in arguments.items()}

@@ -61,5 +61,7 @@ def tensors(built, model):
 
 def host(value):
     """A backend's tensor as an array."""
-    value = value.detach() if hasattr(value, "detach") else value
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     return np.asarray(value.numpy() if hasattr(value, "numpy") else value)

@@ -1,0 +1,101 @@
+"""Equinox beyond the conformance table: cells inside trees, types, what is refused."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from critinit.application import apply
+from critinit.errors import ApplyError, ArgumentError
+from critinit.sampling import draw
+from tests.adapters.specs import make_spec
+
+M, H = 5, 12
+KEY = jax.random.key(0)
+
+
+class Model(eqx.Module):
+    encoder: eqx.nn.GRUCell
+    memory: eqx.nn.LSTMCell
+    others: dict
+    scale: float
+
+    def __init__(self):
+        self.encoder = eqx.nn.GRUCell(M, H, key=KEY)
+        self.memory = eqx.nn.LSTMCell(M, H, key=KEY)
+        self.others = {"head": eqx.nn.Linear(H, 2, key=KEY), "decoder": eqx.nn.GRUCell(M, H, key=KEY)}
+        self.scale = 2.0
+
+
+def test_a_model_with_other_things():
+    model = Model()
+    applied = apply(make_spec("gru"), model, seed=5)
+    new = applied.model
+    assert new is not model
+    assert isinstance(new, Model)
+    assert jax.tree.structure(new) == jax.tree.structure(model)
+    assert new.memory.weight_ih is model.memory.weight_ih
+    assert new.others["head"].weight is model.others["head"].weight
+    assert new.scale == 2.0
+    assert {row.tensor.rpartition("/")[0] for row in applied.report} == {"encoder", "others/decoder"}
+    assert set(applied.report.untouched) >= {"memory/bias", "others/head/weight"}
+    assert set(applied.report.zeroed) == {"encoder/bias_n", "others/decoder/bias_n"}
+    for index, cell in enumerate((new.encoder, new.others["decoder"])):
+        wanted = draw(make_spec("gru"), M, H, seed=5, module=index).layers[0][0].gates["reset"].recurrent
+        assert np.array_equal(cell.weight_hh[:H], wanted.astype(np.float32))
+        assert not cell.bias_n.any()
+
+
+def test_include():
+    model = Model()
+    new = apply(make_spec("gru"), model, include="others").model
+    assert new.encoder.weight_hh is model.encoder.weight_hh
+    assert new.others["decoder"].weight_hh is not model.others["decoder"].weight_hh
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("sampler", ["portable", "native"])
+def test_types(dtype, sampler):
+    cell = eqx.nn.LSTMCell(M, H, dtype=dtype, key=KEY)
+    new = apply(make_spec("lstm"), cell, sampler=sampler).model
+    assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(dtype)}
+    if sampler == "portable":
+        wanted = draw(make_spec("lstm"), M, H).layers[0][0].gates["input"].recurrent.astype(dtype)
+        assert np.array_equal(new.weight_hh[:H], wanted)
+
+
+def gru(**given):
+    return eqx.nn.GRUCell(M, H, key=KEY, **given)
+
+
+@pytest.mark.parametrize(
+    ("spec", "make", "message"),
+    [
+        (make_spec("gru", "before"), gru, "acts after the recurrent kernel, the spec's before"),
+        (make_spec("rnn"), gru, "equinox has no layer for rnn; allowed: gru, lstm"),
+        (make_spec("lstm"), gru, "for cell lstm; found gru at the target itself"),
+        (make_spec("gru"), lambda: gru(use_bias=False), r"has no bias for gate update"),
+        (make_spec("gru"), lambda: eqx.filter_eval_shape(gru), "weight_ih is abstract"),
+        (
+            make_spec("gru"),
+            lambda: eqx.filter_vmap(lambda key: eqx.nn.GRUCell(M, H, key=key))(jax.random.split(KEY, 4)),
+            r"found shape \(4, 36, 5\).*vmap",
+        ),
+        (make_spec("gru"), lambda: eqx.nn.Linear(M, H, key=KEY), "found no recurrent network"),
+    ],
+)
+def test_refused(spec, make, message):
+    with pytest.raises(ApplyError, match=message) as raised:
+        apply(spec, make())
+    assert "\n" not in str(raised.value)
+
+
+def test_directions_that_differ_are_refused():
+    cells = {"forward": gru(), "backward": eqx.nn.GRUCell(M, 7, key=KEY)}
+    with pytest.raises(ApplyError, match="its two directions differ"):
+        apply(make_spec("gru"), cells, bidirectional=[("forward", "backward")])
+    with pytest.raises(ArgumentError, match="bidirectional: found 'sideways'"):
+        apply(make_spec("gru"), cells, bidirectional=[("forward", "sideways")])

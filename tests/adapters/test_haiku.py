@@ -1,0 +1,111 @@
+"""Haiku beyond the conformance table: the caller's map of modules, what is refused, GRUs declared with their spec."""
+
+from __future__ import annotations
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from critinit_adapters.haiku import initializers
+
+from critinit.application import apply
+from critinit.errors import ApplyError, ArgumentError
+from critinit.sampling import draw
+from tests.adapters.specs import make_spec
+
+M, H = 5, 12
+KEY = jax.random.key(0)
+
+
+def network(x):
+    lstm, gru = hk.LSTM(H), hk.GRU(H, name="inner")
+    x, _ = lstm(x, lstm.initial_state(1))
+    x, _ = gru(x, gru.initial_state(1))
+    return hk.Linear(2)(x)
+
+
+def params(forward=network):
+    return hk.transform(forward).init(KEY, jnp.zeros((1, M)))
+
+
+def test_a_model_with_other_things():
+    tree = params()
+    applied = apply(make_spec("lstm"), tree, haiku={"lstm": "lstm", "inner": "gru"})
+    new = applied.model
+    assert new["inner"]["w_i"] is tree["inner"]["w_i"]
+    assert new["linear"]["w"] is tree["linear"]["w"]
+    assert applied.report.untouched == ("inner/b", "inner/w_h", "inner/w_i", "linear/b", "linear/w")
+    gates = draw(make_spec("lstm"), M, H).layers[0][0].gates
+    stored = new["lstm/linear"]
+    assert np.array_equal(stored["w"][:M, H : 2 * H], gates["cell"].input.T.astype(np.float32))
+    assert np.array_equal(stored["w"][M:, 2 * H : 3 * H], gates["forget"].recurrent.T.astype(np.float32))
+    # the cell adds 1 by itself
+    assert np.array_equal(stored["b"][2 * H : 3 * H], (gates["forget"].bias - 1).astype(np.float32))
+
+
+def test_the_update_gate_is_stored_with_its_sign_changed():
+    new = apply(make_spec("gru", "before"), params(), haiku={"inner": "gru"}).model["inner"]
+    gates = draw(make_spec("gru", "before"), H, H).layers[0][0].gates
+    for name, part in (("w_i", "input"), ("w_h", "recurrent"), ("b", "bias")):
+        assert np.array_equal(new[name][..., :H], -getattr(gates["update"], part).T.astype(np.float32))
+        assert np.array_equal(new[name][..., H : 2 * H], getattr(gates["reset"], part).T.astype(np.float32))
+
+
+def test_the_order_of_the_map_is_that_of_the_layers():
+    def forward(x):
+        for name in ("b", "a"):
+            core = hk.GRU(M, name=name)
+            x, _ = core(x, core.initial_state(1))
+        return x
+
+    spec = make_spec("gru", "before", layers=2)
+    report = apply(spec, params(forward), haiku={"b": "gru", "a": "gru"}).report
+    assert {(row.tensor[0], row.layer) for row in report} == {("b", 0), ("a", 1)}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ArgumentError, r"haiku: missing.*haiku=\{'inner': 'gru', 'lstm': 'lstm'\}"),
+        ({"haiku": {}}, ArgumentError, r"haiku: found \{\}; allowed: a mapping"),
+        ({"haiku": "gru"}, ArgumentError, "haiku: found 'gru'"),
+        ({"haiku": {"inner": "mgu"}}, ArgumentError, "found cell 'mgu' for 'inner'"),
+        ({"haiku": {"inner": "vanilla_rnn"}}, ApplyError, "hk.VanillaRNN, a ReLU network"),
+        (
+            {"haiku": {"outer": "gru"}},
+            ApplyError,
+            "no gru at 'outer', which would hold w_i; found modules: 'lstm/linear', 'inner'",
+        ),
+        ({"haiku": {"inner": "lstm"}}, ApplyError, "no lstm at 'inner'"),
+        ({"haiku": {"lstm": "lstm"}}, ApplyError, "for cell gru; found lstm at 'lstm'"),
+        ({"haiku": {"inner": "gru"}, "speed": 3}, ArgumentError, r"speed: not an option of the haiku adapter"),
+    ],
+)
+def test_refused(options, error, message):
+    with pytest.raises(error, match=message) as raised:
+        apply(make_spec("gru", "before"), params(), **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_reset_gate_after_the_kernel_is_refused():
+    with pytest.raises(ApplyError, match="acts before the recurrent kernel, the spec's after"):
+        apply(make_spec("gru", "after"), params(), haiku={"inner": "gru"})
+
+
+def test_a_declared_gru_has_the_numbers_of_apply():
+    spec = make_spec("gru", "before", recurrent="orthogonal")
+
+    def forward(**given):
+        def run(x):
+            core = hk.GRU(H, **given)
+            return core(x, core.initial_state(1))
+
+        return params(run)
+
+    patched = apply(spec, forward(), seed=4, haiku={"gru": "gru"}).model
+    declared = forward(**initializers(spec, seed=4))
+    assert jax.tree.all(jax.tree.map(np.array_equal, declared, patched))
+    for other in (make_spec("gru", "after"), make_spec("lstm")):
+        with pytest.raises(ArgumentError, match=r"spec: found .*allowed: gru with reset before"):
+            initializers(other)

@@ -1,0 +1,137 @@
+"""NNX beyond the conformance table: graphs, types, what is refused, cells declared with their spec."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from critinit_adapters.nnx import initializers
+from flax import nnx
+
+from critinit.application import apply
+from critinit.errors import ApplyError, ArgumentError
+from critinit.sampling import draw
+from tests.adapters.specs import make_spec
+
+M, H = 5, 12
+
+
+class Model(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.encoder = nnx.RNN(nnx.GRUCell(M, H, rngs=rngs))
+        self.decoder = nnx.GRUCell(H, H, rngs=rngs)
+        self.again = self.decoder
+        self.memory = nnx.LSTMCell(M, H, rngs=rngs)
+        self.norm = nnx.BatchNorm(H, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+def bits(model):
+    found = ((path, node) for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable))
+    values = {"/".join(map(str, path)): node.get_value() for path, node in found}
+    return {
+        n: np.asarray(jax.random.key_data(v) if v.dtype == jax.random.key(0).dtype else v).tobytes()
+        for n, v in values.items()
+    }
+
+
+def test_a_model_with_other_things():
+    model = Model()
+    before = bits(model)
+    applied = apply(make_spec("gru"), model, seed=5)
+    assert applied.model is model
+    after = bits(model)
+    changed = {name for name in before if before[name] != after[name]}
+    ours = {row.tensor for row in applied.report}
+    assert changed == ours
+    assert set(applied.report.untouched) == set(before) - ours
+    assert len(applied.report) == 18  # the shared cell counts once
+    assert any("'memory': a lstm, left as it was" in note for note in applied.report.notes)
+
+
+def test_the_order_survives_split_and_merge():
+    def build():
+        cells = [nnx.SimpleCell(H, H, rngs=nnx.Rngs(n)) for n in range(11)]
+        return nnx.Sequential(*cells)
+
+    spec, one = make_spec("rnn", layers=11), build()
+    other = nnx.merge(*nnx.split(build()))
+    apply(spec, one)
+    apply(spec, other)
+    assert bits(one) == bits(other)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("sampler", ["portable", "native"])
+def test_types(dtype, sampler):
+    zeros = nnx.initializers.zeros_init()  # NNX's own orthogonal kernels have no half precision
+    cell = nnx.GRUCell(M, H, param_dtype=dtype, recurrent_kernel_init=zeros, rngs=nnx.Rngs(0))
+    apply(make_spec("gru"), cell, sampler=sampler)
+    found = cell.dense_i.kernel.get_value()
+    assert found.dtype == dtype
+    if sampler == "portable":
+        wanted = draw(make_spec("gru"), M, H).layers[0][0].gates["reset"].input.T.astype(dtype)
+        assert np.array_equal(found[:, :H], wanted)
+
+
+def test_a_recurrent_candidate_bias_becomes_zero():
+    """Some versions of the cell have one; it is found by its name."""
+    cell = nnx.GRUCell(M, H, rngs=nnx.Rngs(0))
+    cell.hn_bias = nnx.Param(jnp.ones(H))
+    assert apply(make_spec("gru"), cell).report.zeroed == ("hn_bias",)
+    assert not cell.hn_bias.get_value().any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "make", "message"),
+    [
+        (make_spec("rnn"), lambda r: nnx.SimpleCell(M, H, residual=True, rngs=r), "found residual=True"),
+        (make_spec("rnn"), lambda r: nnx.SimpleCell(M, H, activation_fn=jax.nn.relu, rngs=r), "activation_fn relu"),
+        (make_spec("gru"), lambda r: nnx.GRUCell(M, H, gate_fn=jax.nn.hard_sigmoid, rngs=r), "gate_fn hard_sigmoid"),
+        (make_spec("gru", "before"), lambda r: nnx.GRUCell(M, H, rngs=r), "acts after .*, the spec's before"),
+        (make_spec("minimal_rnn"), lambda r: nnx.GRUCell(M, H, rngs=r), "nnx has no layer for minimal_rnn"),
+        (make_spec("lstm"), lambda r: nnx.GRUCell(M, H, rngs=r), "for cell lstm; found gru at the target itself"),
+        (
+            make_spec("gru"),
+            lambda r: nnx.eval_shape(lambda: nnx.GRUCell(M, H, rngs=nnx.Rngs(0))),
+            "dense_i/kernel is abstract",
+        ),
+    ],
+)
+def test_refused(spec, make, message):
+    with pytest.raises(ApplyError, match=message) as raised:
+        apply(spec, make(nnx.Rngs(0)))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_parameter_that_refuses_to_be_written():
+    model = Model()
+    before = bits(model)
+
+    def refuse(variable, value):
+        raise RuntimeError("read only")
+
+    model.encoder.cell.dense_i.bias.set_metadata("on_set_value", refuse)
+    with pytest.raises(ApplyError, match=r"encoder/cell/dense_i/bias: cannot be written .*nothing was changed"):
+        apply(make_spec("gru"), model)
+    assert bits(model) == before
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_declared_cell_has_the_numbers_of_apply(cell):
+    kind = {"rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell]
+    spec = make_spec(cell, recurrent="orthogonal")
+    patched = kind(M, H, rngs=nnx.Rngs(0))
+    apply(spec, patched, seed=7)
+    assert bits(kind(M, H, **initializers(spec, seed=7), rngs=nnx.Rngs(0))) == bits(patched)
+
+
+def test_bad_declarations():
+    with pytest.raises(ArgumentError, match="spec: found gru with reset before; allowed: rnn, gru with reset after"):
+        initializers(make_spec("gru", "before"))
+    with pytest.raises(ArgumentError, match="spec: found minimal_rnn"):
+        initializers(make_spec("minimal_rnn"))
+    with pytest.raises(ApplyError, match=r"recurrent: found shape \(12, 12\), which is no lstm of 3 units"):
+        nnx.LSTMCell(M, H, **initializers(make_spec("lstm")), rngs=nnx.Rngs(0))
