@@ -147,7 +147,7 @@ def _network(cell: str, node: Mapping[str, Any], name: str) -> Network:
     if cell not in LAYOUT:
         return Network(name, cell, 0, ())
     tensors = tuple(_tensors(LAYOUT[cell], node, f"{name}/" if name else ""))
-    refusals = (problem(t.name, t.handle, 2 if t.name.endswith("kernel") else 1) for t in tensors)
+    refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
         return Network(name, cell, 0, (), RESET.get(cell), refusal=refusal)

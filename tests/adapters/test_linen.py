@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,3 +156,23 @@ def test_refused_inside_jit():
 def test_bad_pairs(pairs):
     with pytest.raises(ArgumentError, match=r"bidirectional: found .*; allowed"):
         apply(make_spec("gru"), Model().init(KEY, X), bidirectional=pairs)
+
+
+def test_sharded_arrays():
+    """On four devices: every shard is the slice of what one device gets, in Linen, NNX and Equinox."""
+    script = Path(__file__).with_name("jax_sharded.py")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=script.parents[2],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(script.parents[2]), *sys.path]),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == ["linen", "nnx", "equinox"]
