@@ -9,20 +9,26 @@ hn), and what is no parameter (the activation, SimpleCell's ``residual``) cannot
 of a ``Bidirectional`` are known by the paths forward_rnn and backward_rnn where Linen writes them; where it
 writes GRUCell_0 and GRUCell_1, say ``bidirectional=[("params/GRUCell_0", "params/GRUCell_1")]``.  Networks
 are in the natural order of their paths (layer_2 before layer_10), whatever the order of the dictionaries.
+
+A cell can also be declared with its spec: ``nn.GRUCell(64, **initializers(spec))``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.core import meta
+from flax.linen import module as linen_module
 from numpy.typing import NDArray
 
-from critinit.errors import ApplyError
+from critinit.errors import ApplyError, ArgumentError
+from critinit.spec import InitSpec
 from critinit_adapters.adapter import TreeAdapter
+from critinit_adapters.declared import Place, values
 from critinit_adapters.jax_arrays import (
     both_directions,
     draw_like,
@@ -36,7 +42,7 @@ from critinit_adapters.jax_arrays import (
 from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, whole, zeros
 from critinit_adapters.planning import Write
 
-__all__ = ["ADAPTER", "LinenAdapter"]
+__all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
 # Where each gate lives: cell -> child -> the blocks of its kernel and of its bias, each kernel (fan_in, H).
 Child = Mapping[str, tuple[Block, ...]]
@@ -168,3 +174,38 @@ def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str
 def _unboxed(leaf: Any) -> tuple[Any, str]:
     """The array in a box of metadata (``nn.with_partitioning``), and what its path gets in addition."""
     return (leaf.value, "/value") if isinstance(leaf, meta.Partitioned) else (leaf, "")
+
+
+# ---- declared with the model -----------------------------------------------------------------------------
+
+
+def initializers(
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+) -> dict[str, Callable[..., jax.Array]]:
+    """The arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
+
+    The numbers are those of ``critinit.apply`` with that seed; the key that Linen draws with is not used.  A cell has
+    one initializer for the kernels of all gates, so the gate is read off the name of the child that is being
+    initialized.  Raises ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the
+    recurrent kernel.
+    """
+    if spec.cell not in LAYOUT or spec.reset != RESET.get(spec.cell):
+        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
+        raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
+    place = Place(spec, layer, direction, seed, module)
+
+    def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        name = _child_being_initialized()
+        child = LAYOUT[spec.cell].get(name)
+        if child is None:
+            raise ArgumentError(f"spec: an initializer for {spec.cell} was called in {name!r}, no part of that cell")
+        blocks = child["kernel" if len(shape) == 2 else "bias"]
+        return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), int(shape[-1])).astype(dtype))
+
+    return dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw)
+
+
+def _child_being_initialized() -> str:
+    """The name of the module whose parameter Linen is making; it is handed to no initializer."""
+    module = linen_module._context.module_stack[-1]
+    return str(getattr(module, "name", ""))

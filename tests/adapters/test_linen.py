@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from critinit_adapters.linen import initializers
 from flax import linen as nn
 from flax.core import freeze
 
@@ -176,3 +177,28 @@ def test_sharded_arrays():
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == ["linen", "nnx", "equinox"]
+
+
+CELLS = [("rnn", nn.SimpleCell), ("gru", nn.GRUCell), ("lstm", nn.LSTMCell), ("lstm", nn.OptimizedLSTMCell)]
+
+
+@pytest.mark.parametrize(("cell", "kind"), CELLS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_declared_cell_has_the_numbers_of_apply(cell, kind, jit):
+    spec = make_spec(cell, recurrent="orthogonal")
+
+    def tree(**given):
+        init = nn.RNN(kind(H, **given)).init
+        return (jax.jit(init) if jit else init)(KEY, X)
+
+    patched = apply(spec, tree(), seed=7).model
+    declared = tree(**initializers(spec, seed=7))
+    assert jax.tree.structure(declared) == jax.tree.structure(patched)
+    assert jax.tree.all(jax.tree.map(np.array_equal, declared, patched))
+
+
+def test_bad_declarations():
+    with pytest.raises(ArgumentError, match="spec: found gru with reset before; allowed: rnn, gru with reset after"):
+        initializers(make_spec("gru", "before"))
+    with pytest.raises(ArgumentError, match="an initializer for gru was called in 'ii', no part of that cell"):
+        nn.RNN(nn.LSTMCell(H, **initializers(make_spec("gru")))).init(KEY, X)
