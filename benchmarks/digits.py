@@ -275,7 +275,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     curves = _measure(setting, schemes, seeds, options.results)
     seconds = statistics.median(c.seconds for c in curves)
     print(f"digits, T = {setting.T}: held-out accuracy of torch.nn.{setting.cell.upper()}({setting.hidden}), median of")
-    print(f"{len(seeds)} seed(s); batch {setting.batch}, Adam {setting.learning_rate:g}, clip {setting.clip:g};", end=" ")
+    print(
+        f"{len(seeds)} seed(s); batch {setting.batch}, Adam {setting.learning_rate:g}, clip {setting.clip:g};", end=" "
+    )
     print(f"torch {torch.__version__}, {options.threads} thread(s), {seconds:.0f} s a run")
     print(table(curves))
     if options.plot:

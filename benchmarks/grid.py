@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Print a line for each grid."""
     del arguments
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    print(f"untied theory of a grid in one call; NumPy {np.__version__}, {platform.machine()}, OMP_NUM_THREADS {threads}")
+    print(
+        f"untied theory of a grid in one call; NumPy {np.__version__}, {platform.machine()}, OMP_NUM_THREADS {threads}"
+    )
     print(f"{'grid':28}{'wall s':>9}{'CPU s':>9}{'points/s':>10}{'converged':>11}   target")
     for name, law, target in (
         ("GRU, reset after, 100x100", gru_grid(100), f"{LIMIT:g} s"),

@@ -9,6 +9,7 @@ Shapes: (*batch, K, E) as in ``critinit.theory.laws``, and trailing quadrature a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -74,7 +75,7 @@ class OneGate:
 
     def conditional(self, function: Any) -> tuple[Array, Array]:
         """Value and derivative of ``function`` averaged over the private nodes, shape (…, shared nodes)."""
-        y = function(Dual(self.u, np.ones_like(self.u)))
+        y = function(Dual(self.u, 1.0))
         return self._reduce(value(y)), self._reduce(tangent(y))
 
     def _reduce(self, y: Array) -> Array:
@@ -120,6 +121,7 @@ class Memory:
         cell = law.cell
         self._same = cell.keep_gate is not None and cell.keep_gate == cell.write_gate
         self._parts: list[tuple[Array, Array, Array]] = []
+        self._moments: dict[tuple[int, int, int, int], Array] = {}
         self.couplings: list[tuple[str, list[Term]]] = []
         for gate, function in ((cell.keep_gate, cell.keep), (cell.write_gate, cell.write)):
             if gate is None:
@@ -135,11 +137,21 @@ class Memory:
                 self.couplings.append((gate, [_BY_KEEP if gate == cell.keep_gate else _BY_WRITE]))
 
     def moment(self, a: int, b: int, c: int, d: int) -> Array:
-        (keep, keep_slope, w), (write, write_slope, v) = self._parts
-        if self._same:
-            return np.asarray(_power(keep, a) * _power(keep_slope, b) * _power(write, c) * _power(write_slope, d) @ w)
-        kept = _power(keep, a) * _power(keep_slope, b) @ w
-        return np.asarray(kept * (_power(write, c) * _power(write_slope, d) @ v))
+        powers = (a, b, c, d)
+        if powers not in self._moments:
+            (keep, keep_slope, w), (write, write_slope, v) = self._parts
+            if self._same:
+                found = _product((keep, a), (keep_slope, b), (write, c), (write_slope, d)) @ w
+            else:
+                found = (_product((keep, a), (keep_slope, b)) @ w) * (_product((write, c), (write_slope, d)) @ v)
+            self._moments[powers] = np.asarray(found)
+        return self._moments[powers]
+
+
+def _product(*factors: tuple[Array, int]) -> Array:
+    """The product of xᵖ over the (x, p); powers of 0 cost nothing."""
+    present = [_power(x, p) for x, p in factors if p]
+    return math.prod(present[1:], start=present[0]) if present else np.ones_like(factors[0][0])
 
 
 def _power(x: Array, p: int) -> Array:
@@ -182,7 +194,9 @@ class Candidate:
             w = reset.weights
         variance = external[..., None] + gain**2 * recurrent[..., None]
         z, v = rule_for(_largest(variance), TANH_STRIP, order)
-        u = g.mean[..., None, None] + np.sqrt(variance)[..., None] * z
+        u = np.sqrt(variance)[..., None] * z
+        mean = g.mean[..., None, None]
+        u = np.add(u, mean, out=u) if np.broadcast_shapes(u.shape, mean.shape) == u.shape else u + mean
         self._gate_weights, self._argument_weights = w, v
         self._u, self._z, self._gain, self._slope = u, z, gain, slope
         self._variance, self._recurrent = variance, recurrent
@@ -198,7 +212,7 @@ class Candidate:
     def _values(self) -> tuple[Array, Array]:
         """n and its slope at the nodes."""
         assert self.gate is not None
-        y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
+        y = self._law.cell.candidate({self.gate: Dual(self._u, 1.0)})
         return y.value, y.tangent
 
     def n(self, p: int) -> Array:
@@ -241,8 +255,9 @@ class Candidate:
         """E nᵃ slopeᵖ q(z), q the polynomial of those coefficients."""
         if (a, p) not in self._by_node:
             n, slope = self._values
-            f = _power(n, a) * _power(slope, p) if a else _power(slope, p)
-            self._by_node[a, p] = f @ (self._argument_weights[:, None] * self._z[:, None] ** np.array([0, 2, 4]))
+            self._by_node[a, p] = _product((n, a), (slope, p)) @ (
+                self._argument_weights[:, None] * self._z[:, None] ** np.array([0, 2, 4])
+            )
         return np.asarray(np.sum(coefficients * self._by_node[a, p], axis=-1) @ self._gate_weights)
 
     def coupling(self, gate: str) -> Array:

@@ -34,7 +34,7 @@ __all__ = ["Untied", "keep_times", "solve"]
 _MAX_CYCLES = 300
 _TALLEST = 1e6
 _COARSE = 0.4
-_CHUNK = 128  # points at once: the quadrature arrays stay in cache
+_CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
 
 
 @dataclass(frozen=True)
