@@ -27,7 +27,7 @@ RESULTS = DOCS / "validation-tied.jsonl"
 SEED = 20
 POINTS = 66
 WIDTH = 2000
-STEPS = 300
+STEPS = 200
 NETWORKS = 4
 
 

@@ -32,7 +32,7 @@ from critinit.theory.tied_particles import Population
 __all__ = ["tied", "tied_layer"]
 
 _PARTICLES = 500
-_LARGEST = 8
+_LARGEST = 4
 """A population is at most so many times the default."""
 _FEWEST, _MOST = 4, 8
 """Populations: at least so many for a standard error, at most so many for the wanted accuracy."""
@@ -57,7 +57,7 @@ def tied(
     """The tied numbers of every layer, with standard errors; the same arguments, the same numbers.
 
     ``tolerance``: wanted standard error of ln χ, and a third of that of ln of the second moment.  Four populations
-    of ``particles`` each (default 500, then as many as the first four call for, up to 4,000) are joined by others
+    of ``particles`` each (default 500, then as many as the first four call for, up to 2,000) are joined by others
     until both are met, up to 8; a note says where they are not.
     ``steps``: how long a perturbation is followed (default: T between 300 and 2000).
     Cost: O(populations·steps·particles·gates·log steps); a second or two for a GRU at the defaults.
@@ -148,7 +148,7 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
     population.step(-1)
     while settling.goes_on(float(np.mean(population.h**2))):
         population.step(-1)
-    population.perturb()
+    population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
     kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
@@ -179,7 +179,7 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
 
 def _window(population: Population, steps: int) -> Array:
     """ln E|δ_t|² of a new perturbation for ``steps`` steps, (steps + 1,)."""
-    population.perturb()
+    population.perturb(steps)
     course = np.zeros(steps + 1)
     for t in range(steps):
         population.step(t)

@@ -54,6 +54,10 @@ class Field:
         self.recent, self.level = recent, level
         self.kept = 0
         self.sizes: list[int] = []
+        self.messages: Array
+        self.inverse: Array
+        self.factor: Array
+        self.noise: dict[str, Array]
         self._grow(2 * recent)
 
     def _grow(self, capacity: int) -> None:

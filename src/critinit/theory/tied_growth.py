@@ -37,7 +37,7 @@ _Z = 2.0
 """Standard errors that count as certain."""
 _DRIFT = 0.01
 _PARTS = 4
-_CARRIED = 0.02
+_CARRIED = 0.01
 _AGAIN = 2
 _NOTHING = 1e-100
 """A second moment that is zero but for underflow."""
@@ -67,7 +67,7 @@ def late_growth(log_square: Array) -> float:
 
 
 def reach(samples: Sequence[Sample]) -> int:
-    """How many steps tell of the growth: while at least 2 % of the units carry the perturbation.
+    """How many steps tell of the growth: while at least 1 % of the units carry the perturbation.
 
     Later, what is left sits on a few units that chance or their biases made slow; its mean square is then that of
     rare histories, which neither a network nor a population samples.  At least ``LEAST_STEPS``.
@@ -214,7 +214,7 @@ def combine(samples: Sequence[Sample], T: int, *, notes: Sequence[str] = (), tie
         said.append("second_moment: the state was still drifting when the perturbation began")
     steps = len(samples[0].log_square) - 1
     if told < steps:
-        said.append(f"chi: growth until step {told}, from where fewer than 2 % of the units carry the perturbation")
+        said.append(f"chi: growth until step {told}, from where fewer than 1 % of the units carry the perturbation")
     if steps < T:
         said.append(f"survival: followed for {steps} steps, continued to T = {T} at the late growth")
     if tied and chi > 0.0 and math.log(chi) > max(_Z * (chi_error or 0.0) / chi, 1.0 / told):

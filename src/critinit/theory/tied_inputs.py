@@ -77,7 +77,7 @@ def longest_time(cell: Cell, gates: Gates) -> float:
     bias: Bias = gates[cell.keep_gate].bias
     sign = 1
     if isinstance(bias, CoupledBias):
-        bias, sign = gates[bias.to].bias, bias.sign
+        sign, bias = bias.sign, gates[bias.to].bias
     if isinstance(bias, SpreadBias):
         extreme = math.log((bias.max_time if sign > 0 else bias.min_time) - 1.0)
     else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, value
@@ -41,7 +42,8 @@ class _Fields:
     @classmethod
     def of(cls, cell: Cell, layer: Layer, rows: int, rng: np.random.Generator, recent: int) -> _Fields:
         """One field for each message: gates with a scale ahead of the kernel have their own, the others share."""
-        shared, gains = {}, {}
+        shared: dict[str, str] = {}
+        gains: dict[str, dict[str, float]] = {}
         for name, gate in layer.gates.items():
             if gate.recurrent.variance > 0 and gate.recurrent.distribution != "identity":
                 shared[name] = name if name in cell.before else _STATE
@@ -82,8 +84,10 @@ class Population:
         self.cell, self.layer, self.particles, self.rng, self.inputs = cell, layer, particles, rng, inputs
         self.tangents, self.recent = tangents, recent
         self.states = _Fields.of(cell, layer, particles, rng, recent)
-        self.deltas = _Fields.of(cell, layer, particles * tangents, rng, recent)
-        self.biases = draw_biases(layer.gates, self._normal, lambda: _strata(particles, rng))
+        self.deltas = _Fields({}, self.states.shared, {})
+        self.biases = draw_biases(
+            layer.gates, lambda: ndtri(_strata(particles, rng)), lambda: _strata(particles, rng)
+        )
         self._feeds, self._vectors = _feeds(cell, layer)
         self._ahead: list[Array] = []
         self.first = self._drawn()
@@ -95,12 +99,6 @@ class Population:
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
         self.u: dict[str, Any] = {}
-
-    def _normal(self) -> Array:
-        """Standard normal numbers, one per particle, of mean 0 and variance 1 exactly."""
-        z = self.rng.standard_normal(self.particles)
-        z -= z.mean()
-        return np.asarray(z / math.sqrt(float(z @ z) / self.particles))
 
     def _drawn(self) -> dict[str, Array]:
         """Input drives U_k x for x of power 1: independent between gates, x itself through identity kernels."""
@@ -139,9 +137,10 @@ class Population:
         self.s = self.cell.update(self.s, self.u)
         self.h = self.cell.read(self.s, self.u)
 
-    def perturb(self) -> None:
-        """Give the memory K new tangents of random signs; h follows at fixed pre-activations."""
-        self.deltas = _Fields.of(self.cell, self.layer, self.particles * self.tangents, self.rng, self.recent)
+    def perturb(self, steps: int) -> None:
+        """Give the memory K new tangents of random signs, for ``steps`` steps; h follows at fixed pre-activations."""
+        recent = min(self.recent, steps // 2 + 1)
+        self.deltas = _Fields.of(self.cell, self.layer, self.particles * self.tangents, self.rng, recent)
         signs = np.where(self.rng.random((self.tangents, self.particles)) < 0.5, -1.0, 1.0)
         self.s = Dual(value(self.s), signs)
         self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
