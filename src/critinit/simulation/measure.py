@@ -25,7 +25,17 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.simulation.network import State, Weights, draw_network
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps, participation, reach, windows
+from critinit.theory.tied_growth import (
+    LEAST_STEPS,
+    Sample,
+    Settling,
+    combine,
+    first_burn_in,
+    follow_steps,
+    participation,
+    reach,
+    windows,
+)
 from critinit.theory.tied_inputs import STEADY, Inputs
 
 __all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]

@@ -70,7 +70,12 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     """The untied theory of one layer; None where an identity kernel leaves it without a reading."""
     if has_identity(layer.gates):
         return None
-    return _numbers(spec, solve(layer_law(spec, layer)))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        solution = solve(layer_law(spec, layer))
+    values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
+    if not all(np.isfinite(float(v)) for v in values):
+        raise ArgumentError("these variances and biases are beyond the range of the theory: its moments overflow")
+    return _numbers(spec, solution)
 
 
 def _rounded(x: Any, limit: float = _LARGEST) -> float:

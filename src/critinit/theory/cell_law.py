@@ -219,7 +219,8 @@ class CellLaw:
         rho = np.clip(correlation, 0.0, 1.0)[..., None, None]
         c = np.sqrt(rho) * z[:, None] + np.sqrt(1.0 - rho) * z
         c = self._mean[..., None, None] + self._deviation[..., None, None] * c
-        read = self._read(1, by, c.reshape(*c.shape[:-2], -1)).reshape(c.shape)
+        read = self._read(1, by, c.reshape(*c.shape[:-2], -1))
+        read = read.reshape(*read.shape[:-1], *c.shape[-2:])
         square = (read**2 @ w) @ w
         shared = np.divide((read @ w) ** 2 @ w, square, out=np.ones_like(square), where=square > 0)
         # the read gate factors out of h = o·tanh(c): its own pair average, at any one memory

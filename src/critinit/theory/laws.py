@@ -24,8 +24,11 @@ from critinit.theory.quadrature import normal_rule
 
 __all__ = ["GateLaw", "LayerLaw", "grid_law", "layer_law", "split_law"]
 
-CLASS_NODES = 24
-"""Gauss–Legendre nodes in the bias: averages over units to 1e-6 for time constants up to 10⁶."""
+CLASS_NODES = (24, 9, 5, 4)
+"""Gauss–Legendre nodes in the bias, when so many gates are spread independently: averages over units to 1e-6 for one
+(time constants up to 10⁶), 1e-3 for two, a few percent beyond."""
+
+_KEPT = np.array([0.5, 0.0, 1.0])  # quantiles of units kept without weight: median, shortest, longest
 
 _ENVIRONMENT_NODES = 24
 
@@ -193,21 +196,19 @@ def _numbers(path: str, value: Any, non_negative: bool) -> Array:
 
 def _classes(gates: Gates) -> tuple[dict[str, Array], Array, int]:
     """Bias of each spread gate at each class (K,), the class weights, and the class of medians."""
-    rules: dict[str, tuple[Array, Array]] = {}
-    for name, gate in gates.items():
-        if isinstance(gate.bias, SpreadBias):
-            bias = gate.bias
-            times = (bias.distribution, bias.min_time, bias.max_time)
-            b, w = bias_quadrature(*times, CLASS_NODES)
-            kept = bias_of_quantile(*times, np.array([0.5, 0.0, 1.0]))
-            rules[name] = np.concatenate([kept, b]), np.concatenate([np.zeros(3), w])
-    if not rules:
+    spread = {name: gate.bias for name, gate in gates.items() if isinstance(gate.bias, SpreadBias)}
+    if not spread:
         return {}, np.ones(1), 0
-    grids = list(itertools.product(*(range(len(b)) for b, _ in rules.values())))
-    index = np.array(grids).T
-    nodes = {name: rules[name][0][i] for name, i in zip(rules, index, strict=True)}
-    weights = np.prod([rules[name][1][i] for name, i in zip(rules, index, strict=True)], axis=0)
-    return nodes, weights, 0
+    count = CLASS_NODES[min(len(spread), len(CLASS_NODES)) - 1]
+    times = {name: (bias.distribution, bias.min_time, bias.max_time) for name, bias in spread.items()}
+    rules = {name: bias_quadrature(*t, count) for name, t in times.items()}
+    index = np.array(list(itertools.product(range(count), repeat=len(spread)))).T
+    weights = np.prod([w[i] for (_, w), i in zip(rules.values(), index, strict=True)], axis=0)
+    nodes = {
+        name: np.concatenate([bias_of_quantile(*times[name], _KEPT), rules[name][0][i]])
+        for name, i in zip(spread, index, strict=True)
+    }
+    return nodes, np.concatenate([np.zeros(len(_KEPT)), weights]), 0
 
 
 def _environments(gates: Gates) -> tuple[dict[str, Array], Array]:

@@ -27,7 +27,7 @@ Rule = tuple[Array, Array]
 
 _LOG_TARGET = math.log(1e14)
 _CUT = 8.2
-_MAX_TRAPEZOIDAL = 1201  # σ ≈ 25; beyond it a gate is a step, resolved to the spacing of the nodes
+_MAX_TRAPEZOIDAL = 801  # σ ≈ 15; beyond it a gate is a step, resolved to the spacing of the nodes
 
 
 def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float = 1.0) -> Rule:
@@ -35,7 +35,7 @@ def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float =
 
     ``strip``: half-width of the strip in which f is analytic.  ``order`` scales the logarithm of the wanted
     error (2 squares it): tests compare an order with a higher one.  Arrays of shape (nodes,), read-only.
-    Valid to that accuracy for deviations up to 25; beyond, the number of nodes is held and the error grows as σ/1000.
+    Valid to that accuracy for deviations up to 15; beyond, the number of nodes is held and the error grows as σ/1000.
     """
     if not largest_deviation > 0.0:
         return normal_rule("hermite", 1)

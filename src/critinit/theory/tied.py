@@ -25,7 +25,17 @@ from critinit.cells import Cell
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import LEAST_STEPS, Sample, Settling, combine, first_burn_in, follow_steps, participation, reach, windows
+from critinit.theory.tied_growth import (
+    LEAST_STEPS,
+    Sample,
+    Settling,
+    combine,
+    first_burn_in,
+    follow_steps,
+    participation,
+    reach,
+    windows,
+)
 from critinit.theory.tied_inputs import STEADY, Inputs
 from critinit.theory.tied_particles import Population
 

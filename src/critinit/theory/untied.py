@@ -34,6 +34,7 @@ __all__ = ["Untied", "keep_times", "solve"]
 _MAX_CYCLES = 300
 _TALLEST = 1e6
 _COARSE = 0.4
+_SHUT = 1e-16  # a gate that leaks less is shut to double precision
 _CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
 
 
@@ -188,7 +189,8 @@ class _State:
             for j in range(p):
                 factor = over_environments(law, memory.moment(j, 0, p - j, 0) * n(p - j))
                 total = total + math.comb(p, j) * factor * moments[j]
-            moments.append(total / (1.0 - over_environments(law, memory.moment(p, 0, 0, 0))))
+            kept = over_environments(law, memory.moment(p, 0, 0, 0))
+            moments.append(total / np.maximum(1.0 - kept, _SHUT))
         return moments[: highest + 1]
 
     @cached_property
@@ -238,7 +240,8 @@ class _Pair:
         law, memory, n, mean = self.state.law, self.memory, self.state.candidate.n, self.state.moments(1)[1]
         crossed = 2.0 * over_environments(law, memory.moment(1, 0, 1, 0) * n(1)) * mean
         written = over_environments(law, memory.moment(0, 0, 2, 0) * self.n_product)
-        return (crossed + written) / (1.0 - over_environments(law, memory.moment(2, 0, 0, 0)))
+        kept = over_environments(law, memory.moment(2, 0, 0, 0))
+        return (crossed + written) / np.maximum(1.0 - kept, _SHUT)
 
     @cached_property
     def correlation(self) -> Array:
