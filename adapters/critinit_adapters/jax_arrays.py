@@ -96,7 +96,7 @@ def _draw(draw: Draw, dtype: Any) -> jax.Array:
         case "zero":
             return jnp.zeros(draw.shape, dtype)
         case "identity":
-            return scale * jnp.eye(*draw.shape, dtype=dtype)
+            return scale * jnp.eye(draw.shape[0], draw.shape[1], dtype=dtype)
         case "normal":
             return scale / math.sqrt(draw.fan_in) * jax.random.normal(key, draw.shape, dtype)
         case "uniform":

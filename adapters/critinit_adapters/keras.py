@@ -218,7 +218,7 @@ def _site(module: Any, layer: int, direction: int, size: int | None, names: Mapp
     if module.built:
         size = module.kernel.shape[0]
     columns = len(GATES[cell]) * hidden
-    shapes = {"kernel": (size, columns), "recurrent_kernel": (hidden, columns)}
+    shapes: dict[str, tuple[Any, ...]] = {"kernel": (size, columns), "recurrent_kernel": (hidden, columns)}
     if module.use_bias:
         shapes["bias"] = (2, columns) if after else (columns,)
     tensors = []

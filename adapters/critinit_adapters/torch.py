@@ -192,7 +192,7 @@ def _is_sharded(tensor: torch.Tensor) -> bool:
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, tensor.to_local()) if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return cast(torch.Tensor, tensor.to_local()) if _is_sharded(tensor) else tensor
 
 
 def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:

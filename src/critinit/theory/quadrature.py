@@ -25,7 +25,7 @@ LOGISTIC_STRIP = math.pi
 Rule = tuple[Array, Array]
 """Nodes and weights; the weights sum to 1."""
 
-_LOG_TARGET = math.log(1e14)
+_LOG_TARGET = math.log(1e15)
 _CUT = 8.2
 _MAX_TRAPEZOIDAL = 801  # σ ≈ 15; beyond it a gate is a step, resolved to the spacing of the nodes
 
