@@ -7,7 +7,7 @@ weights differ.  ``torch default`` is the layer as PyTorch makes it, every other
 
 ``python -m benchmarks digits``                 two initializations, one seed: about two minutes
 ``python -m benchmarks digits --full --plot``   what docs/benchmarks.md states; with ``--results FILE`` each finished
-                                                run is kept there and not run again
+                                                run is kept there and not run again: docs/digits.jsonl holds those
 """
 
 from __future__ import annotations
@@ -263,7 +263,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Train and print both curves."""
-    options = _parser().parse_args(list(arguments))
+    parser = _parser()
+    options = parser.parse_args(list(arguments))
+    if options.plot and not options.full:
+        parser.error("--plot: allowed: with --full, whose picture it is")
     try:
         import torch
     except ImportError:

@@ -1,0 +1,80 @@
+"""``python -m benchmarks [NAME …] [--list]``: runs benchmarks by name, or the quick ones.
+
+Every module of this package that has a ``main`` is one.  Options after a single NAME go to it:
+``python -m benchmarks digits --full``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from critinit.errors import CritinitError
+
+__all__ = ["found", "main"]
+
+QUICK = ("grid", "startup", "apply_cost", "tied_cost", "digits")
+"""What runs when nothing is named, in this order, of those that are there: a few minutes in all."""
+
+
+def found() -> dict[str, str]:
+    """Name -> summary of every benchmark; their sources are read, not imported."""
+    summaries = {}
+    for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            summaries[file.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return summaries
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is named; the exit status: 0, 1 after a failed benchmark (the others still run), 2 for wrong usage."""
+    known = found()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run critinit's benchmarks.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    parser.add_argument("--list", action="store_true", help="name the benchmarks; * marks the ones run by default")
+    own = list(arguments)
+    alone = own[:1] and own[0] in known and own[1:2] and own[1].startswith("-")
+    passed = own[1:] if alone else []  # options after a single name are that benchmark's
+    options = parser.parse_args(own[:1] if alone else own)
+    if options.list:
+        for name, summary in known.items():
+            print(f"{'*' if name in QUICK else ' '} {name:18}{summary}")
+        return 0
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"NAME: found {', '.join(unknown)}; allowed: {', '.join(known)}")
+    failed = False
+    for name in options.names or [name for name in QUICK if name in known]:
+        print(f"== {name}: {known[name]}", flush=True)
+        start = time.perf_counter()
+        try:
+            _run(name, passed)
+        except CritinitError as error:
+            failed = True
+            print(f"{name}: {error}", file=sys.stderr)
+        print(f"   ({time.perf_counter() - start:.0f} s)\n", flush=True)
+    return int(failed)
+
+
+def _run(name: str, passed: Sequence[str]) -> None:
+    function = importlib.import_module(f"benchmarks.{name}").main
+    if "arguments" in inspect.signature(function).parameters:
+        function(passed)
+        return
+    before = sys.argv
+    sys.argv = [f"benchmarks.{name}", *passed]  # the others read it
+    try:
+        function()
+    finally:
+        sys.argv = before
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
