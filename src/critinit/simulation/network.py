@@ -126,7 +126,7 @@ def _is_normal(gates: Gates, name: str) -> bool:
 
 
 def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:
-    return draw_biases(gates, lambda: rng.standard_normal(width), lambda: rng.random(width))
+    return draw_biases(gates, width, lambda: rng.standard_normal(width), lambda: rng.random(width))
 
 
 def draw_network(

@@ -47,15 +47,13 @@ STEADY = Inputs()
 
 
 def draw_biases(
-    gates: Gates,
-    normal: Callable[[], Array],
-    uniform: Callable[[], Array],
+    gates: Gates, count: int, normal: Callable[[], Array], uniform: Callable[[], Array]
 ) -> dict[str, Array]:
-    """One bias per unit and gate, coupled ones following theirs.
+    """One bias per unit and gate, (count,) each, coupled ones following theirs.
 
-    ``normal()`` gives N(0, 1) and ``uniform()`` U(0, 1) numbers, one per unit; they are called in the gates' order.
+    ``normal()`` gives N(0, 1) and ``uniform()`` U(0, 1) numbers for ``count`` units, asked for in the gates' order.
     """
-    zero = np.zeros_like(uniform())
+    zero = np.zeros(count)
     biases = {name: gate.bias for name, gate in gates.items()}
     own = {n: _draw(b, zero, normal, uniform) for n, b in biases.items() if not isinstance(b, CoupledBias)}
     return {n: b.sign * own[b.to] if isinstance(b, CoupledBias) else own[n] for n, b in biases.items()}

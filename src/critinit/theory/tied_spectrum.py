@@ -23,7 +23,7 @@ import numpy as np
 
 from critinit.dual import Array
 
-__all__ = ["Fluctuations", "Response", "growth", "spectrum"]
+__all__ = ["Fluctuations", "Response", "growth", "residue", "spectrum"]
 
 _FREQUENCIES = 192
 _ACCURACY = 1e-9
@@ -108,6 +108,24 @@ def _feedback(response: Response, fluctuations: Fluctuations, growth: float) -> 
     noise = np.hstack([np.diag(fluctuations.keep), fluctuations.coupling])
     message = np.hstack([(response.weights[:, None] * fluctuations.message).T, fluctuations.mixing])
     return np.asarray(blocks @ np.vstack([noise, message]))
+
+
+def residue(response: Response, fluctuations: Fluctuations, chi: float) -> float:
+    """Weight r of the collective mode in the mean square of a perturbation that begins at 1: r·χᵗ at late times.
+
+    0 where no mode stands out from the band of the frozen diagonals.
+    """
+    beyond = 1e-4
+    growth = chi * (1.0 + beyond)
+    feedback = _feedback(response, fluctuations, growth)
+    alone = growth / (growth - response.keep**2)
+    k, weight, _, through, s = _operators(response, growth)
+    from_noise = weight @ k + np.einsum("fo,fg,og->o", weight[:, None] * k, through.sum(axis=-1), s, optimize=True)
+    source = growth * np.concatenate([from_noise, weight @ through.sum(axis=-1)])
+    total = np.linalg.solve(np.eye(len(source)) - feedback, source)[: len(alone)]
+    own = fluctuations.keep
+    bare = growth / np.maximum(growth - response.keep**2 - own, beyond * growth)
+    return max(0.0, float(response.weights @ (total - bare)) * beyond / (1.0 + beyond))
 
 
 def growth(response: Response, fluctuations: Fluctuations) -> float:

@@ -34,6 +34,7 @@ __all__ = ["Untied", "keep_times", "solve"]
 _MAX_CYCLES = 300
 _TALLEST = 1e6
 _COARSE = 0.4
+_LEAP = 1e-5
 _SHUT = 1e-16  # a gate that leaks less is shut to double precision
 _CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
 
@@ -156,6 +157,10 @@ def _fixed_point(
             leap = q - first**2 / (second - first)
         good = np.isfinite(leap) & (leap >= 0) & (leap <= ceiling) & (np.abs(second) < np.abs(first))
         q = np.where(good & ~met, leap, q2)
+        # the leap squares the relative error: from here it is below the tolerance
+        near_enough = np.abs(second) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, 1e-30)
+        if np.all(met | (good & near_enough)):
+            return q, np.ones_like(met)
     return q, np.abs(g(q) - q) <= 1e-9 * np.maximum(q, 1e-30)
 
 
