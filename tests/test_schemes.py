@@ -14,7 +14,14 @@ from critinit.spec import Numbers
 from critinit.spec.distributions import CoupledBias, SpreadBias
 from critinit.theory.analysis import deviations
 
-CELLS = [("rnn", None), ("minimal_rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None), ("peephole_lstm", None)]
+CELLS = [
+    ("rnn", None),
+    ("minimal_rnn", None),
+    ("gru", "after"),
+    ("gru", "before"),
+    ("lstm", None),
+    ("peephole_lstm", None),
+]
 GATED = [cell for cell in CELLS if cell[0] != "rnn"]
 
 
@@ -111,7 +118,10 @@ def test_uniform_gate_uses_the_hidden_size():
         ({"cell": "gru", "T": 5, "layers": 0}, "layers: found 0"),
         ({"cell": "gru", "T": 5, "input_variance": -1.0}, "input_variance: found -1.0; allowed: a number from 0"),
         ({"cell": "gru", "T": 5, "input_variance": float("inf")}, "input_variance: found inf"),
-        ({"cell": "gru", "T": 5, "input_correlation": 1.5}, "input_correlation: found 1.5; allowed: a number from 0 to 1"),
+        (
+            {"cell": "gru", "T": 5, "input_correlation": 1.5},
+            "input_correlation: found 1.5; allowed: a number from 0 to 1",
+        ),
         ({"cell": "gru", "T": 5, "null_variance": float("nan")}, "null_variance: found nan"),
         ({"cell": "gru", "T": 5, "hidden_size": 0}, "hidden_size: found 0"),
     ],
@@ -125,7 +135,10 @@ def test_bad_arguments(arguments, message):
 
 def test_same_arguments_same_bytes():
     for cell, scheme in itertools.product(("gru", "lstm"), ("critical", "chrono")):
-        assert critinit.generate(cell, 60, scheme=scheme).to_bytes() == critinit.generate(cell, 60, scheme=scheme).to_bytes()
+        assert (
+            critinit.generate(cell, 60, scheme=scheme).to_bytes()
+            == critinit.generate(cell, 60, scheme=scheme).to_bytes()
+        )
 
 
 def test_a_spec_that_was_changed_by_hand_no_longer_holds():

@@ -54,7 +54,7 @@ class Measurement:
     """What was measured on the networks of one layer.
 
     ``numbers``: means over networks with standard errors.  ``lyapunov``, ``lyapunov_error``: leading exponents per
-    step.  ``log_distance``: ln E|δ_t|²/E|δ_0|², t = 0 … steps, mean over networks.  ``singular_values``: of the
+    step, NaN where they were not measured.  ``log_distance``: ln E|δ_t|²/E|δ_0|², t = 0 … steps, mean over networks.  ``singular_values``: of the
     one-step Jacobian, ascending, (networks, width), where asked for.
     """
 
@@ -145,7 +145,8 @@ def simulate_layer(
         notes.append(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
         )
-    spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.full(tangents, math.nan)
+    told = seeds > 1 and bool(np.all(np.isfinite(exponents)))
+    spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if told else np.full(tangents, math.nan)
     return Measurement(
         numbers=combine([r.sample for r in results], T, notes=notes, tied=weights == "tied"),
         lyapunov=exponents.mean(axis=0),

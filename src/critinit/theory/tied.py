@@ -41,8 +41,8 @@ from critinit.theory.tied_particles import Population
 
 __all__ = ["tied", "tied_layer"]
 
-_PARTICLES = 500
-_LARGEST = 4
+_PARTICLES = 1000
+_LARGEST = 2
 """A population is at most so many times the default."""
 _FEWEST, _MOST = 4, 8
 """Populations: at least so many for a standard error, at most so many for the wanted accuracy."""
@@ -67,7 +67,7 @@ def tied(
     """The tied numbers of every layer, with standard errors; the same arguments, the same numbers.
 
     ``tolerance``: wanted standard error of ln χ, and a third of that of ln of the second moment.  Four populations
-    of ``particles`` each (default 500, then as many as the first four call for, up to 2,000) are joined by others
+    of ``particles`` each (default 1,000, then as many as the first four call for, up to 2,000) are joined by others
     until both are met, up to 8; a note says where they are not.
     ``steps``: how long a perturbation is followed (default: T between 300 and 2000).
     Cost: O(populations·steps·particles·gates·log steps); a second or two for a GRU at the defaults.

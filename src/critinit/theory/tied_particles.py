@@ -85,7 +85,9 @@ class Population:
         self.tangents, self.recent = tangents, recent
         self.states = _Fields.of(cell, layer, particles, rng, recent)
         self.deltas = _Fields({}, self.states.shared, {})
-        self.biases = draw_biases(layer.gates, lambda: ndtri(_strata(particles, rng)), lambda: _strata(particles, rng))
+        self.biases = draw_biases(
+            layer.gates, particles, lambda: ndtri(_strata(particles, rng)), lambda: _strata(particles, rng)
+        )
         self._feeds, self._vectors = _feeds(cell, layer)
         self._ahead: list[Array] = []
         self.first = self._drawn()

@@ -157,8 +157,8 @@ def _fixed_point(
             leap = q - first**2 / (second - first)
         good = np.isfinite(leap) & (leap >= 0) & (leap <= ceiling) & (np.abs(second) < np.abs(first))
         q = np.where(good & ~met, leap, q2)
-        # the leap squares the relative error: from here it is below the tolerance
-        near_enough = np.abs(second) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, 1e-30)
+        # the leap squares the relative error, which is its own length: from here it is below the tolerance
+        near_enough = np.abs(leap - q2) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, 1e-30)
         if np.all(met | (good & near_enough)):
             return q, np.ones_like(met)
     return q, np.abs(g(q) - q) <= 1e-9 * np.maximum(q, 1e-30)

@@ -1,0 +1,67 @@
+"""The check points of the theory as specs: σ², ν², μ per gate, R = 1 unless said."""
+
+from __future__ import annotations
+
+from critinit.spec import InitSpec
+from critinit.spec.reading import validate_object
+
+
+def kernel(variance, distribution="normal"):
+    return {"distribution": distribution if variance else "zero", "variance": float(variance)}
+
+
+def gate(recurrent, feed, mean, variance=0.0, distribution="normal"):
+    kind = "normal" if variance else "constant"
+    return {
+        "recurrent": kernel(recurrent, distribution),
+        "input": kernel(feed),
+        "bias": {"distribution": kind, "mean": float(mean), "variance": float(variance)},
+    }
+
+
+def spec(cell, gates, *, reset=None, input_variance=1.0, correlation=1.0, null=None, T=100) -> InitSpec:
+    layer = {"input": {"variance": input_variance, "correlation": correlation}, "gates": gates}
+    if null is not None:
+        layer["input"]["null_variance"] = null
+    data = {"schema_version": 1, "cell": cell, "scheme": "custom", "T": T, "layers": [layer]}
+    return validate_object({**data, "reset": reset} if reset else data)
+
+
+def gru(reset="before", distribution="normal", **changes):
+    gates = {
+        "update": gate(0.5, 0.5, 2, distribution=distribution),
+        "reset": gate(0.7, 0.3, 1, distribution=distribution),
+        "candidate": gate(1.5, 0.8, 0, distribution=distribution),
+    }
+    return spec("gru", gates, reset=reset, **changes)
+
+
+def lstm():
+    return spec(
+        "lstm",
+        {
+            "input": gate(0.6, 0.4, -1),
+            "forget": gate(0.5, 0.3, 2),
+            "cell": gate(1.2, 1, 0),
+            "output": gate(0.8, 0.2, 0.5),
+        },
+    )
+
+
+def peephole():
+    gates = {"input": gate(0.2, 0.4, -2), "forget": gate(0.1, 0.3, 1), "cell": gate(0.6, 1, 0)}
+    return spec("peephole_lstm", gates)
+
+
+def rnn():
+    return spec("rnn", {"hidden": gate(1.2, 0.3, 0, 0.1)})
+
+
+def minimal():
+    """A published critical point, χ = .999 untied; kept weights make it chaotic."""
+    return spec("minimal_rnn", {"update": gate(6.88**2, 1.39**2, 0)}, input_variance=0.46)
+
+
+def slow():
+    gates = {"update": gate(0, 0, 3), "reset": gate(0, 0, 2), "candidate": gate(2, 0.1, 0)}
+    return spec("gru", gates, reset="before")

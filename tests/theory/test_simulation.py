@@ -1,0 +1,244 @@
+"""Simulated networks: against the theory's check numbers, against plain recurrences, and their edges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from critinit import cells
+from critinit.errors import ArgumentError
+from critinit.simulation import Inputs, simulate
+from critinit.simulation.kernels import fresh, haar
+from critinit.simulation.network import draw_network
+from critinit.spec import Kernel
+from tests.theory import points
+
+
+def measured(spec, **options):
+    result = simulate(spec, **{"width": 400, "steps": 120, "seeds": 3, "seed": 1, **options})[0]
+    assert result is not None
+    return result
+
+
+def near(numbers, name, expected, *, relative):
+    """Within ``relative`` and four standard errors (of three or four networks)."""
+    error = numbers.standard_error[name]
+    value = getattr(numbers, name) if "." not in name else numbers.jacobian.model_dump()[name.split(".")[1]]
+    assert abs(value - expected) <= relative * abs(expected) + 4 * error, (name, value, error, expected)
+    assert error <= 3 * relative * abs(expected), f"{name}: too noisy to tell ({error})"
+
+
+@pytest.mark.parametrize(
+    ("spec", "second", "untied", "tied", "variance"),
+    [
+        (points.gru("before"), 0.038172, 0.762, 0.883, 0.0355),
+        (points.gru("after"), 0.038171, 0.762, 0.882, 0.0356),
+        (points.lstm(), 0.0492, 0.776, 0.933, 0.0425),
+        (points.peephole(), 0.019832, 0.535, 0.611, 0.0306),
+    ],
+    ids=["gru before", "gru after", "lstm", "peephole"],
+)
+def test_both_columns_of_the_check_table(spec, second, untied, tied, variance):
+    fresh_weights = measured(spec, weights="untied").numbers
+    near(fresh_weights, "second_moment", second, relative=0.02)
+    near(fresh_weights, "chi", untied, relative=0.01)
+    near(fresh_weights, "jacobian.mean_squared_singular_value", untied, relative=0.01)
+    assert fresh_weights.jacobian.variance == pytest.approx(variance, rel=0.15)
+    kept = measured(spec).numbers
+    near(kept, "chi", tied, relative=0.01)
+    assert kept.chi > 1.05 * fresh_weights.chi
+
+
+def test_slow_point_lives_a_hundred_times_longer_than_fresh_weights_say():
+    numbers = measured(points.slow(), steps=200, seeds=2).numbers
+    assert numbers.chi == pytest.approx(0.9993, abs=0.006)
+    assert measured(points.slow(), weights="untied").numbers.time_scale == pytest.approx(10.6, rel=0.02)
+
+
+def test_kept_weights_make_the_published_critical_point_chaotic():
+    numbers = measured(points.minimal(), width=600).numbers
+    assert numbers.chi > 1.01
+    assert any(note.startswith("chaotic") for note in numbers.notes)
+    assert numbers.time_scale is None
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_step_equals_a_plain_recurrence(reset):
+    layer = points.gru(reset).layers[0]
+    net = draw_network(cells.find("gru", reset), layer, 7, np.random.default_rng(0))
+    w = {name: apply(np.eye(7)).T for name, apply in net.recurrent.items()}
+    rng = np.random.default_rng(1)
+    h, external = rng.standard_normal(7), {name: rng.standard_normal(7) for name in w}
+    state = type(net.rest())(h[None], h[None])
+    after, _ = net.step(state, {name: x[None] for name, x in external.items()})
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    f = sigmoid(w["update"] @ h + external["update"])
+    r = sigmoid(w["reset"] @ h + external["reset"])
+    product = w["candidate"] @ (r * h) if reset == "before" else r * (w["candidate"] @ h)
+    np.testing.assert_allclose(after.h[0], f * h + (1 - f) * np.tanh(external["candidate"] + product), atol=1e-14)
+
+
+def test_survival_is_that_of_a_finite_difference():
+    """δ carried forward by duals against two copies that start 1e-7 apart, on the same small network."""
+    layer = points.lstm().layers[0]
+    cell = cells.find("lstm")
+    net = draw_network(cell, layer, 12, np.random.default_rng(3))
+    drives = list(net.drive(0, 9))
+    state, u = net.rest(), None
+    for external in drives[:4]:
+        state, u = net.step(state, external)
+    direction = np.random.default_rng(4).standard_normal((1, 12))
+    epsilon = 1e-7
+    moved = type(state)(state.s + epsilon * direction, cell.read(state.s + epsilon * direction, u))
+    from critinit.simulation.measure import _perturbed
+
+    carried = _perturbed(cell, state, u, direction[None])
+    for external in drives[4:]:
+        state, _ = net.step(state, external)
+        moved, _ = net.step(moved, external)
+        carried, _ = net.step(carried, external)
+    np.testing.assert_allclose(carried.s.tangent[0], (moved.s - state.s) / epsilon, rtol=2e-5, atol=1e-8)
+
+
+def test_singular_values_and_exponents_belong_to_the_numbers():
+    result = measured(points.gru(), width=150, steps=60, singular_values=True, tangents=3)
+    values = result.singular_values
+    assert values.shape == (3, 150)
+    square = np.mean(values**2, axis=1)
+    assert result.numbers.jacobian.mean_squared_singular_value == pytest.approx(square.mean(), rel=1e-9)
+    spread = np.mean(np.mean(values**4, axis=1) - square**2)
+    assert result.numbers.jacobian.variance == pytest.approx(spread, rel=1e-9)
+    assert np.all(np.diff(result.lyapunov) <= 0)
+    assert math.exp(2 * result.lyapunov[0]) == pytest.approx(result.numbers.chi, rel=0.03)
+    assert result.log_distance.shape == (61,)
+
+
+def test_linear_network_has_the_exponents_of_its_matrix():
+    """Keep gates shut, a candidate small enough to be linear: leading exponents are the logarithms of |eigenvalues|."""
+    spec = points.spec("rnn", {"hidden": points.gate(0.8, 1e-10, 0)})
+    result = measured(spec, width=30, steps=600, seeds=1, seed=5, burn_in=5, tangents=4)
+    child = np.random.SeedSequence((5, 0)).spawn(1)[0]
+    net = draw_network(cells.find("rnn"), spec.layers[0], 30, np.random.default_rng(child))
+    w = net.recurrent["hidden"](np.eye(30)).T
+    moduli = np.sort(np.log(np.abs(np.linalg.eigvals(w))))[::-1]
+    np.testing.assert_allclose(result.lyapunov[:3].sum(), moduli[:3].sum(), atol=0.05)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
+def test_fresh_products_have_the_law_of_a_fresh_matrix(distribution):
+    n, gain = 60, 1.3
+    rng = np.random.default_rng(0)
+    apply = fresh(Kernel(distribution=distribution, variance=gain**2), n, rng)
+    x = rng.standard_normal((2, n))
+    x[1] += x[0]  # correlated rows
+    wanted = x @ x.T / n
+    grams = np.array([(y := apply(x)) @ y.T / n / gain**2 for _ in range(400)])
+    if distribution == "orthogonal":
+        np.testing.assert_allclose(grams, np.broadcast_to(wanted, grams.shape), rtol=1e-10)
+    else:
+        np.testing.assert_allclose(grams.mean(axis=0), wanted, rtol=0.06)
+        assert grams[:, 0, 0].std() == pytest.approx(wanted[0, 0] * math.sqrt(2 / n), rel=0.15)
+    first = np.array([apply(x)[:, 0] for _ in range(2000)])  # entries are uncorrelated between calls, right covariance
+    np.testing.assert_allclose(first.T @ first / len(first), gain**2 * wanted, rtol=0.12)
+
+
+def test_haar_frames_are_orthonormal_and_have_no_preferred_sign():
+    rng = np.random.default_rng(0)
+    frames = np.array([haar(5, 3, rng) for _ in range(2000)])
+    np.testing.assert_allclose(frames[0].T @ frames[0], np.eye(3), atol=1e-12)
+    assert np.all(np.abs(frames.mean(axis=0)) < 5 / math.sqrt(5 * 2000))
+
+
+def test_orthogonal_kernels_agree_with_gaussian_ones_in_chi_but_not_in_variance():
+    orthogonal = measured(points.gru(distribution="orthogonal")).numbers
+    near(orthogonal, "chi", 0.8815, relative=0.01)
+    assert orthogonal.jacobian.variance == pytest.approx(0.0342, rel=0.04)
+
+
+def test_identity_kernel_has_no_untied_reading():
+    spec = points.spec("rnn", {"hidden": points.gate(0.81, 0.01, 0, distribution="identity")})
+    assert simulate(spec, width=50, weights="untied") == (None,)
+    numbers = measured(spec, width=50, steps=40).numbers
+    assert numbers.jacobian.mean_squared_singular_value == pytest.approx(0.81, rel=0.1)
+
+
+def test_correlated_inputs_lower_chi():
+    whole = measured(points.gru(), weights="untied").numbers.chi
+    half = measured(points.gru(correlation=0.5), weights="untied").numbers
+    assert half.chi < whole - 0.004
+    assert any("correlation 0.5" in note for note in half.notes)
+
+
+def test_when_inputs_go_off_the_gates_stay_at_their_bias():
+    spec = points.spec(
+        "peephole_lstm",
+        {"input": points.gate(0, 1, 0), "forget": points.gate(0, 4, -1), "cell": points.gate(0, 1, 0)},
+        null=0.0,
+    )
+    off = measured(spec, width=300, steps=60, inputs=Inputs(off_after=5)).numbers
+    keep = 1 / (1 + math.exp(1.0))
+    assert off.chi == pytest.approx(keep**2, rel=1e-6)
+    on = measured(spec, width=300, steps=60).numbers
+    assert on.chi > 1.5 * off.chi
+
+
+def test_constant_inputs_come_to_rest():
+    result = measured(points.spec("rnn", {"hidden": points.gate(0.3, 0.5, 0)}), inputs=Inputs(constant=True))
+    network = draw_network(
+        cells.find("rnn"),
+        points.rnn().layers[0],
+        5,
+        np.random.default_rng(0),
+        inputs=Inputs(constant=True),
+    )
+    first, *others = network.drive(-70, 70)
+    assert all(np.array_equal(first["hidden"], other["hidden"]) for other in others)
+    assert result.numbers.chi < 0.5
+
+
+def test_nothing_passed_on_is_zero_and_no_error():
+    result = measured(points.spec("rnn", {"hidden": points.gate(0, 1, 0)}), width=30, steps=30)
+    assert (result.numbers.chi, result.numbers.survival, result.numbers.time_scale) == (0.0, 0.0, 0.0)
+    assert np.all(result.lyapunov == -np.inf)
+
+
+def test_the_same_arguments_give_the_same_numbers_and_progress_reaches_its_end():
+    calls = []
+    options = {"width": 40, "steps": 24, "seeds": 2, "seed": 9}
+    one = simulate(points.gru(), progress=lambda done, total: calls.append((done, total)), **options)[0]
+    two = simulate(points.gru(), **options)[0]
+    assert one.numbers == two.numbers
+    assert calls[-1][0] == calls[-1][1]
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert simulate(points.gru(), **{**options, "seed": 10})[0].numbers != one.numbers
+
+
+def test_every_layer_is_measured():
+    from critinit.spec import InitSpec
+
+    data = points.gru().model_dump()
+    data["layers"] = [*data["layers"], *data["layers"]]
+    first, second = simulate(InitSpec.model_validate(data), width=40, steps=24, seeds=2)
+    assert first.numbers != second.numbers  # independent networks
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "width: found 0"),
+        ({"width": 10, "seeds": 0}, "seeds: found 0"),
+        ({"width": 10, "steps": 2}, "steps: found 2"),
+        ({"width": 3}, "tangents: found 4"),
+        ({"width": 10, "weights": "both"}, "weights: found 'both'"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        simulate(points.gru(), **options)
+    with pytest.raises(ArgumentError, match="off_after"):
+        Inputs(off_after=-1)
