@@ -19,7 +19,7 @@ from critinit.cells import Cell, find
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec.distributions import CoupledBias, NormalBias, SpreadBias, bias_of_quantile, bias_quadrature
-from critinit.spec.model import Gates, InitSpec, Layer
+from critinit.spec.model import Gates, Input
 from critinit.theory.quadrature import normal_rule
 
 __all__ = ["GateLaw", "LayerLaw", "grid_law", "layer_law", "split_law"]
@@ -62,12 +62,11 @@ class LayerLaw:
     batch: tuple[int, ...]
 
 
-def layer_law(spec: InitSpec, layer: Layer, *, input_variance: float | None = None) -> LayerLaw:
-    """The law of one layer of a spec (batch shape ()); ``input_variance`` replaces the declared one.
+def layer_law(cell: Cell, gates: Gates, source: Input, *, input_variance: float | None = None) -> LayerLaw:
+    """The law of a cell's gates and input ``source`` (batch shape ()); ``input_variance`` replaces the declared one.
 
     Raises ``ArgumentError`` where a recurrent kernel is the identity, which has no untied reading.
     """
-    gates = layer.gates
     if has_identity(gates):
         raise ArgumentError("an identity kernel has no untied reading")
     nodes, weights, median = _classes(gates)
@@ -82,12 +81,12 @@ def layer_law(spec: InitSpec, layer: Layer, *, input_variance: float | None = No
             bias_variance=np.full((1, 1), variance),
             orthogonal=np.full((1, 1), gate.recurrent.distribution == "orthogonal"),
         )
-    variance = layer.input.variance if input_variance is None else input_variance
+    variance = source.variance if input_variance is None else input_variance
     return LayerLaw(
-        cell=spec.find_cell(),
+        cell=cell,
         gates=laws,
         input_variance=np.full((1, 1), variance),
-        correlation=np.full((1, 1), layer.input.correlation),
+        correlation=np.full((1, 1), source.correlation),
         class_weights=weights,
         environment_weights=environment_weights,
         median_class=median,
