@@ -54,8 +54,8 @@ class Measurement:
     """What was measured on the networks of one layer.
 
     ``numbers``: means over networks with standard errors.  ``lyapunov``, ``lyapunov_error``: leading exponents per
-    step, NaN where they were not measured.  ``log_distance``: ln E|δ_t|²/E|δ_0|², t = 0 … steps, mean over networks.  ``singular_values``: of the
-    one-step Jacobian, ascending, (networks, width), where asked for.
+    step, NaN where they were not measured.  ``log_distance``: ln E|δ_t|²/E|δ_0|², t = 0 … steps, mean over networks.
+    ``singular_values``: of the one-step Jacobian, ascending, (networks, width), where asked for.
     """
 
     numbers: Numbers
@@ -283,11 +283,10 @@ class _Tangents:
         s, h = state.s, state.h
         rows = tangent(s)[:, 0]
         mixed = self.p.T @ rows
-        squares = np.sum(mixed * mixed, axis=0)
-        square = float(squares.sum())
+        square = float(np.sum(mixed * mixed))
         if square > 0.0:
             self.log_square[t + 1] = math.log(square) + 2.0 * self.log_scale
-            self.participation[t + 1] = participation(squares)
+            self.participation[t + 1] = np.mean([participation(row * row) for row in mixed])
         if (t + 1) % _QR_EVERY or square == 0.0:
             return state
         return self._orthonormal(t, s, h)

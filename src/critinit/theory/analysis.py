@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "Weights",
     "analyze",
     "deviations",
+    "fast_numbers",
     "predict",
     "reached",
     "untied_numbers",
@@ -47,12 +49,18 @@ class Analysis(StrictModel):
     layers: tuple[LayerAnalysis, ...]
 
 
-def analyze(spec: InitSpec, *, weights: Weights = "both", seed: int = 0) -> Analysis:
+def analyze(
+    spec: InitSpec,
+    *,
+    weights: Weights = "both",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Analysis:
     """What theory says of every layer of ``spec``.
 
     ``weights``: "untied" (drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
     weights, as real networks have: the causal dynamic mean field, sampled with ``seed`` and given with standard
-    errors) or "both".  Raises ``ArgumentError`` for another value of ``weights``.
+    errors) or "both"; ``progress(done, total)`` is called while sampling.  Raises ``ArgumentError`` for another value of ``weights``.
     """
     if weights not in ("untied", "tied", "both"):
         raise ArgumentError(f"weights: found {weights!r}; allowed: untied, tied, both")
@@ -60,7 +68,7 @@ def analyze(spec: InitSpec, *, weights: Weights = "both", seed: int = 0) -> Anal
     if weights != "untied":
         from critinit.theory.tied import tied
 
-        sampled = tied(spec, seed=seed)
+        sampled = tied(spec, seed=seed, progress=progress)
     layers = []
     for index, layer in enumerate(spec.layers):
         untied = untied_numbers(spec, layer) if weights != "tied" else None
@@ -102,20 +110,41 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
         notes.append("several fixed points: these are the numbers of the one reached from rest")
     if not survival <= _LARGEST:
         notes.append("survival is beyond 1e100")
-    shortest, median, longest = (min(float(t), _LONGEST) for t in solution.keep_times)
-    readout = spec.find_cell().has_readout
-    return Numbers(
-        second_moment=_rounded(solution.second_moment),
-        cell_second_moment=_rounded(solution.memory_moment) if readout else None,
-        chi=_rounded_near_one(chi),
-        time_scale=None if chi >= 1.0 else _rounded(-1.0 / math.log(chi) if chi > 0 else 0.0),
-        survival=_rounded(survival) if survival <= _LARGEST else _LARGEST,
-        unit_time_constants=TimeConstants(min=_rounded(shortest), median=_rounded(median), max=_rounded(longest)),
-        jacobian=Jacobian(
-            mean_squared_singular_value=_rounded_near_one(float(solution.jacobian_mean)),
-            variance=_rounded(round(float(solution.jacobian_variance), 12)),
-        ),
-        notes=tuple(notes),
+    shortest, median, longest = (float(t) for t in solution.keep_times)
+    return _stated(
+        Numbers(
+            second_moment=float(solution.second_moment),
+            cell_second_moment=float(solution.memory_moment) if spec.find_cell().has_readout else None,
+            chi=min(chi, _LARGEST),
+            time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
+            survival=survival if survival <= _LARGEST else _LARGEST,
+            unit_time_constants=TimeConstants(min=shortest, median=median, max=longest),
+            jacobian=Jacobian(
+                mean_squared_singular_value=min(float(solution.jacobian_mean), _LARGEST),
+                variance=float(solution.jacobian_variance),
+            ),
+            notes=tuple(notes),
+        )
+    )
+
+
+def _stated(numbers: Numbers) -> Numbers:
+    """The numbers as specs state them: six digits, nothing beyond the largest."""
+    memory, scale, jacobian = numbers.cell_second_moment, numbers.time_scale, numbers.jacobian
+    times = numbers.unit_time_constants.model_dump()
+    return numbers.model_copy(
+        update={
+            "second_moment": _rounded(numbers.second_moment),
+            "cell_second_moment": None if memory is None else _rounded(memory),
+            "chi": _rounded_near_one(numbers.chi),
+            "time_scale": None if scale is None else _rounded(scale),
+            "survival": _rounded(numbers.survival),
+            "unit_time_constants": TimeConstants(**{name: _rounded(x, _LONGEST) for name, x in times.items()}),
+            "jacobian": Jacobian(
+                mean_squared_singular_value=_rounded_near_one(jacobian.mean_squared_singular_value),
+                variance=_rounded(round(jacobian.variance, 12)),
+            ),
+        }
     )
 
 
@@ -129,15 +158,26 @@ def predict(spec: InitSpec) -> InitSpec:
     """The spec with ``predicted`` computed for every layer, and its target's ``reached`` brought up to date."""
     layers = tuple(
         layer.model_copy(
-            update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))}
+            update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))}
         )
         for layer in spec.layers
     )
     return spec.model_copy(update={"layers": layers})
 
 
-def _fast_tied(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
-    return NotComputed()
+def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers:
+    """The fast estimate of the tied theory for one layer, with inputs of correlation 1 (``theory.tied_fast``)."""
+    source = layer.input.model_copy(update={"correlation": 1.0})
+    same = layer.model_copy(update={"input": source, "predicted": Predicted()})
+    return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
+
+
+@lru_cache(maxsize=8)
+def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers:
+    from critinit.theory.tied_fast import fast_tied
+
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _stated(fast_tied(cell, layer, T, untied))
 
 
 def reached(spec: InitSpec, quantity: str) -> float | None:
@@ -160,7 +200,7 @@ def deviations(spec: InitSpec) -> list[Problem]:
     """
     found = []
     for index, layer in enumerate(spec.layers):
-        fresh = Predicted(untied=untied_numbers(spec, layer), tied=_fast_tied(spec, layer))
+        fresh = Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))
         for kind in ("untied", "tied"):
             written, now = getattr(layer.predicted, kind), getattr(fresh, kind)
             path = f"layers.{index}.predicted.{kind}"

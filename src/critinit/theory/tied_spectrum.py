@@ -1,0 +1,160 @@
+"""Linear fluctuations in a network of fixed weights, by class of units and frequency.
+
+A unit of class o (weight p_o) carries x' = f_o x + Σ_k ā_ok y_k + white noise of variance V_o, its message of group g
+is e_og x + white noise, of variance U_g over units, and y_k = W_k m_g is a Gaussian field with the messages' own
+spectrum times σ_k².  Growing or shrinking as λ^(t/2), the spectra obey
+
+    ĝ_o(ω) = K_o(ω) (Σ_g S_og ĝ_g(ω) + V_o),     K_o = 1/|√λ e^{iω} − f_o|²,    S_og = Σ_{k reading g} σ_k² ā_ok²
+    ĝ_g(ω) = Σ_o p_o e_og² ĝ_o(ω) + U_g
+
+so they have a solution while the matrix A(ω) = Σ_o p_o K_o e_og² S_og' stays below 1; A(0) = 1 is the spectral edge
+of frozen diagonals, 1 = σ² E[a²/|√λ − f|²].  With λ = 1 these are the state's own fluctuations.  Perturbations make
+their own noise, V_o = v_o g_o + Σ_g W_og G_g and U_g = Σ_o p_o z_og g_o + Σ_l B_gl G_l in terms of their variances
+g_o and G_g: χ is the largest λ at which that feeds itself.  One class with one gate gives the closed form
+χ = f² + s + √(4 f² s + w²).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from critinit.dual import Array
+
+__all__ = ["Fluctuations", "Response", "growth", "residue", "spectrum"]
+
+_STEP, _TAIL = 0.4, 18.0
+_NARROWEST = 1e-12
+_ACCURACY = 1e-9
+
+
+@dataclass(frozen=True)
+class Fluctuations:
+    """How perturbations fluctuate: ``keep`` v_o (O,), ``coupling`` W_og (O, G), ``message`` z_og (O, G),
+    ``mixing`` B_gl (G, G)."""
+
+    keep: Array
+    coupling: Array
+    message: Array
+    mixing: Array
+
+
+@dataclass(frozen=True)
+class Response:
+    """The mean response: ``weights`` p_o (O,), ``keep`` f_o (O,), ``coupling`` S_og (O, G), ``message`` e_og² (O, G)."""
+
+    weights: Array
+    keep: Array
+    coupling: Array
+    message: Array
+
+    def kernels(self, growth: float) -> tuple[Array, Array]:
+        """K_o at the frequencies, (F, O), and the weights of the frequencies, (F,), for the mean over a period.
+
+        With h = tan(ω/2), the trapezoidal rule in ln h: slow units put their power at h ≈ √λ − f, however small, and
+        all poles lie at imaginary h, π/2 away from the line of integration.
+        """
+        root = math.sqrt(growth)
+        narrow = float(np.clip(np.min(root - self.keep) / root, _NARROWEST, 1.0))
+        log_h = np.arange(math.log(narrow) - _TAIL, _TAIL, _STEP)
+        square = np.exp(2.0 * log_h)
+        weight = (2.0 * _STEP / math.pi) * np.exp(log_h) / (1.0 + square)
+        sine_square = square / (1.0 + square)  # sin²(ω/2)
+        distance = (root - self.keep) ** 2 + 4.0 * root * self.keep * sine_square[:, None]
+        return 1.0 / distance, weight
+
+    def radius(self, growth: float) -> float:
+        """Largest eigenvalue of A(0): 1 at the spectral edge."""
+        gap = math.sqrt(growth) - self.keep
+        if np.any(gap <= 0.0):
+            return math.inf
+        a = (self.message * (self.weights / gap**2)[:, None]).T @ self.coupling
+        return _radius(a)
+
+
+def _radius(matrix: Array) -> float:
+    return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if matrix.size else 0.0
+
+
+def _dies_out(matrix: Array) -> bool:
+    """Whether the powers of a matrix without negative entries vanish: then, and only then, (1 − A)⁻¹·1 ≥ 1."""
+    try:
+        return bool(np.all(np.linalg.solve(np.eye(len(matrix)) - matrix, np.ones(len(matrix))) >= 1.0 - 1e-9))
+    except np.linalg.LinAlgError:
+        return False
+
+
+def _operators(response: Response, growth: float) -> tuple[Array, Array, Array, Array, Array]:
+    """K (F, O), weights (F,), T = (1 − A)⁻¹ (F, G, G), and T·Σ_o p_o e² K_o as (F, G, O), S."""
+    k, weight = response.kernels(growth)
+    sources = (response.weights[:, None] * response.message).T[None] * k[:, None, :]
+    a = sources @ response.coupling
+    t: Array = np.asarray(np.linalg.inv(np.eye(a.shape[-1]) - a), dtype=float)
+    return k, weight, t, t @ sources, response.coupling
+
+
+def spectrum(response: Response, noise: Array, message_noise: Array) -> tuple[Array, Array]:
+    """Variances g_o (O,) and G_g (G,) of stationary fluctuations (λ = 1) with noise V_o and U_g."""
+    k, weight, t, through, s = _operators(response, 1.0)
+    message = through @ noise + t @ message_noise
+    own = (weight @ k) * noise + np.einsum("f,fo,fg,og->o", weight, k, message, s, optimize=True)
+    return own, weight @ message
+
+
+def _feedback(response: Response, fluctuations: Fluctuations, growth: float) -> Array:
+    """The matrix that takes the variances (g_o, G_g) of a perturbation to those that its own noise makes."""
+    k, weight, t, through, s = _operators(response, growth)
+    weighted = weight[:, None] * k
+    from_noise = np.diag(weight @ k) + np.einsum("fo,fgq,og->oq", weighted, through, s, optimize=True)
+    from_message = np.einsum("fo,fgh,og->oh", weighted, t, s, optimize=True)
+    blocks = np.block(
+        [
+            [from_noise, from_message],
+            [np.einsum("f,fgq->gq", weight, through), np.einsum("f,fgh->gh", weight, t)],
+        ]
+    )
+    noise = np.hstack([np.diag(fluctuations.keep), fluctuations.coupling])
+    message = np.hstack([(response.weights[:, None] * fluctuations.message).T, fluctuations.mixing])
+    return np.asarray(blocks @ np.vstack([noise, message]))
+
+
+def residue(response: Response, fluctuations: Fluctuations, chi: float) -> float:
+    """Weight r of the collective mode in the mean square of a perturbation that begins at 1: r·χᵗ at late times.
+
+    0 where no mode stands out from the band of the frozen diagonals.
+    """
+    beyond = 1e-4
+    growth = chi * (1.0 + beyond)
+    feedback = _feedback(response, fluctuations, growth)
+    alone = growth / (growth - response.keep**2)
+    k, weight, _, through, s = _operators(response, growth)
+    from_noise = weight @ k + np.einsum("fo,fg,og->o", weight[:, None] * k, through.sum(axis=-1), s, optimize=True)
+    source = growth * np.concatenate([from_noise, weight @ through.sum(axis=-1)])
+    total = np.linalg.solve(np.eye(len(source)) - feedback, source)[: len(alone)]
+    own = fluctuations.keep
+    bare = growth / np.maximum(growth - response.keep**2 - own, beyond * growth)
+    return max(0.0, float(response.weights @ (total - bare)) * beyond / (1.0 + beyond))
+
+
+def growth(response: Response, fluctuations: Fluctuations) -> float:
+    """χ: the largest λ at which a perturbation feeds itself; 0 where nothing is passed on."""
+
+    def decays(log_growth: float) -> bool:
+        chi = math.exp(log_growth)
+        if response.radius(chi) >= 1.0:
+            return False
+        return _dies_out(_feedback(response, fluctuations, chi))
+
+    low, high = -60.0, 0.0
+    while not decays(high):
+        high += 2.0
+        if high > 60.0:
+            return math.inf
+    if decays(low):
+        return 0.0
+    while high - low > _ACCURACY:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if decays(middle) else (middle, high)
+    return math.exp(high)
