@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from critinit_cli import options
 from critinit_cli.options import integer
 from critinit_cli.output import as_json, complain, emit
+from critinit_cli.progress import progress_bars
 from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def command(
         raise ArgumentError(f"--seed: found {seed}; allowed: 0 to {2**63 - 1}")
     spec = read_spec(file)
     measured: dict[str, tuple[Measurement | None, ...]] = {}
-    with named_as_options(), _progress() as progress:
+    with named_as_options(), progress_bars() as progress:
         for reading in ("untied", "tied") if weights == "both" else (weights,):
             measured[reading] = simulate(
                 spec,
@@ -81,7 +80,7 @@ def command(
                 seeds=networks,
                 weights=cast("Any", reading),
                 seed=seed,
-                progress=progress(reading),
+                progress=progress(f"{reading} weights"),
             )
     found = {reading: [None if m is None else m.numbers for m in results] for reading, results in measured.items()}
     expected = {reading: _expected(spec, reading) for reading in measured}
@@ -135,21 +134,3 @@ def _as_text(spec: InitSpec, found: Expected, expected: Expected, missed: list[s
         columns |= {reading: found[reading], f"{reading}, predicted": expected[reading]}
     verdict = "the prediction does not hold" if missed else "the prediction holds"
     return layers_as_text(spec, columns) + f"measured on {networks}: {verdict}\n"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None] | None]]:
-    """Progress bars on a terminal's stderr; nothing where stderr is none."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda reading: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-
-        def start(reading: str) -> Callable[[int, int], None]:
-            task = bars.add_task(f"{reading} weights", total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
-        yield start
