@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -126,7 +128,12 @@ def test_padding_that_cannot_be_told_is_reported_and_not_used() -> None:
     stretch = measure(short).padding
     assert stretch is not None
     assert (stretch.certain, stretch.why) == (False, "it is too short to tell")
-    assert measure(np.ones((5, 6))).padding is None  # unchanging altogether
+    still = sequences()
+    still[:3] = 1.0
+    found = measure(still)
+    assert found.padding is None
+    assert found.notes == ("3 of 12 sequences never change; they count as input, not as padding",)
+    assert measure(np.ones((4, 1, 2))).notes == ()  # one step cannot change
 
 
 LAYOUTS = {"NTF": (0, 1, 2), "TNF": (1, 0, 2), "NFT": (0, 2, 1), "FTN": (2, 1, 0), "FNT": (2, 0, 1), "TFN": (1, 2, 0)}
@@ -352,3 +359,12 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(FileError, match="found a directory"):
         measure(tmp_path / "folder.csv")
+
+
+def test_the_pages_python_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {"x_train": padded()[0]}
+    exec(block, names)
+    assert names["spec"].layers[0].input.null_variance == 0.0
+    assert names["spec"].T == 40

@@ -144,6 +144,8 @@ class Moments:
         notes = []
         if self.several and self.stride > 1:
             notes.append(f"sequences were compared at every {self.stride}th step")
+        if found := self.padding.unchanging:
+            notes.append(f"{found:,} of {self.sequences:,} sequences never change; they count as input, not as padding")
         return InputStatistics(
             shape=(self.sequences, self.steps, self.source.features),
             second_moment=float(square.sum() / left.sum()),
@@ -195,6 +197,7 @@ class _PaddingSums:
         self.sequences, self.steps, self.power = 0, 0, 0.0
         self.value = np.full(features, math.nan)
         self.same = True
+        self.unchanging = 0
         self.parts: dict[tuple[int, int], list[tuple[int, Array, Steps]]] = {}
 
     def close(self, key: tuple[int, int, int, int], last: Array, start: Steps, steps: int) -> Steps | None:
@@ -209,6 +212,7 @@ class _PaddingSums:
         last = np.concatenate([values for _, values, _ in parts], axis=1)
         start = np.max([since for *_, since in parts], axis=0)
         padded = (start > 0) & (steps - start >= 2)
+        self.unchanging += int(np.sum(start == 0)) if steps > 1 else 0
         if np.any(padded):
             lengths, values = steps - start[padded], last[padded]
             self.sequences += int(padded.sum())

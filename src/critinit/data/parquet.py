@@ -22,7 +22,7 @@ def table(path: str | os.PathLike[str], layout: str | None, columns: Sequence[st
         import pyarrow as pa
         from pyarrow import parquet, types
     except ImportError:
-        raise MissingExtraError("pyarrow, which reads parquet", "parquet") from None
+        raise MissingExtraError("pyarrow", "parquet") from None
 
     name = os.fspath(path)
     with open(path, "rb"):  # what cannot be opened is said in the words of other files

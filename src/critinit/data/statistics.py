@@ -51,7 +51,7 @@ class InputStatistics:
 
     ``shape``: (sequences, steps, features).  ``second_moment`` R per coordinate, ``correlation`` C of different
     sequences at the same step (None with one sequence), both without certain padding.  ``autocorrelation``: lag in
-    steps -> r, with the padding.  ``notes``: what was left out.
+    steps -> r, with the padding.  ``notes``: what the numbers do not show.
     """
 
     shape: tuple[int, int, int]

@@ -264,15 +264,16 @@ def draw(found: Phases, figure: Figure, theme: Theme) -> None:
 
 
 def _smooth(found: Phases) -> tuple[Array, Array, np.ma.MaskedArray[Any, Any]]:
-    """The grid to draw: where few points were solved, a cubic spline through ln χ."""
+    """The grid to draw: where few points were solved, monotone cubics through ln χ, which never leave its range."""
     x, y, chi = found.x.values, found.y.values, np.ma.masked_invalid(found.chi)
     if len(x) >= _SMOOTH or len(x) < 4 or np.any(chi.mask) or float(chi.min()) <= 0.0:
         return x, y, chi
-    from scipy.interpolate import RectBivariateSpline
+    from scipy.interpolate import PchipInterpolator
 
     at = np.linspace(0.0, len(x) - 1.0, _SMOOTH)
     index = np.arange(len(x), dtype=float)
-    fine = np.exp(RectBivariateSpline(index, index, np.log(chi))(at, at))
+    along = PchipInterpolator(index, np.log(chi.data), axis=1)(at)
+    fine = np.exp(PchipInterpolator(index, along, axis=0)(at))
     return np.interp(at, index, x), np.interp(at, index, y), np.ma.masked_invalid(fine)
 
 
