@@ -233,7 +233,7 @@ def test_few_points_are_joined_without_inventing_a_phase() -> None:
     """χ comes up to 1 and stays below: no smoothing may carry it over."""
     axis = phase.Axis("layers.0.gates.update.bias.mean", np.linspace(0.0, 8.0, 9), 1.0, False)
     other = phase.Axis("layers.0.gates.reset.bias.mean", np.linspace(0.0, 8.0, 9), 1.0, False)
-    row = np.array([0.1, 0.2, 0.5, 0.9, 0.999, 0.9995, 0.9995, 0.9995, 0.9995])
+    row = np.array([0.2, 0.2, 0.2, 0.2, 0.999, 0.999, 0.999, 0.999, 0.999])
     chi = np.tile(row, (9, 1))
     figure = picture(KINDS["phase"], phase.Phases(axis, other, chi, 0.2))
     assert figure.axes[0].get_title(loc="left").endswith("it shrinks everywhere here")
