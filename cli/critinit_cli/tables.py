@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 __all__ = ["number", "render"]
 
@@ -14,14 +15,15 @@ def number(value: float | None, *, missing: str = "-") -> str:
     return missing if value is None else f"{value:.6g}"
 
 
-def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text: the first column to the left, numbers to the right."""
+def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, stream: TextIO | None = None) -> str:
+    """A table as text for ``stream`` (stdout): the first column to the left, numbers to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    stream = sys.stdout if stream is None else stream
+    on_terminal = stream is not None and stream.isatty()
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII)
     for n, column in enumerate(columns):
         table.add_column(column, justify="right" if n else "left", no_wrap=True)

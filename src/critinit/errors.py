@@ -4,6 +4,7 @@
     ``SpecError``        a spec is not valid: ``problems`` lists field path, what was found, what is allowed
     ``ArgumentError``    an argument of a call is out of its range
     ``FileError``        a file cannot be read or written
+    ``DataError``        a data file does not hold what can be measured
     ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
     ``MissingExtraError``  an optional dependency is not installed; the message holds the command that installs it
 
@@ -19,6 +20,7 @@ __all__ = [
     "ApplyError",
     "ArgumentError",
     "CritinitError",
+    "DataError",
     "FileError",
     "MissingExtraError",
     "Problem",
@@ -79,6 +81,10 @@ class FileError(CritinitError):
         self.source = source
         self.problem = problem
         super().__init__(f"{source}: {problem}")
+
+
+class DataError(CritinitError):
+    """Data do not hold what can be measured: a number that is not finite, text, another shape."""
 
 
 class ApplyError(CritinitError):

@@ -349,7 +349,7 @@ def test_simulate_refuses_bad_options(run: Run, spec_file: Path, arguments: list
     assert says in only_line(result.err)
 
 
-@pytest.mark.parametrize("command", ["spec", "validate", "analyze", "simulate", "compare", "schema"])
+@pytest.mark.parametrize("command", ["spec", "validate", "analyze", "simulate", "compare", "plot", "schema"])
 def test_help_has_examples(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from critinit_cli import options
 from critinit_cli.output import as_json, emit
-from critinit_cli.progress import progress
+from critinit_cli.progress import progress_bars
 from critinit_cli.usage import named_as_options
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -31,7 +31,7 @@ def command(file: options.File, weights: options.Weights = "both", json: options
     from critinit_cli.reading import read_spec
 
     spec = read_spec(file)
-    with named_as_options(), progress() as bar:
+    with named_as_options(), progress_bars() as bar:
         analysis = analyze(spec, weights=cast("Any", weights), progress=bar("tied theory"))
     if json:
         emit(as_json(analysis.model_dump(mode="json")))

@@ -10,7 +10,7 @@ import typer
 from critinit_cli import options
 from critinit_cli.options import integer
 from critinit_cli.output import as_json, complain, emit
-from critinit_cli.progress import progress
+from critinit_cli.progress import progress_bars
 from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def command(
         raise ArgumentError(f"--seed: found {seed}; allowed: 0 to {2**63 - 1}")
     spec = read_spec(file)
     measured: dict[str, tuple[Measurement | None, ...]] = {}
-    with named_as_options(), progress() as bar:
+    with named_as_options(), progress_bars() as bar:
         for reading in ("untied", "tied") if weights == "both" else (weights,):
             measured[reading] = simulate(
                 spec,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from critinit_cli import options
+from critinit_cli import github, options
 from critinit_cli.output import as_json, complain, emit
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class _Verdict(NamedTuple):
     deviations: tuple[str, ...] = ()
     words: str = ""
 
+    def annotations(self) -> list[tuple[str, str]]:
+        """Title and message of each thing that is wrong."""
+        found = [(p.path or "InitSpec", str(p._replace(path=""))) for p in self.problems]
+        return found + [("the prediction does not hold", deviation) for deviation in self.deviations]
+
     def as_object(self) -> dict[str, Any]:
         return {
             "file": self.file,
@@ -49,7 +54,8 @@ def command(files: Files, json: options.JSON = False) -> int:
     """Check specs: structure, meaning, prediction.
 
     Each is checked in this order, and every file gets its line. Exit code 2 where one cannot be read, else 1
-    where one is invalid, else 3 where one misses its target or its prediction.
+    where one is invalid, else 3 where one misses its target or its prediction. As a step of GitHub Actions it
+    also annotates the files.
     """
     verdicts = []
     for file in files:
@@ -59,6 +65,9 @@ def command(files: Files, json: options.JSON = False) -> int:
             emit(f"{_printable(file)}: ok\n")
         elif verdict.code:
             complain("missed" if verdict.code == 3 else "error", verdict.words)
+            if github.is_wanted():
+                for title, message in verdict.annotations():
+                    github.annotate(file, title, message)
     if json:
         emit(as_json([verdict.as_object() for verdict in verdicts]))
     return min((verdict.code for verdict in verdicts), key=_BAD_FIRST.index)

@@ -1,0 +1,123 @@
+"""From pictures and numbers to the text of the page; every word that is not ours is escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import TYPE_CHECKING, NamedTuple
+
+from critinit_cli.numbers import ROWS, cell_text, heading
+
+if TYPE_CHECKING:
+    from critinit.spec import InitSpec, Numbers
+
+__all__ = ["Picture", "page"]
+
+
+class Picture(NamedTuple):
+    """A picture's heading, its SVG for light and for dark, what it shows in words, and this one in a sentence."""
+
+    name: str
+    title: str
+    light: bytes
+    dark: bytes
+    words: str
+    summary: str
+
+
+_MEANINGS = {
+    "second moment": "mean square of the state, per unit; much below 1e-3 the state hardly says anything",
+    "cell second moment": "the same of the LSTM's cell",
+    "chi": "growth per step of the squared distance of two nearby states; below 1 they come together",
+    "time scale": "−1/ln chi: in so many steps the squared distance falls to about a third",
+    "survival over T": "what T steps leave of a perturbation, squared",
+    "time constant, shortest": "how many steps the quickest unit remembers",
+    "time constant, median": "half of the units remember longer",
+    "time constant, longest": "how many steps the slowest unit remembers",
+    "Jacobian, mean squared singular value": "how one step stretches a perturbation on average; 1 keeps gradients alive",
+    "Jacobian, variance": "how much that differs between directions; 0 with a mean of 1 is dynamical isometry",
+}
+
+
+def page(
+    spec: InitSpec,
+    layer: int,
+    columns: Mapping[str, Numbers | None],
+    pictures: Sequence[Picture],
+    left_out: Sequence[str],
+) -> str:
+    """The page as HTML; ``columns``: reading of the weights -> the layer's numbers."""
+    files = resources.files(__package__ or "critinit_cli.report")
+    template = Template(files.joinpath("page.html").read_text(encoding="utf-8"))
+    title = heading(spec) + (f", layer {layer}" if len(spec.layers) > 1 else "")
+    return template.substitute(
+        style=files.joinpath("page.css").read_text(encoding="utf-8"),
+        title=escape(title),
+        numbers=_numbers(columns),
+        gates=_gates(spec, layer),
+        pictures="\n".join(_section(picture) for picture in pictures),
+        contents=" · ".join(f'<a href="#{p.name}">{escape(p.title)}</a>' for p in pictures),
+        left_out="".join(f"<p>{escape(line)}</p>" for line in left_out),
+        spec=escape(spec.to_json()),
+    )
+
+
+def _numbers(columns: Mapping[str, Numbers | None]) -> str:
+    rows = []
+    for n, (label, _, text) in enumerate(ROWS):
+        if any(numbers is not None and text(numbers) != "-" for numbers in columns.values()):
+            cells = [cell_text(numbers, n).replace("+-", "±") for numbers in columns.values()]
+            rows.append([label, *cells])
+    notes = [f"{name}: {note}" for name, numbers in columns.items() if numbers for note in numbers.notes]
+    return _table(["", *columns], rows, _MEANINGS) + "".join(f"<p>{escape(note)}</p>" for note in notes)
+
+
+def _gates(spec: InitSpec, layer: int) -> str:
+    rows = []
+    for name, gate in spec.layers[layer].gates.items():
+        bias = gate.bias.model_dump(mode="json")
+        extra = ", ".join(
+            f"{key.replace('_', ' ')} {_short(bias[key])}"
+            for key in ("min_time", "max_time", "to", "sign")
+            if key in bias
+        )
+        rows.append(
+            [
+                name,
+                f"{gate.recurrent.distribution}, {_short(gate.recurrent.variance)}",
+                f"{gate.input.distribution}, {_short(gate.input.variance)}",
+                f"{bias['distribution']}, {_short(bias['mean'])}, {_short(bias['variance'])}{f' ({extra})' if extra else ''}",
+            ]
+        )
+    return _table(["gate", "recurrent kernel, variance", "input kernel, variance", "bias, mean, variance"], rows)
+
+
+def _table(head: Iterable[str], rows: Iterable[Sequence[str]], meanings: Mapping[str, str] | None = None) -> str:
+    """``meanings``: what stands below the label of a row."""
+    below = {label: f"<small>{escape(words)}</small>" for label, words in (meanings or {}).items()}
+    cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(first)}{below.get(first, "")}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n'
+
+
+def _section(picture: Picture) -> str:
+    light, dark = (base64.b64encode(svg).decode("ascii") for svg in (picture.light, picture.dark))
+    return f"""<section id="{escape(picture.name)}">
+<h2>{escape(picture.title)}</h2>
+<figure><picture>
+<source media="(prefers-color-scheme: dark)" srcset="data:image/svg+xml;base64,{dark}">
+<img src="data:image/svg+xml;base64,{light}" alt="{escape(picture.summary)}">
+</picture></figure>
+<p>{escape(picture.words)}</p>
+<p class="numbers">{escape(picture.summary)}</p>
+</section>"""
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,174 @@
+"""``critinit plot``: one picture, or the page with all."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import re
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from critinit.theory.tied import tied_layer
+from tests.cli.conftest import Run
+
+QUICK = ("--width", "40", "--networks", "2")
+
+
+@pytest.fixture(autouse=True)
+def _few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tied theory takes most of the time, and is tested elsewhere."""
+    monkeypatch.setattr(
+        "critinit.plotting.study.tied_layer", partial(tied_layer, particles=200, steps=60, tolerance=1.0)
+    )
+
+
+@pytest.fixture(scope="module")
+def spec_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from critinit_cli.main import execute
+
+    path = tmp_path_factory.mktemp("specs") / "spec.json"
+    assert execute(["spec", "--cell", "gru", "--T", "30", "--null-variance", "0", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("phase", "a.png"),
+        ("time-constants", "a.SVG"),
+        ("compare", "a.svg"),
+        ("distance", "a.svg"),
+        ("singular-values", "a.png"),
+    ],
+)
+def test_a_picture_is_written(run: Run, spec_file: Path, tmp_path: Path, kind: str, name: str) -> None:
+    path = tmp_path / name
+    options = ["--points", "4"] if kind == "phase" else []
+    arguments = ["plot", str(spec_file), "--kind", kind, "-o", str(path), *QUICK, *options]
+    assert run(*arguments) == (0, "", "")
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
+    assert run(*arguments, "--dark").code == 0
+    assert path.read_bytes() != data
+
+
+def test_any_two_hyperparameters_can_be_axes(run: Run, spec_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    result = run(
+        *("plot", str(spec_file), "-o", str(path), "--points", "3"),
+        *("--x", "layers.0.input.variance=0.1:4", "--y", "layers.0.gates.*.recurrent.variance=1e-4:2"),
+    )
+    assert result == (0, "", "")
+
+
+class Page(HTMLParser):
+    """What a page refers to, its headings, and whether its tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.headings: list[str] = []
+        self.alternatives: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        found = dict(attrs)
+        self.references += [value for key, value in attrs if key in ("src", "srcset", "href")]
+        if tag == "img":
+            self.alternatives.append(found["alt"])
+        if tag not in ("meta", "img", "source", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def test_the_page_holds_every_picture_and_needs_nothing_else(run: Run, spec_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "report"
+    arguments = ["plot", str(spec_file), "--all", "-o", str(folder), "--points", "4", *QUICK]
+    result = run(*arguments)
+    assert (result.code, result.out, result.err) == (0, f"{folder / 'index.html'}\n", "")
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+    text = (folder / "index.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.headings[0] == "gru (reset after), scheme critical, T = 30"
+    assert len(page.alternatives) == 5
+    assert all(len(words) > 40 for words in page.alternatives)
+    pictures = [r for r in page.references if not r.startswith("#")]
+    assert len(pictures) == 10
+    assert all(r.startswith("data:image/svg+xml;base64,") for r in pictures)
+    assert len(set(pictures)) == 10
+    assert "prefers-color-scheme: dark" in text
+    assert not re.search(r"<script|@import|url\(", text)
+    run(*arguments)
+    assert (folder / "index.html").read_text() == text
+
+
+def test_what_a_cell_has_not_is_left_out_of_the_page_and_said(run: Run, tmp_path: Path) -> None:
+    written = run("spec", "--cell", "rnn", "--T", "20", "--scheme", "orthogonal").out
+    written = written.replace('"orthogonal",\n  "T"', '"<b>&mine",\n  "T"')
+    result = run(*("plot", "-", "--all", "-o", str(tmp_path), "--points", "4", *QUICK), stdin=written.encode())
+    assert result.code == 0
+    assert result.err == "note: Time constants of the units: left out; rnn has no gate that keeps the state.\n"
+    page = Page((tmp_path / "index.html").read_text())
+    assert len(page.alternatives) == 4
+    assert page.headings[0] == "rnn, scheme <b>&mine, T = 20"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-o", "a.pdf"], "--output: found 'a.pdf'; allowed: a name that ends in .png or .svg"),
+        (["-o", "a.png", "--kind", "pie"], "--kind: found 'pie'; allowed: phase, singular-values"),
+        (["-o", "a.png", "--kind", "compare", "--x", "T"], "--x: allowed: with --kind phase"),
+        (["-o", "a.png", "--x", "layers.0.gates.update.bias.mean=1"], "--x: found '1'; allowed: LOW:HIGH"),
+        (["-o", "a.png", "--x", "layers.9"], "--x: found 'layers.9', which has no '9'"),
+        (["-o", "a.png", "--points", "1"], "--points: found 1; allowed: 2 to 400"),
+        (["-o", "a.png", "--layer", "3"], "--layer: found 3; allowed: 0 to 0"),
+        (["-o", "a.png", "--width", "1"], "--width: found 1; allowed: at least 5"),
+        (["-o", "nowhere/a.png", "--kind", "time-constants"], "nowhere/a.png: found no such file or folder"),
+        ([], "Missing option '--output'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(
+    run: Run, spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("plot", str(spec_file), *arguments)
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert says in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_matplotlib_the_command_that_installs_it_is_said(
+    run: Run, spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else real(name, *rest)
+    )
+    result = run("plot", str(spec_file), "-o", str(tmp_path / "a.png"))
+    assert result == (2, "", "error: matplotlib is not installed; install it with: pip install 'critinit[plot]'\n")
+    imported = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **options: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return imported(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    from critinit import load, plotting
+    from critinit.errors import MissingExtraError
+
+    with pytest.raises(MissingExtraError, match="matplotlib is not installed"):
+        plotting.time_constants(load(spec_file))

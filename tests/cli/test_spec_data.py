@@ -1,0 +1,114 @@
+"""``critinit spec --data``: a spec for the inputs in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from critinit.data import measure
+from critinit.spec import parse
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Sequences of 30 steps and 2 features, padded with zeros, one column on a scale of its own."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((20, 30, 2)) * (0.5, 40.0)
+    for i, length in enumerate(rng.integers(10, 25, 20)):
+        x[i, length:] = 0.0
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    return path
+
+
+def test_the_spec_is_for_the_inputs_measured(run: Run, data: Path) -> None:
+    result = run("spec", "--cell", "gru", "--data", str(data))
+    assert result.code == 0
+    spec, found = parse(result.out), measure(data)
+    source = spec.layers[0].input
+    assert spec.T == 30
+    assert (source.variance, source.correlation) == (found.input_variance, found.input_correlation)
+    assert source.null_variance == 0.0
+    stated = run(
+        *("spec", "--cell", "gru", "--T", "30", "--input-size", "2", "--null-variance", "0"),
+        *("--input-variance", str(found.input_variance), "--input-correlation", str(found.input_correlation)),
+    )
+    assert stated.out == result.out
+
+
+def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
+    words = run("spec", "--cell", "gru", "--data", str(data)).err
+    assert "inputs in x.npy\n" in words
+    rows = [line.split() for line in words.splitlines()]
+    assert ["steps", "30", "T"] in rows
+    assert ["second", "moment", f"{measure(data).second_moment:.4g}", "input.variance"] in rows
+    assert ["padding,", "second", "moment", "0", "input.null_variance"] in rows
+    assert "note: sequences end in long stretches of one value: padding, left out" in words
+    warnings = [line for line in words.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "unscaled: column 1 (standard deviation 4" in warnings[0]
+
+
+def test_what_is_said_goes_before_what_is_measured(run: Run, data: Path) -> None:
+    result = run(
+        *("spec", "--cell", "gru", "--data", str(data), "--T", "99", "--input-variance", "2"),
+        *("--input-correlation", "1", "--null-variance", "0.5"),
+    )
+    spec = parse(result.out)
+    source = spec.layers[0].input
+    assert (spec.T, source.variance, source.correlation, source.null_variance) == (99, 2.0, 1.0, 0.5)
+
+
+def test_one_series_in_a_table(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    x = np.random.default_rng(1).standard_normal((40, 3))
+    np.savetxt(path, x, delimiter=",", header="a,b,c", comments="")
+    result = run("spec", "--cell", "lstm", "--scheme", "isometry", "--data", str(path), "--columns", "a, c")
+    source = parse(result.out).layers[0].input
+    assert source.variance == pytest.approx(np.mean(x[:, [0, 2]] ** 2), rel=1e-5)
+    assert (source.correlation, source.null_variance) == (1.0, source.variance)
+    assert "one sequence has none to be compared with" in result.err
+    wide = run("spec", "--cell", "gru", "--data", str(path), "--layout", "NT")
+    assert parse(wide.out).T == 3
+
+
+def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Path, data: Path) -> None:
+    x = np.load(data)
+    x[4, 5, 1] = np.nan
+    np.save(data, x)
+    output = tmp_path / "spec.json"
+    result = run("spec", "--cell", "gru", "--data", str(data), "-o", str(output))
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"error: {data}: element [4, 5, 1] (sequence 4, step 5, feature 1): found nan; allowed: finite numbers\n"
+    )
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "nowhere.npy"], "nowhere.npy: found no such file or folder"),
+        (["--data", "x.json"], "--data: found a file name that ends in '.json'; allowed: .npy"),
+        (["--data", "{}", "--layout", "NF"], "--layout: found 'NF'; allowed: "),
+        (["--data", "{}", "--array", "a"], "--array: found 'a'; allowed: with an npz file"),
+        (["--data", "{}", "--columns", "a"], "--columns: allowed: with a table"),
+        (["--T", "5", "--layout", "NTF"], "--layout: allowed: with --data"),
+        ([], "Missing option '--T'"),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, data: Path, arguments: list[str], says: str) -> None:
+    result = run("spec", "--cell", "gru", *(part.format(data) for part in arguments))
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert says in result.err
+
+
+def test_settings_hold_for_measured_inputs_too(run: Run, data: Path) -> None:
+    result = run("spec", "--cell", "gru", "--data", str(data), "--set", "layers.0.gates.update.bias.min_time=2")
+    value = json.loads(result.out)
+    assert value["scheme"] == "custom"
+    assert value["layers"][0]["input"]["null_variance"] == 0.0

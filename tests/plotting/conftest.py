@@ -1,0 +1,16 @@
+"""Fewer particles: the tied theory is tested elsewhere, and takes most of the time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from critinit.theory.tied import tied_layer
+
+
+@pytest.fixture(autouse=True)
+def _few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "critinit.plotting.study.tied_layer", partial(tied_layer, particles=200, steps=60, tolerance=1.0)
+    )

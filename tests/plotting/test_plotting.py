@@ -1,0 +1,239 @@
+"""Pictures: their numbers are the theory's and the networks', and their files are whole and repeatable."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import critinit_cli.commands.plot as plot_command
+import numpy as np
+import pytest
+from PIL import Image
+
+from critinit import analyze, generate, plotting
+from critinit.errors import ArgumentError
+from critinit.plotting import KINDS, Study, copies, phase, picture, render, schemes, singular, times
+from critinit.simulation import simulate
+from critinit.spec import InitSpec
+from critinit.spec.overrides import override
+from critinit.theory.analysis import predict
+
+
+@pytest.fixture(scope="module")
+def spec() -> InitSpec:
+    """A GRU of moderate weights, whose networks are small and quick."""
+    settings = ["layers.0.gates.*.bias.distribution=constant", "layers.0.gates.*.bias.mean=1"]
+    settings += ["layers.0.gates.*.recurrent.variance=0.3", "layers.0.gates.*.input.variance=0.5"]
+    return predict(override(generate("gru", 30), settings))
+
+
+@pytest.fixture(scope="module")
+def study(spec: InitSpec) -> Study:
+    return Study(spec, width=60, networks=2)
+
+
+def test_the_phase_diagram_is_the_theory_of_the_spec_with_values_set(spec: InitSpec, study: Study) -> None:
+    x, y = "layers.0.gates.update.bias.mean", "layers.0.gates.candidate.recurrent.variance"
+    found = phase.compute(study, x=(x, -1.0, 3.0), y=(y, 0.1, 9.0), points=3)
+    assert found.x.value == 1.0
+    assert found.y.value == 0.3
+    assert (found.x.log, found.y.log) == (False, True)
+    for i, b in enumerate(found.y.values):
+        for j, a in enumerate(found.x.values):
+            point = analyze(override(spec, [f"{x}={a}", f"{y}={b}"]), weights="untied").layers[0].untied
+            assert point is not None
+            assert found.chi[i, j] == pytest.approx(point.chi, rel=1e-5)
+    own = spec.layers[0].predicted.untied
+    assert found.here == pytest.approx(own.chi, rel=1e-5)  # type: ignore[union-attr]
+
+
+def test_a_spread_of_biases_can_be_an_axis() -> None:
+    """Both axes change the classes of units, and with them their weights."""
+    study = Study(generate("gru", 50, scheme="chrono"))
+    bias = "layers.0.gates.update.bias"
+    found = phase.compute(study, x=(f"{bias}.min_time", 1.5, 5.0), y=(f"{bias}.max_time", 10.0, 100.0), points=2)
+    for i, b in enumerate(found.y.values):
+        for j, a in enumerate(found.x.values):
+            point = override(study.spec, [f"{bias}.min_time={a}", f"{bias}.max_time={b}"])
+            untied = analyze(point, weights="untied").layers[0].untied
+            assert untied is not None
+            assert found.chi[i, j] == pytest.approx(untied.chi, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"x": "layers.0.gates.update.bias.mode"}, "x: found 'layers.0.gates.update.bias.mode', which has no 'mode'"),
+        ({"x": "layers.0.gates.update"}, "which is no number"),
+        ({"y": "T"}, "y: found 'T'; allowed: a number of a layer, such as layers.0.gates.update.bias.mean"),
+        ({"x": "layers.0.input.null_variance"}, "x: layers.0.input.null_variance does not enter"),
+        ({"x": ("layers.0.gates.update.bias.mean", 3.0, 1.0)}, "x: found the range 3 to 1; allowed: "),
+        ({"y": "layers.0.gates.update.bias.mean"}, "y: found layers.0.gates.update.bias.mean, which x has"),
+        ({"points": 1}, "points: found 1; allowed: 2 to 400"),
+    ],
+)
+def test_axes_that_cannot_be_are_told(study: Study, arguments: dict[str, object], says: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        phase.compute(study, **{"points": 2} | arguments)  # type: ignore[arg-type]
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "minimal_rnn", "gru", "lstm", "peephole_lstm"])
+def test_every_cell_has_axes_of_its_own(cell: str) -> None:
+    found = phase.compute(Study(generate(cell, 20, scheme="orthogonal" if cell == "rnn" else "isometry")), points=3)
+    assert np.all(np.isfinite(found.chi))
+    assert np.ptp(found.chi) > 0.01
+    assert found.x.values[0] <= found.x.value <= found.x.values[-1]
+    assert found.y.values[0] <= found.y.value <= found.y.values[-1]
+
+
+def test_the_spectrum_is_that_of_the_networks(spec: InitSpec, study: Study) -> None:
+    found = singular.compute(study)
+    (measured,) = simulate(spec, width=60, seeds=2, steps=30, singular_values=True)
+    assert measured is not None
+    assert len(found.squares) == 2 * 60
+    assert found.squares.mean() == pytest.approx(measured.numbers.jacobian.mean_squared_singular_value, rel=1e-5)
+    predicted = study.numbers("tied")
+    assert predicted is not None
+    assert (found.mean, found.variance) == (
+        predicted.jacobian.mean_squared_singular_value,
+        predicted.jacobian.variance,
+    )
+    assert found.squares.mean() == pytest.approx(found.mean, rel=0.1)
+
+
+def test_the_distance_is_followed_by_theory_and_networks(spec: InitSpec, study: Study) -> None:
+    found = copies.compute(study)
+    courses = {course.label: course for course in found.courses}
+    assert set(courses) == {"theory, untied", "networks, untied", "networks, tied"}
+    assert all(course.squared[0] == pytest.approx(1.0) for course in found.courses)
+    untied = spec.layers[0].predicted.untied
+    theory = courses["theory, untied"]
+    assert theory.steps[-1] == spec.T
+    assert theory.squared[-1] == pytest.approx(untied.survival, rel=1e-4)  # type: ignore[union-attr]
+    at = 5
+    assert math.log(courses["networks, untied"].squared[at]) == pytest.approx(
+        math.log(np.interp(at, theory.steps, theory.squared)), abs=0.5
+    )
+
+
+def test_padding_has_a_course_and_times_of_its_own() -> None:
+    study = Study(generate("gru", 40, null_variance=0), width=40, networks=2)
+    labels = [course.label for course in copies.compute(study).courses]
+    assert "the same, while padding" in labels
+    found = times.compute(study)
+    assert found.idle is not None
+    assert found.idle[-1] == pytest.approx(40, rel=0.01)  # the scheme's target
+    assert found.informed[-1] < found.idle[-1]
+    row = schemes.compute(study).rows[0]
+    assert row.idle is not None
+    assert row.idle.times[2] == pytest.approx(found.idle[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cell", "scheme"), [("gru", "chrono"), ("lstm", "critical"), ("peephole_lstm", "uniform_gate")]
+)
+def test_the_time_constants_end_where_the_prediction_does(cell: str, scheme: str) -> None:
+    spec = generate(cell, 60, scheme=scheme)
+    found, predicted = times.compute(Study(spec)), analyze(spec, weights="untied").layers[0].untied
+    assert predicted is not None
+    assert np.all(np.diff(found.informed) >= 0)
+    expected = predicted.unit_time_constants
+    assert found.informed[[0, 100, -1]] == pytest.approx([expected.min, expected.median, expected.max], rel=1e-4)
+
+
+def test_a_normal_bias_is_spread_over_units() -> None:
+    settings = ["layers.0.gates.update.bias.distribution=normal", "layers.0.gates.update.bias.variance=1"]
+    spec = predict(override(generate("gru", 30, scheme="isometry"), settings))
+    found = times.compute(Study(spec))
+    assert found.informed[-1] > 2 * found.informed[100]
+
+
+def test_what_a_cell_has_not_is_told() -> None:
+    with pytest.raises(ArgumentError, match="time constants: rnn has no gate that keeps"):
+        times.compute(Study(generate("rnn", 20)))
+    identity = override(generate("gru", 20), ["layers.0.gates.candidate.recurrent.distribution=identity"])
+    for module in (phase, times):
+        with pytest.raises(ArgumentError, match="an identity kernel has no untied reading"):
+            module.compute(Study(identity))
+    with pytest.raises(ArgumentError, match="layer: found 1; allowed: 0 to 0"):
+        Study(identity, layer=1)
+
+
+def test_schemes_are_compared_as_the_command_does(spec: InitSpec, study: Study) -> None:
+    found = schemes.compute(study)
+    assert [row.scheme for row in found.rows] == list(schemes.NAMES)
+    for row in found.rows:
+        numbers = generate("gru", 30, scheme=row.scheme).layers[0].predicted.untied
+        assert row.informed.survival == numbers.survival  # type: ignore[union-attr]
+    assert [row.scheme for row in schemes.compute(Study(generate("rnn", 20))).rows] == [
+        "critical",
+        "isometry",
+        "orthogonal",
+        "torch",
+        "keras",
+    ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_picture_is_drawn_the_same_twice_and_differs_in_the_dark(study: Study, name: str) -> None:
+    kind = KINDS[name]
+    found = kind.compute(study, **({"points": 6} if name == "phase" else {}))
+    svg = [render(picture(kind, found, dark=dark), "svg") for dark in (False, False, True)]
+    assert svg[0] == svg[1] != svg[2]
+    assert ElementTree.fromstring(svg[0]).tag.endswith("svg")
+    png = [render(picture(kind, found, dark=dark), "png") for dark in (False, True)]
+    light, dark = (np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float) for data in png)
+    assert light[0, 0] > 250
+    assert dark[0, 0] < 30
+    # what is drawn stands out from the surface in grey too
+    assert np.mean(light < 150) > 0.005
+    assert np.mean(dark > 105) > 0.005
+    assert found.summary()
+
+
+def test_lines_are_told_apart_without_colour(study: Study) -> None:
+    figure = picture(KINDS["distance"], copies.compute(study))
+    looks = [
+        (line.get_linestyle(), line.get_marker()) for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 1
+    ]  # type: ignore[arg-type]
+    assert len(looks) == 3
+    assert len(set(looks)) == 3
+
+
+def test_figures_are_returned_to_people(spec: InitSpec, tmp_path: Path) -> None:
+    figure = plotting.phase_diagram(spec, points=4, dark=True)
+    figure.savefig(tmp_path / "phase.png")
+    assert plotting.time_constants(spec).axes[0].get_ylabel() == "time constant, steps"
+    assert len(plotting.compare(spec).axes) == 3
+    assert plotting.distance(spec, width=30, networks=1).axes[0].get_yscale() == "log"
+    assert plotting.singular_values(spec, width=30, networks=1).axes[0].get_xlabel() == "squared singular value"
+    with pytest.raises(ArgumentError, match="format: found 'pdf'; allowed: png, svg"):
+        render(figure, "pdf")
+
+
+def test_the_users_settings_change_nothing(study: Study) -> None:
+    import matplotlib as mpl
+
+    kind = KINDS["time-constants"]
+    found = kind.compute(study)
+    expected = render(picture(kind, found), "svg")
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red", "svg.fonttype": "none"}):
+        assert render(picture(kind, found), "svg") == expected
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_the_kinds_offered_are_the_kinds_there_are() -> None:
+    assert tuple(KINDS) == plot_command.KINDS
+
+
+def test_few_points_are_joined_without_inventing_a_phase() -> None:
+    """χ comes up to 1 and stays below: no smoothing may carry it over."""
+    axis = phase.Axis("layers.0.gates.update.bias.mean", np.linspace(0.0, 8.0, 9), 1.0, False)
+    other = phase.Axis("layers.0.gates.reset.bias.mean", np.linspace(0.0, 8.0, 9), 1.0, False)
+    row = np.array([0.2, 0.2, 0.2, 0.2, 0.999, 0.999, 0.999, 0.999, 0.999])
+    chi = np.tile(row, (9, 1))
+    figure = picture(KINDS["phase"], phase.Phases(axis, other, chi, 0.2))
+    assert figure.axes[0].get_title(loc="left").endswith("it shrinks everywhere here")
