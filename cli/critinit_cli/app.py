@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Abort
 
-from critinit_cli.commands import analyze, compare, schema, simulate, spec, validate
+from critinit_cli.commands import analyze, check, compare, materialize, schema, simulate, spec, validate
 
 __all__ = ["Abort", "ClickException", "app"]
 
@@ -52,5 +52,5 @@ def _root(
     return 0
 
 
-for _module in (spec, validate, analyze, simulate, compare, schema):
+for _module in (spec, validate, analyze, simulate, compare, materialize, check, schema):
     app.command(_module.NAME, epilog=_module.EXAMPLES)(_module.command)

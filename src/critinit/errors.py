@@ -5,6 +5,7 @@
     ``ArgumentError``    an argument of a call is out of its range
     ``FileError``        a file cannot be read or written
     ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
+    ``WeightsError``     a file of weights is damaged, of an unknown kind, or holds nothing that a spec describes
     ``MissingExtraError``  an optional dependency is not installed; the message holds the command that installs it
 
 Every message is complete on its own and fits on one line.
@@ -23,6 +24,7 @@ __all__ = [
     "MissingExtraError",
     "Problem",
     "SpecError",
+    "WeightsError",
 ]
 
 
@@ -83,6 +85,10 @@ class FileError(CritinitError):
 
 class ApplyError(CritinitError):
     """A spec cannot be applied to this model; nothing of the model was changed."""
+
+
+class WeightsError(CritinitError):
+    """A file of weights is damaged, of an unknown kind, or holds nothing that the spec can be compared with."""
 
 
 class MissingExtraError(CritinitError):

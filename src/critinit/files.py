@@ -16,7 +16,7 @@ from critinit.errors import FileError, Problem, SpecError
 if TYPE_CHECKING:
     from critinit.spec import InitSpec
 
-__all__ = ["load", "read", "read_stream", "write"]
+__all__ = ["load", "read", "read_stream", "refusal", "write"]
 
 
 def load(path: str | os.PathLike[str]) -> InitSpec:
@@ -39,7 +39,7 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
         with open(path, "rb", buffering=0) as stream:
             return read_stream(stream, limit, name)
     except (OSError, ValueError) as error:
-        raise _refusal(name, error, "a file that can be read") from None
+        raise refusal(name, error, "a file that can be read") from None
 
 
 def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
@@ -65,7 +65,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         _write(name, data)
     except (OSError, ValueError) as error:
-        raise _refusal(name, error, "a place that can be written") from None
+        raise refusal(name, error, "a place that can be written") from None
 
 
 def _write(name: str, data: bytes) -> None:
@@ -97,7 +97,8 @@ def _write(name: str, data: bytes) -> None:
         raise
 
 
-def _refusal(name: str, error: Exception, allowed: str) -> FileError:
+def refusal(name: str, error: Exception, allowed: str) -> FileError:
+    """The ``FileError`` for an error of the operating system; ``allowed`` in words."""
     if isinstance(error, IsADirectoryError):
         found = "a directory"
     elif isinstance(error, FileNotFoundError):
