@@ -151,13 +151,15 @@ class Sizes(NamedTuple):
 class Stored:
     """One tensor of a cell: its name below the cell, its shape and what lives in it.
 
-    ``optional``: a cell can be without it (``bias=False``); what it would hold then counts as 0.
+    ``optional``: a cell can be without it (``bias=False``); what it would hold then counts as 0.  ``rare``: only some
+    versions of the framework have it, so it is read where it is found and never written.
     """
 
     name: str
     shape: Shape
     blocks: tuple[Block, ...]
     optional: bool = False
+    rare: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def below(forms: Sequence[Form], separator: str = "/") -> tuple[Callable[[str], 
     """
     names = sorted({name for form in forms for name in form.names}, key=len, reverse=True)
     ends = "|".join(re.escape(name).replace("/", "[/.]") for name in names)
-    pattern = re.compile(rf"(?:(?P<module>.+)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value)?")
+    pattern = re.compile(rf"(?:(?P<module>.+?)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value)?")
 
     def split(name: str) -> Address | None:
         match = pattern.fullmatch(name)

@@ -91,7 +91,7 @@ def _site(
 ) -> dict[str, NDArray[np.float64]]:
     """The tensors of one layer in one direction, in float64, by their names in the form."""
     draws = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
-    stored = form.tensors(sizes)
+    stored = [tensor for tensor in form.tensors(sizes) if not tensor.rare]
     places = {(block.gate, block.part) for tensor in stored for block in tensor.blocks}
     for key, draw in draws.items():
         if key not in places and not draw.is_zero:

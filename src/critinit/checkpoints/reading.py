@@ -26,8 +26,11 @@ from critinit.layout import layouts
 
 __all__ = ["ROUNDOFF", "Entry", "entries_of", "open_weights"]
 
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-"""Largest relative error of a rounded number, by type; the types that weights can have."""
+ROUNDOFF = {"float64": 2.0**-24, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Largest relative error of a rounded number, by type; the types that weights can have.
+
+A float64 tensor often holds what was float32 before, so it is held to no more.
+"""
 
 KINDS = "safetensors, npz, .weights.h5, .keras, or a file of torch.save"
 _DAMAGE = (
@@ -58,7 +61,8 @@ Entries = Mapping[str, Entry]
 def entries_of(arrays: Mapping[str, Any]) -> Entries:
     """Arrays in memory, as if they had been read."""
     found = {name: np.asarray(array) for name, array in arrays.items()}
-    return {name: Entry(array.shape, array.dtype.name, partial(np.asarray, array)) for name, array in found.items()}
+    entries = {n: Entry(array.shape, array.dtype.name, partial(np.asarray, array)) for n, array in found.items()}
+    return {name: entry._replace(load=partial(_load, "the weights", name, entry)) for name, entry in entries.items()}
 
 
 @contextmanager
