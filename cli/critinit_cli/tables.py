@@ -34,7 +34,7 @@ def render(
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII)
     for n, column in enumerate(columns):
-        table.add_column(column, justify="left" if n in left else "right", no_wrap=n not in wrap)
+        table.add_column(column, justify="left" if n in left else "right", no_wrap=n not in wrap, overflow="fold")
     for row in rows:
         table.add_row(*row)
     text = io.StringIO()

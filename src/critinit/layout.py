@@ -198,6 +198,7 @@ class Layout:
     layer, direction) -> the module's path in a model built as ``model`` says in words.  ``split`` takes a tensor's
     name apart (None: not of this framework), ``join`` puts it together.  ``readers``: format of a file that the
     framework alone can read ("torch") -> a function from its path to type and array by name.
+    ``own``: ending of an HDF5 file that the framework's own loader takes (".weights.h5") -> the names in it.
     """
 
     framework: str
@@ -207,6 +208,7 @@ class Layout:
     join: Callable[[Address], str]
     model: str
     readers: Mapping[str, Callable[[str], Mapping[str, tuple[str, Any]]]] = field(default_factory=dict)
+    own: Mapping[str, Layout] = field(default_factory=dict)
 
     def form(self, cell: str, reset: str | None) -> Form | None:
         """The form that is written for a cell, or None where the framework has none."""

@@ -124,11 +124,14 @@ def test_both_torch_biases(cell):
     tensors["bias_hh_l0"] = tensors["bias_ih_l0"].copy()
     wrong, hints = found_wrong(spec, tensors)
     # the two of the LSTM that are coupled double together, and so stay coupled
-    assert wrong == {
-        "rnn": {("hidden", "bias")},
-        "gru": {("update", "bias"), ("reset", "bias")},
-        "lstm": {("forget", "bias"), ("output", "bias")},
-    }[cell]
+    assert (
+        wrong
+        == {
+            "rnn": {("hidden", "bias")},
+            "gru": {("update", "bias"), ("reset", "bias")},
+            "lstm": {("forget", "bias"), ("output", "bias")},
+        }[cell]
+    )
     assert "first bias vector alone is as asked; the second is added to it" in hints
 
 
@@ -173,7 +176,10 @@ def test_a_bias_within_the_reset_product():
     spec = orthogonal_spec("gru", candidate={**CONSTANT, "mean": 0.7})
     slots = {
         "torch": lambda t: (t["bias_ih_l0"][2 * H :], t["bias_hh_l0"][2 * H :]),
-        "keras": lambda t: (t["sequential/gru/gru_cell/bias"][0, 2 * H :], t["sequential/gru/gru_cell/bias"][1, 2 * H :]),
+        "keras": lambda t: (
+            t["sequential/gru/gru_cell/bias"][0, 2 * H :],
+            t["sequential/gru/gru_cell/bias"][1, 2 * H :],
+        ),
         "linen": lambda t: (t["params/cell/in/bias"], t["params/cell/hn/bias"]),
         "equinox": lambda t: (t["bias"][2 * H :], t["bias_n"]),
     }

@@ -7,6 +7,7 @@ import math
 
 import equinox as eqx
 import flax.traverse_util
+import h5py
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,8 @@ import torch
 from critinit_adapters.jax_arrays import path_name
 from flax import linen, nnx
 
-from critinit import apply, materialize
-from critinit.checkpoints.materializing import save_safetensors
+from critinit import apply, check, materialize
+from critinit.checkpoints.materializing import save
 from critinit.errors import ArgumentError, FileError
 from critinit.sampling import draw
 from tests.adapters.numpy_reference import forward
@@ -37,11 +38,9 @@ x = np.random.default_rng(0).standard_normal((TIME, BATCH, INPUT)).astype(np.flo
 def written(tmp_path, framework, cell, reset, layers, both):
     """The path of a file of materialized weights, the weights, and the outputs that they should give."""
     spec = make_spec(cell, reset, layers)
-    tensors = materialize(
-        spec, framework, input_size=INPUT, hidden_size=HIDDEN, seed=SEED, bidirectional=both
-    )
+    tensors = materialize(spec, framework, input_size=INPUT, hidden_size=HIDDEN, seed=SEED, bidirectional=both)
     path = tmp_path / "weights.safetensors"
-    save_safetensors(path, tensors, spec=spec, framework=framework, seed=SEED)
+    save(path, tensors, spec=spec, framework=framework, seed=SEED)
     weights = draw(spec, INPUT, HIDDEN, seed=SEED, directions=2 if both else 1)
     return path, tensors, forward(cell, spec.reset, weights, x.astype(np.float64))
 
@@ -84,6 +83,29 @@ def test_keras_takes_them_by_path(tmp_path, cell, reset, layers, both):
     agree(np.asarray(model(np.swapaxes(x, 0, 1))).swapaxes(0, 1), expected)
 
 
+@pytest.mark.parametrize(("cell", "reset"), [("rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None)])
+@pytest.mark.parametrize(("layers", "both"), SHAPES)
+def test_keras_loads_its_own_format(tmp_path, cell, reset, layers, both):
+    spec = make_spec(cell, reset, layers)
+    path = tmp_path / "m.weights.h5"
+    sizes = {"input_size": INPUT, "hidden_size": HIDDEN, "seed": SEED, "bidirectional": both}
+    save(path, materialize(spec, "keras", **sizes, ending=".weights.h5"), spec=spec, framework="keras", seed=SEED)
+    kind = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[cell]
+    changes = {"reset_after": reset == "after"} if reset else {}
+
+    def layer():
+        one = kind(HIDDEN, return_sequences=True, **changes)
+        return keras.layers.Bidirectional(one) if both else one
+
+    model = keras.Sequential([keras.Input((None, INPUT)), *(layer() for _ in range(layers))])
+    model.load_weights(path)
+    weights = draw(spec, INPUT, HIDDEN, seed=SEED, directions=2 if both else 1)
+    agree(np.asarray(model(np.swapaxes(x, 0, 1))).swapaxes(0, 1), forward(cell, spec.reset, weights, x.astype(float)))
+    assert check(spec, path, false_alarm_rate=1e-6).matches
+    with h5py.File(path) as file:
+        assert json.loads(file.attrs["critinit"])["seed"] == SEED
+
+
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize(("layers", "both"), SHAPES)
 def test_linen_takes_the_unflattened_tree(tmp_path, cell, layers, both):
@@ -100,9 +122,7 @@ def test_linen_takes_the_unflattened_tree(tmp_path, cell, layers, both):
     params = flax.traverse_util.unflatten_dict(safetensors.flax.load_file(path), sep="/")
     assert jax.tree.structure(params) == jax.tree.structure(wanted)
     agree(model.apply(params, inputs).swapaxes(0, 1), expected)
-    applied = flax.traverse_util.flatten_dict(
-        apply(make_spec(cell, None, layers), wanted, seed=SEED).model, sep="/"
-    )
+    applied = flax.traverse_util.flatten_dict(apply(make_spec(cell, None, layers), wanted, seed=SEED).model, sep="/")
     assert {n: a.tobytes() for n, a in tensors.items()} == {n: np.asarray(a).tobytes() for n, a in applied.items()}
 
 
@@ -149,7 +169,9 @@ def test_equinox_takes_them_leaf_by_leaf(tmp_path, cell, layers, both):
     model = jax.tree_util.tree_map_with_path(lambda p, leaf: jnp.asarray(found[path_name(p)]), model)
     out = jnp.asarray(x)
     for cells in model if layers > 1 else [model]:
-        ways = [_scan(cells["forward"], out), _scan(cells["backward"], out[::-1])[::-1]] if both else [_scan(cells, out)]
+        ways = (
+            [_scan(cells["forward"], out), _scan(cells["backward"], out[::-1])[::-1]] if both else [_scan(cells, out)]
+        )
         out = jnp.concatenate(ways, axis=-1)
     agree(out, expected)
 
@@ -214,7 +236,7 @@ def test_the_file_says_where_it_comes_from_and_is_the_same_each_time(tmp_path):
         tensors = materialize(spec, "keras", input_size=INPUT, hidden_size=HIDDEN, seed=SEED)
         assert all(array.flags.c_contiguous and array.dtype == np.float32 for array in tensors.values())
         path = tmp_path / f"{n}.safetensors"
-        save_safetensors(path, tensors, spec=spec, framework="keras", seed=SEED)
+        save(path, tensors, spec=spec, framework="keras", seed=SEED)
         contents.add(path.read_bytes())
     assert len(contents) == 1
     with safetensors.safe_open(path, "numpy") as file:
@@ -226,7 +248,7 @@ def test_arrays_that_are_not_contiguous_are_saved_right(tmp_path):
     """``safetensors.numpy`` writes a transposed array's memory as it lies; ours is copied first."""
     array = np.arange(6.0, dtype=np.float32).reshape(2, 3).T
     path = tmp_path / "t.safetensors"
-    save_safetensors(path, {"a": array}, spec=make_spec("rnn"), framework="canonical", seed=0)
+    save(path, {"a": array}, spec=make_spec("rnn"), framework="canonical", seed=0)
     np.testing.assert_array_equal(safetensors.numpy.load_file(path)["a"], array)
 
 
@@ -238,6 +260,7 @@ def test_arrays_that_are_not_contiguous_are_saved_right(tmp_path):
         ({"input_size": 0}, r"^input_size: found 0; allowed: an integer of at least 1"),
         ({"hidden_size": 2.0}, r"^hidden_size: found 2\.0"),
         ({"seed": -1}, r"^seed: found -1"),
+        ({"ending": ".weights.h5"}, r"^ending: found '\.weights\.h5'; allowed for torch: \.safetensors"),
         ({"dtype": "int8"}, r"^dtype: found 'int8'; allowed: float32, float64, float16"),
     ],
 )
@@ -257,5 +280,5 @@ def test_numbers_that_the_type_cannot_hold_are_refused():
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     tensors = materialize(make_spec("rnn"), "torch", input_size=3, hidden_size=4)
     with pytest.raises(FileError, match="a directory"):
-        save_safetensors(tmp_path, tensors, spec=make_spec("rnn"), framework="torch", seed=0)
+        save(tmp_path, tensors, spec=make_spec("rnn"), framework="torch", seed=0)
     assert list(tmp_path.iterdir()) == []

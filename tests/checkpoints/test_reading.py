@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from critinit import apply, check, materialize
-from critinit.checkpoints.materializing import save_safetensors
+from critinit.checkpoints.materializing import save
 from critinit.checkpoints.reading import open_weights
 from critinit.errors import CritinitError, FileError, MissingExtraError, WeightsError
 from tests.adapters.specs import make_spec
@@ -97,7 +97,7 @@ def test_what_a_file_is_its_content_says(tmp_path):
     """The ending plays no part."""
     path = tmp_path / "weights.pt"
     tensors = materialize(SPEC, "equinox", input_size=5, hidden_size=16)
-    save_safetensors(path, tensors, spec=SPEC, framework="equinox", seed=0)
+    save(path, tensors, spec=SPEC, framework="equinox", seed=0)
     assert check(SPEC, path, false_alarm_rate=RATE).matches
 
 

@@ -3,13 +3,14 @@
     i, f, c, o of the LSTM are input, forget, cell, output;  z, r, h of the GRU are update, reset, candidate
 
 With ``reset_after`` the bias has two rows that are added: the first takes the effective bias, the second, with b_hn
-inside r∘(·), is 0.  Files name a variable by its path (gru/gru_cell/kernel) or by its number (gru/cell/vars/0).
+inside r∘(·), is 0.  Files name a variable by its path (gru/gru_cell/kernel); Keras' own by its number (gru/cell/vars/0).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from critinit.layout import Address, Block, Form, Layout, Sizes, Stored, below, fused, second
 
@@ -79,7 +80,19 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
     return f"sequential/bidirectional{number}/{('forward', 'backward')[direction]}_{name}{number}/{name}_cell"
 
 
-LAYOUT = Layout(
+def _numbered_path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
+    name = {"rnn": "simple_rnn", "gru": "gru", "lstm": "lstm"}[form.cell]
+    number = f"_{layer}" if layer else ""
+    if directions == 1:
+        return f"layers/{name}{number}/cell"
+    return f"layers/bidirectional{number}/{('forward', 'backward')[direction]}_layer/cell"
+
+
+def _numbered(address: Address) -> str:
+    return f"{address.module}/vars/{TENSORS.index(address.tensor)}"
+
+
+_BY_PATH = Layout(
     framework="keras",
     forms=_FORMS,
     path=_path,
@@ -87,3 +100,4 @@ LAYOUT = Layout(
     join=_join,
     model="keras.Sequential of GRU (LSTM, SimpleRNN) layers, each in Bidirectional where there are two directions",
 )
+LAYOUT = replace(_BY_PATH, own={".weights.h5": replace(_BY_PATH, path=_numbered_path, join=_numbered)})

@@ -65,7 +65,9 @@ def _form(kind: str) -> Form:
             return (rows, columns) if blocks[0].transposed else (columns,)
 
         table = blocks(kind, sizes.hidden)
-        return tuple(Stored(n, shape(n, b), b, optional=n.endswith("bias"), rare=n == "hn_bias") for n, b in table.items())
+        return tuple(
+            Stored(n, shape(n, b), b, optional=n.endswith("bias"), rare=n == "hn_bias") for n, b in table.items()
+        )
 
     def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
         rows, columns = shapes[first]

@@ -133,5 +133,5 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _p(outcome: Outcome) -> str:
     if outcome.exact:
-        return "exact" if outcome.p else "impossible"
+        return "exact" if outcome.p else "0"
     return "< 1e-300" if outcome.p < 1e-300 else f"{outcome.p:.2g}"

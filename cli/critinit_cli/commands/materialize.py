@@ -16,7 +16,7 @@ NAME = "materialize"
 EXAMPLES = """\b
 Examples:
   critinit materialize spec.json --framework torch --input-size 10 --hidden-size 128 -o gru.safetensors
-  critinit materialize spec.json --framework keras --input-size 10 --hidden-size 128 --seed 1 -o gru.safetensors
+  critinit materialize spec.json --framework keras --input-size 10 --hidden-size 128 --seed 1 -o gru.weights.h5
 """
 
 Input = Annotated[
@@ -31,7 +31,13 @@ Both = Annotated[bool, typer.Option("--bidirectional", help="Two directions in e
 Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, float64 or float16.")]
 Target = Annotated[
     str,
-    typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.", show_default=False),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The safetensors file to write; Keras' own format where it ends with .weights.h5.",
+        show_default=False,
+    ),
 ]
 Framework = Annotated[
     str,
@@ -60,7 +66,7 @@ def command(
     The framework need not be installed. The numbers are those that critinit.apply writes with that seed. What was
     written is listed on standard output, tensor by tensor.
     """
-    from critinit.checkpoints.materializing import materialize, save_safetensors
+    from critinit.checkpoints.materializing import SAFETENSORS, materialize, save
     from critinit.errors import ArgumentError
     from critinit.layout import layouts
     from critinit_cli.reading import read_spec
@@ -78,8 +84,9 @@ def command(
             seed=seed,
             bidirectional=bidirectional,
             dtype=dtype,
+            ending=".weights.h5" if output.endswith(".h5") else SAFETENSORS,
         )
-    save_safetensors(output, tensors, spec=spec, framework=framework, seed=seed)
+    save(output, tensors, spec=spec, framework=framework, seed=seed)
     rows = [(name, str(tuple(array.shape)), array.dtype.name) for name, array in tensors.items()]
     emit(render(f"{output}, seed {seed}", ("tensor", "shape", "type"), rows))
     emit(f"for {layouts()[framework].model}\n")

@@ -219,7 +219,7 @@ def _asked(draw: Draw) -> str:
         return f"{law.mean:.6g}"
     if isinstance(law, NormalBias):
         return f"normal, mean {law.mean:.4g}, variance {law.variance:.4g}"
-    return f"{law.distribution} {getattr(law, 'min_time', 0):.4g} to {getattr(law, 'max_time', 0):.4g}"
+    return f"{law.distribution} {getattr(law, 'min_time', 0):.4g} .. {getattr(law, 'max_time', 0):.4g}"
 
 
 def _found(x: np.ndarray[Any, np.dtype[np.float64]], mean: float, variance: float) -> str:

@@ -75,7 +75,8 @@ def networks_of(
     together = stacks([network.layers for network in found], len(spec.layers))
     if together is None:
         counts = ", ".join(f"{network} has {network.layers}" for network in found)
-        message = f"{source}: the spec has {len(spec.layers)} layers; found {counts}"
+        wanted = "1 layer" if len(spec.layers) == 1 else f"{len(spec.layers)} layers"
+        message = f"{source}: the spec has {wanted}; found {counts}"
         if len(found) == 1:
             raise WeightsError(message)
         raise ArgumentError(f"{message}; choose with module (the paths in the order of the layers)")

@@ -43,8 +43,8 @@ def hints_of(
             yield from _kernel(draws[gate, part], read.parts[gate, part], threshold, network)
     if read.inside and any(observed.values.any() for observed in read.inside.values()):
         yield (
-            f"{', '.join(read.inside)}: the candidate's second bias is scaled by the reset gate, so it is no part of "
-            "the effective bias; a spec leaves it at 0"
+            "the candidate's second bias vector (inner bias) is scaled by the reset gate, so it is no part of the "
+            "effective bias; a spec leaves it at 0"
         )
 
 

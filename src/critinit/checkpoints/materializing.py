@@ -6,6 +6,7 @@ The numbers are those of ``critinit.apply(spec, model, seed=seed)`` on a model o
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ from critinit.layout import Address, Form, Layout, Sizes, fill, layouts
 from critinit.sampling import check_seed, draws_of
 from critinit.spec import InitSpec
 
-__all__ = ["DTYPES", "materialize", "save_safetensors"]
+__all__ = ["DTYPES", "SAFETENSORS", "materialize", "save"]
 
 DTYPES = ("float32", "float64", "float16")
+SAFETENSORS = ".safetensors"
 
 
 def materialize(
@@ -35,17 +37,19 @@ def materialize(
     seed: int = 0,
     bidirectional: bool = False,
     dtype: str = "float32",
+    ending: str = SAFETENSORS,
 ) -> dict[str, NDArray[Any]]:
     """The tensors of a model of the spec's layers, by name, C-contiguous.
 
     ``framework``: a published layout (torch, keras, linen, nnx, equinox, haiku, canonical).  Layer 0 reads
     ``input_size`` coordinates, every further layer the states below it, both directions side by side.  Cost: O(H³) per
-    orthogonal kernel; the weights once in float64 and once in ``dtype``, tensor by tensor.
+    orthogonal kernel; the weights once in float64 and once in ``dtype``, tensor by tensor.  ``ending``: of the file
+    they are for, where a framework names tensors otherwise in files of its own (".weights.h5" of keras).
 
     Raises ``ArgumentError`` for an unknown framework, a cell or reset variant that it does not have, sizes, seed or
     type out of range, or numbers that the type cannot hold.
     """
-    layout = _layout(framework)
+    layout = _layout(framework, ending)
     form = _form(layout, spec)
     seed = check_seed(seed)
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
@@ -69,11 +73,14 @@ def materialize(
     return tensors
 
 
-def _layout(framework: str) -> Layout:
+def _layout(framework: str, ending: str) -> Layout:
     known = layouts()
     if framework not in known:
         raise ArgumentError(f"framework: found {framework!r}; allowed: {', '.join(known)}")
-    return known[framework]
+    endings = {SAFETENSORS: known[framework], **known[framework].own}
+    if ending not in endings:
+        raise ArgumentError(f"ending: found {ending!r}; allowed for {framework}: {', '.join(endings)}")
+    return endings[ending]
 
 
 def _form(layout: Layout, spec: InitSpec) -> Form:
@@ -105,7 +112,7 @@ def _site(
     }
 
 
-def save_safetensors(
+def save(
     path: str | os.PathLike[str],
     tensors: Mapping[str, NDArray[Any]],
     *,
@@ -113,15 +120,11 @@ def save_safetensors(
     framework: str,
     seed: int,
 ) -> None:
-    """Write tensors to ``path``, whole or not at all; the same arguments give the same bytes.
+    """Write tensors to ``path``, whole or not at all: HDF5 where it ends with .h5, else safetensors.
 
-    The file's metadata has one key, ``critinit``, JSON of ``version``, ``framework``, ``seed`` and ``spec`` (one key
-    because safetensors writes several in a random order).  Raises ``FileError`` and ``MissingExtraError``.
+    The metadata (of HDF5: the file's attributes) have one key, ``critinit``: JSON of ``version``, ``framework``,
+    ``seed`` and ``spec``.  The same arguments give the same bytes.  Raises ``FileError`` and ``MissingExtraError``.
     """
-    try:
-        from safetensors.numpy import save
-    except ImportError:
-        raise MissingExtraError("safetensors", "weights") from None
     origin = {
         "version": critinit.__version__,
         "framework": framework,
@@ -129,4 +132,27 @@ def save_safetensors(
         "spec": spec.model_dump(mode="json"),
     }
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    files.write(path, save(whole, metadata={"critinit": json.dumps(origin, allow_nan=False)}))
+    encode = _hdf5 if os.fspath(path).endswith(".h5") else _safetensors
+    files.write(path, encode(whole, json.dumps(origin, allow_nan=False)))
+
+
+def _safetensors(tensors: Mapping[str, NDArray[Any]], origin: str) -> bytes:
+    try:
+        from safetensors.numpy import save as encode
+    except ImportError:
+        raise MissingExtraError("safetensors", "weights") from None
+    # one key of metadata, as safetensors writes several in a random order
+    return bytes(encode(dict(tensors), metadata={"critinit": origin}))
+
+
+def _hdf5(tensors: Mapping[str, NDArray[Any]], origin: str) -> bytes:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "weights") from None
+    data = io.BytesIO()
+    with h5py.File(data, "w") as file:
+        file.attrs["critinit"] = origin
+        for name, array in tensors.items():
+            file.create_dataset(name, data=array)
+    return data.getvalue()
