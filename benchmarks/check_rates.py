@@ -164,23 +164,28 @@ def _inner(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generato
 
 
 def _order(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
+    unlike = False
     for part in ("recurrent", "input", "bias"):
         (a, first), (b, other) = (
             next((name, block) for name, block in _parts(site, part) if block.gate == gate)
             for gate in (KEEP[spec.cell], OTHER[spec.cell])
         )
         kept = tensors[a][first.index].copy()
+        unlike |= part == "bias" and not np.array_equal(kept, tensors[b][other.index])
         tensors[a][first.index] = tensors[b][other.index]
         tensors[b][other.index] = kept
-    return True
+    return unlike  # two gates whose stored numbers have one law can change places
 
 
 def _sign(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
+    changed = False
     for name, block in _parts(site, "bias"):
         if block.gate == KEEP[spec.cell]:
+            changed = bool(tensors[name][block.index].any())
             tensors[name][block.index] *= -1
-    law = spec.layers[0].gates[KEEP[spec.cell]].bias
-    return spec.scheme != "uniform_gate" or bool(law.mean)  # a law symmetric about 0 has no sign
+    # a law symmetric about 0 has no sign, unless another gate is coupled to it
+    symmetric = abs(spec.layers[0].gates[KEEP[spec.cell]].bias.mean or 0.0) < 1e-9
+    return changed and (spec.cell == "lstm" or not symmetric)
 
 
 def _one(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:

@@ -218,11 +218,11 @@ class Layout:
 def below(forms: Sequence[Form], separator: str = "/") -> tuple[Callable[[str], Address | None], Any]:
     """``split`` and ``join`` of a framework whose tensors' names stand at the end of their paths.
 
-    Both "/" and "." separate on reading; a box of metadata (".../value") is seen through.
+    Both "/" and "." separate on reading; a box of metadata (".../value") and TensorFlow's ":0" are seen through.
     """
     names = sorted({name for form in forms for name in form.names}, key=len, reverse=True)
     ends = "|".join(re.escape(name).replace("/", "[/.]") for name in names)
-    pattern = re.compile(rf"(?:(?P<module>.+?)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value)?")
+    pattern = re.compile(rf"(?:(?P<module>.+?)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value|:0)?")
 
     def split(name: str) -> Address | None:
         match = pattern.fullmatch(name)

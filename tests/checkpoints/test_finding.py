@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
+
 import numpy as np
 import pytest
 
-from critinit import check, materialize
+from critinit import apply, check, materialize
 from critinit.errors import ArgumentError, WeightsError
-from critinit.layout import layouts
+from critinit.layout import Address, layouts
+from tests.adapters import frameworks
+from tests.adapters.frameworks import build, rows
 from tests.adapters.specs import make_spec
 
 CELLS = {
@@ -83,6 +88,77 @@ def test_torch_with_a_projection():
     assert checked.matches
     assert "projection 6" in checked.networks[0]
     assert not check(spec, tensors | {"weight_hr_l0": 2 * projection}).matches
+
+
+BUILT = [
+    row
+    for name in CELLS
+    if name != "canonical"
+    for row in rows(name)
+    if row.layers * row.directions in (3, 4) or row.kind or not row.bias
+]
+
+
+@pytest.mark.parametrize("row", BUILT, ids=str)
+def test_models_as_each_framework_builds_them(row):
+    """Every row of the conformance table: stacks, cells, two directions, no biases, written by ``apply``."""
+    bias = None if row.bias else {"distribution": "constant", "mean": 0.0, "variance": 0.0}
+    spec = make_spec(row.cell, row.reset, row.layers, bias=bias)
+    built = build(row, hidden=16)
+    tensors = frameworks.tensors(built, apply(spec, built.model, seed=5, **built.options).model)
+    # nothing says which two of Equinox's cells are two directions, nor that l0_forward is an LSTM of Haiku's
+    stacks = (
+        [["0/0", "1/0"], ["0/1", "1/1"]] if row.framework == "equinox" and row.layers * row.directions == 4 else [()]
+    )
+    framework = "haiku" if row.framework == "haiku" else None
+    for modules in stacks:
+        checked = check(spec, tensors, framework=framework, module=modules, false_alarm_rate=1e-6)
+        assert checked.matches, [r for r in checked.rows if not r.matches]
+        assert {r.layer for r in checked.rows} == set(range(row.layers))
+    if row.directions == 2 and row.framework != "equinox":
+        assert {r.direction for r in checked.rows} == {0, 1}
+
+
+def test_marks_that_frameworks_add_to_names_are_seen_through():
+    spec = make_spec("gru")
+    for framework, mark in (("keras", ":0"), ("linen", "/value"), ("nnx", ".value"), ("nnx", "/raw_value")):
+        tensors = {f"{name}{mark}": array for name, array in fresh(framework, spec).items()}
+        assert check(spec, tensors, false_alarm_rate=1e-6).matches
+
+
+def test_a_layout_of_somebody_elses(monkeypatch):
+    """A third party's entry point is used like critinit's own; one that does not load is named."""
+    spec = make_spec("gru")
+    ours = layouts()
+    own = replace(ours["torch"], framework="theirs", join=lambda a: f"w/{a.layer}/{a.tensor}", split=_split_theirs)
+
+    class Point:
+        name = "theirs"
+
+        def load(self):
+            return own
+
+    monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [Point()])
+    layouts.cache_clear()
+    try:
+        tensors = fresh("theirs", spec)
+        assert set(tensors) == {f"w/0/{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        assert check(spec, tensors, false_alarm_rate=1e-6).matches
+        Point.load = lambda self: import_module("no_such_module")
+        layouts.cache_clear()
+        with pytest.raises(ArgumentError, match=r"^layout theirs: fails to load \(ModuleNotFoundError: "):
+            check(spec, tensors)
+        monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [])
+        layouts.cache_clear()
+        with pytest.raises(ArgumentError, match=r"^layouts: found none"):
+            check(spec, tensors)
+    finally:
+        layouts.cache_clear()
+
+
+def _split_theirs(name):
+    _, layer, tensor = name.split("/")
+    return Address("", int(layer), 0, tensor)
 
 
 def test_a_missing_bias_is_zero():

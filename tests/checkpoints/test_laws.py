@@ -161,8 +161,8 @@ def test_what_breaks_a_biass_law(law, values, seen):
 def test_a_coupled_bias_is_compared_unit_by_unit():
     asked = draws_of(make_spec("lstm"), 0, seed=0, input_size=4, hidden_size=128)["input", "bias"]
     assert (asked.coupled_to, asked.sign) == ("forget", -1)
-    same = outcomes_of(asked, Observed(-B, SINGLE, 5.0), B)
-    other = outcomes_of(asked, Observed(-B[::-1], SINGLE, 5.0), B)
+    same = outcomes_of(asked, Observed(-B, SINGLE, 5.0), Observed(B, SINGLE, 5.0))
+    other = outcomes_of(asked, Observed(-B[::-1], SINGLE, 5.0), Observed(B, SINGLE, 5.0))
     assert ([o.p for o in same], [o.p for o in other]) == ([1.0], [0.0])
 
 

@@ -178,7 +178,7 @@ def _rows(spec: InitSpec, site: _Site, entries: Mapping[str, Entry]) -> Iterator
     read = effective(site.site, entries, draws)
     for (gate, part), draw in draws.items():
         observed = read.parts[gate, part]
-        reference = None if draw.coupled_to is None else read.parts[draw.coupled_to, part].values
+        reference = None if draw.coupled_to is None else read.parts[draw.coupled_to, part]
         tests = outcomes_of(draw, observed, reference)
         yield _row(site, gate, part, read.tensors[gate, part], _asked(draw), observed, tests)
     for name, observed in read.inside.items():

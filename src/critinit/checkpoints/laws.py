@@ -72,10 +72,10 @@ class Observed(NamedTuple):
         return 4.0 * self.roundoff * max(self.scale, float(np.abs(self.values).max(initial=0.0)))
 
 
-def outcomes_of(draw: Draw, observed: Observed, reference: Array | None = None) -> tuple[Outcome, ...]:
+def outcomes_of(draw: Draw, observed: Observed, reference: Observed | None = None) -> tuple[Outcome, ...]:
     """The tests of what ``draw`` asks for.
 
-    ``reference``: for a coupled bias, the values of the gate that it follows.
+    ``reference``: for a coupled bias, the bias of the gate that it follows.
     """
     x = observed.values
     if not np.isfinite(x).all():
@@ -83,8 +83,8 @@ def outcomes_of(draw: Draw, observed: Observed, reference: Array | None = None) 
     if draw.problem() is not None:
         return (Outcome("shape", 0.0, exact=True),)
     if draw.coupled_to is not None and reference is not None:
-        slack = observed.rounding + 4.0 * observed.roundoff * float(np.abs(reference).max(initial=0.0))
-        return (_exact("unit by unit", np.abs(x - draw.sign * reference).max() <= slack),)
+        slack = observed.rounding + reference.rounding
+        return (_exact("unit by unit", np.abs(x - draw.sign * reference.values).max() <= slack),)
     if isinstance(draw.law, Kernel):
         return _kernel(draw.law, x, observed)
     return _bias(draw.law, draw.sign * x, observed)
@@ -174,8 +174,9 @@ def _orthogonal(x: Array, roundoff: float) -> tuple[Outcome, ...]:
     gram = _exact("orthogonal", max(lengths, orthogonality_error(x)) <= slack)
     if columns < 2:
         return (gram,)
-    mean = _beyond(float(x.sum()) ** 2 / (rows * columns), columns)
-    largest = min(1.0, x.size * _beyond(float(np.abs(x).max()) ** 2, columns))
+    # rounding must not make an entry look larger than it was drawn
+    mean = _beyond(float(x.sum()) ** 2 / (rows * columns) - 2.0 * slack, columns)
+    largest = min(1.0, x.size * _beyond(float(np.abs(x).max()) ** 2 - 2.0 * slack, columns))
     return gram, Outcome("mean", mean), Outcome("largest entry", largest)
 
 
