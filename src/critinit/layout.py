@@ -36,6 +36,7 @@ __all__ = [
     "below",
     "fill",
     "fused",
+    "joined",
     "layouts",
     "natural",
     "second",
@@ -190,6 +191,27 @@ class Address(NamedTuple):
     tensor: str
 
 
+def joined(address: Address) -> str:
+    """The tensor's name at the end of its module's path, "/" between."""
+    return "/".join(filter(None, (address.module, address.tensor)))
+
+
+def below(forms: Sequence[Form]) -> Callable[[str], Address | None]:
+    """The ``split`` of a framework whose tensors' names stand at the end of their modules' paths.
+
+    Both "/" and "." separate; a box of metadata (".../value") and TensorFlow's ":0" are seen through.
+    """
+    names = sorted({name for form in forms for name in form.names}, key=len, reverse=True)
+    ends = "|".join(re.escape(name).replace("/", "[/.]") for name in names)
+    pattern = re.compile(rf"(?:(?P<module>.+?)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value|:0)?")
+
+    def split(name: str) -> Address | None:
+        match = pattern.fullmatch(name)
+        return match and Address(match["module"] or "", 0, 0, match["tensor"].replace(".", "/"))
+
+    return split
+
+
 @dataclass(frozen=True)
 class Layout:
     """A framework's forms, and how it names the tensors of a model.
@@ -205,33 +227,14 @@ class Layout:
     forms: tuple[Form, ...]
     path: Callable[[Form, int, int, int, int], str]
     split: Callable[[str], Address | None]
-    join: Callable[[Address], str]
     model: str
+    join: Callable[[Address], str] = joined
     readers: Mapping[str, Callable[[str], Mapping[str, tuple[str, Any]]]] = field(default_factory=dict)
     own: Mapping[str, Layout] = field(default_factory=dict)
 
     def form(self, cell: str, reset: str | None) -> Form | None:
         """The form that is written for a cell, or None where the framework has none."""
         return next((form for form in self.forms if (form.cell, form.reset) == (cell, reset)), None)
-
-
-def below(forms: Sequence[Form], separator: str = "/") -> tuple[Callable[[str], Address | None], Any]:
-    """``split`` and ``join`` of a framework whose tensors' names stand at the end of their paths.
-
-    Both "/" and "." separate on reading; a box of metadata (".../value") and TensorFlow's ":0" are seen through.
-    """
-    names = sorted({name for form in forms for name in form.names}, key=len, reverse=True)
-    ends = "|".join(re.escape(name).replace("/", "[/.]") for name in names)
-    pattern = re.compile(rf"(?:(?P<module>.+?)[/.])?(?P<tensor>{ends})(?:[/.](?:raw_)?value|:0)?")
-
-    def split(name: str) -> Address | None:
-        match = pattern.fullmatch(name)
-        return match and Address(match["module"] or "", 0, 0, match["tensor"].replace(".", "/"))
-
-    def join(address: Address) -> str:
-        return separator.join(filter(None, (address.module, address.tensor)))
-
-    return split, join
 
 
 @cache

@@ -51,12 +51,10 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 
 
 _FORMS = tuple(map(_form, GATES))
-_split, _join = below(_FORMS)
 LAYOUT = Layout(
     framework="equinox",
     forms=_FORMS,
     path=_path,
-    split=_split,
-    join=_join,
+    split=below(_FORMS),
     model="a cell; {'forward': cell, 'backward': cell} for two directions; a list of these for several layers",
 )

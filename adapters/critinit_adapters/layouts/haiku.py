@@ -68,13 +68,11 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 
 
 _FORMS = tuple(map(_form, GATES))
-_split, _join = below(_FORMS)
 LAYOUT = Layout(
     framework="haiku",
     forms=_FORMS,
     path=_path,
-    split=_split,
-    join=_join,
+    split=below(_FORMS),
     model="hk.GRU(H) or hk.LSTM(H), the further ones numbered by Haiku; for two directions hk.GRU(H, "
     "name='forward_gru') and name='backward_gru', then 'forward_gru_1' and so on",
 )

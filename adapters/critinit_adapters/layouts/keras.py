@@ -24,6 +24,8 @@ GATES = {
 }
 TENSORS = ("kernel", "recurrent_kernel", "bias")
 _CLASSES = {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}
+_SNAKE = {"rnn": "simple_rnn", "gru": "gru", "lstm": "lstm"}
+_WAYS = ("forward", "backward")
 _NUMBERED = re.compile(r"(?:(?P<module>.+)/)?vars/(?P<number>[012])")
 
 
@@ -62,7 +64,7 @@ def _form(cell: str, reset: str | None) -> Form:
 
 
 _FORMS = (_form("rnn", None), _form("gru", "after"), _form("gru", "before"), _form("lstm", None))
-_by_path, _join = below(_FORMS)
+_by_path = below(_FORMS)
 
 
 def _split(name: str) -> Address | None:
@@ -73,19 +75,17 @@ def _split(name: str) -> Address | None:
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
-    name = {"rnn": "simple_rnn", "gru": "gru", "lstm": "lstm"}[form.cell]
-    number = f"_{layer}" if layer else ""
+    name, number = _SNAKE[form.cell], f"_{layer}" if layer else ""
     if directions == 1:
         return f"sequential/{name}{number}/{name}_cell"
-    return f"sequential/bidirectional{number}/{('forward', 'backward')[direction]}_{name}{number}/{name}_cell"
+    return f"sequential/bidirectional{number}/{_WAYS[direction]}_{name}{number}/{name}_cell"
 
 
 def _numbered_path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
-    name = {"rnn": "simple_rnn", "gru": "gru", "lstm": "lstm"}[form.cell]
     number = f"_{layer}" if layer else ""
     if directions == 1:
-        return f"layers/{name}{number}/cell"
-    return f"layers/bidirectional{number}/{('forward', 'backward')[direction]}_layer/cell"
+        return f"layers/{_SNAKE[form.cell]}{number}/cell"
+    return f"layers/bidirectional{number}/{_WAYS[direction]}_layer/cell"
 
 
 def _numbered(address: Address) -> str:
@@ -97,7 +97,6 @@ _BY_PATH = Layout(
     forms=_FORMS,
     path=_path,
     split=_split,
-    join=_join,
     model="keras.Sequential of GRU (LSTM, SimpleRNN) layers, each in Bidirectional where there are two directions",
 )
 LAYOUT = replace(_BY_PATH, own={".weights.h5": replace(_BY_PATH, path=_numbered_path, join=_numbered)})

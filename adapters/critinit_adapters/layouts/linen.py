@@ -77,13 +77,11 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 
 
 _FORMS = tuple(map(_form, TABLE))
-_split, _join = below(_FORMS)
 LAYOUT = Layout(
     framework="linen",
     forms=_FORMS,
     path=_path,
-    split=_split,
-    join=_join,
+    split=below(_FORMS),
     model="nn.RNN(cell), nn.Bidirectional(nn.RNN(cell), nn.RNN(cell)) for two directions, nn.Sequential of them "
     "for several layers",
 )

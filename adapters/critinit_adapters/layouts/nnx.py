@@ -83,13 +83,11 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 
 
 _FORMS = tuple(map(_form, CELLS))
-_split, _join = below(_FORMS)
 LAYOUT = Layout(
     framework="nnx",
     forms=_FORMS,
     path=_path,
-    split=_split,
-    join=_join,
+    split=below(_FORMS),
     model="nnx.RNN(cell), nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(cell)) for two directions, nnx.Sequential of them "
     "for several layers; the LSTM is OptimizedLSTMCell",
 )
