@@ -186,6 +186,50 @@ def test_a_bad_file_is_one_clear_line(tmp_path, kind):
     assert len(text) < 500
 
 
+def whole_files(tmp_path):
+    """A good file of every kind, by kind."""
+    tensors = materialize(SPEC, "torch", input_size=3, hidden_size=8)
+    save(tmp_path / "safetensors", tensors, spec=SPEC, framework="torch", seed=0)
+    numbered = materialize(SPEC, "keras", input_size=3, hidden_size=8, ending=".weights.h5")
+    save(tmp_path / "keras.h5", numbered, spec=SPEC, framework="keras", seed=0)
+    np.savez(tmp_path / "w.npz", **tensors)
+    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, tmp_path / "torch")
+    (tmp_path / "w.keras").write_bytes(zipped(**{"model.weights.h5": (tmp_path / "keras.h5").read_bytes()}))
+    return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_damage_anywhere_is_a_clear_line_or_none(tmp_path):
+    """Files cut short, and files with some bytes changed, 60 of each kind: an answer, or one line."""
+    rng = np.random.default_rng(3)
+    lines = []
+    for name, data in whole_files(tmp_path).items():
+        assert check(SPEC, tmp_path / name, false_alarm_rate=RATE).matches
+        for n in range(60):
+            damaged = bytearray(data)
+            if n % 3 == 0:
+                damaged = damaged[: rng.integers(0, len(data))]
+            else:  # n % 3 == 2: among the first bytes, where the structure stands
+                for _ in range(3):
+                    damaged[rng.integers(0, len(data) if n % 3 == 1 else 400)] = rng.integers(0, 256)
+            (tmp_path / "damaged").write_bytes(damaged)
+            try:
+                check(SPEC, tmp_path / "damaged")
+            except WeightsError as error:
+                lines.append(str(error))
+    assert len(lines) > 150
+    assert not [line for line in lines if "\n" in line or len(line) > 500]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_files_of_keras_of_other_types(tmp_path, dtype):
+    model = keras.Sequential([keras.Input((None, 5)), keras.layers.GRU(16, dtype=dtype, recurrent_initializer="zeros")])
+    apply(SPEC, model, seed=1)
+    model.save_weights(tmp_path / "m.weights.h5")
+    with open_weights(str(tmp_path / "m.weights.h5")) as entries:
+        assert {entry.dtype for entry in entries.values()} == {dtype}
+    assert check(SPEC, tmp_path / "m.weights.h5", false_alarm_rate=RATE).matches
+
+
 def test_a_pickle_is_never_run(tmp_path):
     """One that would write a file leaves nothing, bare, in an npz and in a file of torch."""
     witness = tmp_path / "witness"
