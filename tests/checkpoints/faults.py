@@ -25,7 +25,7 @@ BIASES: dict[str, dict[str, Any]] = {
 }
 
 
-def orthogonal_spec(cell: str, reset: str | None = None, layers: int = 1, **biases: Any) -> InitSpec:
+def orthogonal_spec(cell: str, variant: str | None = None, layers: int = 1, **biases: Any) -> InitSpec:
     """Orthogonal recurrent kernels of gain 1, input kernels of variance 1, and biases that differ by gate."""
     gates = {
         gate: {
@@ -39,7 +39,7 @@ def orthogonal_spec(cell: str, reset: str | None = None, layers: int = 1, **bias
         {
             "schema_version": 1,
             "cell": cell,
-            **({"reset": reset or "after"} if cell == "gru" else {}),
+            **({"reset": variant or "after"} if cell == "gru" else {}),
             "scheme": "custom",
             "T": 50,
             "layers": [{"input": {"variance": 1.0}, "gates": gates}] * layers,

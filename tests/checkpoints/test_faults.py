@@ -21,6 +21,7 @@ from critinit_adapters.jax_arrays import path_name
 from flax import linen, nnx
 
 from critinit import apply, check, materialize
+from tests.adapters.specs import make_spec
 from tests.checkpoints.faults import CONSTANT, INPUT, H, arrays, differing, found_wrong, orthogonal_spec
 
 RECURRENT = {
@@ -304,6 +305,61 @@ def test_the_backward_layer_of_keras_left_out():
     checked = check(spec, tensors | default)
     assert {direction for _, direction, _, _ in differing(checked)} == {1}
     assert "Glorot uniform on the fused kernel, the default of Keras" in " ".join(checked.hints)
+
+
+# ---- slips of scale, and what is no mistake ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "factor", "hint"),
+    [
+        (
+            "recurrent",
+            0.3**0.5,
+            "the variance of the recurrent kernel of hidden is 0.09: the spec's variance was taken",
+        ),
+        ("recurrent", 0.3**-0.25, "is 0.5477: the square root of the spec's variance was taken for the variance"),
+        ("recurrent", H**0.5, "it was not divided by the fan-in"),
+        ("recurrent", H**-0.5, "it was divided by the fan-in twice"),
+        ("bias", 2.0, "the bias of hidden is twice what is asked"),
+        ("bias", -1.0, "the bias of hidden has the opposite sign"),
+        ("bias", 1.0 + 1.0 / 0.3, "the bias of hidden is 1 more than asked"),
+        ("bias", 1.0 - 1.0 / 0.3, "the bias of hidden is 1 less than asked"),
+    ],
+)
+def test_slips_are_named(part, factor, hint):
+    """Recurrent variance .3, bias .3 in all units; the numbers multiplied by a factor."""
+    spec = make_spec("rnn")
+    tensors = fresh("canonical", spec)
+    assert found_wrong(spec, tensors) == (set(), "")
+    tensors[f"layers.0.0.hidden.{part}"] *= np.float32(factor)
+    wrong, hints = found_wrong(spec, tensors)
+    assert wrong == {("hidden", part)}
+    assert hint in hints
+
+
+def test_the_second_bias_vector_may_be_the_right_one():
+    spec = make_spec("rnn")
+    tensors = fresh("torch", spec)
+    tensors["bias_hh_l0"] = tensors["bias_ih_l0"].copy()
+    tensors["bias_ih_l0"] += np.random.default_rng(0).standard_normal(H).astype(np.float32)
+    wrong, hints = found_wrong(spec, tensors)
+    assert wrong == {("hidden", "bias")}
+    assert "the second bias vector alone is as asked" in hints
+
+
+def test_biases_divided_between_the_two_vectors_are_no_mistake():
+    """Only the sum counts."""
+    spec = make_spec("lstm")
+    tensors = fresh("torch", spec)
+    half = np.float32(0.5) * tensors["bias_ih_l0"]
+    assert found_wrong(spec, tensors | {"bias_ih_l0": half, "bias_hh_l0": half}) == (set(), "")
+
+
+def test_gates_of_one_law_can_change_places():
+    spec = orthogonal_spec("gru", update=CONSTANT, reset=CONSTANT)
+    tensors = {n: reordered(a, 0, (1, 0, 2)) for n, a in fresh("torch", spec).items()}
+    assert found_wrong(spec, tensors) == (set(), "")
 
 
 # ---- defaults, everywhere --------------------------------------------------------------------------------

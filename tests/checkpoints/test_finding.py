@@ -257,3 +257,19 @@ def test_integers_are_no_weights():
     tensors = {n: a.astype(np.int8) for n, a in fresh("torch", make_spec("gru")).items()}
     with pytest.raises(WeightsError, match=r"found type int8; allowed: float64, float32, float16, bfloat16"):
         check(make_spec("gru"), tensors)
+
+
+def test_arrays_that_numpy_cannot_take_are_named():
+    import torch
+
+    tensors = {"weight_hh_l0": torch.zeros(3, 1, requires_grad=True)}
+    with pytest.raises(ArgumentError, match=r"^weights: weight_hh_l0: NumPy cannot take it \(RuntimeError: "):
+        check(make_spec("gru"), tensors)
+
+
+def test_bfloat16_arrays_of_jax():
+    import jax.numpy as jnp
+
+    spec = make_spec("gru")
+    tensors = {name: jnp.asarray(array, jnp.bfloat16) for name, array in fresh("linen", spec).items()}
+    assert check(spec, tensors, false_alarm_rate=1e-6).matches

@@ -71,7 +71,6 @@ def _order(
             (place, law): all(_fits(draws[law, part], read.parts[place, part], threshold) for part in among)
             for place in gates
             for law in gates
-            if draws[law, "recurrent"].shape == draws[place, "recurrent"].shape
         }
         orders = [dict(zip(gates, order, strict=True)) for order in permutations(gates)]
         moved = [o for o in orders if all(fits[place, law] for place, law in o.items())]

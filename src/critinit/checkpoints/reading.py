@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit import files
-from critinit.errors import MissingExtraError, WeightsError
+from critinit.errors import ArgumentError, MissingExtraError, WeightsError
 from critinit.layout import layouts
 
 __all__ = ["ROUNDOFF", "Entry", "entries_of", "open_weights"]
@@ -59,8 +59,14 @@ Entries = Mapping[str, Entry]
 
 
 def entries_of(arrays: Mapping[str, Any]) -> Entries:
-    """Arrays in memory, as if they had been read."""
-    found = {name: np.asarray(array) for name, array in arrays.items()}
+    """Arrays in memory, as if they had been read; raises ``ArgumentError`` for what NumPy cannot take."""
+    found = {}
+    for name, array in arrays.items():
+        try:
+            found[str(name)] = np.asarray(array)
+        except Exception as error:  # each framework has errors of its own
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ArgumentError(f"weights: {name}: NumPy cannot take it ({reason})") from error
     entries = {n: Entry(array.shape, array.dtype.name, partial(np.asarray, array)) for n, array in found.items()}
     return {name: entry._replace(load=partial(_load, "the weights", name, entry)) for name, entry in entries.items()}
 
