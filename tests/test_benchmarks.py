@@ -139,3 +139,18 @@ def test_the_picture_is_written(digits, curves, tmp_path):
     assert "<svg" in text
     again = digits.plot(curves, tmp_path / "again")[1].read_text(encoding="utf-8")
     assert again == text
+
+
+@pytest.mark.slow
+def test_check_rates_counts_alarms_and_misses(capsys):
+    """A few models of every framework that is installed: every mistake that can be planted is found."""
+    from benchmarks import check_rates
+
+    check_rates.main(["--models", "6"])
+    out = capsys.readouterr().out
+    rows = {
+        line[:38].strip(): line.split()[-2:] for line in out.splitlines() if line[:2] in {"1 ", "2 ", "3 ", "4 ", "5 "}
+    }
+    assert set(rows) == set(check_rates.FAULTS)
+    assert all(missed == "0" for _, missed in rows.values()), out
+    assert int(rows["4 one added to the keep gate"][0]) == 6

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from critinit.application import Applied, Report, Row, Sampler
 from critinit.errors import ApplyError, ArgumentError, CritinitError
+from critinit.layout import Block, fill
 from critinit.sampling import Draw
 from critinit.spec import InitSpec
 from critinit_adapters.journal import Journal, Saved
-from critinit_adapters.layout import Block, Survey, Tensor
+from critinit_adapters.layout import Survey, Tensor
 from critinit_adapters.measuring import Measured, measure
 from critinit_adapters.planning import Plan, Write, plan
 
@@ -31,12 +32,7 @@ Array = NDArray[Any]
 
 def assemble(write: Write) -> NDArray[np.float64]:
     """The whole tensor in float64, portable draws in their places."""
-    values = np.zeros(write.tensor.shape)
-    for block, draw in write.draws:
-        if draw is not None:
-            canonical = draw.sample()
-            values[block.index] = block.sign * (canonical.T if block.transposed else canonical) + block.offset
-    return values
+    return fill(write.tensor.shape, write.draws)
 
 
 class BaseAdapter(ABC):

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
+from critinit.layout import Block
 from critinit.sampling import check_seed, draws_of
 from critinit.spec import InitSpec
 from critinit_adapters.adapter import assemble
-from critinit_adapters.layout import Block, Tensor
+from critinit_adapters.layout import Tensor
 from critinit_adapters.planning import Write
 
 __all__ = ["Place", "values"]

@@ -22,22 +22,13 @@ from numpy.typing import NDArray
 
 from critinit_adapters.adapter import TreeAdapter
 from critinit_adapters.jax_arrays import draw_like, like, paired, path_name, problem, replace
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, zeros
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.equinox import GATES, PARTS, RESET, blocks
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
 
-# Where each gate lives: the order of the gates, stacked along axis 0.
-GATES = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "cell", "output")}
-PARTS = {"weight_ih": "input", "weight_hh": "recurrent", "bias": "bias"}
-RESET = {"gru": "after"}
 CELL_OF_CLASS = {eqx.nn.GRUCell: "gru", eqx.nn.LSTMCell: "lstm"}
-
-
-def _blocks(name: str, cell: str, hidden: int) -> tuple[Block, ...]:
-    if name == "bias_n":  # inside r∘(·): no part of the effective bias
-        return zeros()
-    return fused(GATES[cell], PARTS[name], 0, hidden)  # type: ignore[arg-type]
 
 
 class EquinoxAdapter(TreeAdapter):
@@ -83,7 +74,7 @@ def _network(name: str, module: Any) -> Network:
             f"{prefix}{part}",
             tuple(getattr(leaf, "shape", ())),
             leaf,
-            _blocks(part, cell, module.hidden_size),
+            blocks(part, cell, module.hidden_size),
             key=f"{prefix}{part}",
         )
         for part, leaf in leaves

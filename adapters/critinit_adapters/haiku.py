@@ -27,30 +27,11 @@ from critinit.spec import InitSpec
 from critinit_adapters.adapter import TreeAdapter
 from critinit_adapters.declared import Place, values
 from critinit_adapters.jax_arrays import draw_like, like, paired, path_name, problem, replace
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.haiku import GATES, NAMES, RESET, blocks
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
-
-# Where each gate lives: the order of the gates along the last axis; every kernel is (fan_in, H) per gate.
-GATES = {"lstm": ("input", "cell", "forget", "output"), "gru": ("update", "reset", "candidate")}
-SIGN = {"update": -1.0}
-OFFSET = {"forget": -1.0}
-RESET = {"gru": "before"}
-NAMES = {"lstm": ("linear/w", "linear/b"), "gru": ("w_i", "w_h", "b")}
-
-
-def _blocks(name: str, cell: str, inputs: int, hidden: int) -> tuple[Block, ...]:
-    gates = GATES[cell]
-    if name in ("linear/b", "b"):
-        return fused(gates, "bias", 0, hidden, sign=SIGN, offset=OFFSET)
-    if name == "linear/w":
-        x, h = slice(0, inputs), slice(inputs, inputs + hidden)
-        return (
-            *fused(gates, "input", 1, hidden, transposed=True, within={0: x}),
-            *fused(gates, "recurrent", 1, hidden, transposed=True, within={0: h}),
-        )
-    return fused(gates, "input" if name == "w_i" else "recurrent", 1, hidden, transposed=True, sign=SIGN)
 
 
 class HaikuAdapter(TreeAdapter):
@@ -125,7 +106,7 @@ def _network(target: Mapping[str, Any], path: str, cell: str) -> Network:
     hidden = columns // len(GATES[cell])
     inputs = rows - hidden if cell == "lstm" else rows
     tensors = tuple(
-        Tensor(f"{path}/{name}", leaf.shape, leaf, _blocks(name, cell, inputs, hidden), key=f"{path}/{name}")
+        Tensor(f"{path}/{name}", leaf.shape, leaf, blocks(name, cell, inputs, hidden), key=f"{path}/{name}")
         for name, leaf in leaves
     )
     return Network(path, cell, hidden, (Site(0, 0, inputs, tensors),), RESET.get(cell))
@@ -156,8 +137,8 @@ def initializers(
     def initializer(name: str) -> Callable[[Sequence[int], Any], jax.Array]:
         def draw(shape: Sequence[int], dtype: Any) -> jax.Array:
             hidden = int(shape[-1]) // len(GATES["gru"])
-            blocks = _blocks(name, "gru", int(shape[0]), hidden)
-            return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), hidden).astype(dtype))
+            parts = blocks(name, "gru", int(shape[0]), hidden)
+            return jnp.asarray(values(place, name, shape, parts, int(shape[0]), hidden).astype(dtype))
 
         return draw
 

@@ -7,7 +7,6 @@ was; where the old one is a NumPy array, so is the new one.  Nothing here runs u
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from critinit.spec import Kernel
 from critinit_adapters.layout import Network, Site
 from critinit_adapters.planning import Write
 
-__all__ = ["both_directions", "draw_like", "like", "natural", "paired", "path_name", "problem", "replace"]
+__all__ = ["both_directions", "draw_like", "like", "paired", "path_name", "problem", "replace"]
 
 Path = tuple[Any, ...]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -114,11 +113,6 @@ def path_name(path: Path) -> str:
     """A tree's path as text: ``params/cell/hf/kernel``."""
     parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
     return "/".join(map(str, parts))
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key under which layer_2 comes before layer_10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]
 
 
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:

@@ -33,37 +33,20 @@ from critinit.spec import InitSpec, Kernel
 from critinit.spec.reading import validate_object
 from critinit_adapters.adapter import InPlaceAdapter, assemble
 from critinit_adapters.declared import Place, values
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, zeros
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.keras import GATES, TENSORS, blocks
 from critinit_adapters.planning import Plan, Write
 
 __all__ = ["ADAPTER", "KerasAdapter", "SpecInitializer", "initializers"]
 
-# Where each gate lives: the order of the gates along the last axis.
-GATES = {
-    "rnn": ("hidden",),
-    "gru": ("update", "reset", "candidate"),
-    "lstm": ("input", "forget", "cell", "output"),
-}
 CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm"}
 CELLS = tuple(CELL_OF_CLASS)
 ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
-TENSORS = ("kernel", "recurrent_kernel", "bias")
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 UNBUILT = (
     "is not built yet and has no weights; build the model first, or, for a single layer, give its input's "
     "width: apply(..., input_size=...)"
 )
-
-
-def _blocks(name: str, cell: str, hidden: int, after: bool) -> tuple[Block, ...]:
-    gates = GATES[cell]
-    if name == "kernel":
-        return fused(gates, "input", 1, hidden, transposed=True)
-    if name == "recurrent_kernel":
-        return fused(gates, "recurrent", 1, hidden, transposed=True)
-    if after:
-        return (*fused(gates, "bias", 1, hidden, within={0: 0}), *zeros(1))
-    return fused(gates, "bias", 0, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +206,14 @@ def _site(module: Any, layer: int, direction: int, size: int | None, names: Mapp
         shapes["bias"] = (2, columns) if after else (columns,)
     tensors = []
     for attribute, shape in shapes.items():
-        slot, blocks = _Slot(module, attribute), _blocks(attribute, cell, hidden, after)
+        slot, parts = _Slot(module, attribute), blocks(attribute, cell, hidden, after)
         if module.built:
             variable = slot.variable
             found = tuple(variable.shape)
-            tensors.append(Tensor(names[id(variable)], found, slot, blocks, key=id(variable)))
+            tensors.append(Tensor(names[id(variable)], found, slot, parts, key=id(variable)))
         else:
             name = f"{module.name}/{layer}/{direction}/{attribute}"
-            tensors.append(Tensor(name, shape, slot, blocks, key=(id(module), attribute)))
+            tensors.append(Tensor(name, shape, slot, parts, key=(id(module), attribute)))
     return Site(layer, direction, int(size or 0), tuple(tensors))
 
 
@@ -329,8 +312,8 @@ class SpecInitializer(keras.initializers.Initializer):
         """The tensor of ``shape``, cast once to ``dtype``."""
         cell, after = self.place.spec.cell, len(shape) == 2
         hidden = int(shape[-1]) // len(GATES[cell])
-        blocks = _blocks(self.tensor, cell, hidden, after)
-        drawn = values(self.place, self.tensor, shape, blocks, int(shape[0]), hidden)
+        parts = blocks(self.tensor, cell, hidden, after)
+        drawn = values(self.place, self.tensor, shape, parts, int(shape[0]), hidden)
         return ops.convert_to_tensor(drawn.astype(keras.backend.standardize_dtype(dtype)))
 
     def get_config(self) -> dict[str, Any]:

@@ -1,43 +1,19 @@
-"""Where each gate lives in a framework's tensors: the vocabulary of the adapters.
+"""What an adapter finds in a model: the vocabulary of the adapters.
 
 A *network* is one stack of recurrent layers that the framework runs as one thing; it has a *site* for every
-layer and direction; a site has *tensors*; a tensor is cut into *blocks*, each holding one gate's part:
-
-    stored[index] = sign · (canonical, transposed where so) + offset
-
-with the canonical forms of ``critinit.sampling``: recurrent (H, F), input (H, I), bias (H,), projection (P,
-H).
+layer and direction; a site has *tensors*; a tensor is cut into *blocks* (``critinit.layout``), each holding one
+gate's part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from critinit.sampling import Part
+from critinit.layout import Block
 
-__all__ = ["Block", "Network", "Site", "Survey", "Tensor", "fused", "whole", "zeros"]
-
-Index = tuple[slice | int, ...]
-_NONE: Mapping[str, float] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One gate's part in a tensor, or a region to be zeroed (part "zero").
-
-    ``index``: the region, () for the whole tensor; a number drops its axis.  ``transposed``: stored as
-    (fan_in, H).
-    """
-
-    gate: str
-    part: Part | Literal["zero"]
-    index: Index = ()
-    transposed: bool = False
-    sign: float = 1.0
-    offset: float = 0.0
+__all__ = ["Network", "Site", "Survey", "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,42 +83,3 @@ class Survey:
 
     networks: tuple[Network, ...]
     tensors: tuple[str, ...]
-
-
-def fused(
-    gates: Sequence[str],
-    part: Part,
-    axis: int,
-    width: int,
-    *,
-    transposed: bool = False,
-    sign: Mapping[str, float] = _NONE,
-    offset: Mapping[str, float] = _NONE,
-    within: Mapping[int, slice | int] = MappingProxyType({}),
-) -> tuple[Block, ...]:
-    """The blocks of a fused tensor: ``gates`` side by side along ``axis``, each ``width`` wide.
-
-    ``within`` restricts other axes (rows [x; h] of one matrix: ``{0: slice(0, I)}``; first row of two:
-    ``{0: 0}``).
-    """
-
-    def index(n: int) -> Index:
-        along: dict[int, slice | int] = {**within, axis: slice(n * width, (n + 1) * width)}
-        return tuple(along.get(k, slice(None)) for k in range(max(along) + 1))
-
-    return tuple(
-        Block(gate, part, index(n), transposed, sign.get(gate, 1.0), offset.get(gate, 0.0))
-        for n, gate in enumerate(gates)
-    )
-
-
-def whole(
-    gate: str, part: Part, *, transposed: bool = False, sign: float = 1.0, offset: float = 0.0
-) -> tuple[Block, ...]:
-    """The one block of a tensor that a single gate's part fills."""
-    return (Block(gate, part, (), transposed, sign, offset),)
-
-
-def zeros(*index: slice | int) -> tuple[Block, ...]:
-    """A region that is set to 0; the whole tensor by default."""
-    return (Block("", "zero", index),)

@@ -26,6 +26,7 @@ from flax.linen import module as linen_module
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
+from critinit.layout import natural
 from critinit.spec import InitSpec
 from critinit_adapters.adapter import TreeAdapter
 from critinit_adapters.declared import Place, values
@@ -33,53 +34,19 @@ from critinit_adapters.jax_arrays import (
     both_directions,
     draw_like,
     like,
-    natural,
     paired,
     path_name,
     problem,
     replace,
 )
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, whole, zeros
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.linen import RESET, TABLE, Child
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
-# Where each gate lives: cell -> child -> the blocks of its kernel and of its bias, each kernel (fan_in, H).
-Child = Mapping[str, tuple[Block, ...]]
-
-
-def _child(gate: str, part: Any, bias: tuple[Block, ...] | None = None) -> Child:
-    kernel = {"kernel": whole(gate, part, transposed=True)}
-    return kernel if bias is None else {**kernel, "bias": bias}
-
-
-LAYOUT: Mapping[str, Mapping[str, Child]] = {
-    "rnn": {
-        "i": _child("hidden", "input", whole("hidden", "bias")),
-        "h": _child("hidden", "recurrent"),
-    },
-    "gru": {
-        "ir": _child("reset", "input", whole("reset", "bias")),
-        "iz": _child("update", "input", whole("update", "bias")),
-        "in": _child("candidate", "input", whole("candidate", "bias")),
-        "hr": _child("reset", "recurrent"),
-        "hz": _child("update", "recurrent"),
-        "hn": _child("candidate", "recurrent", zeros()),  # inside r∘(·): no part of the effective bias
-    },
-    "lstm": {
-        "ii": _child("input", "input"),
-        "if": _child("forget", "input"),
-        "ig": _child("cell", "input"),
-        "io": _child("output", "input"),
-        "hi": _child("input", "recurrent", whole("input", "bias")),
-        "hf": _child("forget", "recurrent", whole("forget", "bias")),
-        "hg": _child("cell", "recurrent", whole("cell", "bias")),
-        "ho": _child("output", "recurrent", whole("output", "bias")),
-    },
-}
 # Cells of Linen that no spec describes, known so that they can be named.
 OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
-RESET = {"gru": "after"}
 DIRECTIONS = ("forward_rnn", "backward_rnn")
 
 
@@ -87,7 +54,7 @@ class LinenAdapter(TreeAdapter):
     """The adapter for trees of Linen parameters: dictionaries, also frozen ones, and boxed leaves."""
 
     framework = "linen"
-    cells = tuple(LAYOUT)
+    cells = tuple(TABLE)
     options = MappingProxyType({"bidirectional": "a list of (forward path, backward path) of cells"})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
@@ -127,7 +94,7 @@ def _cell_of(node: Mapping[str, Any]) -> str | None:
     """The cell whose children these are, or None."""
     if not all(isinstance(child, Mapping) and "kernel" in child for child in node.values()):
         return None
-    known = {**{cell: tuple(children) for cell, children in LAYOUT.items()}, **OTHERS}
+    known = {**{cell: tuple(children) for cell, children in TABLE.items()}, **OTHERS}
     return next((cell for cell, names in known.items() if set(node) == set(names)), None)
 
 
@@ -150,9 +117,9 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def _network(cell: str, node: Mapping[str, Any], name: str) -> Network:
-    if cell not in LAYOUT:
+    if cell not in TABLE:
         return Network(name, cell, 0, ())
-    tensors = tuple(_tensors(LAYOUT[cell], node, f"{name}/" if name else ""))
+    tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
     refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
@@ -189,14 +156,14 @@ def initializers(
     initialized.  Raises ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the
     recurrent kernel.
     """
-    if spec.cell not in LAYOUT or spec.reset != RESET.get(spec.cell):
+    if spec.cell not in TABLE or spec.reset != RESET.get(spec.cell):
         found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
         raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
     place = Place(spec, layer, direction, seed, module)
 
     def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         name = _child_being_initialized()
-        child = LAYOUT[spec.cell].get(name)
+        child = TABLE[spec.cell].get(name)
         if child is None:
             raise ArgumentError(f"spec: an initializer for {spec.cell} was called in {name!r}, no part of that cell")
         blocks = child["kernel" if len(shape) == 2 else "bias"]

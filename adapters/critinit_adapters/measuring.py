@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from critinit.layout import Block
 from critinit.sampling import Draw
-from critinit_adapters.layout import Block
 
 __all__ = ["ROWS", "Measured", "measure", "rows_to_check"]
 
@@ -30,8 +30,7 @@ def rows_to_check(rows: int) -> list[int]:
 
 def measure(stored: Any, block: Block, draw: Draw) -> Measured:
     """Measure a stored block (anything NumPy reads, in stored layout), sign, offset and layout undone."""
-    values = np.asarray(stored).astype(np.float64)
-    values = block.sign * ((values.T if block.transposed else values) - block.offset)
+    values = block.canonical(np.asarray(stored).astype(np.float64))
     error = None
     if draw.gain:
         rows = rows_to_check(len(values))

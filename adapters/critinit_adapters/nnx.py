@@ -23,47 +23,19 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from critinit.errors import ArgumentError
+from critinit.layout import fused, natural
 from critinit.spec import InitSpec
 from critinit_adapters.adapter import InPlaceAdapter
 from critinit_adapters.declared import Place, values
-from critinit_adapters.jax_arrays import both_directions, draw_like, like, natural, problem
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, whole, zeros
+from critinit_adapters.jax_arrays import both_directions, draw_like, like, problem
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.nnx import CELLS, GATES, RESET, blocks
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
-# Where each gate lives: the order of the gates along the last axis, ...
-GATES = {
-    nnx.SimpleCell: ("hidden",),
-    nnx.GRUCell: ("reset", "update", "candidate"),
-    nnx.OptimizedLSTMCell: ("input", "forget", "cell", "output"),
-}
-# ... or the names that LSTMCell gives to each gate's two Linear modules.
-LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
-CELL_OF_CLASS: Mapping[type[nnx.Module], str] = {
-    nnx.SimpleCell: "rnn",
-    nnx.GRUCell: "gru",
-    nnx.LSTMCell: "lstm",
-    nnx.OptimizedLSTMCell: "lstm",
-}
-RESET = {"gru": "after"}
-
-
-def _layout(module: Any, hidden: int) -> Iterator[tuple[str, tuple[Block, ...]]]:
-    """The path of every parameter below the cell, and its blocks."""
-    if isinstance(module, nnx.LSTMCell):
-        for gate, (x, h) in LINEARS.items():
-            yield f"{x}/kernel", whole(gate, "input", transposed=True)
-            yield f"{h}/kernel", whole(gate, "recurrent", transposed=True)
-            yield f"{h}/bias", whole(gate, "bias")
-        return
-    gates = next(gates for kind, gates in GATES.items() if isinstance(module, kind))
-    biased = "dense_h" if isinstance(module, nnx.OptimizedLSTMCell) else "dense_i"
-    yield "dense_i/kernel", fused(gates, "input", 1, hidden, transposed=True)
-    yield "dense_h/kernel", fused(gates, "recurrent", 1, hidden, transposed=True)
-    yield f"{biased}/bias", fused(gates, "bias", 0, hidden)
-    # a bias inside r∘(·), which some versions of the GRU have, is no part of the effective bias
-    yield "hn_bias", zeros()
+KINDS: Mapping[str, type[nnx.Module]] = {kind: getattr(nnx, kind) for kind in CELLS}
+CELL_OF_CLASS = {KINDS[kind]: cell for kind, cell in CELLS.items()}
 
 
 class NnxAdapter(InPlaceAdapter):
@@ -140,11 +112,12 @@ def _directions(module: Any) -> tuple[Any, Any] | None:
 
 
 def _network(name: str, module: Any) -> Network:
-    cell = next(cell for kind, cell in CELL_OF_CLASS.items() if isinstance(module, kind))
+    kind = next(name for name, kind in KINDS.items() if isinstance(module, kind))
+    cell = CELLS[kind]
     hidden, prefix = module.hidden_features, f"{name}/" if name else ""
     tensors = tuple(
-        Tensor(f"{prefix}{path}", tuple(_get(variable).shape), variable, blocks)
-        for path, blocks in _layout(module, hidden)
+        Tensor(f"{prefix}{path}", tuple(_get(variable).shape), variable, parts)
+        for path, parts in blocks(kind, hidden).items()
         if (variable := _variable(module, path)) is not None
     )
     refusal = _refusal(module, tensors)
@@ -186,7 +159,7 @@ def initializers(
     ``LSTMCell``, which uses one initializer for all gates without saying for which it calls.  Raises
     ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the recurrent kernel.
     """
-    gates = {CELL_OF_CLASS[kind]: order for kind, order in GATES.items()}.get(spec.cell)
+    gates = GATES.get(spec.cell)
     if gates is None or spec.reset != RESET.get(spec.cell):
         found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
         raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
@@ -196,8 +169,8 @@ def initializers(
         def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32, **placing: Any) -> jax.Array:
             hidden = int(shape[-1]) // len(gates)
             axis, transposed = len(shape) - 1, part != "bias"
-            blocks = fused(gates, part, axis, hidden, transposed=transposed)
-            return jnp.asarray(values(place, part, shape, blocks, int(shape[0]), hidden).astype(dtype))
+            parts = fused(gates, part, axis, hidden, transposed=transposed)
+            return jnp.asarray(values(place, part, shape, parts, int(shape[0]), hidden).astype(dtype))
 
         return draw
 

@@ -13,9 +13,10 @@ from math import prod
 import numpy as np
 
 from critinit.errors import ApplyError
+from critinit.layout import Block, stacks
 from critinit.sampling import Draw, Part, draws_of
 from critinit.spec import InitSpec
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor
+from critinit_adapters.layout import Network, Site, Survey, Tensor
 
 __all__ = ["Plan", "Write", "plan"]
 
@@ -106,10 +107,9 @@ def _fits(spec: InitSpec, network: Network) -> None:
 def _stacks(networks: Sequence[Network], layers: int) -> list[list[Network]]:
     """Which networks take the spec's layers together; raises where that is not clear."""
     counts = [network.layers for network in networks]
-    if all(count == layers for count in counts):
-        return [[network] for network in networks]
-    if sum(counts) == layers:
-        return [list(networks)]
+    together = stacks(counts, layers)
+    if together is not None:
+        return [[networks[index] for index in stack] for stack in together]
     found = ", ".join(f"{network} has {count}" for network, count in zip(networks, counts, strict=True))
     if len(networks) == 1:
         raise ApplyError(

@@ -20,42 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from critinit.layout import Block
 from critinit.sampling import Draw
 from critinit.spec import Kernel
 from critinit_adapters.adapter import InPlaceAdapter
-from critinit_adapters.layout import Block, Network, Site, Survey, Tensor, fused, whole, zeros
+from critinit_adapters.layout import Network, Site, Survey, Tensor
+from critinit_adapters.layouts.torch import GATES, RESET, STEMS, blocks
 from critinit_adapters.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.planning import Write
 
 __all__ = ["ADAPTER", "TorchAdapter"]
 
-# Where each gate lives: the order of the fused blocks, stacked along axis 0, each (H, fan_in).
-GATES = {
-    "rnn": ("hidden",),
-    "gru": ("reset", "update", "candidate"),
-    "lstm": ("input", "forget", "cell", "output"),
-}
-STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-RESET = {"gru": "after"}
 CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
 CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _WRAPPERS = ("_orig_mod",)  # what torch.compile adds to a path
-
-
-def _blocks(stem: str, cell: str, hidden: int) -> tuple[Block, ...]:
-    match stem:
-        case "weight_ih":
-            return fused(GATES[cell], "input", 0, hidden)
-        case "weight_hh":
-            return fused(GATES[cell], "recurrent", 0, hidden)
-        case "bias_ih":
-            return fused(GATES[cell], "bias", 0, hidden)
-        case "bias_hh":
-            return zeros()
-        case _:
-            return whole("", "projection")
 
 
 class TorchAdapter(InPlaceAdapter):
@@ -153,7 +133,7 @@ def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, di
             suffix = f"_l{layer}{'_reverse' * direction}" if isinstance(module, nn.RNNBase) else ""
             found = [(stem, module._parameters.get(stem + suffix)) for stem in STEMS]
             tensors = tuple(
-                Tensor(f"{prefix}{stem}{suffix}", tuple(parameter.shape), parameter, _blocks(stem, cell, hidden))
+                Tensor(f"{prefix}{stem}{suffix}", tuple(parameter.shape), parameter, blocks(stem, cell, hidden))
                 for stem, parameter in found
                 if parameter is not None
             )

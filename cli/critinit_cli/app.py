@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 from typer import Abort
 
-from critinit_cli.commands import analyze, compare, plot, schema, simulate, spec, validate
+from critinit_cli.commands import (
+    analyze,
+    check,
+    compare,
+    materialize,
+    plot,
+    schema,
+    simulate,
+    spec,
+    validate,
+)
 
 __all__ = ["Abort", "ClickException", "app"]
 
@@ -52,5 +62,5 @@ def _root(
     return 0
 
 
-for _module in (spec, validate, analyze, simulate, compare, plot, schema):
+for _module in (spec, validate, analyze, simulate, compare, plot, materialize, check, schema):
     app.command(_module.NAME, epilog=_module.EXAMPLES)(_module.command)

@@ -1,9 +1,9 @@
 """The entry point: from arguments to an exit code.
 
     0    good
-    1    the spec is invalid, or the data to be measured are
+    1    the spec is invalid, or the data to be measured, or a file of weights
     2    usage: an option, a file that cannot be read or written
-    3    valid, but the spec misses its own target or prediction
+    3    valid, but the spec misses its own target or prediction, or the weights are not what it asks
     130  interrupted
 
 Whatever goes wrong is one line on stderr.  ``CRITINIT_DEBUG=1`` shows the traceback of a bug.
@@ -49,7 +49,7 @@ def execute(arguments: Sequence[str]) -> int:
         return 2
     except Abort:  # an interrupt, in older versions of typer
         return 130
-    except (errors.SpecError, errors.DataError) as error:
+    except (errors.SpecError, errors.DataError, errors.WeightsError) as error:
         complain("error", str(error))
         return 1
     except errors.CritinitError as error:

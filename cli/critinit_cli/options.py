@@ -22,6 +22,7 @@ __all__ = [
     "Scheme",
     "T",
     "Weights",
+    "frameworks",
     "integer",
     "number",
     "weights",
@@ -83,6 +84,13 @@ def _resets(incomplete: str) -> list[str]:
 
 def _weights(incomplete: str) -> list[str]:
     return [name for name in _WEIGHTS if name.startswith(incomplete)]
+
+
+def frameworks(incomplete: str) -> list[str]:
+    """The published layouts, for completion."""
+    from critinit.layout import layouts
+
+    return [name for name in layouts() if name.startswith(incomplete)]
 
 
 Cell = Annotated[

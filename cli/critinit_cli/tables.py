@@ -15,8 +15,19 @@ def number(value: float | None, *, missing: str = "-") -> str:
     return missing if value is None else f"{value:.6g}"
 
 
-def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, stream: TextIO | None = None) -> str:
-    """A table as text for ``stream`` (stdout): the first column to the left, numbers to the right."""
+def render(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: Sequence[int] = (0,),
+    wrap: Sequence[int] = (),
+    stream: TextIO | None = None,
+) -> str:
+    """A table as text for ``stream`` (stdout): the columns numbered ``left`` to the left, numbers to the right.
+
+    Columns numbered ``wrap`` are folded where there is no room for them.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -26,7 +37,7 @@ def render(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *,
     encoding = (getattr(stream, "encoding", None) or "ascii").lower()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if encoding.startswith("utf") else box.ASCII)
     for n, column in enumerate(columns):
-        table.add_column(column, justify="right" if n else "left", no_wrap=True)
+        table.add_column(column, justify="left" if n in left else "right", no_wrap=n not in wrap, overflow="fold")
     for row in rows:
         table.add_row(*row)
     text = io.StringIO()

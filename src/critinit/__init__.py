@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critinit.application import Applied, Report, apply
+    from critinit.checkpoints.checking import Checked, check
+    from critinit.checkpoints.materializing import materialize
     from critinit.errors import (
         ApplyError,
         ArgumentError,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         Problem,
         SpecError,
+        WeightsError,
     )
     from critinit.files import load
     from critinit.schemes import generate
@@ -36,6 +39,7 @@ _HOME = {
     "Applied": "critinit.application",
     "ApplyError": "critinit.errors",
     "ArgumentError": "critinit.errors",
+    "Checked": "critinit.checkpoints.checking",
     "CritinitError": "critinit.errors",
     "DataError": "critinit.errors",
     "FileError": "critinit.errors",
@@ -45,10 +49,13 @@ _HOME = {
     "Problem": "critinit.errors",
     "Report": "critinit.application",
     "SpecError": "critinit.errors",
+    "WeightsError": "critinit.errors",
     "analyze": "critinit.theory.analysis",
     "apply": "critinit.application",
+    "check": "critinit.checkpoints.checking",
     "generate": "critinit.schemes",
     "load": "critinit.files",
+    "materialize": "critinit.checkpoints.materializing",
     "parse": "critinit.spec",
     "simulate": "critinit.simulation",
 }
@@ -58,6 +65,7 @@ __all__ = [
     "Applied",
     "ApplyError",
     "ArgumentError",
+    "Checked",
     "CritinitError",
     "DataError",
     "FileError",
@@ -67,10 +75,13 @@ __all__ = [
     "Problem",
     "Report",
     "SpecError",
+    "WeightsError",
     "analyze",
     "apply",
+    "check",
     "generate",
     "load",
+    "materialize",
     "parse",
     "simulate",
 ]

@@ -6,6 +6,7 @@
     ``FileError``        a file cannot be read or written
     ``DataError``        a data file does not hold what can be measured
     ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
+    ``WeightsError``     a file of weights is damaged, of an unknown kind, or holds nothing that a spec describes
     ``MissingExtraError``  an optional dependency is not installed; the message holds the command that installs it
 
 Every message is complete on its own and fits on one line.
@@ -25,6 +26,7 @@ __all__ = [
     "MissingExtraError",
     "Problem",
     "SpecError",
+    "WeightsError",
 ]
 
 
@@ -89,6 +91,10 @@ class DataError(CritinitError):
 
 class ApplyError(CritinitError):
     """A spec cannot be applied to this model; nothing of the model was changed."""
+
+
+class WeightsError(CritinitError):
+    """A file of weights is damaged, of an unknown kind, or holds nothing that the spec can be compared with."""
 
 
 class MissingExtraError(CritinitError):

@@ -98,7 +98,7 @@ def _write(name: str, data: bytes) -> None:
 
 
 def refusal(name: str, error: Exception, allowed: str) -> FileError:
-    """What the system's ``error`` about the file ``name`` says, in a line."""
+    """The ``FileError`` for what the system's ``error`` about the file ``name`` says; ``allowed`` in words."""
     if isinstance(error, IsADirectoryError):
         found = "a directory"
     elif isinstance(error, FileNotFoundError):

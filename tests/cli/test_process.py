@@ -124,6 +124,8 @@ def test_bytes_that_are_no_text_are_no_error(tmp_path: Path) -> None:
         ("analyze", "FILE"),
         ("simulate", "FILE", "--width", "20", "--steps", "40"),
         ("compare", "--cell", "gru", "--T", "20"),
+        ("materialize", "FILE", "--framework", "torch", "--input-size", "2", "--hidden-size", "4", "-o", os.devnull),
+        ("check", "--help"),
         ("schema",),
         ("--help",),
     ],
@@ -174,6 +176,7 @@ def installed(tmp_path: Path) -> Path:
         ("critinit spec --scheme ", set(SCHEMES)),
         ("critinit spec --reset ", {"after", "before"}),
         ("critinit analyze --weights u", {"untied"}),
+        ("critinit check --framework ke", {"keras"}),
     ],
 )
 def test_bash_completes(installed: Path, words: str, offered: set[str]) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "StrictModel",
     "bias_of_quantile",
     "bias_quadrature",
+    "quantile_of_bias",
     "spread_moments",
 ]
 
@@ -230,6 +231,24 @@ def bias_of_quantile(
     else:
         time = 1.0 / (1.0 / min_time + (1.0 / max_time - 1.0 / min_time) * q)
     return np.asarray(np.log(np.clip(time, min_time, max_time) - 1.0))
+
+
+def quantile_of_bias(
+    distribution: str, min_time: float, max_time: float, b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The distribution function of a spread at b, between 0 and 1: the inverse of ``bias_of_quantile``.
+
+    Needs ``min_time`` < ``max_time``.
+    """
+    low, high = math.log(min_time - 1.0), math.log(max_time - 1.0)
+    time = 1.0 + np.exp(np.clip(b, low, high))
+    if distribution == "log_uniform_time":
+        q = np.log(time / min_time) / math.log(max_time / min_time)
+    elif distribution == "uniform_time":
+        q = (time - min_time) / (max_time - min_time)
+    else:
+        q = (1.0 / time - 1.0 / min_time) / (1.0 / max_time - 1.0 / min_time)
+    return np.asarray(np.clip(q, 0.0, 1.0))
 
 
 @lru_cache(maxsize=256)

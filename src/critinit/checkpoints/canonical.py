@@ -1,0 +1,64 @@
+"""critinit's own layout: every gate's recurrent, input and bias as ``critinit.sampling`` draws them.
+
+``layers.0.1.update.recurrent`` is (layer 0, direction 1): what stands in
+``draw(...).layers[0][1].gates["update"].recurrent``.  It serves every cell, also those of no framework.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from critinit.cells import CELLS, Cell
+from critinit.layout import Address, Form, Layout, Sizes, Stored, whole
+from critinit.sampling import Part
+
+__all__ = ["LAYOUT"]
+
+_PARTS: tuple[Part, ...] = ("recurrent", "input", "bias")
+_NAME = re.compile(
+    rf"(?:(?P<module>.+)[./])?layers[./](?P<layer>\d+)[./](?P<direction>[01])[./](?P<gate>\w+)[./](?P<part>{'|'.join(_PARTS)})"
+)
+
+
+def _form(cell: Cell) -> Form:
+    names = tuple(f"{gate}.{part}" for gate in cell.gates for part in _PARTS)
+
+    def tensors(sizes: Sizes) -> tuple[Stored, ...]:
+        shapes: Mapping[Part, tuple[int, ...]] = {
+            "recurrent": (sizes.hidden, sizes.hidden),
+            "input": (sizes.hidden, sizes.input),
+            "bias": (sizes.hidden,),
+        }
+        return tuple(
+            Stored(f"{gate}.{part}", shapes[part], whole(gate, part)) for gate in cell.gates for part in _PARTS
+        )
+
+    def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+        hidden, width = shapes[f"{cell.gates[0]}.input"]
+        return Sizes(width, hidden)
+
+    return Form(f"canonical {cell.name}", cell.name, cell.reset, names, tensors, sizes)
+
+
+def _split(name: str) -> Address | None:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    place = int(match["layer"]), int(match["direction"])
+    return Address(match["module"] or "", *place, f"{match['gate']}.{match['part']}")
+
+
+def _join(address: Address) -> str:
+    place = f"layers.{address.layer}.{address.direction}.{address.tensor}"
+    return ".".join(filter(None, (address.module, place)))
+
+
+LAYOUT = Layout(
+    framework="canonical",
+    forms=tuple(map(_form, CELLS.values())),
+    path=lambda form, layers, directions, layer, direction: "",
+    split=_split,
+    join=_join,
+    model="critinit's own form: layers.LAYER.DIRECTION.GATE.PART",
+)

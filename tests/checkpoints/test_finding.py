@@ -1,0 +1,275 @@
+"""Networks found by names and shapes: inside larger models, several, in files of every framework."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from critinit import apply, check, materialize
+from critinit.errors import ArgumentError, WeightsError
+from critinit.layout import Address, layouts
+from tests.adapters import frameworks
+from tests.adapters.frameworks import build, rows
+from tests.adapters.specs import make_spec
+
+CELLS = {
+    "torch": [("rnn", None), ("gru", "after"), ("lstm", None)],
+    "keras": [("rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None)],
+    "linen": [("rnn", None), ("gru", "after"), ("lstm", None)],
+    "nnx": [("rnn", None), ("gru", "after"), ("lstm", None)],
+    "equinox": [("gru", "after"), ("lstm", None)],
+    "haiku": [("gru", "before"), ("lstm", None)],
+    "canonical": [("minimal_rnn", None), ("peephole_lstm", None), ("gru", "before")],
+}
+ROWS = [(framework, *cell) for framework, cells in CELLS.items() for cell in cells]
+
+
+def fresh(framework, spec, **changes):
+    return materialize(spec, framework, **{"input_size": 5, "hidden_size": 16, "seed": 2, **changes})
+
+
+def test_the_published_layouts():
+    assert set(layouts()) == set(CELLS)
+
+
+@pytest.mark.parametrize("separator", ["/", "."])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("framework", "cell", "reset"), ROWS)
+def test_what_is_materialized_is_found_and_matches(framework, cell, reset, layers, both, separator):
+    """Also deep in a larger model, between other tensors, and with dots for slashes."""
+    spec = make_spec(cell, reset, layers)
+    tensors = fresh(framework, spec, bidirectional=both)
+    inside = {f"model/net/{name}".replace("/", separator): array for name, array in tensors.items()}
+    others = {
+        f"model{separator}head{separator}kernel": np.zeros((16, 4)),
+        f"model{separator}head{separator}bias": np.zeros(4),
+        f"model{separator}norm{separator}weight": np.ones(16),
+        f"model{separator}embed{separator}weight": np.ones((48, 16)),
+        "step": np.array(3),
+    }
+    checked = check(spec, inside | others, false_alarm_rate=1e-6)
+    assert checked.matches, [row for row in checked.rows if not row.matches]
+    assert {(row.layer, row.direction) for row in checked.rows} == {
+        (layer, way) for layer in range(layers) for way in range(1 + both)
+    }
+    assert all(framework in network for network in checked.networks)
+    used = {name for row in checked.rows for name in row.tensors}
+    assert used == set(inside)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "state_dict.encoder.rnn."])
+def test_wrappers_of_torch(prefix):
+    spec = make_spec("lstm")
+    tensors = {f"{prefix}{name}": array for name, array in fresh("torch", spec).items()}
+    assert check(spec, tensors, false_alarm_rate=1e-6).matches
+
+
+def test_torch_cells_have_no_suffix():
+    spec = make_spec("gru")
+    tensors = {name.removesuffix("_l0"): array for name, array in fresh("torch", spec).items()}
+    checked = check(spec, tensors, false_alarm_rate=1e-6)
+    assert checked.matches
+    assert "torch" in checked.networks[0]
+
+
+def test_torch_with_a_projection():
+    spec = make_spec("lstm")
+    rng = np.random.default_rng(0)
+    tensors = fresh("torch", spec)
+    projection = np.linalg.qr(rng.standard_normal((16, 6)))[0].T
+    variances = [spec.layers[0].gates[g].recurrent.variance for g in ("input", "forget", "cell", "output")]
+    blocks = [np.sqrt(v / 6) * rng.standard_normal((16, 6)) for v in variances]
+    tensors |= {"weight_hr_l0": projection, "weight_hh_l0": np.concatenate(blocks)}
+    checked = check(spec, tensors, false_alarm_rate=1e-6)
+    assert checked.matches
+    assert "projection 6" in checked.networks[0]
+    assert not check(spec, tensors | {"weight_hr_l0": 2 * projection}).matches
+
+
+BUILT = [
+    row
+    for name in CELLS
+    if name != "canonical"
+    for row in rows(name)
+    if row.layers * row.directions in (3, 4) or row.kind or not row.bias
+]
+
+
+@pytest.mark.parametrize("row", BUILT, ids=str)
+def test_models_as_each_framework_builds_them(row):
+    """Every row of the conformance table: stacks, cells, two directions, no biases, written by ``apply``."""
+    bias = None if row.bias else {"distribution": "constant", "mean": 0.0, "variance": 0.0}
+    spec = make_spec(row.cell, row.reset, row.layers, bias=bias)
+    built = build(row, hidden=16)
+    tensors = frameworks.tensors(built, apply(spec, built.model, seed=5, **built.options).model)
+    # nothing says which two of Equinox's cells are two directions, nor that l0_forward is an LSTM of Haiku's
+    stacks = (
+        [["0/0", "1/0"], ["0/1", "1/1"]] if row.framework == "equinox" and row.layers * row.directions == 4 else [()]
+    )
+    framework = "haiku" if row.framework == "haiku" else None
+    for modules in stacks:
+        checked = check(spec, tensors, framework=framework, module=modules, false_alarm_rate=1e-6)
+        assert checked.matches, [r for r in checked.rows if not r.matches]
+        assert {r.layer for r in checked.rows} == set(range(row.layers))
+    if row.directions == 2 and row.framework != "equinox":
+        assert {r.direction for r in checked.rows} == {0, 1}
+
+
+def test_marks_that_frameworks_add_to_names_are_seen_through():
+    spec = make_spec("gru")
+    for framework, mark in (("keras", ":0"), ("linen", "/value"), ("nnx", ".value"), ("nnx", "/raw_value")):
+        tensors = {f"{name}{mark}": array for name, array in fresh(framework, spec).items()}
+        assert check(spec, tensors, false_alarm_rate=1e-6).matches
+
+
+def test_a_layout_of_somebody_elses(monkeypatch):
+    """A third party's entry point is used like critinit's own; one that does not load is named."""
+    spec = make_spec("gru")
+    ours = layouts()
+    own = replace(ours["torch"], framework="theirs", join=lambda a: f"w/{a.layer}/{a.tensor}", split=_split_theirs)
+
+    class Point:
+        name = "theirs"
+
+        def load(self):
+            return own
+
+    monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [Point()])
+    layouts.cache_clear()
+    try:
+        tensors = fresh("theirs", spec)
+        assert set(tensors) == {f"w/0/{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        assert check(spec, tensors, false_alarm_rate=1e-6).matches
+        Point.load = lambda self: import_module("no_such_module")
+        layouts.cache_clear()
+        with pytest.raises(ArgumentError, match=r"^layout theirs: fails to load \(ModuleNotFoundError: "):
+            check(spec, tensors)
+        monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [])
+        layouts.cache_clear()
+        with pytest.raises(ArgumentError, match=r"^layouts: found none"):
+            check(spec, tensors)
+    finally:
+        layouts.cache_clear()
+
+
+def _split_theirs(name):
+    _, layer, tensor = name.split("/")
+    return Address("", int(layer), 0, tensor)
+
+
+def test_a_missing_bias_is_zero():
+    zero = {"distribution": "constant", "mean": 0.0, "variance": 0.0}
+    for framework, cell in (("torch", "gru"), ("keras", "lstm"), ("equinox", "gru")):
+        spec = make_spec(cell, bias=zero)
+        tensors = {n: a for n, a in fresh(framework, spec).items() if "bias" not in n}
+        assert check(spec, tensors, false_alarm_rate=1e-6).matches
+        wanted = make_spec(cell, bias=zero | {"mean": 1.0})
+        checked = check(wanted, tensors, false_alarm_rate=1e-6)
+        wrong = [row for row in checked.rows if not row.matches]
+        assert {row.part for row in wrong} == {"bias"}
+        assert {row.found for row in wrong} == {"none in the file"}
+        assert "there is no bias tensor" in checked.hints[0]
+
+
+def test_several_networks_each_take_the_spec_or_all_together():
+    one, two = make_spec("gru", layers=1), make_spec("gru", layers=2)
+    several = {f"{part}.{n}": a for part in ("a", "b") for n, a in fresh("torch", one).items()}
+    assert {row.layer for row in check(one, several, false_alarm_rate=1e-6).rows} == {0}
+    stack = fresh("torch", two)
+    together = {f"a.{n}": a for n, a in stack.items() if "_l0" in n}
+    together |= {f"b.{n.replace('_l1', '_l0')}": a for n, a in stack.items() if "_l1" in n}
+    checked = check(two, together, false_alarm_rate=1e-6)
+    assert checked.matches
+    assert [(row.module, row.layer) for row in checked.rows if row.gate == "reset"][::3] == [("a", 0), ("b", 1)]
+    swapped = check(two, together, module=["b", "a"], false_alarm_rate=1e-6)
+    assert {(row.module, row.layer) for row in swapped.rows} == {("b", 0), ("a", 1)}
+
+
+def test_a_choice_to_be_made_is_said():
+    spec = make_spec("gru", layers=2)
+    tensors = {f"{part}.{n}": a for part in "abc" for n, a in fresh("torch", make_spec("gru")).items()}
+    message = r"the spec has 2 layers; found 'a' has 1, 'b' has 1, 'c' has 1; choose with module"
+    with pytest.raises(ArgumentError, match=message):
+        check(spec, tensors)
+    assert len(check(spec, tensors, module=["a", "c"]).networks) == 2
+    with pytest.raises(ArgumentError, match=r"^module: found 'd'; networks of the spec's cell .*: 'a', 'b', 'c'"):
+        check(spec, tensors, module="d")
+    with pytest.raises(WeightsError, match=r"the spec has 2 layers; found 'a' has 1$"):
+        check(spec, tensors, module="a")
+
+
+def test_a_linear_layer_is_taken_for_haikus_lstm_only_where_that_is_said():
+    spec = make_spec("lstm")
+    tensors = {n.replace("lstm/", "core/"): a for n, a in fresh("haiku", spec).items()}
+    with pytest.raises(WeightsError, match=r"found no recurrent network .*framework or module may name one"):
+        check(spec, tensors)
+    assert check(spec, tensors, module="core", false_alarm_rate=1e-6).matches
+    assert check(spec, tensors, framework="haiku", false_alarm_rate=1e-6).matches
+
+
+@pytest.mark.parametrize(
+    ("cell", "changes", "message"),
+    [
+        ("lstm", {}, r"the spec is for cell lstm; found gru at the top of the file \(torch\)"),
+        ("gru", {"reset": "before"}, r"the reset gate of .* acts after the recurrent kernel .*, the spec's before"),
+    ],
+)
+def test_another_cell_is_said(cell, changes, message):
+    tensors = fresh("torch", make_spec("gru"))
+    with pytest.raises(WeightsError, match=message):
+        check(make_spec(cell, changes.get("reset")), tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({}, r"found no recurrent network that a layout knows \(no tensor\)"),
+        ({"w": np.zeros((3, 3))}, r"\(w\)"),
+        ({f"w{n}": np.zeros(3) for n in range(5)}, r"\(w0, w1, w2 and 2 more\)"),
+        ({"rnn.parametrizations.weight_hh_l0.original0": np.zeros(3)}, r"remove the parametrization before saving"),
+        ({"weight_hh_l0": np.zeros((12, 4))}, r"found no recurrent network"),
+        ({"weight_hh_l0": np.zeros((13, 4)), "weight_ih_l0": np.zeros((13, 4))}, r"found no recurrent network"),
+        ({"weight_hh_l0": np.zeros((2, 12, 4)), "weight_ih_l0": np.zeros((2, 12, 4))}, r"found no recurrent network"),
+        ({"weight_hh_l0": np.zeros((0, 0)), "weight_ih_l0": np.zeros((0, 3))}, r"found no recurrent network"),
+    ],
+)
+def test_no_network_is_said(tensors, message):
+    with pytest.raises(WeightsError, match=message):
+        check(make_spec("gru"), tensors)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -1.0, float("nan"), 1, "0.1"])
+def test_bad_rate(rate):
+    with pytest.raises(ArgumentError, match=r"^false_alarm_rate: found .*; allowed: between 0 and 1"):
+        check(make_spec("gru"), {}, false_alarm_rate=rate)
+
+
+def test_an_unknown_framework_is_said():
+    with pytest.raises(ArgumentError, match=r"^framework: found 'mxnet'; allowed: canonical, "):
+        check(make_spec("gru"), {}, framework="mxnet")
+
+
+def test_integers_are_no_weights():
+    tensors = {n: a.astype(np.int8) for n, a in fresh("torch", make_spec("gru")).items()}
+    with pytest.raises(WeightsError, match=r"found type int8; allowed: float64, float32, float16, bfloat16"):
+        check(make_spec("gru"), tensors)
+
+
+def test_arrays_that_numpy_cannot_take_are_named():
+    import torch
+
+    tensors = {"weight_hh_l0": torch.zeros(3, 1, requires_grad=True)}
+    with pytest.raises(ArgumentError, match=r"^weights: weight_hh_l0: NumPy cannot take it \(RuntimeError: "):
+        check(make_spec("gru"), tensors)
+
+
+def test_bfloat16_arrays_of_jax():
+    import jax.numpy as jnp
+
+    spec = make_spec("gru")
+    tensors = {name: jnp.asarray(array, jnp.bfloat16) for name, array in fresh("linen", spec).items()}
+    assert check(spec, tensors, false_alarm_rate=1e-6).matches
