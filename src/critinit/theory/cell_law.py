@@ -20,6 +20,7 @@ with A the transfer weighted by f² and r that of v = σ_f² f'²c² + σ_i² i'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -58,18 +59,20 @@ def _compressed(values: Array, weights: Array) -> Rule:
         return values, weights
     mass = np.sum(weights, axis=-1, keepdims=True)
     vector = np.sqrt(weights / np.where(mass > 0, mass, 1.0))
-    basis = [vector]
+    basis = np.zeros((*vector.shape[:-1], _GAUSS + 1, points))
+    basis[..., 0, :] = vector
     diagonal, off = [], []
     size = np.max(np.abs(values), axis=-1, keepdims=True)
     for step in range(_GAUSS):
         image = values * vector
         diagonal.append(np.sum(image * vector, axis=-1))
-        for earlier in basis:  # full orthogonalisation: the recurrence alone loses it
-            image = image - np.sum(image * earlier, axis=-1, keepdims=True) * earlier
+        known = basis[..., : step + 1, :]
+        for _ in range(2):  # full orthogonalisation, and again: the recurrence alone loses it
+            image = image - ((known @ image[..., None]).swapaxes(-1, -2) @ known)[..., 0, :]
         norm = np.sqrt(np.sum(image * image, axis=-1, keepdims=True))
         alive = norm > 1e-12 * size
         vector = np.where(alive, image / np.where(alive, norm, 1.0), 0.0)
-        basis.append(vector)
+        basis[..., step + 1, :] = vector
         if step < _GAUSS - 1:
             off.append(np.where(alive, norm, 0.0)[..., 0])
     matrix = np.zeros((*diagonal[0].shape, _GAUSS, _GAUSS))
@@ -154,7 +157,7 @@ class CellLaw:
         u = self._joint(*gates)
         return np.asarray(cell.write(u) * cell.candidate(u)), self._weights(*gates)
 
-    def _shift(self, weights: Array | float = 1.0) -> Array:
+    def _shift(self, weights: Array) -> Array:
         """P weighted by ``weights`` at the joint nodes of write and candidate."""
         p, w = self._write
         p, w = _compressed(p, np.broadcast_to(w * weights, p.shape))
@@ -162,7 +165,21 @@ class CellLaw:
 
     @cached_property
     def _added(self) -> Array:
-        return self._shift()
+        """P.  E pⁿ = E iⁿ·E gⁿ, so each factor is compressed before their product is: the same rule, far sooner."""
+        cell = self._law.cell
+        factors = ((cell.write_gate, cell.write), (cell.candidate_gate, cell.candidate))
+        (i, i_weights), (g, g_weights) = (self._alone(str(gate), value) for gate, value in factors)
+        product = i[..., :, None] * g[..., None, :]
+        w = i_weights[..., :, None] * g_weights[..., None, :] * self._law.environment_weights[:, None, None]
+        together = (*product.shape[:-3], -1)
+        p, w = _compressed(product.reshape(together), w.reshape(together))
+        return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
+
+    def _alone(self, gate: str, value: Callable[[dict[str, Array]], Array]) -> Rule:
+        """The rule of one gate's value in every environment, (*batch, K, environments, nodes)."""
+        u, (_, w) = self._rules[gate]
+        u = np.broadcast_to(u, (*u.shape[:-2], self._law.environment_weights.size, u.shape[-1]))
+        return _compressed(np.asarray(value({gate: u})), np.broadcast_to(w, u.shape))
 
     def _kept(self, power: int, slope: bool = False) -> Array:
         """F weighted by keep**power, or by (∂keep/∂u)²."""

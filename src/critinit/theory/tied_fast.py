@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, value
@@ -33,6 +33,7 @@ __all__ = ["NOTE", "fast_tied"]
 
 NOTE = "fast estimate; the full tied theory is sampled by analyze"
 
+_NORMAL = NormalDist()  # importing scipy.special would take longer than the estimate
 _STATE = "state"
 _INNER = 4096
 _CLASSES, _WITHIN = 96, 128
@@ -62,7 +63,7 @@ def _ranks(count: int, dimensions: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=16)
 def _normal_points(count: int, dimensions: int) -> Array:
     """Standard normal points, (dimensions, count): means of equal strata, of variance 1, uncorrelated coordinates."""
-    edges = ndtri(np.arange(1, count) / count)
+    edges = np.array([_NORMAL.inv_cdf(i / count) for i in range(1, count)])
     density = np.concatenate([[0.0], np.exp(-0.5 * edges**2) / math.sqrt(2.0 * math.pi), [0.0]])
     z = (count * -np.diff(density))[_ranks(count, dimensions)]
     if count == 1:
@@ -147,7 +148,7 @@ class _Units:
         self.z = dict(zip(names, _normal_points(points, len(names)), strict=True))
         # the untied theory draws normal biases anew too
         across = (lambda: next(rows)) if tied else (lambda: np.zeros(self.count))
-        drawn = draw_biases(gates, self.count, across, lambda: ndtr(next(rows)))
+        drawn = draw_biases(gates, self.count, across, lambda: np.array([_NORMAL.cdf(x) for x in next(rows)]))
         self.biases = {name: b[:, None] + (0.0 if tied else self._anew(name)) for name, b in drawn.items()}
 
     def _anew(self, name: str) -> Any:

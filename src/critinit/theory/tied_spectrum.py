@@ -28,6 +28,7 @@ __all__ = ["Fluctuations", "Response", "growth", "residue", "spectrum"]
 _STEP, _TAIL = 0.4, 18.0
 _NARROWEST = 1e-12
 _ACCURACY = 1e-9
+_SLOWEST = 1e-26
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,13 @@ def growth(response: Response, fluctuations: Fluctuations) -> float:
             return False
         return _dies_out(_feedback(response, fluctuations, chi))
 
-    low, high = -60.0, 0.0
+    alone = float(np.max(response.keep**2 + fluctuations.keep))  # the slowest units by themselves
+    low, high = math.log(max(alone, _SLOWEST)), 0.0
     while not decays(high):
         high += 2.0
         if high > 60.0:
             return math.inf
-    if decays(low):
+    if alone <= _SLOWEST and decays(low):
         return 0.0
     while high - low > _ACCURACY:
         middle = 0.5 * (low + high)
