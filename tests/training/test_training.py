@@ -369,3 +369,13 @@ def test_wrong_usage_is_one_plain_line(options, status, message, threads, capsys
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_dask_cluster_finds_the_same(monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("benchmarks.training.train.prepare", lambda threads: None)  # the worker is this process
+    (alone,) = train([SMALL])
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        (found,) = measure([lambda _: [SMALL]], None, Workers(1, dask=cluster.scheduler_address), Told())
+    assert found.loss == pytest.approx(alone.loss, rel=1e-4)

@@ -57,7 +57,7 @@ def digits() -> Images:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise MissingExtraError("scikit-learn", "test") from None
+        raise MissingExtraError("scikit-learn", "bench") from None
     data = load_digits()
     return normalized(data.data[..., None].astype(np.float32), data.target.astype(np.int64))
 
