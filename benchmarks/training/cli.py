@@ -19,18 +19,18 @@ from critinit.errors import ArgumentError, CritinitError, MissingExtraError
 
 __all__ = ["app", "run"]
 
-_EPILOG = """\
+_EPILOG = """\b
 Examples:
+  python -m benchmarks training
+      two schemes on the padded digits: a few minutes
+  python -m benchmarks training --cell lstm --task adding --T 100 --T 300 \\
+      --scheme critical --scheme chrono --seed 0 --seed 1
+  python -m benchmarks training --task pixels --T 784 \\
+      --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
+  python -m benchmarks training --grid paper --table docs/training.jsonl \\
+      --report docs/training.md --picture docs/images/training
 
-  python -m benchmarks training                                       two schemes on the padded digits, a few minutes
-
-  python -m benchmarks training --cell lstm --task adding --T 100 --T 300 --scheme critical --scheme chrono --seed 0 --seed 1
-
-  python -m benchmarks training --task pixels --T 784 --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
-
-  python -m benchmarks training --grid paper --table docs/training.jsonl --report docs/training.md --picture docs/images/training
-
-Runs that the table holds are not run again: interrupt it and start the same command to go on.
+Runs that the table holds are not run again: interrupt it, and start the same command to go on.
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -101,6 +101,8 @@ def training(
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
         raise ArgumentError("curves: found several rows; allowed: with one cell, one task and one T")
     stages = grids.paper() if grid is not None else ((lambda _: listed),)
+    if workers == 0 and table is None:
+        raise ArgumentError("workers: found 0 without a table; allowed: 0 with --table, to report what it holds")
     if workers == 0:
         known = read(table) if table else []
     else:

@@ -6,23 +6,30 @@ The executor is anything with the interface of ``concurrent.futures``: processes
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from benchmarks.training.run import Result, Run, append, read, row_of
 from benchmarks.training.tasks import TASKS, Data
-from critinit.errors import ArgumentError, MissingExtraError
+from critinit.errors import ArgumentError, CritinitError, MissingExtraError
 
-__all__ = ["Progress", "Stage", "Workers", "cores", "groups", "measure", "missing", "open_executor"]
+__all__ = ["Progress", "Stage", "WorkerError", "Workers", "cores", "groups", "measure", "missing", "open_executor"]
 
 Stage = Callable[[Sequence[Result]], Iterable[Run]]
 """From what is known to the runs wanted next; asked again until all of them are known."""
+
+
+class WorkerError(CritinitError):
+    """A worker process died."""
 
 
 class Progress(Protocol):
@@ -65,11 +72,14 @@ def missing(wanted: Iterable[Run], known: Iterable[Result]) -> list[Run]:
 
 
 def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:
-    """Runs of one row that train side by side, at most ``size``; rows in the order of their first run."""
-    rows: dict[Any, list[Run]] = {}
-    for run in runs:
-        rows.setdefault((row_of(run), run.files), []).append(run)
-    return [row[start : start + size] for row in rows.values() for start in range(0, len(row), size)]
+    """Runs of one row that follow one another train side by side, at most ``size``; their order stays."""
+    rows = (list(group) for _, group in groupby(runs, lambda run: (row_of(run), run.files)))
+    return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
+
+
+def _interruptible() -> None:
+    """In a new worker: Ctrl-C, which the terminal sends to every process, ends it at once and without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _work(runs: Sequence[Run], threads: int, device: str | None) -> list[Result]:
@@ -84,9 +94,13 @@ def _work(runs: Sequence[Run], threads: int, device: str | None) -> list[Result]
 def open_executor(workers: Workers) -> Iterator[Executor]:
     """Processes, started afresh (torch's threads do not survive a fork), or the Dask cluster at ``workers.dask``."""
     if workers.dask is None:
-        with ProcessPoolExecutor(workers.count, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers.count, get_context("spawn"), _interruptible) as pool:
             try:
                 yield pool
+            except BrokenProcessPool:
+                raise WorkerError(
+                    "a worker process ended by itself (out of memory?); the table has what was done"
+                ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

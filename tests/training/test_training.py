@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from benchmarks.training.models import Model, outputs
 from benchmarks.training.picture import draw_curves, draw_steps
 from benchmarks.training.report import report
 from benchmarks.training.run import DEFAULT, Result, Run, append, read
-from benchmarks.training.runner import Workers, groups, measure, missing
+from benchmarks.training.runner import WorkerError, Workers, groups, measure, missing, open_executor
 from benchmarks.training.summary import best_rates, compare, geometric_mean
 from benchmarks.training.tasks import TASKS
 from benchmarks.training.train import train
@@ -360,6 +361,7 @@ def test_the_command(tmp_path, threads, capsys):
         (["--T", "0"], 2, "--T"),
         (["--clip", "0"], 1, "clip: found 0.0; allowed: above 0"),
         (["--T", "10", "--T", "20", "--curves", "file"], 1, "curves: found several rows"),
+        (["--workers", "0"], 1, "workers: found 0 without a table"),
         (["--task", "digits", "--T", "3", "--workers", "1"], 1, "T: found 3; allowed: 64"),
         (["--cell", "nonesuch", "--T", "64", "--workers", "1"], 1, "cell: found nonesuch"),
     ],
@@ -379,3 +381,8 @@ def test_a_dask_cluster_finds_the_same(monkeypatch):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         (found,) = measure([lambda _: [SMALL]], None, Workers(1, dask=cluster.scheduler_address), Told())
     assert found.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_a_worker_that_dies_is_one_plain_line():
+    with pytest.raises(WorkerError, match="a worker process ended by itself"), open_executor(Workers(1)) as executor:
+        executor.submit(os._exit, 3).result()
