@@ -48,9 +48,13 @@ def _save(figure: Any, file: Path) -> list[Path]:
     return files
 
 
+def _place(scheme: str) -> int:
+    """Where a scheme stands, from the top."""
+    return [*_LOOKS, scheme].index(scheme)
+
+
 def _ordered(row: Comparison) -> list[Entry]:
-    order = [*_LOOKS, *row.entries]
-    return sorted(row.entries.values(), key=lambda entry: order.index(entry.scheme))
+    return sorted(row.entries.values(), key=lambda entry: _place(entry.scheme))
 
 
 def draw_steps(rows: Sequence[Comparison], file: Path) -> list[Path]:
@@ -61,12 +65,14 @@ def draw_steps(rows: Sequence[Comparison], file: Path) -> list[Path]:
     axes = figure.add_subplot()
     budget = max(row.budget for row in rows)
     edge = budget * 1.35
+    names = dict.fromkeys(scheme for row in rows for scheme in row.entries)
+    places = {scheme: k / max(1, len(names) - 1) for k, scheme in enumerate(sorted(names, key=_place))}
     named: dict[str, Any] = {}
     for height, row in enumerate(reversed(rows)):
         axes.axhline(height, color="#e5e5e5", linewidth=0.8, zorder=0)
-        for place, entry in enumerate(_ordered(row)):
+        for entry in _ordered(row):
             _, marker, colour = _LOOKS.get(entry.scheme, _OTHER)
-            y = height + 0.3 - 0.6 * place / max(1, len(row.entries) - 1)
+            y = height + 0.3 - 0.6 * places[entry.scheme]
             at = [min(max(s, 1), edge) for s in (entry.steps[0], median(entry.steps), entry.steps[-1])]
             axes.plot([at[0], at[2]], [y, y], color=colour, linewidth=1, alpha=0.6)
             big = 7 if entry.scheme == "critical" else 5
@@ -80,7 +86,7 @@ def draw_steps(rows: Sequence[Comparison], file: Path) -> list[Path]:
     axes.set_xticks([*ticks, edge], [*map(str, ticks), "not\nreached"])
     axes.minorticks_off()
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    figure.legend([named[s] for s in places], places, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return _save(figure, file)
 
 

@@ -8,7 +8,11 @@ else is done for a block of steps at once, small enough to stay in the processor
 Shapes: ``x`` (T, M, B, D) the inputs; ``into`` (M, D, 3N) and ``bias_in`` (M, 1, 3N) the input kernel and bias,
 ``kernel`` (M, N, 3N) and ``bias`` (M, 1, 3N) the recurrent ones; result: the states (T, M, B, N), from a state of 0.
 Gates and equations are those of ``torch.nn.GRU``, to which the tests hold values and gradients.  First derivatives
-only.  (The LSTM needs none of this: ``torch.nn.LSTM`` is as fast on CPUs, where oneDNN runs it.)
+only.
+
+Measured on one 2.8 GHz core, 6 networks of 64 units, 32 sequences of 200 steps, denormal numbers flushed: 32 ms a network
+forward and backward, 71 by ``torch.nn.GRU``, 27 by a compiled scan of JAX.  The LSTM needs none of this: 43 ms this way,
+23 by JAX, 21 by ``torch.nn.LSTM``, which oneDNN runs.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Se
         "- A scheme that did not reach the target counts with the row's budget of steps: where that is the peer, the "
         "ratio is a lower bound; where it is ours, the row is lost.",
     ]
-    if rows:
-        lines += ["", *_overview(decided)]
+    if decided:
+        lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1)]
     return "\n".join(lines)
 
 
@@ -71,7 +71,8 @@ def _mean(rows: Sequence[Comparison]) -> str:
     return f"{geometric_mean([row.ratio for row in rows]):.2f} ({bounds} of {len(rows)} ratios are lower bounds)"
 
 
-def _overview(rows: Iterable[Comparison]) -> list[str]:
+def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
+    """A line a row, the least ratio first; ``peers``: how many the grid has."""
     lines = [f"| row | {OURS} | best peer | ratio | seeds | |", "|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: row.ratio):
         peer = row.best_peer
@@ -81,6 +82,7 @@ def _overview(rows: Iterable[Comparison]) -> list[str]:
         notes = [
             *(["lost, within the seeds' range" if row.overlaps else "lost"] if row.lost else []),
             *(["used to fix constants"] if row.used_to_fix else []),
+            *([f"only {ran} of {peers} peers run"] if (ran := len(row.entries) - 1) < peers else []),
         ]
         lines.append(
             f"| {row.row} | {shown_steps(ours, row.budget)} | {peer.scheme} {shown_steps(peer, row.budget)} "
