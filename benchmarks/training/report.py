@@ -103,7 +103,7 @@ def _table(row: Comparison) -> str:
     ]
     for entry in sorted(row.entries.values(), key=lambda e: (median(e.steps), e.scheme != OURS, e.scheme)):
         name = f"**{entry.scheme}**" if entry.scheme == OURS else entry.scheme
-        rate = f"{entry.learning_rate:g}" if entry.settled else f"{entry.learning_rate:g} (the only one)"
+        rate = f"{entry.learning_rate:g} ({entry.edge})" if entry.edge else f"{entry.learning_rate:g}"
         final = _final(entry)
         lines.append(f"| {name} | {rate} | {len(entry.results)} | {shown_steps(entry, row.budget)} | {final} |")
     return "\n".join(lines)

@@ -19,13 +19,22 @@ OURS = "critical"
 class Entry:
     """A scheme on a row at its best learning rate; infinite steps are those of runs that did not reach the target.
 
-    ``settled``: more than one learning rate was compared.
+    ``tried``: the learning rates compared, sorted.
     """
 
     scheme: str
     learning_rate: float
-    settled: bool
+    tried: tuple[float, ...]
     results: tuple[Result, ...]
+
+    @property
+    def edge(self) -> str:
+        """Where the best learning rate is the last one tried, so that a better one may lie beyond."""
+        if len(self.tried) == 1:
+            return "the only one"
+        if self.learning_rate in (self.tried[0], self.tried[-1]):
+            return "the least tried" if self.learning_rate == self.tried[0] else "the largest tried"
+        return ""
 
     @property
     def steps(self) -> tuple[float, ...]:
@@ -146,7 +155,7 @@ def compare(results: Iterable[Result]) -> list[Comparison]:
 def _entry(scheme: str, results: Sequence[Result]) -> Entry:
     best = _best_rate(results)
     rates = _by_rate(results)
-    return Entry(scheme, best, len(rates) > 1, tuple(sorted(rates[best], key=lambda r: r.run.seed)))
+    return Entry(scheme, best, tuple(sorted(rates)), tuple(sorted(rates[best], key=lambda r: r.run.seed)))
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

@@ -271,11 +271,11 @@ def test_processes_find_the_same(tmp_path):
 def test_the_paper_grid_goes_by_stages():
     first, second = grids.paper()
     runs = list(first([]))
-    assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 6 * 3
+    assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 6 * 4
     assert {run.seed for run in runs} == {0}
     assert all(run.stop_at_target for run in runs)
     row = [run for run in runs if (run.cell, run.task, run.T, run.scheme) == ("lstm", "copy", 300, "chrono")]
-    steps = dict(zip((1e-3, 3e-3, 1e-2), (None, 100, 200), strict=True))
+    steps = {1e-3: None, 3e-3: 100, 1e-2: 200, 3e-2: None}
     known = [result("chrono", 0, steps[run.learning_rate], run.learning_rate, run=run, last=0.2) for run in row]
     known = [replace(r, metric=tuple(1 - m for m in r.metric)) for r in known]  # accuracy rises
     chosen = list(second(known))
@@ -291,6 +291,15 @@ def test_the_best_rate_is_chosen_on_seeds_that_all_rates_have():
     assert set(best_rates(tied).values()) == {1e-3}
     broken = replace(tied[0], metric=(0.2, math.nan))
     assert set(best_rates([broken, tied[1]]).values()) == {1e-2}
+
+
+@pytest.mark.parametrize(
+    ("rates", "edge"),
+    [((1,), "the only one"), ((1, 2), "the least tried"), ((0.5, 1), "the largest tried"), ((0.5, 1, 2), "")],
+)
+def test_a_best_rate_at_the_edge_is_told(rates, edge):
+    (row,) = compare([result("critical", 0, 50 if rate == 1 else 90, rate, run=BUDGET) for rate in rates])
+    assert row.entries["critical"].edge == edge
 
 
 def test_ratios_count_unreached_runs_with_the_budget():
