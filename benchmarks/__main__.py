@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME …] [--list]``: runs benchmarks by name, or the quick ones.
 
-Every module of this package that has a ``main`` is one.  Options after a single NAME go to it:
-``python -m benchmarks digits --full``.
+Every module or package in here that has a ``main`` is one.  Options after a single NAME go to it:
+``python -m benchmarks training --task adding``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from critinit.errors import CritinitError
 
 __all__ = ["found", "main"]
 
-QUICK = ("grid", "startup", "apply_cost", "tied_cost", "digits")
+QUICK = ("grid", "startup", "apply_cost", "tied_cost", "training")
 """What runs when nothing is named, in this order, of those that are there: a few minutes in all."""
 
 
 def found() -> dict[str, str]:
     """Name -> summary of every benchmark; their sources are read, not imported."""
     summaries = {}
-    for file in sorted(Path(__file__).parent.glob("[!_]*.py")):
+    folder = Path(__file__).parent
+    for file in sorted([*folder.glob("[!_]*.py"), *folder.glob("[!_]*/__init__.py")]):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            summaries[file.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+            name = file.parent.name if file.stem == "__init__" else file.stem
+            summaries[name] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return summaries
 
 
@@ -50,28 +52,28 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"NAME: found {', '.join(unknown)}; allowed: {', '.join(known)}")
-    failed = False
+    status = 0
     for name in options.names or [name for name in QUICK if name in known]:
         print(f"== {name}: {known[name]}", flush=True)
         start = time.perf_counter()
         try:
-            _run(name, passed)
+            status = max(status, _run(name, passed) or 0)
         except CritinitError as error:
-            failed = True
+            status = max(status, 1)
             print(f"{name}: {error}", file=sys.stderr)
         print(f"   ({time.perf_counter() - start:.0f} s)\n", flush=True)
-    return int(failed)
+    return status
 
 
-def _run(name: str, passed: Sequence[str]) -> None:
+def _run(name: str, passed: Sequence[str]) -> int | None:
+    """What the benchmark's ``main`` returns: an exit status, or nothing."""
     function = importlib.import_module(f"benchmarks.{name}").main
     if "arguments" in inspect.signature(function).parameters:
-        function(passed)
-        return
+        return function(passed)
     before = sys.argv
     sys.argv = [f"benchmarks.{name}", *passed]  # the others read it
     try:
-        function()
+        return function()
     finally:
         sys.argv = before
 

@@ -1,0 +1,162 @@
+"""The command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.training import grids
+from benchmarks.training.run import DEFAULT, OPTIMIZERS, Result, Run, read, row_of
+from benchmarks.training.runner import Workers, cores, measure
+from benchmarks.training.summary import compare
+from benchmarks.training.tasks import TASKS
+from critinit.errors import ArgumentError, CritinitError, MissingExtraError
+
+__all__ = ["app", "run"]
+
+_EPILOG = """\b
+Examples:
+  python -m benchmarks training
+      two schemes on the padded digits: a few minutes
+  python -m benchmarks training --cell lstm --task adding --T 100 --T 300 \\
+      --scheme critical --scheme chrono --seed 0 --seed 1
+  python -m benchmarks training --task pixels --T 784 \\
+      --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
+  python -m benchmarks training --grid paper --table docs/training.jsonl \\
+      --report docs/training.md --picture docs/images/training
+
+Runs that the table holds are not run again: interrupt it, and start the same command to go on.
+"""
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_Task = Enum("_Task", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
+_Optimizer = Enum("_Optimizer", {name: name for name in OPTIMIZERS}, type=str)  # type: ignore[misc]
+_Grid = Enum("_Grid", {"paper": "paper"}, type=str)
+
+
+def _option(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, **more)
+
+
+@app.command(epilog=_EPILOG)
+def training(
+    cell: Annotated[list[str], _option("rnn, gru or lstm; several allowed, as for all up to --seed.")] = ["gru"],  # noqa: B006
+    task: Annotated[list[_Task], _option("What to learn.")] = [_Task("digits")],  # noqa: B006, B008
+    T: Annotated[list[int], _option("Sequence length in steps.", "--T", min=1)] = [256],  # noqa: B006
+    scheme: Annotated[list[str], _option(f"critinit's schemes, or {DEFAULT!r}.")] = ["critical", DEFAULT],  # noqa: B006
+    learning_rate: Annotated[list[float], _option("Of the optimizer.", "--learning-rate", "--lr")] = [1e-2],  # noqa: B006
+    seed: Annotated[list[int], _option("Of weights and batches.", min=0)] = [0],  # noqa: B006
+    steps: Annotated[int, _option("Optimizer steps at most.", min=1)] = 400,
+    every: Annotated[int, _option("Steps between evaluations.", min=1)] = 20,
+    stop_at_target: Annotated[bool, _option("End a run at the evaluation that reaches the target.")] = False,
+    hidden: Annotated[int, _option("Units of a layer.", min=1)] = 64,
+    layers: Annotated[int, _option("Recurrent layers.", min=1)] = 1,
+    batch: Annotated[int, _option("Sequences of a step.", min=1)] = 32,
+    optimizer: Annotated[_Optimizer, _option("Of torch.")] = _Optimizer("adam"),  # noqa: B008
+    clip: Annotated[float, _option("Largest norm of the gradient.")] = 1.0,
+    file: Annotated[list[Path] | None, _option("Images for the task pixels: IDX, npz or CIFAR pickles.")] = None,
+    grid: Annotated[_Grid | None, _option(f"paper: {grids.PAPER}; settings above are then its own.")] = None,
+    table: Annotated[Path | None, _option("JSON lines, a line a run; without it none is kept.")] = None,
+    report: Annotated[
+        Path | None, _option("Write the report (Markdown) here; without it a summary is printed.")
+    ] = None,
+    picture: Annotated[Path | None, _option("Write steps to target of all rows as FILE.png and FILE.svg.")] = None,
+    curves: Annotated[Path | None, _option("Write the learning curves of the one row asked for, likewise.")] = None,
+    workers: Annotated[
+        int | None, _option("Processes; 0 runs nothing, only reports. [default: one a core]", min=0)
+    ] = None,
+    threads: Annotated[int, _option("torch's threads in each.", min=1)] = 1,
+    group: Annotated[int, _option("Runs of a row trained side by side in a process.", min=1)] = 6,
+    dask: Annotated[str | None, _option("A Dask scheduler's address, instead of processes here.")] = None,
+    device: Annotated[str | None, _option("torch's device. [default: cuda if there is one]")] = None,
+) -> None:
+    """Train networks from each initialization and compare the steps they need.
+
+    The product of all cells, tasks, lengths, schemes, learning rates and seeds named is trained, what the table lacks
+    of it; then the report is made from what the table holds of it.
+    """
+    like = Run(
+        cell[0],
+        task[0].value,
+        T[0],
+        scheme[0],
+        learning_rate[0],
+        hidden=hidden,
+        layers=layers,
+        batch=batch,
+        steps=steps,
+        every=every,
+        optimizer=optimizer.value,
+        clip=clip,
+        stop_at_target=stop_at_target,
+        files=tuple(map(str, file or ())),
+    )
+    listed = grids.every(cell, [t.value for t in task], T, scheme, learning_rate, seed, like)
+    if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
+        raise ArgumentError("curves: found several rows; allowed: with one cell, one task and one T")
+    stages = grids.paper() if grid is not None else ((lambda _: listed),)
+    if workers == 0 and table is None:
+        raise ArgumentError("workers: found 0 without a table; allowed: 0 with --table, to report what it holds")
+    if workers == 0:
+        known = read(table) if table else []
+    else:
+        _needs_torch()
+        known = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))
+    wanted = {run.key for stage in stages for run in stage(known)}
+    _tell([result for result in known if result.run in wanted], table, report, picture, curves)
+
+
+def _needs_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("PyTorch", "torch") from None
+
+
+def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> list[Result]:
+    from benchmarks.training.progress import Bar
+
+    with Bar() as bar:
+        return measure(stages, table, workers, bar)
+
+
+def _tell(
+    results: Sequence[Result], table: Path | None, report: Path | None, picture: Path | None, curves: Path | None
+) -> None:
+    from benchmarks.training import picture as pictures
+    from benchmarks.training.report import report as page
+    from critinit.files import write
+
+    text = page(results, table.name if table else "")
+    written: list[Path] = []
+    if report is not None:
+        write(report, text.encode())
+        written.append(report)
+    else:
+        print(text)
+    rows = compare(results)
+    if picture is not None:
+        written += pictures.draw_steps(rows, picture)
+    if curves is not None:
+        if not rows:
+            raise ArgumentError("curves: found no runs; allowed: a table with runs of that row")
+        written += pictures.draw_curves(rows[0], curves)
+    for path in written:
+        print(f"written: {path}", file=sys.stderr)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command's exit status; errors that critinit raises on purpose pass through, for the caller to show."""
+    try:
+        app(args=list(arguments), prog_name="python -m benchmarks training", standalone_mode=True)
+    except SystemExit as stopped:
+        if isinstance(stopped.code, int):
+            return stopped.code
+        raise CritinitError(str(stopped.code)) from None
+    return 0

@@ -1,0 +1,82 @@
+"""A model: one of torch's recurrent layers, initialized by a scheme, and a linear readout of its states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import critinit
+from benchmarks.training.recurrence import Gru
+from benchmarks.training.run import DEFAULT, Run
+from benchmarks.training.tasks import Data
+from critinit.errors import ArgumentError
+
+__all__ = ["LAYERS", "Model", "outputs"]
+
+LAYERS = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+"""critinit's name of a cell -> the layer."""
+
+
+class Model(torch.nn.Module):
+    """What a run trains; the readout and torch's own weights come from the seed, so all schemes share the readout."""
+
+    def __init__(self, run: Run, data: Data) -> None:
+        if run.cell not in LAYERS:
+            raise ArgumentError(f"cell: found {run.cell}; allowed: {', '.join(LAYERS)}")
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            self.layer: Any = LAYERS[run.cell](data.inputs, run.hidden, num_layers=run.layers)
+            self.readout = torch.nn.Linear(run.hidden, data.outputs)
+        if run.scheme != DEFAULT:
+            moments, sizes = (data.input_variance, data.null_variance), (run.hidden, data.inputs)
+            spec = _spec(run.cell, run.T, run.scheme, run.layers, moments, sizes)
+            critinit.apply(spec, self.layer, seed=run.seed)
+
+
+@lru_cache(maxsize=64)
+def _spec(
+    cell: str, T: int, scheme: str, layers: int, moments: tuple[float, float | None], sizes: tuple[int, int]
+) -> Any:
+    """The spec of a row's scheme; its prediction takes a second for some, and every seed has the same."""
+    return critinit.generate(
+        cell,
+        T=T,
+        scheme=scheme,
+        layers=layers,
+        input_variance=moments[0],
+        null_variance=moments[1],
+        hidden_size=sizes[0],
+        input_size=sizes[1],
+    )
+
+
+def outputs(models: Sequence[Model], x: Sequence[Tensor], last: int) -> list[Tensor]:
+    """Each model's outputs at the ``last`` steps, (last, n, outputs), for its own sequences (T, n, inputs).
+
+    GRUs run together, which takes half the time; the other layers are as fast alone.
+    """
+    if isinstance(models[0].layer, torch.nn.GRU):
+        states = _together([model.layer for model in models], x)
+    else:
+        states = [model.layer(own)[0] for model, own in zip(models, x, strict=True)]
+    return [model.readout(h[-last:]) for model, h in zip(models, states, strict=True)]
+
+
+def _together(layers: Sequence[Any], x: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The last layer's states of many ``torch.nn.GRU`` of one shape."""
+
+    def stacked(name: str) -> Tensor:
+        tensors = torch.stack([getattr(layer, name) for layer in layers])
+        return tensors.transpose(1, 2) if tensors.ndim == 3 else tensors.unsqueeze(1)
+
+    h = torch.stack(list(x), 1)
+    for k in range(layers[0].num_layers):
+        names = (f"weight_ih_l{k}", f"bias_ih_l{k}", f"weight_hh_l{k}", f"bias_hh_l{k}")
+        h = Gru.apply(h, *map(stacked, names))
+    states: Sequence[Tensor] = h.unbind(1)
+    return states

@@ -1,0 +1,139 @@
+"""The report: a page of Markdown from a table of results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from benchmarks.training.run import Result
+from benchmarks.training.summary import OURS, Comparison, Entry, compare, geometric_mean, median
+from benchmarks.training.tasks import TASKS
+
+__all__ = ["report", "shown_steps"]
+
+
+def report(results: Sequence[Result], table: str) -> str:
+    """The page; ``table``: the name of their file, if they have one.  Rows lost come first."""
+    rows = compare(results)
+    decided = [row for row in rows if row.decided]
+    lost = [row for row in decided if row.lost]
+    rest = [row for row in rows if row not in lost]
+    parts = [
+        "# Training from each initialization",
+        f"Written by `python -m benchmarks training --report FILE` from {len(results)} runs{f' in `{table}`' if table else ''}.",
+        _conditions(results),
+        "## Summary",
+        _summary(rows, decided, lost),
+        "## Rows lost",
+        "\n\n".join(map(_table, lost)) if lost else f"None: no peer needed fewer median steps than `{OURS}`.",
+        "## All other rows",
+        "\n\n".join(map(_table, rest)) if rest else "None.",
+        "## How to read it",
+        _legend(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _conditions(results: Sequence[Result]) -> str:
+    def values(name: str) -> str:
+        found = dict.fromkeys(getattr(result.run, name) for result in results)
+        return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(found))
+
+    return (
+        f"Hidden units {values('hidden')}, layers {values('layers')}, batch {values('batch')}, optimizer "
+        f"{values('optimizer')}, gradient norm clipped at {values('clip')}, learning rates {values('learning_rate')}, "
+        f"at most {values('steps')} steps, judged on held-out data every {values('every')}. For a seed every scheme "
+        "has the same batches and the same readout; only the recurrent layer's weights differ."
+    )
+
+
+def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Sequence[Comparison]) -> str:
+    fresh = [row for row in decided if not row.used_to_fix]
+    beyond = [row for row in lost if not row.overlaps]
+    lines = [
+        f"- {len(rows)} rows (cell, task, T); in {len(decided)} of them `{OURS}` or a peer reached the target, and those "
+        "count.",
+        f"- Rows lost to a peer: {len(lost)} of {len(decided)}, {len(beyond)} of them beyond the seeds' range.",
+        f"- Geometric mean of (best peer's steps / ours): {_mean(decided)}; on tasks and lengths never used to fix a "
+        f"constant ({len(fresh)} rows): {_mean(fresh)}. Best peer: whichever scheme had the fewest median steps on that row.",
+        "- A scheme that did not reach the target counts with the row's budget of steps: where that is the peer, the "
+        "ratio is a lower bound; where it is ours, the row is lost.",
+    ]
+    if decided:
+        lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1)]
+    return "\n".join(lines)
+
+
+def _mean(rows: Sequence[Comparison]) -> str:
+    if not rows:
+        return "no rows"
+    bounds = sum(row.best_peer is not None and math.isinf(median(row.best_peer.steps)) for row in rows)
+    return f"{geometric_mean([row.ratio for row in rows]):.2f} ({bounds} of {len(rows)} ratios are lower bounds)"
+
+
+def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
+    """A line a row, the least ratio first; ``peers``: how many the grid has."""
+    lines = [f"| row | {OURS} | best peer | ratio | seeds | |", "|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row.ratio):
+        peer = row.best_peer
+        assert peer is not None
+        ours = row.entries[OURS]
+        bound = "≥ " if math.isinf(median(peer.steps)) else ""
+        notes = [
+            *(["lost, within the seeds' range" if row.overlaps else "lost"] if row.lost else []),
+            *(["used to fix constants"] if row.used_to_fix else []),
+            *([f"only {ran} of {peers} peers run"] if (ran := len(row.entries) - 1) < peers else []),
+        ]
+        lines.append(
+            f"| {row.row} | {shown_steps(ours, row.budget)} | {peer.scheme} {shown_steps(peer, row.budget)} "
+            f"| {bound}{row.ratio:.2f} | {len(ours.results)}, {len(peer.results)} | {'; '.join(notes)} |"
+        )
+    return lines
+
+
+def _table(row: Comparison) -> str:
+    task = TASKS[row.row.task]
+    sign = "≥" if task.metric.rises else "≤"
+    head = f"### {row.row}: {task.metric.name} {sign} {task.target:g}{' (used to fix constants)' if row.used_to_fix else ''}"
+    lines = [
+        head,
+        "",
+        f"| scheme | best learning rate | seeds | steps to target | last {task.metric.name} |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in sorted(row.entries.values(), key=lambda e: (median(e.steps), e.scheme != OURS, e.scheme)):
+        name = f"**{entry.scheme}**" if entry.scheme == OURS else entry.scheme
+        rate = f"{entry.learning_rate:g} ({entry.edge})" if entry.edge else f"{entry.learning_rate:g}"
+        final = _final(entry)
+        lines.append(f"| {name} | {rate} | {len(entry.results)} | {shown_steps(entry, row.budget)} | {final} |")
+    return "\n".join(lines)
+
+
+def shown_steps(entry: Entry, budget: int) -> str:
+    """Median steps and, of several seeds, their range; ``>budget`` where the target was not reached."""
+
+    def shown(value: float) -> str:
+        return f"{value:.0f}" if value <= budget else f">{budget}"
+
+    low, high = entry.steps[0], entry.steps[-1]
+    middle = shown(median(entry.steps))
+    return middle if low == high else f"{middle} ({shown(low)}–{shown(high)})"
+
+
+def _final(entry: Entry) -> str:
+    values = entry.final
+    middle = values[len(values) // 2]
+    return f"{middle:.3f}" if len(values) == 1 else f"{middle:.3f} ({values[0]:.3f}–{values[-1]:.3f})"
+
+
+def _legend() -> str:
+    tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in TASKS.values())
+    return f"""\
+- Steps to target: optimizer steps at the first evaluation that reaches the target, median over seeds and their range.
+- Best learning rate: the one with the fewest median steps, ties by the last metric, over the seeds that all rates share.
+- The last metric is the one at the target where runs end there (`--stop-at-target`), else after all steps.
+- `used to fix constants`: this task and length were used to choose or try a constant of `{OURS}`.
+
+Tasks:
+
+{tasks}"""

@@ -1,0 +1,172 @@
+"""A run, what it found, and the table of JSON lines that keeps both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.training.tasks import TASKS
+from critinit.errors import ArgumentError, FileError, Problem
+
+__all__ = ["DEFAULT", "Result", "Row", "Run", "append", "read", "row_of"]
+
+DEFAULT = "torch default"
+"""The scheme that leaves the layer as PyTorch makes it; every other is one of ``critinit``."""
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a run.  ``every``: optimizer steps between evaluations; ``files``: the images of ``pixels``.
+
+    ``stop_at_target``: end at the first evaluation that reaches the task's target, or give up at ``steps``.
+    """
+
+    cell: str
+    task: str
+    T: int
+    scheme: str
+    learning_rate: float
+    seed: int = 0
+    hidden: int = 64
+    layers: int = 1
+    batch: int = 32
+    steps: int = 400
+    every: int = 20
+    optimizer: str = "adam"
+    clip: float = 1.0
+    stop_at_target: bool = False
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: above 0")
+        for name, allowed in (("task", TASKS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in allowed:
+                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: {', '.join(allowed)}")
+
+    @property
+    def key(self) -> Run:
+        """The run as the table names it: files without their folders."""
+        return replace(self, files=tuple(Path(file).name for file in self.files))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found: after ``steps`` optimizer steps, the held-out ``metric`` and ``loss`` (nats, or squared error).
+
+    ``training_loss``: its mean since the evaluation before (at 0 steps: of the first batch).  A run whose loss is no
+    number any more ends there: ``metric`` and ``loss`` are then NaN.  ``data``: the data's fingerprint;
+    ``seconds``: this run's share of the time its group took.
+    """
+
+    run: Run
+    data: str
+    steps: tuple[int, ...]
+    metric: tuple[float, ...]
+    loss: tuple[float, ...]
+    training_loss: tuple[float, ...]
+    seconds: float
+
+    @property
+    def steps_to_target(self) -> float:
+        """Steps at the first evaluation that reaches the target; infinite where none does."""
+        task = TASKS[self.run.task]
+        found = (s for s, m in zip(self.steps, self.metric, strict=True) if task.metric.reached(m, task.target))
+        return next(found, math.inf)
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """What the schemes are compared on: all settings but scheme, learning rate and seed; the run holds placeholders."""
+
+    cell: str
+    task: str
+    T: int
+    data: str
+    rest: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        return f"{self.cell} {self.task} T = {self.T}"
+
+
+_COMPARED = ("scheme", "learning_rate", "seed")
+
+
+def row_of(run: Run, data: str = "") -> Row:
+    """The row a run belongs to."""
+    own = (*_COMPARED, "cell", "task", "T")
+    rest = tuple((f.name, getattr(run.key, f.name)) for f in fields(run) if f.name not in own)
+    return Row(run.cell, run.task, run.T, data, rest)
+
+
+def read(file: Path) -> list[Result]:
+    """The results in a table, in order; none where there is no file.  An unfinished last line is left out.
+
+    Raises ``FileError`` for a line that is no result.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(str(file), Problem("", f"{type(error).__name__}", "allowed: a table of runs")) from None
+    lines = text.split("\n")[:-1]
+    return [_result(file, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _result(file: Path, number: int, line: str) -> Result:
+    try:
+        data = json.loads(line)
+        settings = {f.name: data[f.name] for f in fields(Run)}
+        run = Run(**(settings | {"files": tuple(data["files"])}))
+        curves = {n: tuple(math.nan if v is None else v for v in data[n]) for n in ("metric", "loss", "training_loss")}
+        return Result(run, data["data"], tuple(data["at"]), seconds=data["seconds"], **curves)
+    except (ValueError, KeyError, TypeError, ArgumentError) as error:
+        problem = Problem(
+            f"line {number}", f"{type(error).__name__}: {error}", "allowed: a run as this command writes it"
+        )
+        raise FileError(str(file), problem) from None
+
+
+def append(results: Iterable[Result], file: Path) -> None:
+    """Add results to a table, each as a line; what an interrupted write left of a line is cut off first."""
+    lines = "".join(json.dumps(_record(result)) + "\n" for result in results)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab+") as table:
+            table.seek(0)
+            whole = table.read().rfind(b"\n") + 1
+            table.truncate(whole)
+            table.write(lines.encode())
+    except OSError as error:
+        problem = Problem("", (error.strerror or type(error).__name__).lower(), "allowed: a place that can be written")
+        raise FileError(str(file), problem) from None
+
+
+def _record(result: Result) -> dict[str, Any]:
+    """A flat line: settings, what the task is judged by, then what was found; JSON has no NaN or infinity."""
+    task = TASKS[result.run.task]
+    reached = result.steps_to_target
+
+    def numbers(values: tuple[float, ...]) -> list[float | None]:
+        return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
+
+    return asdict(result.run.key) | {
+        "data": result.data,
+        "used_to_fix": result.run.T in task.used_to_fix,
+        "measure": task.metric.name,
+        "target": task.target,
+        "steps_to_target": int(reached) if math.isfinite(reached) else None,
+        "at": list(result.steps),
+        "metric": numbers(result.metric),
+        "loss": numbers(result.loss),
+        "training_loss": numbers(result.training_loss),
+        "seconds": round(result.seconds, 1),
+    }

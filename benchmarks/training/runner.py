@@ -1,0 +1,139 @@
+"""Running many runs: which are still to do, in what groups, on which executor; every finished group goes to the table.
+
+The executor is anything with the interface of ``concurrent.futures``: processes of this machine, or a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.training.run import Result, Run, append, read, row_of
+from benchmarks.training.tasks import TASKS, Data
+from critinit.errors import ArgumentError, CritinitError, MissingExtraError
+
+__all__ = ["Progress", "Stage", "WorkerError", "Workers", "cores", "groups", "measure", "missing", "open_executor"]
+
+Stage = Callable[[Sequence[Result]], Iterable[Run]]
+"""From what is known to the runs wanted next; asked again until all of them are known."""
+
+
+class WorkerError(CritinitError):
+    """A worker process died."""
+
+
+class Progress(Protocol):
+    """Told what is going on."""
+
+    def total(self, runs: int) -> None: ...
+
+    def done(self, results: Sequence[Result]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How to run: ``count`` processes of ``threads`` torch threads, or a Dask scheduler's address; ``group`` runs at once.
+
+    ``device`` None: ``cuda`` where there is one.
+    """
+
+    count: int
+    threads: int = 1
+    group: int = 6
+    dask: str | None = None
+    device: str | None = None
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(task: str, T: int, files: tuple[str, ...]) -> str:
+    data: Data = TASKS[task].make(T, files)
+    return data.fingerprint
+
+
+def missing(wanted: Iterable[Run], known: Iterable[Result]) -> list[Run]:
+    """The wanted runs that no result is of, each once; a result on other data does not count."""
+    found = {(result.run, result.data) for result in known}
+    return [r for r in dict.fromkeys(wanted) if (r.key, _fingerprint(r.task, r.T, r.files)) not in found]
+
+
+def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:
+    """Runs of one row that follow one another train side by side, at most ``size``; their order stays."""
+    rows = (list(group) for _, group in groupby(runs, lambda run: (row_of(run), run.files)))
+    return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
+
+
+def _interruptible() -> None:
+    """In a new worker: Ctrl-C, which the terminal sends to every process, ends it at once and without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _work(runs: Sequence[Run], threads: int, device: str | None) -> list[Result]:
+    """In the worker."""
+    from benchmarks.training.train import best_device, prepare, train
+
+    prepare(threads)
+    return train(runs, device or best_device())
+
+
+@contextmanager
+def open_executor(workers: Workers) -> Iterator[Executor]:
+    """Processes, started afresh (torch's threads do not survive a fork), or the Dask cluster at ``workers.dask``."""
+    if workers.dask is None:
+        with ProcessPoolExecutor(workers.count, get_context("spawn"), _interruptible) as pool:
+            try:
+                yield pool
+            except BrokenProcessPool:
+                raise WorkerError(
+                    "a worker process ended by itself (out of memory?); the table has what was done"
+                ) from None
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingExtraError("Dask", "bench") from None
+    try:
+        client = Client(workers.dask, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"dask: found no scheduler at {workers.dask} ({error}); allowed: its address") from None
+    with client:
+        yield client.get_executor()
+
+
+def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progress: Progress) -> list[Result]:
+    """Run what the stages want and the table lacks; all the table holds then, or all results where there is no table.
+
+    Results are appended as their group ends, by this process alone.
+    """
+    known = read(table) if table else []
+    with open_executor(workers) as executor:
+        for stage in stages:
+            todo = missing(stage(known), known)
+            progress.total(len(todo))
+            futures: list[Future[list[Result]]] = [
+                executor.submit(_work, group, workers.threads, workers.device) for group in groups(todo, workers.group)
+            ]
+            for future in as_completed(futures):
+                results = future.result()
+                if table:
+                    append(results, table)
+                known += results
+                progress.done(results)
+    return known

@@ -1,0 +1,73 @@
+"""What a task is: sequences, what is asked of them, how the answer is judged, and what a spec may be told of its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+__all__ = ["HELD_OUT", "Batch", "Data", "Metric", "Task", "fingerprint"]
+
+HELD_OUT = 256
+"""Sequences that a run is judged on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """``x`` (T, n, inputs) float32; ``y`` (k, n) answers to the last k outputs: classes (int64) or values (float32)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A task at one length.
+
+    ``input_variance`` R: second moment of an input coordinate; ``null_variance`` R₀: that of inputs which carry no
+    information, None where there is no telling them.  ``sample(rng, n)`` draws a batch to train on; ``held_out`` is
+    the same for every run.  ``fingerprint`` tells apart data of the same name (text and files change).
+    """
+
+    inputs: int
+    outputs: int
+    input_variance: float
+    null_variance: float | None
+    sample: Callable[[np.random.Generator, int], Batch]
+    held_out: Batch
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How held-out answers are judged."""
+
+    name: Literal["accuracy", "mean squared error", "bits per character"]
+    rises: bool
+
+    def reached(self, value: float, target: float) -> bool:
+        """Whether ``value`` is at the target or better; never for NaN."""
+        return value >= target if self.rises else value <= target
+
+
+@dataclass(frozen=True)
+class Task:
+    """``make(T, files)`` gives its data; ``used_to_fix``: lengths at which a scheme's constants were chosen or tried."""
+
+    name: str
+    summary: str
+    metric: Metric
+    target: float
+    make: Callable[[int, Sequence[str]], Data]
+    used_to_fix: frozenset[int] = frozenset()
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """Eight hexadecimal digits of a hash over the arrays' bytes."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,397 @@
+"""Runs are trained as torch would train them, side by side or alone, and the command keeps, resumes and reports them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.__main__ import main
+from benchmarks.training import grids, runner
+from benchmarks.training.models import Model, outputs
+from benchmarks.training.picture import draw_curves, draw_steps
+from benchmarks.training.report import report
+from benchmarks.training.run import DEFAULT, Result, Run, append, read
+from benchmarks.training.runner import WorkerError, Workers, groups, measure, missing, open_executor
+from benchmarks.training.summary import best_rates, compare, geometric_mean
+from benchmarks.training.tasks import TASKS
+from benchmarks.training.train import train
+from critinit.errors import ArgumentError, FileError
+
+SMALL = Run("gru", "adding", 12, "critical", 1e-2, hidden=8, batch=4, steps=6, every=3)
+
+
+def models_of(cell, layers, inputs_of="adding", schemes=("critical", DEFAULT)):
+    data = TASKS[inputs_of].make(19, ())
+    run = replace(SMALL, cell=cell, layers=layers, task=inputs_of)
+    return [Model(replace(run, scheme=scheme, seed=k), data).double() for k, scheme in enumerate(schemes)]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_grus_side_by_side_are_torchs(layers, inputs):
+    torch.manual_seed(0)
+    models = models_of("gru", layers)
+    for model in models:
+        model.layer = torch.nn.GRU(inputs, 8, num_layers=layers, dtype=torch.float64)
+    x = [torch.randn(19, 4, inputs, dtype=torch.float64, requires_grad=True) for _ in models]
+    weights = [torch.randn(5, 4, 1, dtype=torch.float64) for _ in models]
+    alone = [model.readout(model.layer(own)[0][-5:]) for model, own in zip(models, x, strict=True)]
+    together = outputs(models, x, 5)
+    leaves = [*x, *(p for model in models for p in model.parameters())]
+    gradients = []
+    for found in (alone, together):
+        loss = sum((out * w).sum() for out, w in zip(found, weights, strict=True))
+        gradients.append(torch.autograd.grad(loss, leaves))
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-13)
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-12)
+        assert a.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_runs_side_by_side_find_what_they_find_alone(cell):
+    schemes = ("critical", "orthogonal", DEFAULT)
+    runs = [
+        replace(SMALL, cell=cell, scheme=s, seed=k % 2, learning_rate=3e-3 + k / 100) for k, s in enumerate(schemes)
+    ]
+    together = train(runs)
+    for run, found in zip(runs, together, strict=True):
+        (alone,) = train([run])
+        assert found.run == alone.run == run
+        assert found.steps == alone.steps == (0, 3, 6)
+        assert found.loss == pytest.approx(alone.loss, rel=1e-4)
+        assert found.training_loss[1:] == pytest.approx(alone.training_loss[1:], rel=1e-4)
+    assert len({found.loss for found in together}) == len(runs)
+
+
+def test_a_run_is_torchs_own_loop():
+    """Adam, the clipped gradient and the batches of ``train`` against a loop of torch alone."""
+    run = replace(SMALL, scheme=DEFAULT, clip=0.05, steps=3, every=1)
+    data = TASKS["adding"].make(run.T, ())
+    torch.manual_seed(run.seed)
+    layer, readout = torch.nn.GRU(2, 8), torch.nn.Linear(8, 1)
+    parameters = [*layer.parameters(), *readout.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=run.learning_rate)
+    x, y = map(torch.from_numpy, (data.held_out.x, data.held_out.y))
+    losses = []
+    for step in range(run.steps + 1):
+        with torch.no_grad():
+            losses.append(float(((readout(layer(x)[0][-1])[:, 0] - y[0]) ** 2).mean()))
+        batch = data.sample(np.random.default_rng([run.seed, step + 1]), run.batch)
+        optimizer.zero_grad()
+        out = readout(layer(torch.from_numpy(batch.x))[0][-1])[:, 0]
+        ((out - torch.from_numpy(batch.y[0])) ** 2).mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
+        assert norm > run.clip
+        optimizer.step()
+    (found,) = train([run])
+    assert found.loss == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_it_learns(optimizer):
+    run = replace(SMALL, task="digits", T=64, hidden=16, batch=16, steps=40, every=20, optimizer=optimizer)
+    rate = {"sgd": 0.3}.get(optimizer, 1e-2)
+    (found,) = train([replace(run, learning_rate=rate)])
+    assert found.loss[0] == pytest.approx(np.log(10), abs=0.3)  # nothing is known before the first step
+    assert min(found.loss) < found.loss[0] - 0.05
+    assert all(0 <= accuracy <= 1 for accuracy in found.metric)
+
+
+def test_metrics_are_what_they_are_called():
+    run = replace(SMALL, task="characters", steps=1, every=1)
+    (characters,) = train([run])
+    assert characters.metric == pytest.approx([loss / math.log(2) for loss in characters.loss])
+    (adding,) = train([replace(run, task="adding")])
+    assert adding.metric == adding.loss
+
+
+def test_a_run_ends_at_its_target(monkeypatch):
+    easy = replace(TASKS["adding"], target=100.0)
+    monkeypatch.setitem(TASKS, "adding", easy)
+    on, stopped = replace(SMALL, seed=1), replace(SMALL, stop_at_target=True)
+    assert train([stopped])[0].steps == (0,)
+    assert train([on])[0].steps == (0, 3, 6)
+    assert train([stopped])[0].steps_to_target == 0
+
+
+def test_a_run_that_breaks_off_leaves_the_others_alone():
+    runs = [replace(SMALL, learning_rate=rate, optimizer="sgd", clip=1e30) for rate in (1e30, 1e-3)]
+    broken, whole = train(runs)
+    assert math.isnan(broken.loss[-1])
+    assert broken.steps_to_target == math.inf
+    assert broken.steps[-1] < 6
+    assert whole.loss == pytest.approx(train(runs[1:])[0].loss, rel=1e-4)
+
+
+def test_runs_of_several_rows_are_refused():
+    with pytest.raises(ArgumentError, match="several rows"):
+        train([SMALL, replace(SMALL, T=13)])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("T", 0, "T: found 0"),
+        ("learning_rate", math.nan, "learning_rate: found nan"),
+        ("clip", math.inf, "clip: found inf"),
+        ("task", "nonesuch", "task: found nonesuch; allowed: digits"),
+        ("optimizer", "lbfgs", "optimizer: found lbfgs"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, value, message):
+    with pytest.raises(ArgumentError, match=message):
+        replace(SMALL, **{setting: value})
+
+
+def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
+    """A made-up run that reaches the adding problem's target after ``reached`` steps."""
+    steps = (0, run.steps) if reached in (None, run.steps) else (0, reached, run.steps)
+    metric = [0.2] * len(steps)
+    if reached is not None:
+        metric[steps.index(reached)] = 0.01
+    if last is not None:
+        metric[-1] = last
+    run = replace(run, scheme=scheme, seed=seed, learning_rate=rate)
+    return Result(run, data, steps, tuple(metric), tuple(metric), (math.nan, *metric[1:]), 1.0)
+
+
+BUDGET = replace(SMALL, steps=400, every=10)
+
+
+def made(scheme, steps, rate=1e-2, **more):
+    return [result(scheme, seed, s, rate, run=more.get("run", BUDGET)) for seed, s in enumerate(steps)]
+
+
+def test_the_table_gives_back_what_was_kept(tmp_path):
+    table = tmp_path / "deep" / "runs.jsonl"
+    kept = [*made("critical", [30, None]), replace(result("chrono", 0, None), metric=(0.2, math.nan))]
+    for each in kept:
+        append([each], table)
+    back = read(table)
+    assert [r.run for r in back] == [r.run for r in kept]
+    assert [r.steps_to_target for r in back] == [30, math.inf, math.inf]
+    assert math.isnan(back[2].metric[1])
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    assert [line["steps_to_target"] for line in lines] == [30, None, None]
+    assert {line["used_to_fix"] for line in lines} == {False}
+    assert "NaN" not in table.read_text()
+
+
+def test_an_interrupted_line_is_dropped_and_overwritten(tmp_path):
+    table = tmp_path / "runs.jsonl"
+    first, second = made("critical", [30, 40])
+    append([first], table)
+    whole = table.read_text()
+    table.write_text(whole + whole[: len(whole) // 2])
+    assert len(read(table)) == 1
+    append([second], table)
+    assert [r.run.seed for r in read(table)] == [0, 1]
+
+
+@pytest.mark.parametrize("line", ["nonsense", "{}", "[1]", '{"cell": "gru"}'])
+def test_a_line_that_is_no_run_is_refused_by_its_number(tmp_path, line):
+    table = tmp_path / "runs.jsonl"
+    append(made("critical", [30]), table)
+    table.write_text(table.read_text() + line + "\n")
+    with pytest.raises(FileError, match=r"runs\.jsonl: line 2: "):
+        read(table)
+
+
+def test_only_what_is_missing_is_run():
+    data = TASKS["adding"].make(SMALL.T, ()).fingerprint
+    wanted = [replace(SMALL, seed=seed) for seed in (0, 1, 1)]
+    known = replace(result("critical", 0, None), data=data)
+    assert missing(wanted, []) == wanted[:2]
+    assert missing(wanted, [known]) == wanted[1:2]
+    assert missing(wanted, [replace(known, data="other")]) == wanted[:2]
+    assert missing([replace(SMALL, hidden=9)], [known]) == [replace(SMALL, hidden=9)]
+
+
+def test_groups_keep_to_a_row():
+    runs = grids.every(["gru", "lstm"], ["adding"], [10], ["critical", "chrono"], [1e-2], [0, 1], SMALL)
+    found = groups(runs, 3)
+    assert [len(group) for group in found] == [3, 1, 3, 1]
+    assert [run for group in found for run in group] == runs
+
+
+class Told:
+    def __init__(self):
+        self.totals, self.ended = [], []
+
+    def total(self, runs):
+        self.totals.append(runs)
+
+    def done(self, results):
+        self.ended += results
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """An executor in this process: what is tested is what is run, not where."""
+
+    @contextmanager
+    def opened(workers):
+        with ThreadPoolExecutor(workers.count) as pool:
+            yield pool
+
+    monkeypatch.setattr(runner, "open_executor", opened)
+    monkeypatch.setattr("benchmarks.training.train.prepare", lambda threads: None)
+
+
+def test_stages_follow_one_another_and_resume(tmp_path, threads):
+    table, told = tmp_path / "runs.jsonl", Told()
+    second = lambda known: [replace(r.run, seed=1) for r in known]  # noqa: E731
+    stages = (lambda _: [SMALL, replace(SMALL, scheme="chrono")], second)
+    found = measure(stages, table, Workers(1), told)
+    assert told.totals == [2, 2]
+    assert [r.run.seed for r in found] == [0, 0, 1, 1]
+    assert [r.run for r in read(table)] == [r.run for r in found] == [r.run for r in told.ended]
+    before = table.read_bytes()
+    measure(stages[:1], table, Workers(1), told)
+    assert told.totals[2:] == [0]
+    assert table.read_bytes() == before
+
+
+def test_processes_find_the_same(tmp_path):
+    (alone,) = train([SMALL])
+    (found,) = measure([lambda _: [SMALL]], None, Workers(1), Told())
+    assert found.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_the_paper_grid_goes_by_stages():
+    first, second = grids.paper()
+    runs = list(first([]))
+    assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 6 * 4
+    assert {run.seed for run in runs} == {0}
+    assert all(run.stop_at_target for run in runs)
+    row = [run for run in runs if (run.cell, run.task, run.T, run.scheme) == ("lstm", "copy", 300, "chrono")]
+    steps = {1e-3: None, 3e-3: 100, 1e-2: 200, 3e-2: None}
+    known = [result("chrono", 0, steps[run.learning_rate], run.learning_rate, run=run, last=0.2) for run in row]
+    known = [replace(r, metric=tuple(1 - m for m in r.metric)) for r in known]  # accuracy rises
+    chosen = list(second(known))
+    assert [run.seed for run in chosen] == [0, 1, 2, 3, 4]
+    assert {run.learning_rate for run in chosen} == {3e-3}
+
+
+def test_the_best_rate_is_chosen_on_seeds_that_all_rates_have():
+    fast = made("critical", [50, 300, 300], 1e-2)  # slower by its median, but not on seed 0
+    slow = made("critical", [100], 1e-3)
+    assert set(best_rates([*fast, *slow]).values()) == {1e-2}
+    tied = [result("critical", 0, None, rate, last=last, run=BUDGET) for rate, last in ((1e-3, 0.1), (1e-2, 0.15))]
+    assert set(best_rates(tied).values()) == {1e-3}
+    broken = replace(tied[0], metric=(0.2, math.nan))
+    assert set(best_rates([broken, tied[1]]).values()) == {1e-2}
+
+
+@pytest.mark.parametrize(
+    ("rates", "edge"),
+    [((1,), "the only one"), ((1, 2), "the least tried"), ((0.5, 1), "the largest tried"), ((0.5, 1, 2), "")],
+)
+def test_a_best_rate_at_the_edge_is_told(rates, edge):
+    (row,) = compare([result("critical", 0, 50 if rate == 1 else 90, rate, run=BUDGET) for rate in rates])
+    assert row.entries["critical"].edge == edge
+
+
+def test_ratios_count_unreached_runs_with_the_budget():
+    (won,) = compare([*made("critical", [40, 50, 60]), *made("chrono", [100, 200, 150]), *made("isometry", [None] * 3)])
+    assert won.best_peer.scheme == "chrono"
+    assert (won.decided, won.lost, won.ratio) == (True, False, 3.0)
+    (bound,) = compare([*made("critical", [50]), *made("chrono", [None])])
+    assert (bound.lost, bound.ratio) == (False, 8.0)
+    (lost,) = compare([*made("critical", [None]), *made("chrono", [100])])
+    assert (lost.decided, lost.lost, lost.ratio) == (True, True, 0.25)
+    (neither,) = compare([*made("critical", [None]), *made("chrono", [None])])
+    assert not neither.decided
+    assert geometric_mean([won.ratio, bound.ratio]) == pytest.approx(24**0.5)
+
+
+def test_other_data_is_another_row():
+    found = compare([*made("critical", [50]), replace(made("chrono", [10])[0], data="1")])
+    assert [len(row.entries) for row in found] == [1, 1]
+
+
+def test_the_report_puts_lost_rows_first():
+    other = replace(BUDGET, T=200)
+    results = [
+        *made("critical", [40, 50, 60]), *made("chrono", [100, None, 150]),
+        *made("critical", [200], run=other), *made("chrono", [100], run=other),
+    ]  # fmt: skip
+    page = report(results, "runs.jsonl")
+    assert page.index("gru adding T = 200: mean squared error ≤ 0.02 (used to fix constants)") < page.index("T = 12:")
+    assert "Rows lost to a peer: 1 of 2, 1 of them beyond the seeds' range" in page
+    assert "| **critical** | 0.01 (the only one) | 3 | 50 (40–60) |" in page
+    assert "150 (100–>400)" in page
+    assert "constant (1 rows): 3.00" in page
+    assert f"ours): {math.sqrt(3 / 2):.2f}" in page
+    assert "None: no peer" in report(results[:6], "runs.jsonl")
+
+
+def test_pictures_are_written_and_the_same_again(tmp_path):
+    rows = compare([*made("critical", [40, 50]), *made("chrono", [100, None])])
+    for draw, what in ((draw_steps, rows), (draw_curves, rows[0])):
+        png, svg = draw(what, tmp_path / draw.__name__)
+        assert png.read_bytes().startswith(b"\x89PNG")
+        text = svg.read_text(encoding="utf-8")
+        assert "<svg" in text
+        assert draw(what, tmp_path / "again" / draw.__name__)[1].read_text(encoding="utf-8") == text
+    with pytest.raises(ArgumentError, match="found no runs"):
+        draw_steps([], tmp_path / "none")
+
+
+def test_the_command(tmp_path, threads, capsys):
+    table, page = tmp_path / "runs.jsonl", tmp_path / "page.md"
+    small = {"T": 12, "hidden": 8, "batch": 4, "steps": 6, "every": 3, "task": "adding"}
+    settings = [part for name, value in small.items() for part in (f"--{name}", str(value))]
+    command = ["training", *settings, "--scheme", "critical", "--scheme", "chrono", "--table", str(table)]
+    command += ["--workers", "1"]
+    assert main([*command, "--report", str(page)]) == 0
+    told = capsys.readouterr()
+    assert "[2/2] gru adding T=12 chrono lr=0.01 seed=0: target not reached in 6" in told.err
+    assert len(read(table)) == 2
+    assert "### gru adding T = 12" in page.read_text(encoding="utf-8")
+    assert main([*command, "--workers", "0"]) == 0
+    assert "### gru adding T = 12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--task", "nonesuch"], 2, "nonesuch"),
+        (["--T", "0"], 2, "--T"),
+        (["--clip", "0"], 1, "clip: found 0.0; allowed: above 0"),
+        (["--T", "10", "--T", "20", "--curves", "file"], 1, "curves: found several rows"),
+        (["--workers", "0"], 1, "workers: found 0 without a table"),
+        (["--task", "digits", "--T", "3", "--workers", "1"], 1, "T: found 3; allowed: 64"),
+        (["--cell", "nonesuch", "--T", "64", "--workers", "1"], 1, "cell: found nonesuch"),
+    ],
+)
+def test_wrong_usage_is_one_plain_line(options, status, message, threads, capsys):
+    assert main(["training", *options]) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_dask_cluster_finds_the_same(monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("benchmarks.training.train.prepare", lambda threads: None)  # the worker is this process
+    (alone,) = train([SMALL])
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        (found,) = measure([lambda _: [SMALL]], None, Workers(1, dask=cluster.scheduler_address), Told())
+    assert found.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_a_worker_that_dies_is_one_plain_line():
+    with pytest.raises(WorkerError, match="a worker process ended by itself"), open_executor(Workers(1)) as executor:
+        executor.submit(os._exit, 3).result()
