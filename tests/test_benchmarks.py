@@ -64,7 +64,7 @@ def test_validation_points_cover_every_cell_and_law():
     assert len(specs) >= 60
     assert {(s.cell, s.reset) for s in specs} == set(CELLS)
     assert specs == tied_validation.points()
-    gates = [gate for s in specs for gate in s.layers[0].gates.values()]
+    gates = [gate for s in specs for _, gate in s.layers[0].gates.items()]
     assert {g.recurrent.distribution for g in gates} == {"normal", "orthogonal", "uniform"}
     assert {g.bias.distribution for g in gates} == {"constant", "normal", "log_uniform_time"}
     assert {json.loads(line)["point"] for line in tied_validation.RESULTS.read_text().splitlines()} == set(range(66))

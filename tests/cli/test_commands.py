@@ -331,6 +331,35 @@ def test_simulate_measures_and_judges(run: Run) -> None:
     assert table.out.endswith("measured on 6 networks of 300 units: the prediction holds\n")
 
 
+COUPLED = [
+    *("spec", "--cell", "peephole_lstm", "--T", "30", "--set", "layers.0.gates.*.bias.distribution=constant"),
+    *("--set", "layers.0.gates.*.bias.mean=0", "--set", "layers.0.gates.*.recurrent.variance=0.4"),
+    *("--set", "layers.0.gates.*.input.variance=0.5"),
+]
+"""A network whose weights matter: untied theory is far off."""
+
+
+def test_where_the_fast_estimate_misses_the_full_tied_theory_decides(run: Run) -> None:
+    value = json.loads(run(*COUPLED).out)
+    measure = ["simulate", "-", "--width", "400", "--steps", "60", "--weights", "tied", "--json"]
+    assert value["layers"][0]["predicted"]["tied"]["notes"][0].startswith("fast estimate")
+    value["layers"][0]["predicted"]["tied"]["chi"] *= 1.5
+    result = run(*measure, stdin=json.dumps(value).encode())
+    found = json.loads(result.out)
+    assert (result.code, found["prediction_holds"]) == (0, True)
+    assert "standard_error" in found["layers"][0]["predicted"]["tied"]
+    del value["layers"][0]["predicted"]["tied"]["notes"]  # a prediction of one's own stands as it is
+    assert run(*measure, stdin=json.dumps(value).encode()).code == 3
+
+
+def test_analyze_says_whether_the_untied_numbers_mislead(run: Run) -> None:
+    spec = run(*COUPLED).out
+    last = run("analyze", "-", stdin=spec.encode()).out.splitlines()[-1]
+    assert last.startswith("the untied numbers mislead: ")
+    assert "the time scale is" in last
+    assert "mislead" not in run("analyze", "-", "--weights", "tied", stdin=spec.encode()).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
