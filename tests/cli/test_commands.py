@@ -12,6 +12,7 @@ from critinit_cli.options import SCHEMES
 from critinit import cells, schemes
 from critinit.spec import parse
 from critinit.spec.schema import json_schema, schema_text
+from critinit.theory.requirements import requirements
 from tests.cli.conftest import Run
 
 NUMBERS = {"second_moment", "chi", "time_scale", "survival", "unit_time_constants", "jacobian"}
@@ -285,8 +286,9 @@ def test_compare_shows_every_scheme(run: Run) -> None:
         assert row["description"] == schemes.describe(name)
         alone = parse(run("spec", "--cell", "gru", "--T", "50", "--scheme", name).out)
         assert row["layers"] == [layer.predicted.model_dump(mode="json") for layer in alone.layers]
+        assert row["requirements"] == requirements(alone).model_dump(mode="json")
     table = run("compare", "--cell", "gru", "--T", "50")
-    assert all(name in table.out for name in schemes.NAMES)
+    assert all(name in table.out for name in (*schemes.NAMES, "written signal", "gain", "chi tied"))
 
 
 def test_compare_refuses_bad_arguments(run: Run) -> None:

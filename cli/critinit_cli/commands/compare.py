@@ -62,8 +62,10 @@ def command(
 
 def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str]) -> dict[str, Any]:
     from critinit.schemes import NAMES, describe
+    from critinit.theory.requirements import requirements
 
     any_spec = next(iter(specs.values()))
+    keeps = any_spec.find_cell().keep_gate is not None
     reset = {} if any_spec.reset is None else {"reset": any_spec.reset}
     rows = []
     for scheme in NAMES:
@@ -72,39 +74,43 @@ def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str]) -> dict[str
             dump = specs[scheme].model_dump(mode="json")
             row |= {"target": dump["target"]} if "target" in dump else {}
             row["layers"] = [layer["predicted"] for layer in dump["layers"]]
+            row["requirements"] = requirements(specs[scheme]).model_dump(mode="json") if keeps else None
         else:
             row["refused"] = refusals[scheme]
         rows.append(row)
     return {"cell": any_spec.cell, **reset, "T": any_spec.T, "schemes": rows}
 
 
-_COLUMNS = ("scheme", "weights", "chi", "time scale", "survival", "second moment", "J mean", "J variance")
+_COLUMNS = ("scheme", "written signal", "survival", "gain", "chi untied", "chi tied", "J mean", "J variance")
+_WORDS = """\
+written signal: what an informative step adds, times what T uninformative ones leave of it; survival: what they leave
+gain: how far a constant drive moves the memory, 1 where gates are coupled; chi: growth of a distance per step
+J: squared singular values of the one-step Jacobian
+"""
 
 
 def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str]) -> str:
     from critinit.spec import Numbers
-    from critinit_cli.numbers import heading, time_scale
-    from critinit_cli.tables import number, render
+    from critinit.theory.requirements import requirements
+    from critinit_cli.numbers import heading
+    from critinit_cli.tables import render
 
     rows = []
     for scheme, spec in specs.items():
-        name = scheme
-        for weights in ("untied", "tied"):
-            numbers = getattr(spec.layers[0].predicted, weights)
-            if isinstance(numbers, Numbers):
-                rows.append(
-                    (
-                        name,
-                        weights,
-                        number(numbers.chi),
-                        time_scale(numbers),
-                        number(numbers.survival),
-                        number(numbers.second_moment),
-                        number(numbers.jacobian.mean_squared_singular_value),
-                        number(numbers.jacobian.variance),
-                    )
-                )
-                name = ""
+        judged = requirements(spec) if spec.find_cell().keep_gate else None
+        predicted = spec.layers[0].predicted
+        untied = predicted.untied if isinstance(predicted.untied, Numbers) else None
+        tied = predicted.tied if isinstance(predicted.tied, Numbers) else None
+        jacobian = None if tied is None else tied.jacobian
+        rows.append(
+            (
+                scheme,
+                *("-" if judged is None else f"{getattr(judged, x):.3g}" for x in ("written", "survival", "gain")),
+                "none" if untied is None else f"{untied.chi:.5g}",
+                "none" if tied is None else f"{tied.chi:.5g}",
+                "none" if jacobian is None else f"{jacobian.mean_squared_singular_value:.4g}",
+                "none" if jacobian is None else f"{jacobian.variance:.3g}",
+            )
+        )
     title = heading(next(iter(specs.values()))).replace("scheme critical", "every scheme")
-    words = "survival: what T steps leave of a perturbation; J: squared singular values of the Jacobian\n"
-    return render(title, _COLUMNS, rows) + words + "".join(f"{s}: {why}\n" for s, why in refusals.items())
+    return render(title, _COLUMNS, rows) + _WORDS + "".join(f"{s}: {why}\n" for s, why in refusals.items())

@@ -112,8 +112,8 @@ class _State:
 
 @dataclass(frozen=True)
 class _Sample:
-    """The cell at all points: h, keep, s − E s, s', and by direction (1 + fields, O, P) the derivatives of s' and of
-    messages."""
+    """The cell at all points (O, P): h, keep, s − E s, s'; and by direction (1 + fields, O, P) the derivatives of s' and
+    of messages."""
 
     h: Array
     keep: Array

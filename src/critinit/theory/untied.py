@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, ov
 from critinit.theory.cell_law import CellLaw, DistanceOperator
 from critinit.theory.laws import LayerLaw, split_law
 
-__all__ = ["Untied", "keep_times", "solve"]
+__all__ = ["UnitMoments", "Untied", "keep_times", "solve", "unit_moments"]
 
 _MAX_CYCLES = 300
 _TALLEST = 1e6
@@ -90,6 +91,24 @@ def solve(law: LayerLaw, *, order: float = 1.0) -> Untied:
 def keep_times(law: LayerLaw) -> Array:
     """1/(1 − E keep) at the shortest, median and longest units, (*batch, 3), without all the other numbers."""
     return _keep_times(_fixed_state(law, 1.0)[0])
+
+
+class UnitMoments(NamedTuple):
+    """Averages of a stationary layer by class and environment of units, (*batch, K, E) or what broadcasts to it."""
+
+    keep: Array
+    keep_square: Array
+    write: Array
+    written_variance: Array
+    """Var(write·candidate)."""
+
+
+def unit_moments(law: LayerLaw) -> UnitMoments:
+    """How the units of a layer keep and write in its stationary state."""
+    state = _fixed_state(law, 1.0)[0]
+    moment, n = state.memory.moment, state.candidate.n
+    written = moment(0, 0, 2, 0) * n(2) - (moment(0, 0, 1, 0) * n(1)) ** 2
+    return UnitMoments(moment(1, 0, 0, 0), moment(2, 0, 0, 0), moment(0, 0, 1, 0), np.maximum(written, 0.0))
 
 
 def _fixed_state(law: LayerLaw, order: float) -> tuple[_State, Array, Array]:

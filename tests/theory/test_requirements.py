@@ -1,0 +1,71 @@
+"""Written signal, survival and gain: closed forms, units simulated one by one, and what they say of the schemes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import critinit
+from critinit.dual import sigmoid
+from critinit.errors import ArgumentError
+from critinit.theory.requirements import requirements
+from tests.theory import points
+
+
+def lone_gru(feed, T, null=None):
+    """A GRU whose kernels carry nothing but inputs: units by themselves, all alike."""
+    gates = {
+        "update": points.gate(1e-12, feed, 3),
+        "reset": points.gate(1e-12, 1e-12, 5),
+        "candidate": points.gate(1e-12, 4, 0),
+    }
+    return points.spec("gru", gates, reset="after", T=T, null=null)
+
+
+def test_a_constant_gate_has_closed_forms():
+    found = requirements(lone_gru(1e-12, 50))
+    keep = 1 / (1 + math.exp(-3))
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    square = float(np.tanh(2 * x) ** 2 @ w / w.sum())
+    assert found.survival == pytest.approx(keep**100, rel=1e-3)
+    assert found.gain == pytest.approx(1.0, rel=1e-5)
+    assert found.written == pytest.approx((1 - keep) ** 2 * square * keep**100, rel=2e-3)
+
+
+@pytest.mark.parametrize("null", [0.0, 0.3])
+def test_one_signal_then_silence_as_units_do_it(null):
+    """Simulated: a million units see one informative input, then T that are not."""
+    rng, T = np.random.default_rng(0), 12
+    count, drive = 1_000_000, 2.0
+    keep = sigmoid(3 + math.sqrt(drive) * rng.standard_normal(count))
+    written = (1 - keep) * np.tanh(2 * rng.standard_normal(count))
+    left = np.ones(count)
+    for _ in range(T):
+        left *= sigmoid(3 + math.sqrt(drive * null) * rng.standard_normal(count)) ** 2
+    found = requirements(lone_gru(drive, T, null))
+    assert found.survival == pytest.approx(left.mean(), rel=0.02)
+    assert found.written == pytest.approx(np.mean(written**2) * left.mean(), rel=0.03)
+
+
+def test_an_uncoupled_write_gate_is_driven_by_its_bias():
+    """An LSTM with input bias 0 and forget gate at 1 − 1/800: a constant drive moves the cell by about 400."""
+    gates = {name: points.gate(1e-12, 1e-12, mean) for name, mean in (("input", 0), ("cell", 0), ("output", 1))}
+    gates["forget"] = points.gate(1e-12, 1e-12, math.log(799))
+    assert requirements(points.spec("lstm", gates)).gain == pytest.approx(400, rel=1e-3)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_critical_writes_a_thousand_times_what_chrono_does_where_padding_is_silent(cell):
+    critical, chrono = (
+        requirements(critinit.generate(cell, T=500, scheme=scheme, null_variance=0))
+        for scheme in ("critical", "chrono")
+    )
+    assert critical.written > 500 * chrono.written
+    assert critical.gain == pytest.approx(1, abs=0.05)
+
+
+def test_a_cell_without_a_keep_gate_has_none():
+    with pytest.raises(ArgumentError, match="cell: found rnn"):
+        requirements(critinit.generate("rnn", T=20))
