@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -24,19 +25,20 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Kernel
 from critinit.theory.laws import has_identity
 from critinit.theory.resolvent import Pencil, resolvents
-from critinit.theory.sampled_couplings import sampled_couplings
+from critinit.theory.sampled_couplings import sampled_couplings, spectral_edge
 from critinit.theory.tied_inputs import STEADY, Inputs
 from critinit.theory.tied_jacobian import Couplings
 
 __all__ = ["Density", "SingularValues", "spectrum_density"]
 
-_STEP = 0.7
-_HIGHEST = 8.0
-_LOWEST = 1e-4
+_STEP = 0.9
+_HIGHEST = 6.0
 _TAIL = 40
+_NEAR = 3e-4
 _EDGE = 1e-3
 """Share of the singular values left out beyond each edge."""
-_DIGITS = 1e-4
+_EXACT, _NARROWEST = 1e-3, 1e-9
+_PARTS, _BLUR = 8, 3e-3
 
 
 @dataclass(frozen=True)
@@ -53,25 +55,29 @@ class SingularValues:
         factor = couplings.factor(kernels)
         return cls(Pencil.of(couplings, kernels), factor.first_moment(), factor.second_moment())
 
-    def cumulative(self, s: ArrayLike) -> tuple[Array, float]:
-        """F(s), and the largest residual of the resolvents behind it; 0 for s ≤ 0."""
+    def cumulative(self, s: ArrayLike, resolution: float | None = None) -> tuple[Array, float]:
+        """F(s), and the largest residual of the resolvents behind it; 0 for s ≤ 0.
+
+        ``resolution``: how near the real axis the integral goes by points (default: 3e-4 of the support); what is
+        discrete, as units without a kernel are, is told apart to this length.
+        """
         points = np.asarray(s, dtype=float)
-        flat = points[points > 0.0]
         root = math.sqrt(self.first_moment)
-        if root == 0.0 or not flat.size:
-            return np.where(points >= 0.0, 1.0, 0.0) if root == 0.0 else np.zeros(points.shape), 0.0
-        top = _HIGHEST * max(root, float(flat.max()))
-        count = math.ceil(math.log(top / (_LOWEST * root)) / _STEP)
-        heights = top * np.exp(-_STEP * np.arange(count + 1))
+        if root == 0.0:
+            return np.where(points >= 0.0, 1.0, 0.0), 0.0
+        flat, step = points[points > 0.0], _STEP
+        near = resolution or self._resolution
+        top = _HIGHEST * max(root, float(flat.max(initial=0.0)))
+        heights = top * np.exp(-step * np.arange(math.ceil(math.log(top / near) / step) + 1))
         solved = resolvents(self.pencil, flat, heights)
         total = heights @ solved.trace.real
         # below the lowest height G is what it is there; above the highest it is its expansion in 1/z
-        total += heights[-1] * solved.trace[-1].real / math.expm1(_STEP)
-        above = top * np.exp(_STEP * np.arange(1.0, _TAIL + 1.0))[:, None]
+        total += heights[-1] * solved.trace[-1].real / math.expm1(step)
+        above = top * np.exp(step * np.arange(1.0, _TAIL + 1.0))[:, None]
         z = flat + 1j * above
         total += np.sum(above * (1.0 / z + self.first_moment / z**3 + self.second_moment / z**5).real, axis=0)
         below = np.zeros(points.shape)
-        below[points > 0.0] = np.clip(2.0 / math.pi * _STEP * total, 0.0, 1.0)
+        below[points > 0.0] = np.clip(2.0 / math.pi * step * total, 0.0, 1.0)
         return below, solved.residual
 
     def smoothed(self, s: ArrayLike, eta: float) -> Array:
@@ -82,30 +88,38 @@ class SingularValues:
         trace = resolvents(self.pencil, points.ravel(), heights).trace[-1]
         return np.asarray(-2.0 / math.pi * trace.imag).reshape(points.shape)
 
-    def edges(self, share: float = _EDGE) -> tuple[float, float]:
-        """The singular values that have ``share`` of all below, and above: the ends of the support where it is bounded.
+    @cached_property
+    def _resolution(self) -> float:
+        low, high = self.edges
+        return _NEAR * max(high - low, _NARROWEST * high)
 
-        To four digits of the distance between them, or of the root of the first moment.
+    @cached_property
+    def edges(self) -> tuple[float, float]:
+        """The singular values that leave .1 % of all below, and above: the ends of the support where it is bounded.
+
+        To a thousandth of their distance, or 1e-9 where there is none.
         """
         root = math.sqrt(self.first_moment)
         if root == 0.0:
             return 0.0, 0.0
         high = root
-        while self.cumulative([high])[0][0] < 1.0 - share:
+        while self.cumulative([high], _NEAR * high)[0][0] < 1.0 - _EDGE:
             high *= 1.5
-        bracket = np.array([[0.0, high], [0.0, high]])
-        for _ in range(40):
-            inner = np.linspace(bracket[:, 0], bracket[:, 1], 10)[1:-1].T
-            below = self.cumulative(inner)[0]
-            for row, wanted in enumerate((share, 1.0 - share)):
-                at = int(np.searchsorted(below[row], wanted))
-                ends = np.concatenate([bracket[row, :1], inner[row], bracket[row, 1:]])
-                bracket[row] = ends[at], ends[at + 1]
-            width = float(np.max(bracket[:, 1] - bracket[:, 0]))
-            if width <= _DIGITS * max(bracket[1, 1] - bracket[0, 0], _DIGITS * root):
+        brackets = [(0.0, high), (0.0, high)]
+        while True:
+            widest = max(high - low for low, high in brackets)
+            if widest <= max(_EXACT * (brackets[1][1] - brackets[0][0]), _NARROWEST * high):
                 break
-        low, high = bracket.mean(axis=1)
-        return float(low), float(high)
+            brackets = [self._narrowed(*b, share) for b, share in zip(brackets, (_EDGE, 1.0 - _EDGE), strict=True)]
+        (low, _), (_, high) = brackets
+        return low, high
+
+    def _narrowed(self, low: float, high: float, share: float) -> tuple[float, float]:
+        """The part of (low, high) where F passes ``share``."""
+        ends = np.linspace(low, high, _PARTS + 1)
+        below, _ = self.cumulative(ends[1:-1], _BLUR * (high - low))
+        at = int(np.searchsorted(below, share))
+        return float(ends[at]), float(ends[at + 1])
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,7 @@ class Density:
 
     ``bins`` (n + 1,): bin boundaries; ``cumulative`` (n + 1,): share of the singular values below each;
     ``edges``: between them lie all but .1 % at each end; ``mean``, ``variance``: of the SQUARED singular values;
+    ``spectral_edge``: the largest real eigenvalue of J, where its eigenvalues end;
     ``residual``: what is left of the self-consistency, relative; ``law``: what it was taken from.
     """
 
@@ -122,6 +137,7 @@ class Density:
     edges: tuple[float, float]
     mean: float
     variance: float
+    spectral_edge: float
     residual: float
     law: SingularValues
 
@@ -168,9 +184,8 @@ def spectrum_density(
         raise ArgumentError(f"layer: found {layer}; allowed: 0 to {len(spec.layers) - 1}")
     if weights not in ("tied", "untied"):
         raise ArgumentError(f"weights: found {weights!r}; allowed: tied, untied")
-    for name, number, least in (("points", points, 1), ("particles", particles, 2), ("snapshots", snapshots, 1)):
-        if number < least:
-            raise ArgumentError(f"{name}: found {number}; allowed: at least {least}")
+    if points < 1:
+        raise ArgumentError(f"points: found {points}; allowed: at least 1")
     the_layer = spec.layers[layer]
     if weights == "untied" and has_identity(the_layer.gates):
         raise ArgumentError("weights: identity kernels have no untied reading; allowed: tied")
@@ -178,10 +193,12 @@ def spectrum_density(
         spec.find_cell(), the_layer, T=spec.T, tied=weights == "tied", particles=particles, snapshots=snapshots,
         seed=(seed, layer), inputs=inputs,
     )  # fmt: skip
-    law = SingularValues.of(couplings, {name: gate.recurrent for name, gate in the_layer.gates.items()})
-    low, high = law.edges()
+    kernels = {name: gate.recurrent for name, gate in the_layer.gates.items()}
+    law = SingularValues.of(couplings, kernels)
+    low, high = law.edges
     margin = max(0.05 * (high - low), 1e-6 * high, 1e-12)
     bins = np.linspace(max(0.0, low - margin), high + margin, points + 1)
     cumulative, residual = law.cumulative(bins)
     m1, m2 = law.first_moment, law.second_moment
-    return Density(bins, cumulative, (low, high), m1, m2 - m1**2, residual, law)
+    edge = spectral_edge(couplings, kernels)
+    return Density(bins, cumulative, (low, high), m1, max(m2 - m1**2, 0.0), edge, residual, law)

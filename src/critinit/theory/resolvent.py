@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ __all__ = ["Complex", "Pencil", "Resolvent", "resolvents"]
 
 Complex = NDArray[np.complex128]
 
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-8
 _ITERATIONS = 400
 _MEMORY = 5
 _AT_ONCE = 1 << 15
@@ -94,36 +95,41 @@ class Pencil:
         )
 
     @cached_property
-    def _squares(self) -> tuple[Complex, Complex]:
-        """a_k² and e_k² (0 for the gate c, whose message is no multiple of s), (K, P), complex for the products."""
-        right = self.right**2
+    def _products(self) -> tuple[Complex, Complex, Complex, Complex]:
+        """a_k², e_k² (0 for the gate c, whose message is no multiple of s), a_k b_k and b_k², complex, (K, P)."""
+        right = np.array(self.right**2)
         if self.inner is not None:
-            right = right.copy()
             right[self.inner] = 0.0
-        return (self.left**2).astype(complex), right.astype(complex)
+        products = (self.left**2, right, self.left * self.scaled, self.scaled**2)
+        a, b, c, d = (x.astype(complex) for x in products)
+        return a, b, c, d
 
     def respond(self, z: Complex, r: Complex, q: Complex) -> tuple[Complex, Complex, Complex]:
         """g and f (Z, K), and the trace of the resolvent (Z,), at z (Z,) with r and q (Z, K)."""
-        left, right = self._squares
-        row, column, cross = z[:, None] - r @ left, z[:, None] - q @ right, self.keep
+        left, right, both, scaled = self._products
+        row, column = z[:, None] - r @ left, z[:, None] - q @ right
         units = self.keep.size
         if self.inner is None:
-            inverse = 1.0 / (row * column - cross * cross)
-            return (column * inverse) @ left.T / units, (row * inverse) @ right.T / units, np.mean(column * inverse, 1)
-        b, e, t = self.scaled, self.right[self.inner], q[:, self.inner, None]
-        mixed = r @ (self.left * b)
-        own = r @ (b * b)
-        # the pair of m is [[−own, 1], [1, −t]]: eliminated first, it adds to the pair of s
-        shared = 1.0 / (1.0 - own * t)
+            inverse = np.reciprocal(row * column - self.keep**2)
+            rows, columns = column * inverse, row * inverse
+            return rows @ left.T / units, columns @ right.T / units, np.mean(rows, axis=1)
+        # eliminate the index m first: its pair [[−own, 1], [1, −t]] adds to the pair of s
+        e, t, own = self.right[self.inner], q[:, self.inner, None], r @ scaled
+        mixed = r @ both if np.any(both) else np.zeros((1, 1), complex)
+        shared = np.reciprocal(1.0 - own * t)
         inside = t * shared
-        row = row - inside * mixed * mixed
-        column = column - inside * (e * e)
-        cross = self.keep + inside * mixed * e
-        inverse = 1.0 / (row * column - cross * cross)
-        rows, columns, both = column * inverse, row * inverse, cross * inverse
-        through = mixed * (mixed * rows + 2.0 * e * both) + e * e * columns
-        g = rows @ left.T + 2.0 * (inside * (mixed * rows + e * both)) @ (self.left * b).T
-        g = g + (inside * (1.0 + inside * through)) @ (b * b).T
+        row = row - inside * mixed**2 if mixed.size > 1 else row
+        column -= inside * (e * e)
+        cross = self.keep + inside * (mixed * e) if mixed.size > 1 else self.keep
+        inverse = np.reciprocal(row * column - cross * cross)
+        rows, columns = column * inverse, row * inverse
+        through = columns * (e * e)
+        g = rows @ left.T
+        if mixed.size > 1:
+            toward = mixed * rows + e * cross * inverse
+            through += mixed * (toward + e * cross * inverse)
+            g += 2.0 * (inside * toward) @ both.T
+        g += (inside * (1.0 + inside * through)) @ scaled.T
         f = columns @ right.T
         f[:, self.inner] = np.sum(shared * (own + shared * through), axis=1)
         return g / units, f / units, np.mean(rows, axis=1)
@@ -194,8 +200,8 @@ def _mixed(past: list[tuple[Complex, Complex]]) -> Complex:
     plain = here + 0.5 * miss
     if len(past) < 2:
         return plain
-    dx = np.stack([b[0] - a[0] for a, b in zip(past, past[1:], strict=False)], axis=1)
-    df = np.stack([b[1] - a[1] for a, b in zip(past, past[1:], strict=False)], axis=1)
+    dx = np.stack([b[0] - a[0] for a, b in pairwise(past)], axis=1)
+    df = np.stack([b[1] - a[1] for a, b in pairwise(past)], axis=1)
     gram = df.conj() @ df.transpose(0, 2, 1)
     weight = np.einsum("zii->z", gram).real + 1e-300
     gram = gram + (1e-12 * weight)[:, None, None] * np.eye(gram.shape[1])

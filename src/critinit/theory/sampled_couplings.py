@@ -89,12 +89,11 @@ def _is_normal(gates: Gates, name: str) -> bool:
 
 
 def _joined(parts: list[Couplings]) -> Couplings:
-    shape = parts[0].update.shape
+    names, shape = parts[0].names, parts[0].update.shape
 
     def side_by_side(blocks: list[Array]) -> Array:
-        return np.concatenate([np.broadcast_to(x, shape) for x in blocks], axis=1)
+        return np.concatenate([np.broadcast_to(x, shape).reshape(1 + len(names), -1) for x in blocks], axis=1)
 
-    names = parts[0].names
     messages = {n: side_by_side([p.messages[n] for p in parts]) for n in names}
     return Couplings(names, side_by_side([p.update for p in parts]), messages)
 
