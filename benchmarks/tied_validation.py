@@ -202,7 +202,7 @@ def table(found: list[Row]) -> str:
         "",
         "Misses:" if len(good) < len(found) else "No misses.",
         "",
-        *(f"- point {r.point} ({r.name}): {r.verdict}" for r in found if r.verdict != "holds"),
+        *(f"- point {r.point} ({r.name}): {r.verdict}{_why(r)}" for r in found if r.verdict != "holds"),
         "",
         "| point | cell | χ simulated | tied | fast | untied | Q simulated | tied | fast | verdict |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -216,6 +216,17 @@ def table(found: list[Row]) -> str:
         verdict = r.verdict + (" (chaotic)" if r.chaotic else "")
         lines.append(f"| {r.point} | {r.name} | {chi} | {r.fast.chi:.4f} | {untied_chi} | {moment} | {verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def _why(row: Row) -> str:
+    """What is known of a point whose χ misses."""
+    spec = points()[row.point]
+    keep = spec.find_cell().keep_gate
+    if row.chaotic:
+        return "; chaotic, and nothing bounds this cell's memory"
+    if keep is not None and spec.layers[0].gates[keep].bias.distribution == "normal":
+        return "; normal biases of the keep gate: no unit is the slowest, so χ depends on how long and at how many one looks"
+    return ""
 
 
 def main(arguments: Sequence[str] = ()) -> None:
