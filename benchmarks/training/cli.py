@@ -73,7 +73,12 @@ def training(
     ] = None,
     threads: Annotated[int, _option("torch's threads in each.", min=1)] = 1,
     group: Annotated[int, _option("Runs of a row trained side by side in a process.", min=1)] = 6,
-    dask: Annotated[str | None, _option("A Dask scheduler's address, instead of processes here.")] = None,
+    dask: Annotated[
+        str | None,
+        _option(
+            "A Dask scheduler's address, instead of processes here; its workers must be able to import this checkout."
+        ),
+    ] = None,
     device: Annotated[str | None, _option("torch's device. [default: cuda if there is one]")] = None,
 ) -> None:
     """Train networks from each initialization and compare the steps they need.

@@ -82,7 +82,7 @@ class Result:
         return next(found, math.inf)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Row:
     """What the schemes are compared on: all settings but scheme, learning rate and seed; the run holds placeholders."""
 
