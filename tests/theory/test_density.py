@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from critinit.dual import Dual, tangent
+from benchmarks.spectrum import main, network_jacobian, specs
 from critinit.errors import ArgumentError
 from critinit.simulation import simulate
 from critinit.simulation.kernels import matrix
-from critinit.simulation.network import State, draw_network
 from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.density import SingularValues, spectrum_density
@@ -317,17 +316,6 @@ def test_eigenvalues_of_random_matrices_end_at_the_edge(kind):
     assert np.mean([self_feeding(c, heavier, z) < 1 for z in eigenvalues]) > 0.05
 
 
-def network_jacobian(spec, width, seed):
-    """∂s'/∂s of a tied network after 150 steps."""
-    network = draw_network(spec.find_cell(), spec.layers[0], width, np.random.default_rng(seed))
-    state, u = network.rest(), {}
-    for external in network.drive(0, 150):
-        state, u = network.step(state, external)
-    s = Dual(state.s, np.eye(width)[:, None, :])
-    after, _ = network.step(State(s, network.cell.read(s, u)), next(iter(network.drive(0, 1))))
-    return tangent(after.s)[:, 0, :].T
-
-
 @pytest.mark.parametrize("name", ["lstm", "peephole", "rnn orthogonal", "minimal"])
 def test_eigenvalues_of_tied_networks_end_at_the_edge(name):
     spec = {**NETWORKS, "minimal": points.minimal()}[name]
@@ -336,3 +324,15 @@ def test_eigenvalues_of_tied_networks_end_at_the_edge(name):
     found = [np.linalg.eigvals(network_jacobian(spec, 300, seed)) for seed in range(3)]
     largest = np.mean([np.abs(x).max() for x in found])
     assert largest == pytest.approx(spectral_edge(c, kernels), rel=0.05)
+
+
+def test_the_benchmark_prints_a_row_a_network_and_draws(tmp_path, capsys):
+    main(["--width", "40", "--networks", "2", "--particles", "60", "--folder", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    for title, line in zip(specs(), lines[2:], strict=False):
+        assert line.startswith(title)
+        distance, *pairs = (float(x) for x in line[26:].split())
+        assert 0 < distance < 0.35
+        assert pairs[0] == pytest.approx(pairs[1], rel=0.3)
+    assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "spectrum.svg").read_bytes()
