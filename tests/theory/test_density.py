@@ -91,7 +91,7 @@ def test_without_kernels_the_singular_values_are_those_of_the_diagonal():
     zero = Couplings(["w"], np.zeros((2, 3)), {"w": np.zeros((2, 3))})
     nothing = law(zero, w=kernel("normal", 1.0))
     assert nothing.edges == (0.0, 0.0)
-    np.testing.assert_array_equal(nothing.cumulative([0.0, 1.0])[0], [1, 1])
+    np.testing.assert_array_equal(nothing.cumulative([0.0, 1.0])[0], [0, 1])
 
 
 # random matrices
@@ -162,6 +162,15 @@ def test_a_wrong_law_is_found_out(kind):
     else:
         wrong = SingularValues.of(c, {n: kernel("normal", k.variance) for n, k in kernels.items()})
     assert distance(wrong, values) > 4 / UNITS
+
+
+def test_a_kernel_of_variance_0_is_as_good_as_none():
+    rng = np.random.default_rng(7)
+    c = couplings(rng, inner="scaled")
+    kernels = {"a": kernel("normal", 1.2), "b": kernel("normal", 1.5), "c": kernel("zero", 0.0)}
+    s = [0.3, 0.7, 1.1]
+    without = Couplings(["a"], c.update[:2], {"a": c.messages["a"][:2]})
+    np.testing.assert_allclose(law(c, **kernels).cumulative(s)[0], law(without, a=kernels["a"]).cumulative(s)[0])
 
 
 def test_messages_scaled_for_two_gates_are_refused():

@@ -64,7 +64,7 @@ class SingularValues:
         points = np.asarray(s, dtype=float)
         root = math.sqrt(self.first_moment)
         if root == 0.0:
-            return np.where(points >= 0.0, 1.0, 0.0), 0.0
+            return np.where(points > 0.0, 1.0, 0.0), 0.0
         flat, step = points[points > 0.0], _STEP
         near = resolution or self._resolution
         top = _HIGHEST * max(root, float(flat.max(initial=0.0)))
