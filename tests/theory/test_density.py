@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from critinit.dual import Dual, tangent
+from benchmarks.spectrum import main, network_jacobian, specs
 from critinit.errors import ArgumentError
 from critinit.simulation import simulate
 from critinit.simulation.kernels import matrix
-from critinit.simulation.network import State, draw_network
 from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.density import SingularValues, spectrum_density
@@ -92,7 +91,7 @@ def test_without_kernels_the_singular_values_are_those_of_the_diagonal():
     zero = Couplings(["w"], np.zeros((2, 3)), {"w": np.zeros((2, 3))})
     nothing = law(zero, w=kernel("normal", 1.0))
     assert nothing.edges == (0.0, 0.0)
-    np.testing.assert_array_equal(nothing.cumulative([0.0, 1.0])[0], [1, 1])
+    np.testing.assert_array_equal(nothing.cumulative([0.0, 1.0])[0], [0, 1])
 
 
 # random matrices
@@ -163,6 +162,15 @@ def test_a_wrong_law_is_found_out(kind):
     else:
         wrong = SingularValues.of(c, {n: kernel("normal", k.variance) for n, k in kernels.items()})
     assert distance(wrong, values) > 4 / UNITS
+
+
+def test_a_kernel_of_variance_0_is_as_good_as_none():
+    rng = np.random.default_rng(7)
+    c = couplings(rng, inner="scaled")
+    kernels = {"a": kernel("normal", 1.2), "b": kernel("normal", 1.5), "c": kernel("zero", 0.0)}
+    s = [0.3, 0.7, 1.1]
+    without = Couplings(["a"], c.update[:2], {"a": c.messages["a"][:2]})
+    np.testing.assert_allclose(law(c, **kernels).cumulative(s)[0], law(without, a=kernels["a"]).cumulative(s)[0])
 
 
 def test_messages_scaled_for_two_gates_are_refused():
@@ -317,17 +325,6 @@ def test_eigenvalues_of_random_matrices_end_at_the_edge(kind):
     assert np.mean([self_feeding(c, heavier, z) < 1 for z in eigenvalues]) > 0.05
 
 
-def network_jacobian(spec, width, seed):
-    """∂s'/∂s of a tied network after 150 steps."""
-    network = draw_network(spec.find_cell(), spec.layers[0], width, np.random.default_rng(seed))
-    state, u = network.rest(), {}
-    for external in network.drive(0, 150):
-        state, u = network.step(state, external)
-    s = Dual(state.s, np.eye(width)[:, None, :])
-    after, _ = network.step(State(s, network.cell.read(s, u)), next(iter(network.drive(0, 1))))
-    return tangent(after.s)[:, 0, :].T
-
-
 @pytest.mark.parametrize("name", ["lstm", "peephole", "rnn orthogonal", "minimal"])
 def test_eigenvalues_of_tied_networks_end_at_the_edge(name):
     spec = {**NETWORKS, "minimal": points.minimal()}[name]
@@ -336,3 +333,15 @@ def test_eigenvalues_of_tied_networks_end_at_the_edge(name):
     found = [np.linalg.eigvals(network_jacobian(spec, 300, seed)) for seed in range(3)]
     largest = np.mean([np.abs(x).max() for x in found])
     assert largest == pytest.approx(spectral_edge(c, kernels), rel=0.05)
+
+
+def test_the_benchmark_prints_a_row_a_network_and_draws(tmp_path, capsys):
+    main(["--width", "40", "--networks", "2", "--particles", "60", "--folder", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    for title, line in zip(specs(), lines[2:], strict=False):
+        assert line.startswith(title)
+        distance, *pairs = (float(x) for x in line[26:].split())
+        assert 0 < distance < 0.35
+        assert pairs[0] == pytest.approx(pairs[1], rel=0.3)
+    assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "spectrum.svg").read_bytes()

@@ -74,7 +74,7 @@ class Pencil:
         names, by = couplings.names, couplings.update
         units = by.shape[1]
         blocks = {n: np.broadcast_to(couplings.messages[n], by.shape) for n in names}
-        acting = [n for i, n in enumerate(names) if np.any(by[1 + i])]
+        acting = [n for i, n in enumerate(names) if np.any(by[1 + i]) and kernels[n].variance > 0.0]
         nested = [n for n in acting if np.any(blocks[n][1:])]
         if len(nested) > 1:
             raise ArgumentError(
