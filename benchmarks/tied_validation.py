@@ -224,8 +224,11 @@ def _why(row: Row) -> str:
     keep = spec.find_cell().keep_gate
     if row.chaotic:
         return "; chaotic, and nothing bounds this cell's memory"
+    looked = "no unit is the slowest, so χ depends on how long and at how many one looks"
     if keep is not None and spec.layers[0].gates[keep].bias.distribution == "normal":
-        return "; normal biases of the keep gate: no unit is the slowest, so χ depends on how long and at how many one looks"
+        return f"; normal biases of the keep gate: {looked}"
+    if any("units carry" in note for note in row.tied.notes):
+        return f"; fields on the keep gate that stay with their unit, as normal biases do: {looked}"
     return ""
 
 
