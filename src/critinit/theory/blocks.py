@@ -341,14 +341,14 @@ class PairCandidate:
         slant = _ratio(external_pair + r1 * r2 * y_pair, deviation1)
         deviation2 = np.sqrt(np.maximum(external + r2**2 * y - slant**2, 0.0))
         z, v = rule_for(float(max(deviation1.max(), deviation2.max(), slant.max())), TANH_STRIP, order)
-        points = math.prod(np.broadcast_shapes(deviation1.shape, deviation2.shape)) * len(z) ** 2
+        mean = g.mean[tail]
+        points = math.prod(np.broadcast_shapes(mean.shape, deviation1.shape, deviation2.shape)) * len(z) ** 2
         if points > _MOST_POINTS:
             raise ArgumentError(
-                f"gates.{name}: variances this large, at input correlations below 1, take {points:.0e} points of"
-                f" quadrature; allowed: {_MOST_POINTS:.0e}"
+                f"gates.{name}: variances and spreads this large, at an input correlation below 1, take {points:.0e}"
+                f" points of quadrature; allowed: {_MOST_POINTS:.0e}, or an input correlation of 1"
             )
         z1, z2 = z[:, None], z[None, :]
-        mean = g.mean[tail]
         n1 = cell.candidate({name: Dual(mean + deviation1 * z1, 1.0)})
         n2 = cell.candidate({name: Dual(mean + slant * z1 + deviation2 * z2, 1.0)})
         # y = β·z + rest in each copy
