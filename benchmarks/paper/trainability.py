@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Boundary", "boundary", "draw", "run", "table"]
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.2, 1.5)
-LENGTHS = (80, 120, 180, 270, 400, 600)
+LENGTHS = (80, 120, 180, 270, 400)
 SEEDS = (0, 1)
 TASK, STEPS, RATE = "digits-noise", 300, 3e-3
 SILENT = 64
