@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from critinit.cells._base import Cell, Drives, Scale
+from critinit.cells.coupled_lstm import CoupledLSTM
 from critinit.cells.gru import GRUAfter, GRUBefore
 from critinit.cells.lstm import LSTM
+from critinit.cells.mgu import MGU
 from critinit.cells.minimal_rnn import MinimalRNN
 from critinit.cells.peephole_lstm import PeepholeLSTM
 from critinit.cells.rnn import RNN
@@ -16,7 +18,7 @@ from critinit.errors import ArgumentError
 __all__ = ["CELLS", "DEFAULT_RESET", "NAMES", "Cell", "Drives", "Scale", "find"]
 
 CELLS: dict[tuple[str, str | None], Cell] = {
-    (cell.name, cell.reset): cell for cell in (RNN(), MinimalRNN(), GRUAfter(), GRUBefore(), LSTM(), PeepholeLSTM())
+    (cell.name, cell.reset): cell for cell in (RNN(), MinimalRNN(), GRUAfter(), GRUBefore(), LSTM(), PeepholeLSTM(), MGU(), CoupledLSTM())
 }
 
 NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for name, _ in CELLS))
