@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from critinit.dual import Dual, value
+from critinit.dual import Dual, sigmoid, value
 
 __all__ = ["Cell", "Drives", "Scale"]
 
@@ -118,6 +118,18 @@ class Cell:
     def couples(self) -> bool:
         """Whether one gate both keeps and writes."""
         return self.keep_gate is not None and self.keep_gate == self.write_gate
+
+    @cached_property
+    def is_logistic(self) -> bool:
+        """Whether the keep gate keeps sigmoid(u), so that a bias ln(τ − 1) makes a time constant of τ steps."""
+        u = np.linspace(-30.0, 30.0, 61)
+        return self.keep_gate is not None and bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), atol=1e-9))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is h' = n(u): one gate, nothing kept, nothing read out."""
+        alone = self.candidate_gate is not None and self.gates == (self.candidate_gate,)
+        return alone and not self.has_readout and float(self.keep({})) == 0.0 and float(self.write({})) == 1.0
 
     @cached_property
     def bounded(self) -> bool:

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, overload
 
-from critinit.cells import CELLS, Cell
+from critinit.cells import Cell, every
 from critinit.layout import Address, Form, Layout, Sizes, Stored, whole
 from critinit.sampling import Part
 
@@ -21,6 +23,7 @@ _NAME = re.compile(
 )
 
 
+@cache
 def _form(cell: Cell) -> Form:
     names = tuple(f"{gate}.{part}" for gate in cell.gates for part in _PARTS)
 
@@ -41,6 +44,20 @@ def _form(cell: Cell) -> Form:
     return Form(f"canonical {cell.name}", cell.name, cell.reset, names, tensors, sizes)
 
 
+class _Forms(Sequence[Form]):
+    """The forms of all known cells, a user's too, at the time they are asked for."""
+
+    def __len__(self) -> int:
+        return len(every())
+
+    @overload
+    def __getitem__(self, index: int) -> Form: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Form]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(map(_form, every()))[index]
+
+
 def _split(name: str) -> Address | None:
     match = _NAME.fullmatch(name)
     if match is None:
@@ -56,7 +73,7 @@ def _join(address: Address) -> str:
 
 LAYOUT = Layout(
     framework="canonical",
-    forms=tuple(map(_form, CELLS.values())),
+    forms=_Forms(),
     path=lambda form, layers, directions, layer, direction: "",
     split=_split,
     join=_join,

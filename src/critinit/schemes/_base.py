@@ -107,9 +107,13 @@ def near_zero(T: int) -> float:
 
 
 def needs_keep_gate(scheme: str, cell: Cell) -> str:
-    """The keep gate; raises ``ArgumentError`` for cells without one."""
+    """The keep gate; raises ``ArgumentError`` for cells without one, or with one that keeps otherwise than sigmoid(u)."""
     if cell.keep_gate is None:
         raise ArgumentError(
             f"scheme: {scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
+        )
+    if not cell.is_logistic:
+        raise ArgumentError(
+            f"scheme: {scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps otherwise"
         )
     return cell.keep_gate

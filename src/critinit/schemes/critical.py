@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero
+from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero, needs_keep_gate
 from critinit.schemes.isometry import rnn_gates
 
 __all__ = ["SCHEME"]
@@ -44,20 +44,21 @@ def gate_drive(at: Circumstances) -> float:
 
 def _gates(at: Circumstances) -> dict[str, Parts]:
     cell = at.cell
-    if cell.keep_gate is None:
+    if cell.is_plain:
         return rnn_gates(at)
+    keep = needs_keep_gate("critical", cell)
     drive, small = gate_drive(at), near_zero(at.T)
     slowest = keep_bias(min(1.0 / at.T, 0.5), drive * at.null_variance + small)
     longest = min(max(1.0 + math.exp(slowest), SHORTEST), LONGEST)
     biases: dict[str, Parts] = {
-        cell.keep_gate: {
+        keep: {
             "distribution": "log_uniform_time",
             "min_time": SHORTEST,
             "max_time": float(f"{longest:.6g}"),
         }
     }
-    if cell.write_gate not in (None, cell.keep_gate):
-        biases[str(cell.write_gate)] = {"distribution": "coupled", "to": cell.keep_gate, "sign": -1}
+    if cell.write_gate not in (None, keep):
+        biases[str(cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
     if cell.read_gate is not None:
         biases[cell.read_gate] = bias(OPEN_OUTPUT)
     for scale in (*cell.before.values(), *cell.after.values()):

@@ -275,11 +275,12 @@ class InitSpec(StrictModel):
         if not isinstance(data, dict):
             raise PydanticCustomError("object", "a JSON object", {"field": ""})
         name = data.get("cell")
-        if not isinstance(name, str) or name not in cells.NAMES:
+        if not isinstance(name, str) or not cells.is_known(name):
+            own = isinstance(name, str) and name.isidentifier()
             raise PydanticCustomError(
                 "cell" if "cell" in data else "missing",
-                "allowed: {names}",
-                {"field": "cell", "names": ", ".join(cells.NAMES)},
+                "allowed: {names}" + ("; of a cell of your own name the file: --cell-file FILE.py" if own else ""),
+                {"field": "cell", "names": ", ".join(cells.known())},
             )
         return spec_model(name).model_validate(data)
 
@@ -316,11 +317,14 @@ class InitSpec(StrictModel):
         return cells.find(self.cell, self.reset)
 
 
-@cache
 def spec_model(cell: str) -> type[InitSpec]:
-    """The model of one cell's specs: its gates and its reset variants, all required."""
-    resets = [r for n, r in cells.CELLS if n == cell]
-    gates = cells.CELLS[cell, resets[0]].gates
+    """The model of one known cell's specs: its gates and its reset variants, all required."""
+    variants = cells.variants(cell)
+    return _spec_model(cell, variants[0].gates, tuple(variant.reset for variant in variants))
+
+
+@cache
+def _spec_model(cell: str, gates: tuple[str, ...], resets: tuple[str | None, ...]) -> type[InitSpec]:
     title = "".join(part.capitalize() for part in cell.split("_"))
     fields: Any = dict.fromkeys(gates, (Gate, ...))
     gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
@@ -330,8 +334,8 @@ def spec_model(cell: str) -> type[InitSpec]:
         "cell": (Literal[cell], ...),
         "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),
     }
-    if resets == [None]:
+    if resets == (None,):
         spec_fields["reset"] = (type(None), None)
     else:
-        spec_fields["reset"] = (Literal[tuple(resets)], Field(description="Where the reset gate acts."))
+        spec_fields["reset"] = (Literal[resets], Field(description="Where the reset gate acts."))
     return create_model(f"{title}Spec", __base__=InitSpec, **spec_fields)

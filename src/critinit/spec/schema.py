@@ -8,6 +8,7 @@ rules that the models check in code are added as conditions; what relates severa
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
@@ -29,9 +30,12 @@ _ZERO_IS_ZERO = {
 }
 
 
-def json_schema() -> dict[str, Any]:
-    """The schema as a JSON value, its keys in the order they are published in."""
-    models: Any = reduce(or_, (spec_model(name) for name in cells.NAMES))
+def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
+    """The schema as a JSON value, its keys in the order they are published in.
+
+    It has critinit's own cells and ``more`` registered ones; a schema with more is one's own, and has no ``$id``.
+    """
+    models: Any = reduce(or_, (spec_model(name) for name in (*cells.NAMES, *more)))
     body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
     definitions: dict[str, Any] = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
     definitions["Kernel"] |= _ZERO_IS_ZERO
@@ -41,7 +45,7 @@ def json_schema() -> dict[str, Any]:
             definition["properties"]["layers"] |= {"prefixItems": [_first_layer(definitions, name)]}
     return {
         "$schema": DIALECT,
-        "$id": SCHEMA_ID,
+        **({} if more else {"$id": SCHEMA_ID}),
         "title": "InitSpec",
         "description": "What the weights of a recurrent network are to be, in terms of no framework.",
         "type": "object",
@@ -52,9 +56,9 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_text() -> str:
-    """The schema in the bytes in which it is published, newline at the end."""
-    return json.dumps(json_schema(), indent=2, allow_nan=False) + "\n"
+def schema_text(more: Sequence[str] = ()) -> str:
+    """The schema in the bytes in which it is published, newline at the end; ``more``: names of registered cells."""
+    return json.dumps(json_schema(more), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(node: Any, *, is_property: bool = False) -> Any:

@@ -329,7 +329,7 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         if pair.same:
             operator = state.cell_law.distance_operator(kept, source)
         else:
-            by_output = _sigma(law, law.cell.read_gate or "") * pair.read("gate")
+            by_output = _sigma(law, law.cell.read_gate) * pair.read("gate") if law.cell.read_gate else np.zeros(1)
             read = pair.read("memory")[..., None]
             operator = DistanceOperator(
                 np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, law
