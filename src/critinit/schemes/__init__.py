@@ -79,6 +79,8 @@ def generate(
             "input": {"variance": r, "correlation": correlation, "null_variance": null},
             "gates": dict(SCHEMES[scheme].gates(at)),
         }
+        if the_cell.projects:
+            layer["projection"] = SCHEMES[scheme].projection(at)
         try:
             one = predict(validate_object({**data, "layers": [layer]}))
         except SpecError as error:

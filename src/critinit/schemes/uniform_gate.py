@@ -18,7 +18,7 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     if at.cell.write_gate not in (None, keep):
         biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
     return {
-        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), biases.get(name, bias(0.0)))
+        name: gate(at.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0)))
         for name in at.cell.gates
     }
 

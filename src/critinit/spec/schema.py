@@ -42,7 +42,12 @@ def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
     for name, definition in definitions.items():
         if "layers" in definition.get("properties", {}):
             definition["description"] = f"A spec of {definition['properties']['cell']['const']}."
-            definition["properties"]["layers"] |= {"prefixItems": [_first_layer(definitions, name)]}
+            layer = definition["properties"]["layers"]["items"]["$ref"].rsplit("/", 1)[1]
+            if "projection" in definitions[layer]["properties"]:
+                definitions[layer] |= _kernels(definitions, layer, ("recurrent", "input"))
+            else:
+                first = {"$ref": f"#/$defs/{layer}", **_kernels(definitions, layer, ("input",))}
+                definition["properties"]["layers"] |= {"prefixItems": [first]}
     return {
         "$schema": DIALECT,
         **({} if more else {"$id": SCHEMA_ID}),
@@ -84,11 +89,13 @@ def _plain(node: Any, *, is_property: bool = False) -> Any:
     return plain
 
 
-def _first_layer(definitions: dict[str, Any], spec: str) -> dict[str, Any]:
-    """The layer's definition, and that its input kernels are not square ones (``InitSpec`` says why)."""
-    layer = definitions[spec]["properties"]["layers"]["items"]["$ref"]
-    gates = definitions[layer.rsplit("/", 1)[1]]["properties"]["gates"]["$ref"]
+def _kernels(definitions: dict[str, Any], layer: str, parts: Sequence[str]) -> dict[str, Any]:
+    """That kernels of these parts are not square ones (``InitSpec`` and ``ProjectedLayer`` say why)."""
+    gates = definitions[layer]["properties"]["gates"]["$ref"]
     kernel = {"properties": {"distribution": {"enum": ["normal", "uniform", "zero"]}}}
-    gate = {"properties": {"input": kernel}}
+    gate = {"properties": dict.fromkeys(parts, kernel)}
     names = definitions[gates.rsplit("/", 1)[1]]["properties"]
-    return {"$ref": layer, "properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}
+    found = {"properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}
+    if parts == ("input",):
+        return found
+    return {"allOf": [found]}

@@ -84,10 +84,10 @@ class Factor(NamedTuple):
         """m₁: the mean of X Xᵀ under the trace."""
         return float(np.mean(self.diagonal**2) + np.mean(self._through()))
 
-    def second_moment(self) -> float:
-        """m₂: the mean of (X Xᵀ)² under the trace."""
+    def second_moment(self, spread: float = 0.0) -> float:
+        """m₂: the mean of (X Xᵀ)² under the trace; ``spread``: κ of a projection between the kernels and the state."""
         a2, v = self.diagonal**2, self._through()
-        total = float(np.mean((a2 + v) ** 2))
+        total = float(np.mean((a2 + v) ** 2)) + spread * float(np.mean(v)) ** 2
         for p in self.parts:
             columns = p.inner.columns()
             total += 2.0 * p.weight * (float(np.mean(a2 * columns)) + self._shared(p.inner))

@@ -342,10 +342,10 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
     jacobian_mean, jacobian_variance = _jacobian(state)
     flat = (..., 0, 0)
     return Untied(
-        second_moment=_full(law, state.q[0][flat]),
+        second_moment=_full(law, law.gain * state.q[0][flat]),
         memory_moment=_full(law, _units(law, moments[2])),
         mean=_full(law, _units(law, moments[1])),
-        product_moment=_full(law, pair.c[0][flat]),
+        product_moment=_full(law, law.gain * pair.c[0][flat]),
         chi=_full(law, chi),
         jacobian_mean=_full(law, jacobian_mean),
         jacobian_variance=_full(law, jacobian_variance),
@@ -401,7 +401,7 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
         m₂ = E a⁴ + 2E[a²v]E e² + 2E[a²e²]E v + E v²(E e²)² + (E v)²E e⁴ + σ_n⁴(E a_n²)²(β₂ − β²)
              − Σ_{orthogonal k} σ_k⁴ β_k² (E a_k²)²(E e²)²
 
-    and what ``_through_one_kernel`` adds where the gate that scales the message is the one that keeps.
+    with κ (E v·E e²)² more where the kernels read a projection, and what ``_through_one_kernel`` adds where the gate that scales the message is the one that keeps.
     """
     law, memory, candidate = state.law, state.memory, state.candidate
     s = state.moments(4)
@@ -446,7 +446,7 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
     mean_v, mean_e2 = units(v), units(e2)
     m1 = units(a2) + mean_v * mean_e2
     m2 = units(a4) + 2.0 * units(a2v) * mean_e2 + 2.0 * units(a2 * e2) * mean_v
-    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4)
+    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4) + law.spread * (mean_v * mean_e2) ** 2
     if state.scaling is not None:
         own = units(v_gate[law.cell.candidate_gate or ""]) / np.maximum(beta, 1e-300)
         m2 = m2 + own**2 * (beta2 - beta**2) + 2.0 * own * _through_one_kernel(state, s)
