@@ -62,7 +62,7 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     if cell.read_gate is not None:
         biases[cell.read_gate] = bias(OPEN_OUTPUT)
     for scale in (*cell.before.values(), *cell.after.values()):
-        biases[scale.gate] = bias(OPEN_RESET)
+        biases.setdefault(scale.gate, bias(OPEN_RESET))
     return {
         name: gate(
             kernel("normal", small),
