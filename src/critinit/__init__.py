@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from critinit.cells import Cell, Scale, load_cell, register
     from critinit.application import Applied, Report, apply
+    from critinit.cells import Cell, Scale, load_cell, register
     from critinit.checkpoints.checking import Checked, check
     from critinit.checkpoints.materializing import materialize
     from critinit.dual import sigmoid

@@ -20,7 +20,10 @@ Examples:
 
 
 def command(
-    file: options.File, weights: options.Weights = "both", json: options.JSON = False, cell_file: options.CellFile = None
+    file: options.File,
+    weights: options.Weights = "both",
+    json: options.JSON = False,
+    cell_file: options.CellFile = None,
 ) -> int:
     """Say what the theory says of a spec, layer by layer.
 

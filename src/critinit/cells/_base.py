@@ -129,7 +129,13 @@ class Cell:
     def is_plain(self) -> bool:
         """Whether it is h' = n(u): one gate, nothing kept, nothing read out."""
         alone = self.candidate_gate is not None and self.gates == (self.candidate_gate,)
-        return alone and not self.has_readout and not self.projects and float(self.keep({})) == 0.0 and float(self.write({})) == 1.0
+        return (
+            alone
+            and not self.has_readout
+            and not self.projects
+            and float(self.keep({})) == 0.0
+            and float(self.write({})) == 1.0
+        )
 
     @cached_property
     def bounded(self) -> bool:

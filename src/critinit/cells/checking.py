@@ -8,6 +8,7 @@ but it is what the theory supposes: an affine recursion of a scalar memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -217,9 +218,7 @@ def _elementwise(field: str, function: Callable[..., Any], gate: str | None = No
     _probe(field, on, x, lambda part: on(x[part]), ends if gate or is_factor else None)
 
 
-def _elementwise_in_all(
-    cell: Cell, field: str, function: Callable[..., Any], allowed: set[Any] | None = None
-) -> None:
+def _elementwise_in_all(cell: Cell, field: str, function: Callable[..., Any], allowed: set[Any] | None = None) -> None:
     s, u = _draw(cell)
     drives = u if allowed is None else {g: u[g] for g in allowed}
 
@@ -235,7 +234,7 @@ def _elementwise_in_all(
 
     _probe(field, on, np.zeros(_UNITS), of, None)
     for shift in (-_FARTHEST, _FARTHEST):
-        _finite(field, _called(field, lambda shift=shift: on(np.full(_UNITS, shift))), f"where all is near {shift:g}")
+        _finite(field, _called(field, partial(on, np.full(_UNITS, shift))), f"where all is near {shift:g}")
 
 
 def _other_gate(field: str, error: KeyError, gate: str | None) -> _NotACellError:
@@ -243,9 +242,7 @@ def _other_gate(field: str, error: KeyError, gate: str | None) -> _NotACellError
     return _NotACellError(f"{field}: found that it reads {error.args[0]!r}; allowed: {allowed}")
 
 
-def _probe(
-    field: str, on: Callable[[Any], Any], x: Array, of: Callable[[slice], Any], ends: Array | None
-) -> None:
+def _probe(field: str, on: Callable[[Any], Any], x: Array, of: Callable[[slice], Any], ends: Array | None) -> None:
     """``on``: the function at drives moved by x; ``of``: the same on some of the units alone."""
     plain = _called(field, lambda: on(x))
     if np.shape(plain) not in ((), x.shape):
@@ -264,7 +261,7 @@ def _probe(
     if not np.all(np.abs(tangent(slope) - numeric) <= 1e-4 * (1.0 + np.abs(numeric))):
         _refuse(field, "a derivative that is not that of its values", "functions of NumPy, on arrays as they come")
     for end in () if ends is None else ends:
-        far = _called(field, lambda end=end: on(Dual(np.full(_UNITS, end), np.ones(_UNITS))))
+        far = _called(field, partial(on, Dual(np.full(_UNITS, end), np.ones(_UNITS))))
         _finite(field, value(far), f"at the pre-activation {end:g}")
         _finite(field, tangent(far), f"in its derivative at the pre-activation {end:g}")
 

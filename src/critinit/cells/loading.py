@@ -43,11 +43,12 @@ def instance(cell: Cell | type[Cell], source: str = "") -> Cell:
     if isinstance(cell, type):
         if not issubclass(cell, Cell):
             raise CellError(f"{where}found the class {cell.__name__}; allowed: a subclass of critinit.Cell")
+        kind = cell
         try:
-            cell = cell()
+            cell = kind()
         except Exception as error:
             said = f"{type(error).__name__}: {str(error)[:160]}"
-            raise CellError(f"{where}{cell.__name__}(): found {said}; allowed: a class without arguments") from None
+            raise CellError(f"{where}{kind.__name__}(): found {said}; allowed: a class without arguments") from None
     if not isinstance(cell, Cell):
         raise CellError(f"{where}found {type(cell).__name__}; allowed: a subclass of critinit.Cell")
     check_cell(cell, source)

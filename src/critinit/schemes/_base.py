@@ -13,6 +13,7 @@ from critinit.errors import ArgumentError
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 
 __all__ = [
+    "PROJECTION_WIDTH",
     "Circumstances",
     "Parts",
     "Scheme",
@@ -20,7 +21,6 @@ __all__ = [
     "gate",
     "keep_bias",
     "kernel",
-    "PROJECTION_WIDTH",
     "near_zero",
     "needs_keep_gate",
 ]

@@ -24,7 +24,17 @@ from __future__ import annotations
 
 import math
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero, needs_keep_gate
+from critinit.schemes._base import (
+    Circumstances,
+    Parts,
+    Scheme,
+    bias,
+    gate,
+    keep_bias,
+    kernel,
+    near_zero,
+    needs_keep_gate,
+)
 from critinit.schemes.isometry import rnn_gates
 
 __all__ = ["SCHEME"]

@@ -13,7 +13,17 @@ import math
 import numpy as np
 
 from critinit.cells import Cell
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero, needs_keep_gate
+from critinit.schemes._base import (
+    Circumstances,
+    Parts,
+    Scheme,
+    bias,
+    gate,
+    keep_bias,
+    kernel,
+    near_zero,
+    needs_keep_gate,
+)
 from critinit.theory.laws import grid_law
 from critinit.theory.untied import solve
 

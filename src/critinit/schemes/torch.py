@@ -34,6 +34,4 @@ def _projection(at: Circumstances) -> Parts:
     return {"kernel": kernel("uniform", 1.0 / 3.0), "width": PROJECTION_WIDTH}
 
 
-SCHEME = Scheme(
-    "torch", "what PyTorch does by default: U(±1/√H) everywhere", _gates, projection=_projection
-)
+SCHEME = Scheme("torch", "what PyTorch does by default: U(±1/√H) everywhere", _gates, projection=_projection)

@@ -408,9 +408,7 @@ def _spec_model(cell: str, gates: tuple[str, ...], resets: tuple[str | None, ...
     fields: Any = dict.fromkeys(gates, (Gate, ...))
     gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
     layer_fields: Any = {"gates": (gates_model, ...)}
-    layer_model: Any = create_model(
-        f"{title}Layer", __base__=ProjectedLayer if projects else Layer, **layer_fields
-    )
+    layer_model: Any = create_model(f"{title}Layer", __base__=ProjectedLayer if projects else Layer, **layer_fields)
     spec_fields: Any = {
         "cell": (Literal[cell], ...),
         "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),

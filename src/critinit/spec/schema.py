@@ -39,7 +39,7 @@ def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
     body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
     definitions: dict[str, Any] = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
     definitions["Kernel"] |= _ZERO_IS_ZERO
-    for name, definition in definitions.items():
+    for definition in definitions.values():
         if "layers" in definition.get("properties", {}):
             definition["description"] = f"A spec of {definition['properties']['cell']['const']}."
             layer = definition["properties"]["layers"]["items"]["$ref"].rsplit("/", 1)[1]

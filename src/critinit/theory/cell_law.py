@@ -211,8 +211,8 @@ class CellLaw:
         image = points(keep.value) * x + points(added)
         factor = np.broadcast_to(weights, added.shape).reshape(flat)
         if weigh is not None:
-            both = (Dual(points(y.value), points(y.tangent)) for y in (keep, write))
-            factor = factor * weigh(*both, points(n[..., None, :]), x)
+            kept, written = (Dual(points(y.value), points(y.tangent)) for y in (keep, write))
+            factor = factor * weigh(kept, written, points(n[..., None, :]), x)
         return self._operator(image, factor)
 
     def _sloped(self) -> Array:
@@ -323,8 +323,8 @@ class CellLaw:
             source_by_gate = self._together(
                 lambda keep, write, n, x: sigma * (keep.tangent * x + write.tangent * n) ** 2
             )
-            row = np.einsum("...i,...ij->...j", self.stationary, source_by_gate + self._sloped())
-            return DistanceOperator(self.stationary, kept, through, row, read, by_output, law)
+            coupled = np.einsum("...i,...ij->...j", self.stationary, source_by_gate + self._sloped())
+            return DistanceOperator(self.stationary, kept, through, coupled, read, by_output, law)
         added = self._added
         through = self._kept(2) @ added
         row: Array = np.zeros(1)

@@ -484,7 +484,9 @@ def _through_one_kernel(state: _State, s: list[Array]) -> Array:
     squares = units(
         (moment(0, 2, 0, 0, 0, 2), 4, 0), (2.0 * moment(0, 1, 0, 1, 0, 2), 3, 1), (moment(0, 0, 0, 2, 0, 2), 2, 2)
     )
-    f2 = units((memory.moment(0, 2, 0, 0), 2, 0), (2.0 * memory.moment(0, 1, 0, 1), 1, 1), (memory.moment(0, 0, 0, 2), 0, 2))
+    f2 = units(
+        (memory.moment(0, 2, 0, 0), 2, 0), (2.0 * memory.moment(0, 1, 0, 1), 1, 1), (memory.moment(0, 0, 0, 2), 0, 2)
+    )
     g2 = units((moment(0, 0, 0, 0, 0, 2), 2, 0))
     squares = squares - np.where(law.gates[gate].orthogonal[..., 0, 0], f2 * g2, 0.0)
     return kept + 2.0 * sigma * crossed + sigma**2 * squares
