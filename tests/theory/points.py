@@ -68,8 +68,8 @@ def minimal():
 
 def mgu(distribution="normal"):
     gates = {
-        "update": gate(0.9, 0.5, 1, distribution=distribution),
-        "candidate": gate(1.5, 0.8, 0.3, distribution=distribution),
+        "update": gate(0.5, 0.1, 0, distribution=distribution),
+        "candidate": gate(3, 0.5, 0.3, distribution=distribution),
     }
     return spec("mgu", gates)
 

@@ -96,7 +96,7 @@ def test_survival_is_that_of_a_finite_difference():
     moved = type(state)(state.s + epsilon * direction, cell.read(state.s + epsilon * direction, u))
     from critinit.simulation.measure import _perturbed
 
-    carried = _perturbed(cell, state, u, direction[None])
+    carried = _perturbed(net, state, u, direction[None])
     for external in drives[4:]:
         state, _ = net.step(state, external)
         moved, _ = net.step(moved, external)

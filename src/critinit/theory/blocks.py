@@ -234,7 +234,7 @@ class Candidate:
     def _values(self) -> tuple[Array, Array]:
         """n and its slope at the nodes."""
         assert self.gate is not None
-        y = self._law.cell.candidate({self.gate: Dual(self._u, 1.0)})
+        y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
         return y.value, y.tangent
 
     def n(self, p: int) -> Array:
@@ -362,8 +362,10 @@ class PairCandidate:
         z, v = rule_for(float(max(deviation1.max(), deviation2.max(), slant.max())), TANH_STRIP, order)
         z1, z2 = z[:, None], z[None, :]
         mean = g.mean[tail]
-        n1 = cell.candidate({name: Dual(mean + deviation1 * z1, 1.0)})
-        n2 = cell.candidate({name: Dual(mean + slant * z1 + deviation2 * z2, 1.0)})
+        n1, n2 = (
+            cell.candidate({name: Dual(u, np.ones_like(u))})
+            for u in (mean + deviation1 * z1, mean + slant * z1 + deviation2 * z2)
+        )
         # y = β·z + rest in each copy
         b11 = _ratio(r1 * y, deviation1)
         b21 = _ratio(r1 * y_pair, deviation1)
