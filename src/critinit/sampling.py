@@ -232,7 +232,7 @@ def draws_of(
     gates = spec.layers[layer].gates
     names = gates.names()
     projection = spec.layers[layer].projected
-    if projection is not None:
+    if projection is not None:  # the spec's word counts
         projection_size = projection.coordinates(hidden_size)
     message = hidden_size if projection_size is None else projection_size
     shapes: dict[Part, tuple[int, ...]] = {
