@@ -21,6 +21,9 @@ CELLS = [
     ("gru", "before"),
     ("lstm", None),
     ("peephole_lstm", None),
+    ("mgu", None),
+    ("coupled_lstm", None),
+    ("projection_lstm", None),
 ]
 GATED = [cell for cell in CELLS if cell[0] != "rnn"]
 
@@ -30,6 +33,10 @@ GATED = [cell for cell in CELLS if cell[0] != "rnn"]
 def test_every_scheme_gives_a_spec_that_holds(cell, reset, scheme):
     if cell == "rnn" and scheme in ("chrono", "uniform_gate"):
         with pytest.raises(critinit.ArgumentError, match="rnn has none"):
+            critinit.generate(cell, 50, scheme=scheme)
+        return
+    if cell == "projection_lstm" and scheme == "orthogonal":
+        with pytest.raises(critinit.ArgumentError, match="needs square recurrent kernels"):
             critinit.generate(cell, 50, scheme=scheme)
         return
     spec = critinit.generate(cell, 50, scheme=scheme, reset=reset, layers=2)

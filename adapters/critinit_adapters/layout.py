@@ -51,7 +51,8 @@ class Site:
 class Network:
     """A stack of recurrent layers, found at path ``name`` ("" is the target itself).
 
-    ``cell`` and ``reset`` are critinit's names.  ``refusal`` says why no spec can be applied to it, if so (a
+    ``cell`` and ``reset`` are critinit's names; ``projected_cell`` is that of the cell which states the projection too.
+    ``refusal`` says why no spec can be applied to it, if so (a
     relu RNN, parametrized weights); it counts only if the network would be written.
     """
 
@@ -61,6 +62,7 @@ class Network:
     sites: tuple[Site, ...]
     reset: str | None = None
     projection_size: int | None = None
+    projected_cell: str | None = None
     refusal: str | None = None
 
     @property

@@ -42,7 +42,7 @@ class Plan:
 
 def plan(spec: InitSpec, survey: Survey, seed: int, include: Sequence[str] | None) -> Plan:
     """The plan for ``spec``; raises ``ApplyError`` naming what does not fit."""
-    own = _distinct([network for network in survey.networks if network.cell == spec.cell])
+    own = _distinct([network for network in survey.networks if spec.cell in (network.cell, network.projected_cell)])
     if not own:
         others = ", ".join(f"{n.cell} at {n}" for n in survey.networks) or "no recurrent network"
         raise ApplyError(f"target: the spec is for cell {spec.cell}; found {others}")
@@ -102,6 +102,14 @@ def _fits(spec: InitSpec, network: Network) -> None:
             f"{network}: its reset gate acts {network.reset} the recurrent kernel, the spec's {spec.reset}; "
             f"the two have different dynamics; write the spec with reset {network.reset}"
         )
+    for index, layer in enumerate(spec.layers):
+        if layer.projected is not None:
+            wanted = layer.projected.coordinates(network.hidden_size)
+            if wanted != network.projection_size:
+                raise ApplyError(
+                    f"{network}: projects to {network.projection_size} coordinates; layers.{index}.projection.width "
+                    f"{layer.projected.width:g} asks for {wanted} of {network.hidden_size} units"
+                )
 
 
 def _stacks(networks: Sequence[Network], layers: int) -> list[list[Network]]:
@@ -176,12 +184,14 @@ def _shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
 
 def _notes(survey: Survey, chosen: Sequence[Network], spec: InitSpec) -> tuple[str, ...]:
     notes = [
-        f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})" for n in survey.networks if n.cell != spec.cell
+        f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})"
+        for n in survey.networks
+        if spec.cell not in (n.cell, n.projected_cell)
     ]
     notes += [
         f"{n}: projection to {n.projection_size} coordinates, drawn with orthonormal rows: second moments "
         "and χ are the spec's; the Jacobian's predicted variance is that of a network without projection"
         for n in chosen
-        if n.projection_size is not None
+        if n.projection_size is not None and spec.layers[0].projected is None
     ]
     return tuple(notes)

@@ -25,7 +25,7 @@ from critinit.sampling import Draw
 from critinit.spec import Kernel
 from critinit_adapters.adapter import InPlaceAdapter
 from critinit_adapters.layout import Network, Site, Survey, Tensor
-from critinit_adapters.layouts.torch import GATES, RESET, STEMS, blocks
+from critinit_adapters.layouts.torch import GATES, PROJECTED, RESET, STEMS, blocks
 from critinit_adapters.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.planning import Write
 
@@ -123,7 +123,8 @@ def _network(name: str, module: nn.Module) -> Network | None:
     hidden = int(cast(int, module.hidden_size))
     refusal = _refusal(module, relu)
     sites = () if refusal else tuple(_sites(name, module, cell, hidden, layers, directions))
-    return Network(name, cell, hidden, sites, RESET.get(cell), projection, refusal)
+    projected = None if projection is None else PROJECTED.get(cell)
+    return Network(name, cell, hidden, sites, RESET.get(cell), projection, projected, refusal)
 
 
 def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[Site]:

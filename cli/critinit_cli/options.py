@@ -11,6 +11,7 @@ __all__ = [
     "JSON",
     "SCHEMES",
     "Cell",
+    "CellFile",
     "File",
     "HiddenSize",
     "InputCorrelation",
@@ -98,9 +99,18 @@ Cell = Annotated[
     typer.Option(
         "--cell",
         metavar="CELL",
-        help="rnn, minimal_rnn, gru, lstm or peephole_lstm.",
+        help="rnn, minimal_rnn, gru, lstm, peephole_lstm, mgu, coupled_lstm, projection_lstm, or a Python file with a "
+        "cell of yours, cell.py or cell.py:Class, which is run.",
         autocompletion=_cells,
         show_default=False,
+    ),
+]
+CellFile = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cell-file",
+        metavar="FILE",
+        help="A Python file with a cell of yours that specs name, cell.py or cell.py:Class; it is run. Repeatable.",
     ),
 ]
 T = Annotated[

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critinit.application import Applied, Report, apply
+    from critinit.cells import Cell, Scale, load_cell, register
     from critinit.checkpoints.checking import Checked, check
     from critinit.checkpoints.materializing import materialize
+    from critinit.dual import sigmoid
     from critinit.errors import (
         ApplyError,
         ArgumentError,
+        CellError,
         CritinitError,
         DataError,
         FileError,
@@ -39,6 +42,8 @@ _HOME = {
     "Applied": "critinit.application",
     "ApplyError": "critinit.errors",
     "ArgumentError": "critinit.errors",
+    "Cell": "critinit.cells",
+    "CellError": "critinit.errors",
     "Checked": "critinit.checkpoints.checking",
     "CritinitError": "critinit.errors",
     "DataError": "critinit.errors",
@@ -48,6 +53,7 @@ _HOME = {
     "Numbers": "critinit.spec",
     "Problem": "critinit.errors",
     "Report": "critinit.application",
+    "Scale": "critinit.cells",
     "SpecError": "critinit.errors",
     "WeightsError": "critinit.errors",
     "analyze": "critinit.theory.analysis",
@@ -55,8 +61,11 @@ _HOME = {
     "check": "critinit.checkpoints.checking",
     "generate": "critinit.schemes",
     "load": "critinit.files",
+    "load_cell": "critinit.cells",
     "materialize": "critinit.checkpoints.materializing",
     "parse": "critinit.spec",
+    "register": "critinit.cells",
+    "sigmoid": "critinit.dual",
     "simulate": "critinit.simulation",
 }
 
@@ -65,6 +74,8 @@ __all__ = [
     "Applied",
     "ApplyError",
     "ArgumentError",
+    "Cell",
+    "CellError",
     "Checked",
     "CritinitError",
     "DataError",
@@ -74,6 +85,7 @@ __all__ = [
     "Numbers",
     "Problem",
     "Report",
+    "Scale",
     "SpecError",
     "WeightsError",
     "analyze",
@@ -81,8 +93,11 @@ __all__ = [
     "check",
     "generate",
     "load",
+    "load_cell",
     "materialize",
     "parse",
+    "register",
+    "sigmoid",
     "simulate",
 ]
 

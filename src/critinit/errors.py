@@ -3,6 +3,7 @@
 ``CritinitError``
     ``SpecError``        a spec is not valid: ``problems`` lists field path, what was found, what is allowed
     ``ArgumentError``    an argument of a call is out of its range
+    ``CellError``        what was to be a cell is none: names file, class and field
     ``FileError``        a file cannot be read or written
     ``DataError``        a data file does not hold what can be measured
     ``ApplyError``       a spec cannot be applied to this model; the model was left as it was
@@ -20,6 +21,7 @@ from typing import NamedTuple
 __all__ = [
     "ApplyError",
     "ArgumentError",
+    "CellError",
     "CritinitError",
     "DataError",
     "FileError",
@@ -74,6 +76,10 @@ class SpecError(CritinitError):
 
 class ArgumentError(CritinitError):
     """An argument is out of its range."""
+
+
+class CellError(CritinitError):
+    """What was to be a cell is none: it lacks a function, one is not elementwise, or its file does not run."""
 
 
 class FileError(CritinitError):

@@ -224,7 +224,7 @@ class Layout:
     """
 
     framework: str
-    forms: tuple[Form, ...]
+    forms: Sequence[Form]
     path: Callable[[Form, int, int, int, int], str]
     split: Callable[[str], Address | None]
     model: str

@@ -13,7 +13,8 @@ Laws, with v the spec's ``variance`` = Var(entry)·fan_in:
     uniform      U(−√(3v/fan_in), √(3v/fan_in))
     orthogonal   √v·Q, Q Haar-distributed (QR of a Gaussian matrix, signs of R's diagonal made positive)
     identity     √v·I
-    projection   the first P rows of a Haar matrix: entries of variance 1/H, so E h'² = E(o tanh c')²
+    projection   as the spec of a cell with a projection says; else the first P rows of a Haar matrix: entries of
+                 variance 1/H, so E h'² = E(o tanh c')²
 
 A spread bias takes one quantile from each of H equal strata, in random order over units: every network,
 also a narrow one, holds the whole range of time constants.  A coupled bias is the other gate's draw times
@@ -225,10 +226,14 @@ def draws_of(
 ) -> Mapping[tuple[str, Part], Draw]:
     """What one layer in one direction asks for, keyed by (gate, part); nothing is drawn yet.
 
-    A projection, where ``projection_size`` is given, has the key ("", "projection").
+    A projection has the key ("", "projection").  It is that of the spec or, of a cell without one, of
+    ``projection_size`` coordinates where that is given.
     """
     gates = spec.layers[layer].gates
     names = gates.names()
+    projection = spec.layers[layer].projected
+    if projection is not None:  # the spec's word counts
+        projection_size = projection.coordinates(hidden_size)
     message = hidden_size if projection_size is None else projection_size
     shapes: dict[Part, tuple[int, ...]] = {
         "recurrent": (hidden_size, message),
@@ -247,9 +252,10 @@ def draws_of(
     draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
     if projection_size is not None:
         stream = Stream(seed, module, layer, direction, len(names), "projection")
-        law = Kernel(distribution="orthogonal", variance=1.0)
+        law = Kernel(distribution="orthogonal", variance=1.0) if projection is None else projection.kernel
         shape = (projection_size, hidden_size)
-        draws["", "projection"] = Draw(law, shape, stream, "", "projection", f"layers.{layer} projection")
+        path = f"layers.{layer} projection" if projection is None else f"layers.{layer}.projection.kernel"
+        draws["", "projection"] = Draw(law, shape, stream, "", "projection", path)
     return MappingProxyType(draws)
 
 
@@ -308,9 +314,10 @@ def draw(
         raise ArgumentError(f"directions: found {directions}; allowed: 1, 2")
     if projection_size is not None and projection_size > hidden_size:
         raise ArgumentError(f"projection_size: found {projection_size}; allowed: at most hidden_size, {hidden_size}")
-    message = hidden_size if projection_size is None else projection_size
-    layers = []
+    layers: list[tuple[Direction, ...]] = []
     for layer in range(len(spec.layers)):
+        below = None if layer == 0 else spec.layers[layer - 1].projected
+        message = projection_size or hidden_size if below is None else below.coordinates(hidden_size)
         reads = input_size if layer == 0 else message * directions
         layers.append(
             tuple(

@@ -115,6 +115,24 @@ def test_conformance_of_cells(cell, bias):
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("directions", [1, 2])
+def test_conformance_of_a_spec_that_states_the_projection(directions):
+    import critinit
+
+    spec = critinit.generate("projection_lstm", T=20, layers=2)
+    module = nn.LSTM(M, H, 2, proj_size=H // 2, bidirectional=directions == 2)
+    report = critinit.apply(spec, module, seed=0).report
+    check(spec, module, directions=directions)
+    assert not any("projection" in note for note in report.notes)
+    assert [row.part for row in report].count("projection") == 2 * directions
+    narrow = nn.LSTM(M, H, 2, proj_size=H // 2 - 1)
+    with pytest.raises(critinit.ApplyError, match=rf"projects to {H // 2 - 1} coordinates.* asks for {H // 2} of {H}"):
+        critinit.apply(spec, narrow)
+    with pytest.raises(critinit.ApplyError, match="projects to None coordinates|found lstm at"):
+        critinit.apply(spec, nn.LSTM(M, H, 2))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("directions", [1, 2])
 def test_conformance_of_projection(directions):
     spec = make_spec("lstm", layers=2)
     module = nn.LSTM(M, H, 2, proj_size=4, bidirectional=directions == 2)

@@ -22,7 +22,9 @@ def gate(bias: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
 
 def plain_object(cell: str = "gru", reset: str | None = None, layers: int = 1) -> dict[str, Any]:
     found = cells.find(cell, reset)
-    layer = {"input": {"variance": 2.0}, "gates": {name: gate() for name in found.gates}}
+    layer: dict[str, Any] = {"input": {"variance": 2.0}, "gates": {name: gate() for name in found.gates}}
+    if found.projects:
+        layer["projection"] = {"kernel": {"distribution": "orthogonal", "variance": 1.0}, "width": 0.5}
     value = {
         "schema_version": 1,
         "cell": cell,

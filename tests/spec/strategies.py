@@ -24,6 +24,13 @@ def kernels(draw: st.DrawFn, *, square: bool = True) -> dict[str, Any]:
 
 
 @st.composite
+def projections(draw: st.DrawFn) -> dict[str, Any]:
+    name = draw(st.sampled_from(["normal", "uniform", "orthogonal"]))
+    width = draw(st.floats(min_value=1e-3, max_value=1))
+    return {"kernel": {"distribution": name, "variance": draw(SMALL)}, "width": width}
+
+
+@st.composite
 def free_biases(draw: st.DrawFn) -> dict[str, Any]:
     name = draw(st.sampled_from(["constant", "normal", *SPREAD_DENSITY]))
     if name == "constant":
@@ -35,15 +42,15 @@ def free_biases(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def gates(draw: st.DrawFn, names: tuple[str, ...], *, first: bool) -> dict[str, Any]:
+def gates(draw: st.DrawFn, names: tuple[str, ...], *, first: bool, projects: bool = False) -> dict[str, Any]:
     biases = {name: draw(free_biases()) for name in names}
     if len(names) > 1 and draw(st.booleans()):
         follower, leader = draw(st.permutations(names))[:2]
         biases[follower] = {"distribution": "coupled", "to": leader, "sign": draw(st.sampled_from([-1, 1]))}
     return {
         name: {
-            "recurrent": draw(kernels()),
-            "input": draw(kernels(square=not first)),
+            "recurrent": draw(kernels(square=not projects)),
+            "input": draw(kernels(square=not first and not projects)),
             "bias": biases[name],
         }
         for name in names
@@ -85,8 +92,10 @@ def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
             source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "null_variance": draw(SMALL)}
         layer: dict[str, Any] = {
             "input": source,
-            "gates": draw(gates(cells.CELLS[cell].gates, first=index == 0)),
+            "gates": draw(gates(cells.CELLS[cell].gates, first=index == 0, projects=cells.CELLS[cell].projects)),
         }
+        if cells.CELLS[cell].projects:
+            layer["projection"] = draw(projections())
         if draw(st.booleans()):
             layer["predicted"] = {
                 "untied": draw(st.sampled_from([None, {}])),

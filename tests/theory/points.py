@@ -19,10 +19,14 @@ def gate(recurrent, feed, mean, variance=0.0, distribution="normal"):
     }
 
 
-def spec(cell, gates, *, reset=None, input_variance=1.0, correlation=1.0, null=None, T=100) -> InitSpec:
+def spec(
+    cell, gates, *, reset=None, input_variance=1.0, correlation=1.0, null=None, T=100, projection=None
+) -> InitSpec:
     layer = {"input": {"variance": input_variance, "correlation": correlation}, "gates": gates}
     if null is not None:
         layer["input"]["null_variance"] = null
+    if projection is not None:
+        layer["projection"] = projection
     data = {"schema_version": 1, "cell": cell, "scheme": "custom", "T": T, "layers": [layer]}
     return validate_object({**data, "reset": reset} if reset else data)
 
@@ -60,6 +64,30 @@ def rnn():
 def minimal():
     """A published critical point, χ = .999 untied; kept weights make it chaotic."""
     return spec("minimal_rnn", {"update": gate(6.88**2, 1.39**2, 0)}, input_variance=0.46)
+
+
+def mgu(distribution="normal"):
+    gates = {
+        "update": gate(0.5, 0.1, 0, distribution=distribution),
+        "candidate": gate(3, 0.5, 0.3, distribution=distribution),
+    }
+    return spec("mgu", gates)
+
+
+def coupled():
+    gates = {"forget": gate(0.5, 0.3, 1.5), "cell": gate(2.2, 1, 0.2), "output": gate(0.8, 0.2, 0.5)}
+    return spec("coupled_lstm", gates)
+
+
+def projection(width=0.3, distribution="orthogonal", variance=1.0):
+    gates = {
+        "input": gate(0.6, 0.4, -0.5),
+        "forget": gate(0.5, 0.3, 1.5),
+        "cell": gate(1.8, 1, 0.2),
+        "output": gate(0.8, 0.2, 0.5),
+    }
+    kernel = {"distribution": distribution, "variance": variance}
+    return spec("projection_lstm", gates, projection={"kernel": kernel, "width": width})
 
 
 def slow():

@@ -114,7 +114,7 @@ def couplings(rng, *, inner):
 
 
 def jacobian(c, kernels, rng):
-    w = {n: matrix(kernels[n], UNITS, rng) for n in c.names}
+    w = {n: matrix(kernels[n], UNITS, UNITS, rng) for n in c.names}
 
     def total(by):
         parts = (by[1 + i][:, None] * (w[n] @ total(c.messages[n])) for i, n in enumerate(c.names) if np.any(by[1 + i]))

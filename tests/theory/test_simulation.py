@@ -96,7 +96,7 @@ def test_survival_is_that_of_a_finite_difference():
     moved = type(state)(state.s + epsilon * direction, cell.read(state.s + epsilon * direction, u))
     from critinit.simulation.measure import _perturbed
 
-    carried = _perturbed(cell, state, u, direction[None])
+    carried = _perturbed(net, state, u, direction[None])
     for external in drives[4:]:
         state, _ = net.step(state, external)
         moved, _ = net.step(moved, external)
@@ -132,7 +132,7 @@ def test_linear_network_has_the_exponents_of_its_matrix():
 def test_fresh_products_have_the_law_of_a_fresh_matrix(distribution):
     n, gain = 60, 1.3
     rng = np.random.default_rng(0)
-    apply = fresh(Kernel(distribution=distribution, variance=gain**2), n, rng)
+    apply = fresh(Kernel(distribution=distribution, variance=gain**2), n, n, rng)
     x = rng.standard_normal((2, n))
     x[1] += x[0]  # correlated rows
     wanted = x @ x.T / n

@@ -391,7 +391,13 @@ def test_the_slow_point_has_large_fluctuations():
     assert found.second_moment > 20 * untied_numbers(points.slow(), points.slow().layers[0]).second_moment
 
 
+ALL = [
+    points.rnn(), points.minimal(), points.gru(), points.lstm(), points.peephole(), points.mgu(), points.coupled(),
+    points.projection(),
+]  # fmt: skip
+
+
 def test_every_cell_has_a_fast_estimate():
-    assert {name for name, _ in cells.CELLS} == {"rnn", "minimal_rnn", "gru", "lstm", "peephole_lstm"}
-    for spec in (points.rnn(), points.minimal(), points.gru(), points.lstm(), points.peephole()):
+    assert {name for name, _ in cells.CELLS} == {spec.cell for spec in ALL}
+    for spec in ALL:
         assert 0 < quick(spec).chi < 1.1

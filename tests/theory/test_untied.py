@@ -227,7 +227,7 @@ def test_a_wrong_jacobian_is_caught(monkeypatch):
     """Leaving out the orthogonal correction is seen by the simulated network's spectrum."""
     the_spec = spec("rnn", RNN, kernel="orthogonal")
     wrong = solve(law("rnn", RNN))
-    right = solve(layer_law(the_spec.find_cell(), the_spec.layers[0].gates, the_spec.layers[0].input))
+    right = solve(layer_law(the_spec.find_cell(), the_spec.layers[0]))
     measured = simulate(the_spec, width=400, steps=60, seeds=4, weights="untied", seed=1)[0].numbers
     tolerance = 4 * measured.standard_error["jacobian.variance"] + 0.05 * float(right.jacobian_variance)
     assert abs(float(right.jacobian_variance) - measured.jacobian.variance) <= tolerance

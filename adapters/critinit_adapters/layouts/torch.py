@@ -15,14 +15,17 @@ from typing import Any
 from critinit.errors import MissingExtraError
 from critinit.layout import Address, Block, Form, Layout, Sizes, Stored, fused, second, whole
 
-__all__ = ["GATES", "LAYOUT", "RESET", "STEMS", "blocks"]
+__all__ = ["GATES", "LAYOUT", "PROJECTED", "RESET", "STEMS", "blocks"]
 
 # the order of the fused blocks
 GATES = {
     "rnn": ("hidden",),
     "gru": ("reset", "update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
+    "projection_lstm": ("input", "forget", "cell", "output"),
 }
+PROJECTED = {"lstm": "projection_lstm"}
+"""With ``proj_size`` a cell is also the one whose specs state the projection."""
 STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 RESET = {"gru": "after"}
 _NAME = re.compile(rf"(?:(?P<module>.+)[./])?(?P<stem>{'|'.join(STEMS)})(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
@@ -63,10 +66,13 @@ def _form(cell: str) -> Form:
         if "weight_hr" in shapes:
             projection, hidden = shapes["weight_hr"]
             return Sizes(shapes["weight_ih"][1], hidden, projection)
+        if cell in PROJECTED.values():
+            return None
         return Sizes(shapes["weight_ih"][1], shapes["weight_hh"][1])
 
-    names = STEMS if cell == "lstm" else STEMS[:4]
-    return Form(f"nn.{cell.upper()}", cell, RESET.get(cell), names, tensors, sizes)
+    names = STEMS if cell in (*PROJECTED, *PROJECTED.values()) else STEMS[:4]
+    kind = "LSTM with proj_size" if cell in PROJECTED.values() else cell.upper()
+    return Form(f"nn.{kind}", cell, RESET.get(cell), names, tensors, sizes)
 
 
 def _split(name: str) -> Address | None:

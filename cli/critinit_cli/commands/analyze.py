@@ -19,7 +19,12 @@ Examples:
 """
 
 
-def command(file: options.File, weights: options.Weights = "both", json: options.JSON = False) -> int:
+def command(
+    file: options.File,
+    weights: options.Weights = "both",
+    json: options.JSON = False,
+    cell_file: options.CellFile = None,
+) -> int:
     """Say what the theory says of a spec, layer by layer.
 
     chi is the growth per step of the distance of two copies; survival is what T steps leave of it. With both weights,
@@ -30,7 +35,7 @@ def command(file: options.File, weights: options.Weights = "both", json: options
     from critinit_cli.numbers import layers_as_text
     from critinit_cli.reading import read_spec
 
-    spec = read_spec(file)
+    spec = read_spec(file, cell_file)
     with named_as_options(), progress_bars() as bar:
         analysis = analyze(spec, weights=cast("Any", weights), progress=bar("tied theory"))
     if json:

@@ -63,6 +63,7 @@ def command(
     module: Module = None,
     false_alarm_rate: Rate = 1e-3,
     json: options.JSON = False,
+    cell_file: options.CellFile = None,
 ) -> int:
     """Check that a file of freshly initialized weights holds what a spec asks for.
 
@@ -72,7 +73,7 @@ def command(
     from critinit.checkpoints.checking import check
     from critinit_cli.reading import read_spec
 
-    spec = read_spec(spec_file)
+    spec = read_spec(spec_file, cell_file)
     with named_as_options():
         checked = check(
             spec, weights, framework=framework, module=module or (), false_alarm_rate=float(false_alarm_rate)

@@ -35,7 +35,9 @@ def command(
     """Show what the theory says of every scheme, side by side."""
     from critinit.errors import ArgumentError
     from critinit.schemes import NAMES, generate
+    from critinit_cli.reading import cell_name
 
+    cell = cell_name(cell)
     specs: dict[str, InitSpec] = {}
     refusals: dict[str, str] = {}
     with named_as_options():

@@ -60,6 +60,7 @@ def command(
     seed: Seed = 0,
     bidirectional: Both = False,
     dtype: Dtype = "float32",
+    cell_file: options.CellFile = None,
 ) -> int:
     """Write the weights that a spec describes, in a framework's names and layout.
 
@@ -74,7 +75,7 @@ def command(
 
     if output == "-":
         raise ArgumentError("--output: found -; allowed: a file, as weights are no text")
-    spec = read_spec(file)
+    spec = read_spec(file, cell_file)
     with named_as_options():
         tensors = materialize(
             spec,

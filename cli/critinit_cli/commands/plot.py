@@ -82,6 +82,7 @@ def command(
     networks: Networks = 4,
     seed: Seed = 0,
     dark: Dark = False,
+    cell_file: options.CellFile = None,
 ) -> int:
     """Draw what theory and simulated networks say of a spec.
 
@@ -102,7 +103,7 @@ def command(
             raise ArgumentError(f"--{name}: allowed: with --kind phase, whose axes it is about")
     _check(width, networks, seed)
     _needs_matplotlib()
-    spec = read_spec(file)
+    spec = read_spec(file, cell_file)
     phase = {"x": _range("x", x), "y": _range("y", y), "points": points}
     with named_as_options(), progress_bars() as start:
         bars: dict[str, Any] = {}

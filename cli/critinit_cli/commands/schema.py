@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from critinit_cli.options import Output
+from critinit_cli.options import CellFile, Output
 from critinit_cli.output import emit
 
 __all__ = ["EXAMPLES", "NAME", "command"]
@@ -14,9 +14,10 @@ Examples:
 """
 
 
-def command(output: Output = "-") -> int:
-    """Print the JSON Schema of specs (draft 2020-12)."""
+def command(output: Output = "-", cell_file: CellFile = None) -> int:
+    """Print the JSON Schema of specs (draft 2020-12), which has critinit's own cells and those of --cell-file."""
     from critinit.spec.schema import schema_text
+    from critinit_cli.reading import register_cells
 
-    emit(schema_text(), output)
+    emit(schema_text(register_cells(cell_file)), output)
     return 0

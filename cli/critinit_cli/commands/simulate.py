@@ -53,6 +53,7 @@ def command(
     networks: Networks = 6,
     weights: options.Weights = "both",
     json: options.JSON = False,
+    cell_file: options.CellFile = None,
 ) -> int:
     """Measure the theory's numbers on networks.
 
@@ -70,7 +71,7 @@ def command(
         raise ArgumentError(f"--networks: found {networks}; allowed: at least 2, whose spread is the error")
     if not 0 <= seed < 2**63:
         raise ArgumentError(f"--seed: found {seed}; allowed: 0 to {2**63 - 1}")
-    spec = read_spec(file)
+    spec = read_spec(file, cell_file)
     measured: dict[str, tuple[Measurement | None, ...]] = {}
     with named_as_options(), progress_bars() as bar:
         for reading in ("untied", "tied") if weights == "both" else (weights,):

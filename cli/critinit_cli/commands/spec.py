@@ -22,6 +22,7 @@ Examples:
   critinit spec --cell gru --T 784 > spec.json
   critinit spec --cell lstm --T 500 --scheme chrono --layers 2 -o spec.json
   critinit spec --cell gru --T 200 --null-variance 0 --set layers.0.gates.update.bias.mean=3
+  critinit spec --cell ./my_cell.py --T 100 > spec.json
   critinit spec --cell lstm --data train.npy -o spec.json
   critinit spec --cell gru --data sensors.csv --T 500 --columns speed,angle > spec.json
   critinit spec --cell gru --T 200 --set 'layers.*.gates.reset.bias={"distribution":"constant","mean":2}'
@@ -107,6 +108,7 @@ def command(
     """
     from critinit.errors import ArgumentError
     from critinit.schemes import generate
+    from critinit_cli.reading import cell_name
 
     said = {"variance": input_variance, "correlation": input_correlation, "null_variance": null_variance}
     if data is not None:
@@ -123,7 +125,7 @@ def command(
         raise ArgumentError("Missing option '--T', the sequence length; allowed to be left out: with --data")
     with named_as_options():
         spec = generate(
-            cell,
+            cell_name(cell),
             T,
             scheme=scheme,
             reset=reset,

@@ -50,13 +50,16 @@ class _Verdict(NamedTuple):
         }
 
 
-def command(files: Files, json: options.JSON = False) -> int:
+def command(files: Files, json: options.JSON = False, cell_file: options.CellFile = None) -> int:
     """Check specs: structure, meaning, prediction.
 
     Each is checked in this order, and every file gets its line. Exit code 2 where one cannot be read, else 1
     where one is invalid, else 3 where one misses its target or its prediction. As a step of GitHub Actions it
     also annotates the files.
     """
+    from critinit_cli.reading import register_cells
+
+    register_cells(cell_file)
     verdicts = []
     for file in files:
         verdict = _judge(file)

@@ -11,14 +11,22 @@ driven by one pre-activation per gate,
 where ``before`` scales the message ahead of the recurrent kernel (GRU, reset before) and ``after`` scales the
 product (GRU, reset after); both are 1 where a cell names no scale.  A cell states these five functions in
 NumPy and nothing else: derivatives come from forward mode (``critinit.dual``), averages from the theory's
-quadrature, trajectories from the simulator.
+quadrature, trajectories from the simulator.  It may state ``update`` itself instead of keep, write and candidate,
+which then follow from it.
+
+A cell can *project*: the kernels read r = P h, with a kernel P of its own from the H units to αH coordinates, and r
+is what the layer gives to the next.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from critinit.dual import Dual, sigmoid, value
 
 __all__ = ["Cell", "Drives", "Scale"]
 
@@ -33,16 +41,25 @@ class Scale(NamedTuple):
     factor: Callable[[Any], Any]
 
 
-class Cell(ABC):
+_UNIT = 1.0
+_WIDE = 100.0
+"""Pre-activations beyond which a gate or a bounded candidate changes no more."""
+
+
+class Cell:
     """A recurrent cell in semantic gates (``update`` keeps the old state; biases are effective).
 
-    Subclasses set the class attributes and ``keep``, ``write``, ``candidate`` (and ``read`` where h is not s).
+    Subclasses set the class attributes and either ``keep``, ``write`` and ``candidate`` or ``update`` (and ``read``
+    where h is not s), each elementwise.  ``critinit.register`` checks them all.
 
-    ``gates``: names in canonical order; a gate named in a ``Scale`` comes before the gate it scales.
+    ``name``: as specs have it.  ``gates``: names in canonical order; a gate named in a ``Scale`` comes before the
+    gate it scales.
     ``keep_gate``, ``write_gate``, ``candidate_gate``, ``read_gate``: the one gate that each function reads, or
     None.  ``keep`` and ``write`` may read the same gate; the candidate's and the read-out's gates are their own.
+    ``before``, ``after``: the gate that scales the candidate's message ahead of its kernel, or the kernel's product.
     ``message_is_memory``: the gates read s and not h = read(s) (the peephole LSTM).
     ``embeds_input``: the candidate is the embedded input x itself, u["input"], with E x² = R.
+    ``projects``: the gates read r = P h.
     """
 
     name: ClassVar[str]
@@ -56,18 +73,37 @@ class Cell(ABC):
     after: ClassVar[Mapping[str, Scale]] = {}
     message_is_memory: ClassVar[bool] = False
     embeds_input: ClassVar[bool] = False
+    projects: ClassVar[bool] = False
 
-    @abstractmethod
     def keep(self, u: Drives) -> Any:
-        """What multiplies the old memory."""
+        """What multiplies the old memory: update(1, u) − update(0, u)."""
+        full = self._at_zero(u)
+        return self.update(1.0, full) - self.update(0.0, full)
 
-    @abstractmethod
     def write(self, u: Drives) -> Any:
-        """What multiplies the candidate."""
+        """What multiplies the candidate: update(0, u) at a fixed pre-activation of the candidate, over its n there."""
+        return self.update(0.0, self._at_zero({**u, self._written: _UNIT})) / self._candidate_scale[1]
 
-    @abstractmethod
     def candidate(self, u: Drives) -> Any:
-        """The new content."""
+        """The new content: update(0, u) at a fixed pre-activation of the write gate, of slope 1 at 0."""
+        return self.update(0.0, self._at_zero({self._written: u[self._written]})) / self._candidate_scale[0]
+
+    @property
+    def _written(self) -> str:
+        """The pre-activation that the candidate reads."""
+        return self.candidate_gate or "input"
+
+    def _at_zero(self, u: Drives) -> dict[str, Any]:
+        """``u``, and 0 for the gates that it leaves out."""
+        return {**dict.fromkeys((*self.gates, "input"), 0.0), **u}
+
+    @cached_property
+    def _candidate_scale(self) -> tuple[float, float]:
+        """Where ``update`` is all that is stated: write at 0, which makes the candidate's slope at 0 one, and n(1)."""
+        slope = self.update(0.0, self._at_zero({self._written: Dual(0.0, 1.0)}))
+        at_zero = float(slope.tangent) if isinstance(slope, Dual) else 0.0
+        product = float(value(self.update(0.0, self._at_zero({self._written: _UNIT}))))
+        return at_zero, product / at_zero if at_zero else 0.0
 
     def read(self, s: Any, u: Drives) -> Any:
         """The visible state h of memory s; the memory itself unless a cell says otherwise."""
@@ -77,6 +113,47 @@ class Cell(ABC):
     def has_readout(self) -> bool:
         """Whether h differs from the memory s, so that the state is the pair (h, s)."""
         return type(self).read is not Cell.read
+
+    @property
+    def couples(self) -> bool:
+        """Whether one gate both keeps and writes."""
+        return self.keep_gate is not None and self.keep_gate == self.write_gate
+
+    @cached_property
+    def is_logistic(self) -> bool:
+        """Whether the keep gate keeps sigmoid(u), so that a bias ln(τ − 1) makes a time constant of τ steps."""
+        u = np.linspace(-30.0, 30.0, 61)
+        return self.keep_gate is not None and bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), atol=1e-9))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is h' = n(u): one gate, nothing kept, nothing read out."""
+        alone = self.candidate_gate is not None and self.gates == (self.candidate_gate,)
+        return (
+            alone
+            and not self.has_readout
+            and not self.projects
+            and float(self.keep({})) == 0.0
+            and float(self.write({})) == 1.0
+        )
+
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether the message is at most 1 in absolute value whatever the drives: |n| ≤ 1 and |keep| + |write| ≤ 1,
+        or a read-out that is so."""
+        ends = np.linspace(-_WIDE, _WIDE, 2001)
+
+        def largest(function: Callable[[Drives], Any], gate: str | None) -> Any:
+            return np.abs(value(function({} if gate is None else {gate: ends})))
+
+        if self.message_is_memory or not self.has_readout:
+            if self.candidate_gate is None:
+                return False
+            keep, write = largest(self.keep, self.keep_gate), largest(self.write, self.write_gate)
+            together = np.max(keep + write) if self.couples else np.max(keep) + np.max(write)
+            return bool(together * 1.0 <= 1.0 + 1e-12 and np.max(largest(self.candidate, self.candidate_gate)) <= 1.0)
+        read = self.read(ends[:, None], {} if self.read_gate is None else {self.read_gate: ends})
+        return bool(np.max(np.abs(value(read))) <= 1.0)
 
     def update(self, s: Any, u: Drives) -> Any:
         """One step of the memory, elementwise: s' = keep(u)·s + write(u)·candidate(u)."""

@@ -1,44 +1,65 @@
 """critinit's own layout: every gate's recurrent, input and bias as ``critinit.sampling`` draws them.
 
 ``layers.0.1.update.recurrent`` is (layer 0, direction 1): what stands in
-``draw(...).layers[0][1].gates["update"].recurrent``.  It serves every cell, also those of no framework.
+``draw(...).layers[0][1].gates["update"].recurrent``; ``layers.0.1.projection`` is that of a cell which has one.  It serves every cell, also those of no framework.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, overload
 
-from critinit.cells import CELLS, Cell
+from critinit.cells import Cell, every
 from critinit.layout import Address, Form, Layout, Sizes, Stored, whole
 from critinit.sampling import Part
 
 __all__ = ["LAYOUT"]
 
 _PARTS: tuple[Part, ...] = ("recurrent", "input", "bias")
+_PROJECTION = "projection"
 _NAME = re.compile(
-    rf"(?:(?P<module>.+)[./])?layers[./](?P<layer>\d+)[./](?P<direction>[01])[./](?P<gate>\w+)[./](?P<part>{'|'.join(_PARTS)})"
+    rf"(?:(?P<module>.+)[./])?layers[./](?P<layer>\d+)[./](?P<direction>[01])[./]"
+    rf"(?:(?P<gate>\w+)[./](?P<part>{'|'.join(_PARTS)})|(?P<projection>{_PROJECTION}))"
 )
 
 
+@cache
 def _form(cell: Cell) -> Form:
     names = tuple(f"{gate}.{part}" for gate in cell.gates for part in _PARTS)
+    names += (_PROJECTION,) * cell.projects
 
     def tensors(sizes: Sizes) -> tuple[Stored, ...]:
         shapes: Mapping[Part, tuple[int, ...]] = {
-            "recurrent": (sizes.hidden, sizes.hidden),
+            "recurrent": (sizes.hidden, sizes.projection or sizes.hidden),
             "input": (sizes.hidden, sizes.input),
             "bias": (sizes.hidden,),
         }
-        return tuple(
-            Stored(f"{gate}.{part}", shapes[part], whole(gate, part)) for gate in cell.gates for part in _PARTS
-        )
+        stored = [Stored(f"{gate}.{part}", shapes[part], whole(gate, part)) for gate in cell.gates for part in _PARTS]
+        if sizes.projection is not None:
+            stored.append(Stored(_PROJECTION, (sizes.projection, sizes.hidden), whole("", "projection")))
+        return tuple(stored)
 
     def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
         hidden, width = shapes[f"{cell.gates[0]}.input"]
-        return Sizes(width, hidden)
+        return Sizes(width, hidden, shapes[_PROJECTION][0] if cell.projects else None)
 
     return Form(f"canonical {cell.name}", cell.name, cell.reset, names, tensors, sizes)
+
+
+class _Forms(Sequence[Form]):
+    """The forms of all known cells, a user's too, at the time they are asked for."""
+
+    def __len__(self) -> int:
+        return len(every())
+
+    @overload
+    def __getitem__(self, index: int) -> Form: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Form]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(map(_form, every()))[index]
 
 
 def _split(name: str) -> Address | None:
@@ -46,7 +67,7 @@ def _split(name: str) -> Address | None:
     if match is None:
         return None
     place = int(match["layer"]), int(match["direction"])
-    return Address(match["module"] or "", *place, f"{match['gate']}.{match['part']}")
+    return Address(match["module"] or "", *place, match["projection"] or f"{match['gate']}.{match['part']}")
 
 
 def _join(address: Address) -> str:
@@ -56,7 +77,7 @@ def _join(address: Address) -> str:
 
 LAYOUT = Layout(
     framework="canonical",
-    forms=tuple(map(_form, CELLS.values())),
+    forms=_Forms(),
     path=lambda form, layers, directions, layer, direction: "",
     split=_split,
     join=_join,

@@ -60,7 +60,9 @@ def materialize(
     directions = 2 if bidirectional else 1
     tensors: dict[str, NDArray[Any]] = {}
     for layer in range(len(spec.layers)):
-        sizes = Sizes(input_size if layer == 0 else hidden_size * directions, hidden_size)
+        below = None if layer == 0 else _sizes(spec, layer - 1, 0, hidden_size)
+        reads = input_size if below is None else (below.projection or hidden_size) * directions
+        sizes = _sizes(spec, layer, reads, hidden_size)
         for direction in range(directions):
             path = layout.path(form, len(spec.layers), directions, layer, direction)
             for name, values in _site(spec, form, sizes, layer, direction, seed).items():
@@ -71,6 +73,11 @@ def materialize(
                     raise ArgumentError(f"dtype: {dtype} cannot hold the numbers of {full}; allowed: a wider type")
                 tensors[full] = cast
     return tensors
+
+
+def _sizes(spec: InitSpec, layer: int, reads: int, hidden: int) -> Sizes:
+    projection = spec.layers[layer].projected
+    return Sizes(reads, hidden, None if projection is None else projection.coordinates(hidden))
 
 
 def _layout(framework: str, ending: str) -> Layout:

@@ -93,7 +93,7 @@ def compute(
     if study.solution is None:
         raise ArgumentError("phase diagram: an identity kernel has no untied reading")
     cell = study.spec.find_cell()
-    own = layer_law(cell, study.layer.gates, study.layer.input)
+    own = layer_law(cell, study.layer)
     count = points or _POINTS[int(cell.has_readout) * (1 + int(own.class_weights.size > 1))]
     if not 2 <= count <= 400:
         raise ArgumentError(f"points: found {count}; allowed: 2 to 400")
@@ -164,8 +164,7 @@ def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[flo
 
 def _law(study: Study, at: dict[str, float]) -> LayerLaw:
     spec = override(study.spec, [f"{path}={float(value)!r}" for path, value in at.items()])
-    layer = spec.layers[study.index]
-    return layer_law(spec.find_cell(), layer.gates, layer.input)
+    return layer_law(spec.find_cell(), spec.layers[study.index])
 
 
 def _arrays(law: LayerLaw) -> dict[str, NDArray[Any]]:

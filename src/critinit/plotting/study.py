@@ -25,7 +25,7 @@ _STEPS = (10, 2000)
 
 def idle_law(spec: InitSpec, layer: Layer) -> LayerLaw:
     """The law of a layer while its inputs carry no information."""
-    return layer_law(spec.find_cell(), layer.gates, layer.input, input_variance=layer.input.null_power)
+    return layer_law(spec.find_cell(), layer, input_variance=layer.input.null_power)
 
 
 class Study:
@@ -71,7 +71,7 @@ class Study:
         """The untied theory; None without an untied reading."""
         if not self.has_untied:
             return None
-        return solve(layer_law(self.spec.find_cell(), self.layer.gates, self.layer.input))
+        return solve(layer_law(self.spec.find_cell(), self.layer))
 
     @cached_property
     def idle(self) -> Untied | None:

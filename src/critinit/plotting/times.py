@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from critinit.dual import Array, sigmoid
+from critinit.cells import Cell
+from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
@@ -64,10 +67,11 @@ def compute(study: Study) -> UnitTimes:
     quantile = np.linspace(0.0, 1.0, _QUANTILES)
     bias = np.sort(_bias(layer.gates, cell.keep_gate, quantile))
     recurrent = gate.recurrent.variance * float(study.solution.second_moment)
-    informed = _times(bias, recurrent + gate.input.variance * layer.input.variance)
+    keep = partial(_kept, cell)
+    informed = _times(keep, bias, recurrent + gate.input.variance * layer.input.variance)
     idle = None
     if layer.input.null_power != layer.input.variance:
-        idle = _times(bias, recurrent + gate.input.variance * layer.input.null_power)
+        idle = _times(keep, bias, recurrent + gate.input.variance * layer.input.null_power)
     return UnitTimes(study.spec.T, quantile, informed, idle)
 
 
@@ -85,10 +89,14 @@ def _bias(gates: Gates, name: str, quantile: Array) -> Array:
     return np.full(quantile.shape, bias.mean)
 
 
-def _times(bias: Array, variance: float) -> Array:
+def _kept(cell: Cell, u: Array) -> Array:
+    return value(cell.keep({str(cell.keep_gate): u}))
+
+
+def _times(keep: Callable[[Array], Array], bias: Array, variance: float) -> Array:
     z, w = rule_for(math.sqrt(variance), LOGISTIC_STRIP)
-    leak = sigmoid(-(bias[:, None] + math.sqrt(variance) * z)) @ w
-    return np.asarray(1.0 / np.maximum(leak, 1e-300))
+    leak = 1.0 - keep(bias[:, None] + math.sqrt(variance) * z) @ w
+    return np.asarray(1.0 / np.maximum(leak, 1e-15))
 
 
 def draw(found: UnitTimes, figure: Figure, theme: Theme) -> None:

@@ -27,7 +27,7 @@ def describe(name: str) -> str:
 
 
 def generate(
-    cell: str,
+    cell: str | cells.Cell | type[cells.Cell],
     T: int,
     *,
     scheme: str = "critical",
@@ -41,6 +41,7 @@ def generate(
 ) -> InitSpec:
     """The InitSpec of a cell for sequences of ``T`` steps.
 
+    ``cell``: its name, or a cell of your own, which is registered (``critinit.register``).
     ``scheme``: one of ``critinit.schemes.NAMES``.  ``reset``: the GRU's variant, "after" unless said.
     ``input_variance`` R: second moment per input coordinate; ``input_correlation``: between the inputs of the two
     copies whose distance χ describes; ``null_variance`` R₀: power of inputs that carry no information (padding),
@@ -49,7 +50,7 @@ def generate(
 
     ``predicted`` is filled in; a missed target is stated in ``target.limit``.  Raises ``ArgumentError``.
     """
-    the_cell = cells.find(cell, reset)
+    the_cell = cells.find(cell if isinstance(cell, str) else cells.register(cell).name, reset)
     if scheme not in SCHEMES:
         raise ArgumentError(f"scheme: found {scheme!r}; allowed: {', '.join(NAMES)}")
     _integer("T", T, 1, 10**9)
@@ -78,6 +79,8 @@ def generate(
             "input": {"variance": r, "correlation": correlation, "null_variance": null},
             "gates": dict(SCHEMES[scheme].gates(at)),
         }
+        if the_cell.projects:
+            layer["projection"] = SCHEMES[scheme].projection(at)
         try:
             one = predict(validate_object({**data, "layers": [layer]}))
         except SpecError as error:

@@ -13,6 +13,7 @@ from critinit.errors import ArgumentError
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 
 __all__ = [
+    "PROJECTION_WIDTH",
     "Circumstances",
     "Parts",
     "Scheme",
@@ -46,22 +47,36 @@ class Circumstances:
     hidden_size: int | None
     input_size: int | None
 
+    def orthogonal(self) -> Parts:
+        """A recurrent kernel of gain 1: orthogonal where it is square, else normal of the same variance."""
+        return kernel("normal" if self.cell.projects else "orthogonal", 1.0)
+
     def drive(self, variance: float) -> float:
         """The input kernel's ν² that gives the pre-activation this variance: ν²R (R = 0 counts as 1)."""
         return variance / self.input_variance if self.input_variance > 0 else variance
+
+
+PROJECTION_WIDTH = 0.5
+"""Coordinates per unit where nothing is said."""
+
+
+def projection(at: Circumstances) -> Parts:
+    """A projection that keeps the second moment: orthonormal rows."""
+    return {"kernel": kernel("orthogonal", 1.0), "width": PROJECTION_WIDTH}
 
 
 @dataclass(frozen=True)
 class Scheme:
     """A named way to choose the gates of a layer.
 
-    ``gates(circumstances)`` returns every gate of the cell; ``target``: what it wants, quantity and value, or None.
+    ``gates(circumstances)`` returns every gate of the cell, ``projection(circumstances)`` its projection; ``target``: what it wants, quantity and value, or None.
     """
 
     name: str
     summary: str
     gates: Callable[[Circumstances], Mapping[str, Parts]]
     target: Literal["time_scale", "unit_time_constant"] | None = None
+    projection: Callable[[Circumstances], Parts] = projection
 
 
 def kernel(distribution: str, variance: float) -> Parts:
@@ -107,9 +122,13 @@ def near_zero(T: int) -> float:
 
 
 def needs_keep_gate(scheme: str, cell: Cell) -> str:
-    """The keep gate; raises ``ArgumentError`` for cells without one."""
+    """The keep gate; raises ``ArgumentError`` for cells without one, or with one that keeps otherwise than sigmoid(u)."""
     if cell.keep_gate is None:
         raise ArgumentError(
             f"scheme: {scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
+        )
+    if not cell.is_logistic:
+        raise ArgumentError(
+            f"scheme: {scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps otherwise"
         )
     return cell.keep_gate

@@ -17,10 +17,7 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     biases = {keep: spread}
     if at.cell.write_gate not in (None, keep):
         biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
-    return {
-        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), biases.get(name, bias(0.0)))
-        for name in at.cell.gates
-    }
+    return {name: gate(at.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in at.cell.gates}
 
 
 SCHEME = Scheme("chrono", "time constants uniform up to T, coupled input gate (arXiv:1804.11188)", _gates)

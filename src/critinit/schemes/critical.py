@@ -30,7 +30,17 @@ from __future__ import annotations
 
 import math
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero
+from critinit.schemes._base import (
+    Circumstances,
+    Parts,
+    Scheme,
+    bias,
+    gate,
+    keep_bias,
+    kernel,
+    near_zero,
+    needs_keep_gate,
+)
 from critinit.schemes.isometry import rnn_gates
 
 __all__ = ["SCHEME"]
@@ -53,17 +63,18 @@ def _longest(at: Circumstances) -> float:
 
 def _gates(at: Circumstances) -> dict[str, Parts]:
     cell = at.cell
-    if cell.keep_gate is None:
+    if cell.is_plain:
         return rnn_gates(at)
+    keep = needs_keep_gate("critical", cell)
     biases: dict[str, Parts] = {
-        cell.keep_gate: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(at)}
+        keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(at)}
     }
-    if cell.write_gate not in (None, cell.keep_gate):
-        biases[str(cell.write_gate)] = {"distribution": "coupled", "to": cell.keep_gate, "sign": -1}
+    if cell.write_gate not in (None, keep):
+        biases[str(cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
     if cell.read_gate is not None:
         biases[cell.read_gate] = bias(OPEN_OUTPUT)
     for scale in (*cell.before.values(), *cell.after.values()):
-        biases[scale.gate] = bias(OPEN_RESET)
+        biases.setdefault(scale.gate, bias(OPEN_RESET))
     return {
         name: gate(
             kernel("normal", near_zero(at.T)),

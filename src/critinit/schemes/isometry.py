@@ -12,14 +12,25 @@ import math
 
 import numpy as np
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, keep_bias, kernel, near_zero
+from critinit.cells import Cell
+from critinit.schemes._base import (
+    Circumstances,
+    Parts,
+    Scheme,
+    bias,
+    gate,
+    keep_bias,
+    kernel,
+    near_zero,
+    needs_keep_gate,
+)
 from critinit.theory.laws import grid_law
 from critinit.theory.untied import solve
 
 __all__ = ["SCHEME", "rnn_gates"]
 
 
-def rnn_drive(T: int) -> float:
+def rnn_drive(cell: Cell, T: int) -> float:
     """The variance ν²R of the vanilla RNN's input drive at which an orthogonal kernel of gain 1 has χ = exp(−1/T).
 
     Solved on a grid that narrows around the small-drive limit 1/(2T²); to 1e-6 of its logarithm.
@@ -27,8 +38,8 @@ def rnn_drive(T: int) -> float:
     low, high = math.log(0.05 / T**2), math.log(200.0 / T**2)
     for _ in range(4):
         logs = np.linspace(low, high, 24)
-        gates = {"hidden": {"recurrent": np.ones(1), "input": np.exp(logs), "mean": np.zeros(1)}}
-        chi = solve(grid_law("rnn", gates)).chi
+        gates = {name: {"recurrent": np.ones(1), "input": np.exp(logs), "mean": np.zeros(1)} for name in cell.gates}
+        chi = solve(grid_law(cell.name, gates)).chi
         above = int(np.sum(chi > math.exp(-1.0 / T)))
         low, high = logs[max(above - 1, 0)], logs[min(above, len(logs) - 1)]
     return math.exp(low)
@@ -36,22 +47,23 @@ def rnn_drive(T: int) -> float:
 
 def rnn_gates(at: Circumstances) -> dict[str, Parts]:
     """The gates of a cell without a keep gate: orthogonal kernels of gain 1, inputs that keep tanh nearly linear."""
-    drive = rnn_drive(at.T)
+    drive = rnn_drive(at.cell, at.T)
     return {
         name: gate(kernel("orthogonal", 1.0), kernel("normal", at.drive(drive)), bias(0.0)) for name in at.cell.gates
     }
 
 
 def _gates(at: Circumstances) -> dict[str, Parts]:
-    if at.cell.keep_gate is None:
+    if at.cell.is_plain:
         return rnn_gates(at)
+    keep = needs_keep_gate("isometry", at.cell)
     small = near_zero(at.T)
     mean = keep_bias(-math.expm1(-1.0 / at.T), small * at.input_variance, squared=True)
     return {
         name: gate(
             kernel("normal", small),
             kernel("normal", at.drive(1.0) if name == at.cell.candidate_gate else small),
-            bias(mean if name == at.cell.keep_gate else 0.0),
+            bias(mean if name == keep else 0.0),
         )
         for name in at.cell.gates
     }

@@ -28,38 +28,38 @@ def haar(rows: int, columns: int, rng: np.random.Generator) -> Array:
     return np.asarray(q * np.where(np.diag(r) < 0.0, -1.0, 1.0))
 
 
-def matrix(kernel: Kernel, size: int, rng: np.random.Generator) -> Array:
-    """A square matrix of the kernel's law: Var(entry)·size = ``kernel.variance``."""
+def matrix(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> Array:
+    """A matrix of the kernel's law: Var(entry)·columns = ``kernel.variance``; rows ≤ columns where orthogonal."""
     gain = math.sqrt(kernel.variance)
     if kernel.distribution == "normal":
-        return rng.standard_normal((size, size)) * (gain / math.sqrt(size))
+        return rng.standard_normal((rows, columns)) * (gain / math.sqrt(columns))
     if kernel.distribution == "uniform":
-        bound = gain * math.sqrt(3.0 / size)
-        return rng.uniform(-bound, bound, (size, size))
+        bound = gain * math.sqrt(3.0 / columns)
+        return rng.uniform(-bound, bound, (rows, columns))
     if kernel.distribution == "orthogonal":
-        return gain * haar(size, size, rng)
-    return gain * np.eye(size)
+        return gain * (haar(rows, rows, rng) if rows == columns else haar(columns, rows, rng).T)
+    return gain * np.eye(rows)
 
 
-def _diagonal(kernel: Kernel) -> Apply | None:
+def _diagonal(kernel: Kernel, rows: int) -> Apply | None:
     gain = math.sqrt(kernel.variance)
     if gain == 0.0:
-        return np.zeros_like
+        return lambda x: np.zeros((*x.shape[:-1], rows))
     return (lambda x: gain * x) if kernel.distribution == "identity" else None
 
 
-def fixed(kernel: Kernel, size: int, rng: np.random.Generator) -> Apply:
+def fixed(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> Apply:
     """One matrix for all time."""
-    diagonal = _diagonal(kernel)
+    diagonal = _diagonal(kernel, rows)
     if diagonal is not None:
         return diagonal
-    transposed = np.ascontiguousarray(matrix(kernel, size, rng).T)
+    transposed = np.ascontiguousarray(matrix(kernel, rows, columns, rng).T)
     return lambda x: x @ transposed
 
 
-def fresh(kernel: Kernel, size: int, rng: np.random.Generator) -> Apply:
+def fresh(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> Apply:
     """A matrix drawn anew at every call."""
-    diagonal = _diagonal(kernel)
+    diagonal = _diagonal(kernel, rows)
     if diagonal is not None:
         return diagonal
     gain = math.sqrt(kernel.variance)
@@ -67,9 +67,9 @@ def fresh(kernel: Kernel, size: int, rng: np.random.Generator) -> Apply:
     def apply(x: Array) -> Array:
         q, r = np.linalg.qr(x.T)
         if kernel.distribution == "orthogonal":
-            block = gain * haar(size, q.shape[1], rng)
+            block = gain * haar(columns, q.shape[1], rng)[:rows]
         else:
-            block = rng.standard_normal(q.shape) * (gain / math.sqrt(size))
+            block = rng.standard_normal((rows, q.shape[1])) * (gain / math.sqrt(columns))
         return np.asarray((block @ r).T)
 
     return apply

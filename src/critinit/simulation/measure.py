@@ -23,7 +23,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
-from critinit.simulation.network import State, Weights, draw_network
+from critinit.simulation.network import Network, State, Weights, draw_network
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.tied_growth import (
     LEAST_STEPS,
@@ -199,11 +199,11 @@ class _Run:
                 tick(min(len(settling), first))
         carried = _Tangents(self._signs(), steps)
         pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
-        state = _perturbed(cell, state, u, carried.start)
+        state = _perturbed(net, state, u, carried.start)
         keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
         for t, external in enumerate(net.drive(0, steps)):
             state, u = net.step(state, external)
-            state = pair.record(t, cell, state, u) if pair else carried.record(t, state)
+            state = pair.record(t, net, state, u) if pair else carried.record(t, state)
             keep += np.broadcast_to(value(cell.keep(u)), (net.copies, self.width))[0]
             moments += np.mean(value(state.h)[0] ** 2), np.mean(value(state.s)[0] ** 2)
             seen += 1
@@ -241,7 +241,7 @@ class _Run:
     def _window(self, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
         """ln E|δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
         carried = _Tangents(self._signs(), steps)
-        state = _perturbed(self.network.cell, state, u, carried.start)
+        state = _perturbed(self.network, state, u, carried.start)
         for t, external in enumerate(self.network.drive(0, steps)):
             state, u = self.network.step(state, external)
             state = carried.record(t, state)
@@ -255,15 +255,15 @@ class _Run:
         first = {n: value(x)[:1] for n, x in external.items()}
         here = State(value(state.s)[:1], value(state.h)[:1])
         gates = {n: value(x)[:1] for n, x in (u or {}).items()}
-        after, _ = net.step(_perturbed(net.cell, here, gates, unit), first)
+        after, _ = net.step(_perturbed(net, here, gates, unit), first)
         return np.ascontiguousarray(tangent(after.s)[:, 0, :].T)
 
 
-def _perturbed(cell: Cell, state: State, u: Any, direction: Array) -> State:
+def _perturbed(net: Network, state: State, u: Any, direction: Array) -> State:
     """The state with tangents in the memory; h follows at fixed pre-activations."""
     shape = np.broadcast_shapes(direction.shape, np.shape(value(state.s)))
     s = Dual(value(state.s), np.broadcast_to(direction, shape))
-    return State(s, cell.read(s, {n: value(x) for n, x in (u or {}).items()}))
+    return State(s, net.visible(s, {n: value(x) for n, x in (u or {}).items()}))
 
 
 class _Tangents:
@@ -324,7 +324,7 @@ class _PairGrowth:
         self.inner = np.zeros(_PAIR_STEPS + 1)
         self.whole = steps - steps % _PAIR_STEPS
 
-    def record(self, t: int, cell: Cell, state: State, u: Any) -> State:
+    def record(self, t: int, net: Network, state: State, u: Any) -> State:
         if t >= self.whole:
             return state
         d = tangent(state.s)
@@ -332,7 +332,7 @@ class _PairGrowth:
         if (t + 1) % _PAIR_STEPS:
             return state
         self.inner[0] += float(np.sum(self.start**2))
-        return _perturbed(cell, state, u, self.start)
+        return _perturbed(net, state, u, self.start)
 
     @property
     def log_square(self) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,11 +34,12 @@ class State:
 def _rows(apply: Apply, x: Any) -> Any:
     """``apply`` on the last axis of an array or a dual; value and tangents in one product."""
     if not isinstance(x, Dual):
-        return apply(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+        return apply(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
     width = x.value.shape[-1]
     values = x.value.reshape(-1, width)
     y = apply(np.concatenate([values, x.tangent.reshape(-1, width)]))
-    return Dual(y[: len(values)].reshape(x.value.shape), y[len(values) :].reshape(x.tangent.shape))
+    ahead = x.value.shape[:-1], x.tangent.shape[:-1]
+    return Dual(y[: len(values)].reshape(*ahead[0], -1), y[len(values) :].reshape(*ahead[1], -1))
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Network:
     weights: Weights
     inputs: Inputs
     recurrent: Mapping[str, Apply]
+    projection: Apply | None
     feed: Mapping[str, Apply]
     biases: Mapping[str, Array]
     first_input: Array
@@ -63,21 +65,25 @@ class Network:
     def rest(self) -> State:
         """The zero state."""
         zero = np.zeros((self.copies, self.width))
-        return State(zero, zero)
+        return State(zero, np.zeros((self.copies, _coordinates(self.layer, self.width))))
+
+    def visible(self, s: Any, u: Mapping[str, Any]) -> Any:
+        """What the kernels read of a memory s, given the pre-activations that led to it: h, or its projection."""
+        h = self.cell.read(s, u)
+        return h if self.projection is None else _rows(self.projection, h)
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         """The next state, and the pre-activations that led there."""
         u = self.cell.drives(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
         s = self.cell.update(state.s, u)
-        return State(s, self.cell.read(s, u)), u
+        return State(s, self.visible(s, u)), u
 
     def frozen(self) -> Network:
         """This network; of an untied one a network with full matrices, equal in law for one step."""
         if self.weights == "tied":
             return self
-        gates = self.layer.gates
-        recurrent = {n: fixed(g.recurrent, self.width, self.rng) for n, g in gates.items()}
-        return Network(**{**self.__dict__, "recurrent": recurrent, "weights": "tied"})
+        recurrent, projection = _draw_recurrent(self.layer, self.width, self.rng, fixed)
+        return Network(**{**self.__dict__, "recurrent": recurrent, "projection": projection, "weights": "tied"})
 
     def drive(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
         """U_k x + b_k of each gate, (copies, N), for steps ``start`` (negative: before the perturbation) to ``stop``."""
@@ -143,7 +149,20 @@ def draw_network(
     make = fixed if weights == "tied" else fresh
     gates = layer.gates
     biases = _biases(gates, width, rng)
-    recurrent = {n: make(g.recurrent, width, rng) for n, g in gates.items()}
-    feed = {n: make(g.input, width, rng) for n, g in gates.items()}
+    recurrent, projection = _draw_recurrent(layer, width, rng, make)
+    feed = {n: make(g.input, width, width, rng) for n, g in gates.items()}
     first = _draw_input(layer, (1, copies, width), rng)[0]
-    return Network(cell, layer, width, copies, weights, inputs, recurrent, feed, biases, first, rng)
+    return Network(cell, layer, width, copies, weights, inputs, recurrent, projection, feed, biases, first, rng)
+
+
+def _coordinates(layer: Layer, width: int) -> int:
+    """How many coordinates the kernels read."""
+    return width if layer.projected is None else layer.projected.coordinates(width)
+
+
+def _draw_recurrent(
+    layer: Layer, width: int, rng: np.random.Generator, make: Callable[..., Apply]
+) -> tuple[dict[str, Apply], Apply | None]:
+    read = _coordinates(layer, width)
+    recurrent = {n: make(g.recurrent, width, read, rng) for n, g in layer.gates.items()}
+    return recurrent, None if layer.projected is None else make(layer.projected.kernel, read, width, rng)

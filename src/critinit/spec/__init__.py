@@ -14,6 +14,7 @@ from critinit.spec.model import (
     NotComputed,
     Numbers,
     Predicted,
+    Projection,
     Target,
     TimeConstants,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "NotComputed",
     "Numbers",
     "Predicted",
+    "Projection",
     "SpreadBias",
     "Target",
     "TimeConstants",

@@ -47,6 +47,8 @@ __all__ = [
     "Layer",
     "Numbers",
     "Predicted",
+    "ProjectedLayer",
+    "Projection",
     "Target",
     "TimeConstants",
     "spec_model",
@@ -247,6 +249,83 @@ class Layer(StrictModel):
     gates: SerializeAsAny[Gates]
     predicted: Predicted = Predicted()
 
+    @property
+    def projected(self) -> Projection | None:
+        """The projection whose coordinates the kernels read, in a cell that has one."""
+        return None
+
+    def unprojected(self) -> Layer:
+        """The layer whose kernels read h as these read P h: what both are at infinite width but for ``spread``."""
+        return self
+
+
+class Projection(StrictModel):
+    """r = P h, with P of as many rows as r has coordinates: what the kernels read and the layer gives."""
+
+    kernel: Kernel = Field(description="P: normal, uniform or orthogonal (orthonormal rows times a gain).")
+    width: Annotated[float, Field(gt=0, le=1, description="Coordinates of r per unit.")]
+
+    @model_validator(mode="after")
+    def _projects(self) -> Self:
+        if self.kernel.distribution in _SQUARE_OR_NOTHING:
+            raise PydanticCustomError(
+                "projection", "allowed: normal, uniform, orthogonal", {"field": "kernel.distribution"}
+            )
+        return self
+
+    @property
+    def gain(self) -> float:
+        """E r²/E h²."""
+        return self.kernel.variance
+
+    @property
+    def spread(self) -> float:
+        """κ: with Z = J − D_a at infinite width, the mean of (Z Zᵀ)² is that of an unprojected layer + κ (tr Z Zᵀ)²."""
+        return 1.0 / self.width - (1.0 if self.kernel.distribution == "orthogonal" else 0.0)
+
+    def coordinates(self, units: int) -> int:
+        """How many r has, at least 1."""
+        return max(1, round(self.width * units))
+
+
+_SQUARE_OR_NOTHING = ("identity", "zero")
+
+
+class ProjectedLayer(Layer):
+    """A layer whose kernels read a projection of the state."""
+
+    projection: Projection = Field(description="P, whose coordinates all kernels read.")
+
+    @model_validator(mode="after")
+    def _kernels_read_coordinates(self) -> Self:
+        for name, gate in self.gates.items():
+            for part in ("recurrent", "input"):
+                if getattr(gate, part).distribution in ("orthogonal", "identity"):
+                    raise PydanticCustomError(
+                        "projected_kernel",
+                        "allowed where the state is projected: normal, uniform, zero (an orthogonal or identity "
+                        "kernel is square)",
+                        {"field": f"gates.{name}.{part}.distribution"},
+                    )
+        return self
+
+    @property
+    def projected(self) -> Projection:
+        return self.projection
+
+    def unprojected(self) -> Layer:
+        gates = {
+            name: gate.model_copy(
+                update={
+                    "recurrent": gate.recurrent.model_copy(
+                        update={"variance": gate.recurrent.variance * self.projection.gain}
+                    )
+                }
+            )
+            for name, gate in self.gates.items()
+        }
+        return Layer(input=self.input, gates=self.gates.model_copy(update=gates))
+
 
 class InitSpec(StrictModel):
     """What the weights of a recurrent network are to be.
@@ -275,11 +354,12 @@ class InitSpec(StrictModel):
         if not isinstance(data, dict):
             raise PydanticCustomError("object", "a JSON object", {"field": ""})
         name = data.get("cell")
-        if not isinstance(name, str) or name not in cells.NAMES:
+        if not isinstance(name, str) or not cells.is_known(name):
+            own = isinstance(name, str) and name.isidentifier()
             raise PydanticCustomError(
                 "cell" if "cell" in data else "missing",
-                "allowed: {names}",
-                {"field": "cell", "names": ", ".join(cells.NAMES)},
+                "allowed: {names}" + ("; of a cell of your own name the file: --cell-file FILE.py" if own else ""),
+                {"field": "cell", "names": ", ".join(cells.known())},
             )
         return spec_model(name).model_validate(data)
 
@@ -316,22 +396,25 @@ class InitSpec(StrictModel):
         return cells.find(self.cell, self.reset)
 
 
-@cache
 def spec_model(cell: str) -> type[InitSpec]:
-    """The model of one cell's specs: its gates and its reset variants, all required."""
-    resets = [r for n, r in cells.CELLS if n == cell]
-    gates = cells.CELLS[cell, resets[0]].gates
+    """The model of one known cell's specs: its gates and its reset variants, all required."""
+    variants = cells.variants(cell)
+    return _spec_model(cell, variants[0].gates, tuple(variant.reset for variant in variants), variants[0].projects)
+
+
+@cache
+def _spec_model(cell: str, gates: tuple[str, ...], resets: tuple[str | None, ...], projects: bool) -> type[InitSpec]:
     title = "".join(part.capitalize() for part in cell.split("_"))
     fields: Any = dict.fromkeys(gates, (Gate, ...))
     gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
     layer_fields: Any = {"gates": (gates_model, ...)}
-    layer_model: Any = create_model(f"{title}Layer", __base__=Layer, **layer_fields)
+    layer_model: Any = create_model(f"{title}Layer", __base__=ProjectedLayer if projects else Layer, **layer_fields)
     spec_fields: Any = {
         "cell": (Literal[cell], ...),
         "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),
     }
-    if resets == [None]:
+    if resets == (None,):
         spec_fields["reset"] = (type(None), None)
     else:
-        spec_fields["reset"] = (Literal[tuple(resets)], Field(description="Where the reset gate acts."))
+        spec_fields["reset"] = (Literal[resets], Field(description="Where the reset gate acts."))
     return create_model(f"{title}Spec", __base__=InitSpec, **spec_fields)

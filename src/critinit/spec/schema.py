@@ -8,6 +8,7 @@ rules that the models check in code are added as conditions; what relates severa
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
@@ -29,19 +30,27 @@ _ZERO_IS_ZERO = {
 }
 
 
-def json_schema() -> dict[str, Any]:
-    """The schema as a JSON value, its keys in the order they are published in."""
-    models: Any = reduce(or_, (spec_model(name) for name in cells.NAMES))
+def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
+    """The schema as a JSON value, its keys in the order they are published in.
+
+    It has critinit's own cells and ``more`` registered ones; a schema with more is one's own, and has no ``$id``.
+    """
+    models: Any = reduce(or_, (spec_model(name) for name in (*cells.NAMES, *more)))
     body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
     definitions: dict[str, Any] = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
     definitions["Kernel"] |= _ZERO_IS_ZERO
-    for name, definition in definitions.items():
+    for definition in definitions.values():
         if "layers" in definition.get("properties", {}):
             definition["description"] = f"A spec of {definition['properties']['cell']['const']}."
-            definition["properties"]["layers"] |= {"prefixItems": [_first_layer(definitions, name)]}
+            layer = definition["properties"]["layers"]["items"]["$ref"].rsplit("/", 1)[1]
+            if "projection" in definitions[layer]["properties"]:
+                definitions[layer] |= _kernels(definitions, layer, ("recurrent", "input"))
+            else:
+                first = {"$ref": f"#/$defs/{layer}", **_kernels(definitions, layer, ("input",))}
+                definition["properties"]["layers"] |= {"prefixItems": [first]}
     return {
         "$schema": DIALECT,
-        "$id": SCHEMA_ID,
+        **({} if more else {"$id": SCHEMA_ID}),
         "title": "InitSpec",
         "description": "What the weights of a recurrent network are to be, in terms of no framework.",
         "type": "object",
@@ -52,9 +61,9 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_text() -> str:
-    """The schema in the bytes in which it is published, newline at the end."""
-    return json.dumps(json_schema(), indent=2, allow_nan=False) + "\n"
+def schema_text(more: Sequence[str] = ()) -> str:
+    """The schema in the bytes in which it is published, newline at the end; ``more``: names of registered cells."""
+    return json.dumps(json_schema(more), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(node: Any, *, is_property: bool = False) -> Any:
@@ -80,11 +89,13 @@ def _plain(node: Any, *, is_property: bool = False) -> Any:
     return plain
 
 
-def _first_layer(definitions: dict[str, Any], spec: str) -> dict[str, Any]:
-    """The layer's definition, and that its input kernels are not square ones (``InitSpec`` says why)."""
-    layer = definitions[spec]["properties"]["layers"]["items"]["$ref"]
-    gates = definitions[layer.rsplit("/", 1)[1]]["properties"]["gates"]["$ref"]
+def _kernels(definitions: dict[str, Any], layer: str, parts: Sequence[str]) -> dict[str, Any]:
+    """That kernels of these parts are not square ones (``InitSpec`` and ``ProjectedLayer`` say why)."""
+    gates = definitions[layer]["properties"]["gates"]["$ref"]
     kernel = {"properties": {"distribution": {"enum": ["normal", "uniform", "zero"]}}}
-    gate = {"properties": {"input": kernel}}
+    gate = {"properties": dict.fromkeys(parts, kernel)}
     names = definitions[gates.rsplit("/", 1)[1]]["properties"]
-    return {"$ref": layer, "properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}
+    found = {"properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}
+    if parts == ("input",):
+        return found
+    return {"allOf": [found]}

@@ -12,7 +12,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.errors import ArgumentError, Problem
 from critinit.spec.distributions import StrictModel
-from critinit.spec.model import Gates, InitSpec, Input, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
+from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
 from critinit.theory.laws import has_identity, layer_law
 from critinit.theory.untied import Untied, keep_times, solve
 
@@ -80,7 +80,7 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     """The untied theory of one layer; None where an identity kernel leaves it without a reading."""
     if has_identity(layer.gates):
         return None
-    solution = _solution(spec.find_cell(), layer.gates, layer.input)
+    solution = _solution(spec.find_cell(), _bare(layer))
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values):
         raise ArgumentError("these variances and biases are beyond the range of the theory: its moments overflow")
@@ -88,10 +88,15 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
 
 
 @lru_cache(maxsize=8)
-def _solution(cell: Cell, gates: Gates, source: Input) -> Untied:
+def _solution(cell: Cell, layer: Layer) -> Untied:
     """The solved layer, kept: a spec and its target, and layers that are alike, ask for the same one."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return solve(layer_law(cell, gates, source))
+        return solve(layer_law(cell, layer))
+
+
+def _bare(layer: Layer) -> Layer:
+    """The layer without its prediction: layers that are alike are equal."""
+    return layer.model_copy(update={"predicted": Predicted()})
 
 
 def _rounded(x: Any, limit: float = _LARGEST) -> float:
@@ -192,9 +197,9 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
         untied = untied_numbers(spec, layer)
         return None if untied is None else untied.time_scale
     if layer.input.null_power == layer.input.variance:
-        times = _solution(spec.find_cell(), layer.gates, layer.input).keep_times
+        times = _solution(spec.find_cell(), _bare(layer)).keep_times
     else:
-        times = keep_times(layer_law(spec.find_cell(), layer.gates, layer.input, input_variance=layer.input.null_power))
+        times = keep_times(layer_law(spec.find_cell(), layer, input_variance=layer.input.null_power))
     return _rounded(min(float(np.max(times)), _LONGEST))
 
 

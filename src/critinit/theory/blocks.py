@@ -10,6 +10,7 @@ Shapes: (*batch, K, E) as in ``critinit.theory.laws``, and trailing quadrature a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "gate_moments",
     "over_environments",
     "scaling",
+    "shared_moments",
 ]
 
 _FACTOR_NODES = 14
@@ -104,6 +106,26 @@ def scaling(law: LayerLaw, gate: str, factor: Any, message: Array, correlated: A
     f, df = nodes.conditional(factor)
     w = nodes.weights
     return Scaling((f**2) @ w, (df**2) @ w, (f**4) @ w, (df**4) @ w, (f**2 * df**2) @ w)
+
+
+def shared_moments(law: LayerLaw, message: Array, order: float) -> Callable[..., Array]:
+    """(a, b, c, d, e, f) -> E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ·ρᵉ·ρ'ᶠ of the one gate that keeps, writes and scales the
+    candidate's message by ρ; for a single copy."""
+    cell = law.cell
+    gate = cell.keep_gate or ""
+    variance, _ = gate_moments(law, gate, message, message)
+    nodes = OneGate(law.gates[gate].mean, variance, variance, LOGISTIC_STRIP, order)
+    functions = (
+        lambda u: cell.keep({gate: u}),
+        lambda u: cell.write({gate: u}),
+        cell.before[cell.candidate_gate or ""].factor,
+    )
+    values = [x for function in functions for x in nodes.conditional(function)]
+
+    def moment(*powers: int) -> Array:
+        return np.asarray(_product(*zip(values, powers, strict=True)) @ nodes.weights)
+
+    return moment
 
 
 Term = tuple[float, int, int, int, int]
@@ -215,7 +237,7 @@ class Candidate:
     def _values(self) -> tuple[Array, Array]:
         """n and its slope at the nodes."""
         assert self.gate is not None
-        y = self._law.cell.candidate({self.gate: Dual(self._u, 1.0)})
+        y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
         return y.value, y.tangent
 
     def n(self, p: int) -> Array:
@@ -349,8 +371,10 @@ class PairCandidate:
                 f" points of quadrature; allowed: {_MOST_POINTS:.0e}, or an input correlation of 1"
             )
         z1, z2 = z[:, None], z[None, :]
-        n1 = cell.candidate({name: Dual(mean + deviation1 * z1, 1.0)})
-        n2 = cell.candidate({name: Dual(mean + slant * z1 + deviation2 * z2, 1.0)})
+        n1, n2 = (
+            cell.candidate({name: Dual(u, np.ones_like(u))})
+            for u in (mean + deviation1 * z1, mean + slant * z1 + deviation2 * z2)
+        )
         # y = β·z + rest in each copy
         b11 = _ratio(r1 * y, deviation1)
         b21 = _ratio(r1 * y_pair, deviation1)

@@ -5,8 +5,9 @@ it, each nodes x and weights w with E φ(c) = Σ w φ(x):
 
 *Transfer operator.*  (Tφ)(x) = E φ(f x + p), collocated in rational Chebyshev functions of y = x/√(x² + L²) (Boyd
 2001, ch. 17), which resolve tanh and the law at once.  f and p are independent, so T = F·P with
-(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Accurate to 1e-5
-unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up where it misses.
+(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where one gate keeps
+and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.  Accurate
+to 1e-5 unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up where it misses.
 
 *Gaussian reference.*  E c … E c¹⁰ close exactly; the density is N(E c, Var c)·Σ_k ν_k He_k/k!.  Accurate to 1e-3
 where the law is narrow or near-Gaussian, which slow memories are.
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.dual import Array, Dual
+from critinit.dual import Array, Dual, tangent, value
 from critinit.theory.blocks import OneGate, gate_moments, over_environments
 from critinit.theory.laws import LayerLaw
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
@@ -104,8 +105,7 @@ class CellLaw:
         near = np.abs(self.x - moments[1][..., None]) < 12.0 * deviation
         found = self._transfer_mean(np.where(near, self.x**2, 0.0))
         # its errors grow as 1/(1 − E f²): a fast memory needs no check, which a rough law would fail
-        u = self._joint(cell.keep_gate or "")
-        fast = np.asarray(cell.keep(u) ** 2 @ self._weights(cell.keep_gate or "")) < _FAST
+        fast = np.asarray(self._plain(cell.keep, cell.keep_gate) ** 2 @ self._weights(cell.keep_gate)) < _FAST
         self.holds = fast | (np.abs(found - moments[2]) < _CHECK * moments[2])
         self._mean, self._deviation = moments[1], deviation[..., 0]
         self._gauss_x, self._gauss_weights = _near_gaussian(moments)
@@ -119,14 +119,22 @@ class CellLaw:
         u = g.mean[..., None] + np.sqrt(variance)[..., None] * z
         return u, (z, w)
 
-    def _weights(self, *gates: str) -> Array:
+    def _plain(self, function: Callable[[dict[str, Array]], Any], *gates: str | None) -> Array:
+        """A function of these gates on their joint nodes, (*batch, K, points) or what broadcasts to it."""
+        return np.asarray(value(function(self._joint(*gates))), dtype=float) + np.zeros(self._weights(*gates).shape)
+
+    def _weights(self, *gates: str | None) -> Array:
         w = self._law.environment_weights
-        for gate in gates:
+        for gate in filter(None, gates):
             w = np.multiply.outer(w, self._rules[gate][1][1])
         return w.ravel()
 
-    def _joint(self, *gates: str) -> dict[str, Array]:
-        """Pre-activations of several gates on the product of environments and their nodes: (*batch, K, points)."""
+    def _joint(self, *functions: str | None) -> dict[str, Array]:
+        """Pre-activations of several gates on the product of environments and their nodes: (*batch, K, points).
+
+        None stands for a function that reads no gate.
+        """
+        gates = list(filter(None, functions))
         environments = self._law.environment_weights.size
         sizes = [self._rules[gate][0].shape[-1] for gate in gates]
         joint = {}
@@ -153,9 +161,8 @@ class CellLaw:
     def _write(self) -> tuple[Array, Array]:
         """p = write·candidate on the joint nodes, (*batch, K, points), and their weights."""
         cell = self._law.cell
-        gates = [gate for gate in (cell.write_gate, cell.candidate_gate) if gate]
-        u = self._joint(*gates)
-        return np.asarray(cell.write(u) * cell.candidate(u)), self._weights(*gates)
+        gates = cell.write_gate, cell.candidate_gate
+        return self._plain(lambda u: cell.write(u) * cell.candidate(u), *gates), self._weights(*gates)
 
     def _shift(self, weights: Array) -> Array:
         """P weighted by ``weights`` at the joint nodes of write and candidate."""
@@ -168,23 +175,65 @@ class CellLaw:
         """P.  E pⁿ = E iⁿ·E gⁿ, so each factor is compressed before their product is: the same rule, far sooner."""
         cell = self._law.cell
         factors = ((cell.write_gate, cell.write), (cell.candidate_gate, cell.candidate))
-        (i, i_weights), (g, g_weights) = (self._alone(str(gate), value) for gate, value in factors)
+        (i, i_weights), (g, g_weights) = (self._alone(gate, function) for gate, function in factors)
         product = i[..., :, None] * g[..., None, :]
         w = i_weights[..., :, None] * g_weights[..., None, :] * self._law.environment_weights[:, None, None]
         together = (*product.shape[:-3], -1)
         p, w = _compressed(product.reshape(together), w.reshape(together))
         return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
 
-    def _alone(self, gate: str, value: Callable[[dict[str, Array]], Array]) -> Rule:
+    def _alone(self, gate: str | None, function: Callable[[dict[str, Array]], Any]) -> Rule:
         """The rule of one gate's value in every environment, (*batch, K, environments, nodes)."""
+        environments = self._law.environment_weights.size
+        if gate is None:
+            return np.full((1, environments, 1), float(function({}))), np.ones((1, environments, 1))
         u, (_, w) = self._rules[gate]
-        u = np.broadcast_to(u, (*u.shape[:-2], self._law.environment_weights.size, u.shape[-1]))
-        return _compressed(np.asarray(value({gate: u})), np.broadcast_to(w, u.shape))
+        u = np.broadcast_to(u, (*u.shape[:-2], environments, u.shape[-1]))
+        return _compressed(np.asarray(function({gate: u})), np.broadcast_to(w, u.shape))
+
+    def _together(self, weigh: Callable[[Dual, Dual, Array, Array], Any] | None = None) -> Array:
+        """T where one gate keeps and writes, weighted by ``weigh(keep, write, n, x)``, with derivatives by that gate."""
+        cell = self._law.cell
+        gate = cell.keep_gate or ""
+        environments = self._law.environment_weights
+        n, n_weights = self._alone(cell.candidate_gate, cell.candidate)
+        u, (_, w) = self._rules[gate]
+        u = np.broadcast_to(u, (*u.shape[:-2], environments.size, u.shape[-1]))[..., None]
+        keep, write = (function({gate: Dual(u, np.ones_like(u))}) for function in (cell.keep, cell.write))
+        added = write.value * n[..., None, :]
+        weights = w[:, None] * n_weights[..., None, :] * environments[:, None, None]
+        flat = (*added.shape[:-3], 1, -1)
+
+        def points(y: Array) -> Array:
+            return np.broadcast_to(y, added.shape).reshape(flat)
+
+        x = self.x[..., :, None]
+        image = points(keep.value) * x + points(added)
+        factor = np.broadcast_to(weights, added.shape).reshape(flat)
+        if weigh is not None:
+            kept, written = (Dual(points(y.value), points(y.tangent)) for y in (keep, write))
+            factor = factor * weigh(kept, written, points(n[..., None, :]), x)
+        return self._operator(image, factor)
+
+    def _sloped(self) -> Array:
+        """(Pφ)(x) and what is before it, weighted by σ_n² write²(∂n/∂u)², where one gate keeps and writes."""
+        cell = self._law.cell
+        gates = cell.keep_gate, cell.candidate_gate
+        u = self._joint(*gates)
+        candidate = str(cell.candidate_gate)
+        keep, write = cell.keep(u), cell.write(u)
+        n = cell.candidate({candidate: Dual(u[candidate], np.ones_like(u[candidate]))})
+        weights = self._law.gates[candidate].recurrent * (write * n.tangent) ** 2 * self._weights(*gates)
+        image = keep[..., None, :] * self.x[..., :, None] + (write * n.value)[..., None, :]
+        return self._operator(image, weights[..., None, :])
 
     def _kept(self, power: int, slope: bool = False) -> Array:
         """F weighted by keep**power, or by (∂keep/∂u)²."""
         cell = self._law.cell
-        assert cell.keep_gate is not None
+        if cell.keep_gate is None:
+            kept = float(cell.keep({}))
+            weight = 0.0 if slope else kept**power
+            return self._operator(self.x[..., :, None] * kept, np.full((1, 1), weight))
         u = self._joint(cell.keep_gate)[cell.keep_gate]
         keep = cell.keep({cell.keep_gate: Dual(u, np.ones_like(u))})
         weights = self._weights(cell.keep_gate) * (keep.tangent**2 if slope else keep.value**power)
@@ -194,7 +243,7 @@ class CellLaw:
     @cached_property
     def stationary(self) -> Array:
         """Weights w (*batch, K, nodes) with E φ(c) = Σ w φ(x)."""
-        transfer = self._kept(0) @ self._added
+        transfer = self._together() if self._law.cell.couples else self._kept(0) @ self._added
         n = self._nodes
         system = np.swapaxes(transfer, -1, -2) - np.eye(n)
         system[..., -1, :] = 1.0
@@ -205,11 +254,13 @@ class CellLaw:
     def _read(self, power: int, by: str | None, x: Array) -> Array:
         """E_o of (h, or its slope by "memory" or "gate") to a power at memories x (*batch, K, nodes)."""
         cell = self._law.cell
-        assert cell.read_gate is not None
+        if cell.read_gate is None:
+            h = cell.read(Dual(x, np.full(x.shape, float(by == "memory"))), {})
+            return np.asarray((h.value if by is None else h.tangent) ** power)
         u = self._joint(cell.read_gate)[cell.read_gate][..., None, :]
         x = x[..., :, None]
         shape = np.broadcast_shapes(u.shape, x.shape)
-        h: Any = cell.read(
+        h = cell.read(
             Dual(np.broadcast_to(x, shape), np.full(shape, float(by == "memory"))),
             {cell.read_gate: Dual(np.broadcast_to(u, shape), np.full(shape, float(by == "gate")))},
         )
@@ -231,7 +282,6 @@ class CellLaw:
         second moment: exact at correlation 1, an approximation of the dependence elsewhere (1e-3 for narrow laws).
         """
         law, cell = self._law, self._law.cell
-        assert cell.read_gate is not None
         z, w = rule_for(1.5, TANH_STRIP, _ORDER)
         rho = np.clip(correlation, 0.0, 1.0)[..., None, None]
         c = np.sqrt(rho) * z[:, None] + np.sqrt(1.0 - rho) * z
@@ -240,6 +290,8 @@ class CellLaw:
         read = read.reshape(*read.shape[:-1], *c.shape[-2:])
         square = (read**2 @ w) @ w
         shared = np.divide((read @ w) ** 2 @ w, square, out=np.ones_like(square), where=square > 0)
+        if cell.read_gate is None:
+            return self.average(2, by) * shared
         # the read gate factors out of h = o·tanh(c): its own pair average, at any one memory
         variance, covariance = gate_moments(law, cell.read_gate, message, correlated)
         gate = OneGate(law.gates[cell.read_gate].mean, variance, covariance, LOGISTIC_STRIP, _ORDER)
@@ -257,26 +309,37 @@ class CellLaw:
         class: an error of second order in the recurrent kernels, below 1 % of 1 − χ at recurrent variance 1.
         """
         law, cell = self._law, self._law.cell
-        assert cell.read_gate
-        by_output = law.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
+        by_output: Array = np.zeros(1)
+        if cell.read_gate is not None:
+            by_output = law.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
         if law.class_weights.size > 1 or not np.all(self.holds):
             through, sources = kept[..., None, None], source[..., None]
             read = self.average(2, "memory")[..., None]
             return DistanceOperator(np.ones(1), kept, through, sources, read, by_output, law)
+        read = self._read(2, "memory", self.x)
+        if cell.couples:
+            sigma = law.gates[cell.keep_gate or ""].recurrent[..., 0, None, None]
+            through = self._together(lambda keep, write, n, x: keep.value**2)
+            source_by_gate = self._together(
+                lambda keep, write, n, x: sigma * (keep.tangent * x + write.tangent * n) ** 2
+            )
+            coupled = np.einsum("...i,...ij->...j", self.stationary, source_by_gate + self._sloped())
+            return DistanceOperator(self.stationary, kept, through, coupled, read, by_output, law)
         added = self._added
         through = self._kept(2) @ added
-        by_keep = law.gates[cell.keep_gate or ""].recurrent[..., 0, None] * self.x**2
-        row = np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
+        row: Array = np.zeros(1)
+        if cell.keep_gate is not None:
+            by_keep = law.gates[cell.keep_gate].recurrent[..., 0, None] * self.x**2
+            row = np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
         p, _ = self._write
-        gates = (cell.write_gate or "", cell.candidate_gate or "")
+        gates = list(filter(None, (cell.write_gate, cell.candidate_gate)))
         u = self._joint(*gates)
         kappa: Array = np.zeros_like(p)
         for gate in gates:
             seeded = {g: Dual(u[g], np.full_like(u[g], float(g == gate))) for g in gates}
-            slope = (cell.write(seeded) * cell.candidate(seeded)).tangent
+            slope = tangent(cell.write(seeded) * cell.candidate(seeded))
             kappa = kappa + law.gates[gate].recurrent * slope**2
         row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ self._shift(kappa))
-        read = self._read(2, "memory", self.x)
         return DistanceOperator(self.stationary, kept, through, row, read, by_output, law)
 
 

@@ -180,7 +180,7 @@ def spectrum_density(
     stationary state, and the only thing that is sampled: where kernels mix the units the curve is smooth, where they
     hardly do (recurrent variances near 0, or a single orthogonal kernel) it has the noise of a histogram of as many
     units.  The same arguments, the same numbers.  A few seconds; O(points·particles·snapshots·gates).
-    Raises ``ArgumentError`` for arguments out of range, and for untied identity kernels, which have no reading.
+    Raises ``ArgumentError`` for arguments out of range, for cells with a projection, and for untied identity kernels, which have no reading.
     """
     if not 0 <= layer < len(spec.layers):
         raise ArgumentError(f"layer: found {layer}; allowed: 0 to {len(spec.layers) - 1}")
@@ -189,6 +189,8 @@ def spectrum_density(
     if points < 1:
         raise ArgumentError(f"points: found {points}; allowed: at least 1")
     the_layer = spec.layers[layer]
+    if the_layer.projected is not None:
+        raise ArgumentError(f"cell: found {spec.cell}; allowed: a cell without a projection, whose spectrum is known")
     if weights == "untied" and has_identity(the_layer.gates):
         raise ArgumentError("weights: identity kernels have no untied reading; allowed: tied")
     couplings = sampled_couplings(

@@ -19,7 +19,7 @@ from critinit.cells import Cell, find
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec.distributions import CoupledBias, NormalBias, SpreadBias, bias_of_quantile, bias_quadrature
-from critinit.spec.model import Gates, Input
+from critinit.spec.model import Gates, Layer
 from critinit.theory.quadrature import normal_rule
 
 __all__ = ["GateLaw", "LayerLaw", "grid_law", "layer_law", "split_law"]
@@ -49,7 +49,8 @@ class LayerLaw:
     """One layer: its cell, gates, input second moment R and correlation, and its classes of units.
 
     ``class_weights`` (K,) sums to 1 and has zeros at nodes kept for their value alone: the ends of the spread
-    and its median (``median_class``).  ``environment_weights`` (E,) sums to 1.
+    and its median (``median_class``).  ``environment_weights`` (E,) sums to 1.  ``gain``, ``spread``: E r²/E h² and κ of
+    a projection (``critinit.spec.Projection``); the gates' ``recurrent`` has the gain in it.
     """
 
     cell: Cell
@@ -60,13 +61,17 @@ class LayerLaw:
     environment_weights: Array
     median_class: int
     batch: tuple[int, ...]
+    gain: float = 1.0
+    spread: float = 0.0
 
 
-def layer_law(cell: Cell, gates: Gates, source: Input, *, input_variance: float | None = None) -> LayerLaw:
-    """The law of a cell's gates and input ``source`` (batch shape ()); ``input_variance`` replaces the declared one.
+def layer_law(cell: Cell, layer: Layer, *, input_variance: float | None = None) -> LayerLaw:
+    """The law of a layer of a cell (batch shape ()); ``input_variance`` replaces the declared one.
 
+    Of a projection r = P h the law has the kernels W P as they act on h, whose variance is σ²·E r²/E h².
     Raises ``ArgumentError`` where a recurrent kernel is the identity, which has no untied reading.
     """
+    gates, source, projection = layer.unprojected().gates, layer.input, layer.projected
     if has_identity(gates):
         raise ArgumentError("an identity kernel has no untied reading")
     nodes, weights, median = _classes(gates)
@@ -91,6 +96,8 @@ def layer_law(cell: Cell, gates: Gates, source: Input, *, input_variance: float 
         environment_weights=environment_weights,
         median_class=median,
         batch=(),
+        gain=1.0 if projection is None else projection.gain,
+        spread=0.0 if projection is None else projection.spread,
     )
 
 
@@ -106,9 +113,11 @@ def grid_law(
 
     ``gates``: gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
     ``recurrent``, ``input`` and ``mean`` are required.  Raises ``ArgumentError`` for a missing or unknown gate
-    or key, a negative variance, or a number that is not finite.
+    or key, a negative variance, a number that is not finite, or a cell with a projection.
     """
     the_cell = find(cell, reset)
+    if the_cell.projects:
+        raise ArgumentError(f"cell: found {cell}; allowed: a cell without a projection")
     if set(gates) != set(the_cell.gates):
         raise ArgumentError(f"gates: found {', '.join(gates) or 'none'}; {cell} has: {', '.join(the_cell.gates)}")
     keys = ("recurrent", "input", "mean", "variance", "orthogonal")

@@ -43,11 +43,11 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
         raise ArgumentError(f"cell: found {cell.name}; allowed: a cell in which a gate keeps the state")
-    law = layer_law(cell, layer.gates, layer.input)
+    law = layer_law(cell, layer)
     active = idle = unit_moments(law)
     null = layer.input.null_power
     if null != layer.input.variance:
-        idle = unit_moments(layer_law(cell, layer.gates, layer.input, input_variance=null))
+        idle = unit_moments(layer_law(cell, layer, input_variance=null))
 
     def over_units(x: Array) -> float:
         shape = (law.class_weights.size, law.environment_weights.size)

@@ -175,6 +175,7 @@ def _worst(samples: list[Sample]) -> float:
 
 def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Sample:
     """One population from rest to its numbers."""
+    layer, projection = layer.unprojected(), layer.projected
     population = Population(cell, layer, particles, rng, inputs=inputs)
     settling = Settling(first_burn_in(cell, layer), steps)
     population.step(-1)
@@ -184,18 +185,19 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
     kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
+    gain, spread = (1.0, 0.0) if projection is None else (projection.gain, projection.spread)
     for t in range(steps):
         population.step(t)
         moments += np.mean(value(population.h) ** 2), np.mean(value(population.s) ** 2)
         keep += value(cell.keep(population.u))
         if t % _SNAPSHOT_EVERY == 0:
             factor = population.couplings().factor(kernels)
-            jacobian += factor.first_moment(), factor.second_moment()
+            jacobian += factor.first_moment(), factor.second_moment(spread)
             looks += 1
         log_square[t + 1] = log_square[t] + population.rescale()
         carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     sample = Sample(
-        second_moment=float(moments[0] / steps),
+        second_moment=gain * float(moments[0] / steps),
         memory=float(moments[1] / steps) if cell.has_readout else None,
         keep_times=1.0 / np.maximum(1.0 - keep / steps, 1.0 / _LARGEST_TIME),
         log_square=log_square,

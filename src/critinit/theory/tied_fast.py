@@ -357,6 +357,8 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
 
     The survival is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
     """
+    layer, projection = layer.unprojected(), layer.projected
+    gain, spread = (1.0, 0.0) if projection is None else (projection.gain, projection.spread)
     units = _Units(cell, layer, tied=tied)
     step, met = _settle(units)
     response, fluctuations = step.response, step.fluctuations()
@@ -374,13 +376,13 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     factor = Couplings(names, step.slopes.reshape(1 + len(names), -1), flat).factor(kernels)
     m1 = factor.first_moment()
     return _Estimate(
-        second_moment=float(np.mean(step.sample.h**2)),
+        second_moment=gain * float(np.mean(step.sample.h**2)),
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
         log_survival=float(np.logaddexp(alone, together)),
         times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / _LONGEST),
         jacobian_mean=m1,
-        jacobian_variance=factor.second_moment() - m1**2,
+        jacobian_variance=factor.second_moment(spread) - m1**2,
         settled=met,
     )
 

@@ -10,7 +10,10 @@ W_k m_k stands still, along direction k the field k moves alone.  With D_x a dia
     m₁ = E a² + E v,                    v = Σ_k σ_k² β_k a_k²,   β_k = E e_k² + Σ_l σ_l² E b_kl² E e_l²
     m₂ = E a⁴ + 2 E[a² v] + 2 Σ_k σ_k² E a_k² E[a² diag(B_kᵀB_k)] + E v² + Σ_kl σ_k² E a_k² σ_l² E a_l² β_kl
 
-with β_kl the mean of B_kB_kᵀ·B_lB_lᵀ under the trace; an orthogonal W_k takes σ_k⁴ (E a_k²)² β_k² off.
+with β_kl the mean of B_kᵀB_k·B_lᵀB_l under the trace; an orthogonal W_k takes σ_k⁴ (E a_k²)² β_k² off.  Where one
+W_l acts both on the memory and within B_k (the MGU, whose one gate keeps and scales) there is in m₂ also
+
+    2 σ_k² E a_k² (2 σ_l² E[a a_l e_k b_kl] E e_l² + σ_l⁴ (E e_l²)² (E a_l² b_kl², less E a_l² E b_kl² if orthogonal)).
 Validity: infinite width, and W free of the diagonals, which is exact for untied weights; for tied ones it is held
 to simulated networks in the tests.
 """
@@ -41,7 +44,7 @@ class Couplings(NamedTuple):
 
     def _factor(self, by: Array, kernels: Mapping[str, Kernel]) -> Factor:
         parts = [
-            Part(kernels[name], by[1 + i], self._factor(self.messages[name], kernels))
+            Part(name, kernels[name], by[1 + i], self._factor(self.messages[name], kernels))
             for i, name in enumerate(self.names)
             if np.any(by[1 + i])
         ]
@@ -51,6 +54,7 @@ class Couplings(NamedTuple):
 class Part(NamedTuple):
     """D_{a_k} W_k B_k."""
 
+    name: str
     kernel: Kernel
     coupling: Array
     inner: Factor
@@ -80,16 +84,30 @@ class Factor(NamedTuple):
         """m₁: the mean of X Xᵀ under the trace."""
         return float(np.mean(self.diagonal**2) + np.mean(self._through()))
 
-    def second_moment(self) -> float:
-        """m₂: the mean of (X Xᵀ)² under the trace."""
+    def second_moment(self, spread: float = 0.0) -> float:
+        """m₂: the mean of (X Xᵀ)² under the trace; ``spread``: κ of a projection between the kernels and the state."""
         a2, v = self.diagonal**2, self._through()
-        total = float(np.mean((a2 + v) ** 2))
+        total = float(np.mean((a2 + v) ** 2)) + spread * float(np.mean(v)) ** 2
         for p in self.parts:
             columns = p.inner.columns()
-            total += 2.0 * p.weight * float(np.mean(a2 * columns))
+            total += 2.0 * p.weight * (float(np.mean(a2 * columns)) + self._shared(p.inner))
             for q in self.parts:
                 same = q.inner.second_moment() if q is p else float(np.mean(columns * q.inner.columns()))
                 total += p.weight * q.weight * same
             if p.kernel.distribution == "orthogonal":
                 total -= (p.weight * p.inner.first_moment()) ** 2
+        return total
+
+    def _shared(self, inner: Factor) -> float:
+        """What the kernels that act both here and within ``inner`` add to the mean of XᵀX·BᵀB, X without B's part."""
+        total = 0.0
+        for q in self.parts:
+            for p in inner.parts:
+                if p.name == q.name and q.kernel.variance > 0.0:
+                    reach = q.kernel.variance * float(np.mean(q.inner.columns()))
+                    crossed = float(np.mean(self.diagonal * q.coupling * inner.diagonal * p.coupling))
+                    both = float(np.mean(q.coupling**2 * p.coupling**2))
+                    if q.kernel.distribution == "orthogonal":
+                        both -= float(np.mean(q.coupling**2) * np.mean(p.coupling**2))
+                    total += 2.0 * reach * crossed + reach**2 * both
         return total

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from critinit.dual import Array
-from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling
+from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling, shared_moments
 from critinit.theory.cell_law import CellLaw, DistanceOperator
 from critinit.theory.laws import LayerLaw, split_law
 
@@ -149,10 +149,10 @@ def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
 
 
 def _ceiling(law: LayerLaw) -> Array:
-    """An upper bound of E m²: 1 where tanh bounds the state, R for the embedded input, else a large start."""
+    """An upper bound of E m²: 1 where the cell bounds its message so, R for the embedded input, else a large start."""
     if law.cell.embeds_input:
         return law.input_variance
-    return np.full((1, 1), _TALLEST if law.cell.message_is_memory else 1.0)
+    return np.full((1, 1), 1.0 if law.cell.bounded else _TALLEST)
 
 
 def _fixed_point(
@@ -329,7 +329,7 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         if pair.same:
             operator = state.cell_law.distance_operator(kept, source)
         else:
-            by_output = _sigma(law, law.cell.read_gate or "") * pair.read("gate")
+            by_output = _sigma(law, law.cell.read_gate) * pair.read("gate") if law.cell.read_gate else np.zeros(1)
             read = pair.read("memory")[..., None]
             operator = DistanceOperator(
                 np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, law
@@ -342,10 +342,10 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
     jacobian_mean, jacobian_variance = _jacobian(state)
     flat = (..., 0, 0)
     return Untied(
-        second_moment=_full(law, state.q[0][flat]),
+        second_moment=_full(law, law.gain * state.q[0][flat]),
         memory_moment=_full(law, _units(law, moments[2])),
         mean=_full(law, _units(law, moments[1])),
-        product_moment=_full(law, pair.c[0][flat]),
+        product_moment=_full(law, law.gain * pair.c[0][flat]),
         chi=_full(law, chi),
         jacobian_mean=_full(law, jacobian_mean),
         jacobian_variance=_full(law, jacobian_variance),
@@ -400,6 +400,8 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
         m₁ = E a² + E v·E e²
         m₂ = E a⁴ + 2E[a²v]E e² + 2E[a²e²]E v + E v²(E e²)² + (E v)²E e⁴ + σ_n⁴(E a_n²)²(β₂ − β²)
              − Σ_{orthogonal k} σ_k⁴ β_k² (E a_k²)²(E e²)²
+
+    with κ (E v·E e²)² more where the kernels read a projection, and what ``_through_one_kernel`` adds where the gate that scales the message is the one that keeps.
     """
     law, memory, candidate = state.law, state.memory, state.candidate
     s = state.moments(4)
@@ -444,13 +446,50 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
     mean_v, mean_e2 = units(v), units(e2)
     m1 = units(a2) + mean_v * mean_e2
     m2 = units(a4) + 2.0 * units(a2v) * mean_e2 + 2.0 * units(a2 * e2) * mean_v
-    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4)
+    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4) + law.spread * (mean_v * mean_e2) ** 2
     if state.scaling is not None:
         own = units(v_gate[law.cell.candidate_gate or ""]) / np.maximum(beta, 1e-300)
-        m2 = m2 + own**2 * (beta2 - beta**2)
+        m2 = m2 + own**2 * (beta2 - beta**2) + 2.0 * own * _through_one_kernel(state, s)
     for gate, a in v_gate.items():
         m2 = m2 - np.where(law.gates[gate].orthogonal[..., 0, 0], units(a) ** 2 * mean_e2**2, 0.0)
     return m1, np.maximum(m2 - m1**2, 0.0)
+
+
+def _through_one_kernel(state: _State, s: list[Array]) -> Array:
+    """What m₂ has, over 2σ_n²E a_n², where W_f of the gate f that keeps also scales the candidate's message (MGU).
+
+    With g = ρ'h and f its coupling a_f, both W_f stand in J = D_a + D_f W_f + D_n W_n (D_ρ + D_g W_f), so that
+
+        E a²ρ² − E a²·E ρ² + 2σ_f² E[a f ρ g] + σ_f⁴ (E f²g², less E f²·E g² where W_f is orthogonal)
+
+    are added; 0 where the scaling gate is another one.
+    """
+    law, memory = state.law, state.memory
+    gate = law.cell.before[law.cell.candidate_gate or ""].gate
+    if gate != law.cell.keep_gate:
+        return np.zeros(())
+    moment = shared_moments(law, state.q[0], state.order)
+    n = state.candidate.n
+    sigma = _sigma(law, gate)[..., 0]
+
+    def units(*terms: tuple[Array, int, int]) -> Array:
+        """E over units of Σ x·E sⁱ·E nʲ."""
+        return _units(law, sum((over_environments(law, x * n(j)) * s[i] for x, i, j in terms), start=np.zeros(1)))
+
+    def apart(x: Array, y: Array) -> Array:
+        return _units(law, over_environments(law, x)) * _units(law, over_environments(law, y))
+
+    kept = units((moment(2, 0, 0, 0, 2, 0), 0, 0)) - apart(moment(2, 0, 0, 0, 0, 0), moment(0, 0, 0, 0, 2, 0))
+    crossed = units((moment(1, 1, 0, 0, 1, 1), 2, 0), (moment(1, 0, 0, 1, 1, 1), 1, 1))
+    squares = units(
+        (moment(0, 2, 0, 0, 0, 2), 4, 0), (2.0 * moment(0, 1, 0, 1, 0, 2), 3, 1), (moment(0, 0, 0, 2, 0, 2), 2, 2)
+    )
+    f2 = units(
+        (memory.moment(0, 2, 0, 0), 2, 0), (2.0 * memory.moment(0, 1, 0, 1), 1, 1), (memory.moment(0, 0, 0, 2), 0, 2)
+    )
+    g2 = units((moment(0, 0, 0, 0, 0, 2), 2, 0))
+    squares = squares - np.where(law.gates[gate].orthogonal[..., 0, 0], f2 * g2, 0.0)
+    return kept + 2.0 * sigma * crossed + sigma**2 * squares
 
 
 def _scaled_message(state: _State, s: list[Array]) -> tuple[Array, Array]:

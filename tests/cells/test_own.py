@@ -1,0 +1,320 @@
+"""A user's own cell: known by registering, checked before it is used, and all that follows from its definition."""
+
+from __future__ import annotations
+
+import math
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import critinit
+from critinit import Cell, CellError, Scale, cells, sigmoid
+from critinit.cells.checking import check_cell
+from critinit.simulation import simulate
+from critinit.spec.reading import validate_object
+from critinit.theory.analysis import untied_numbers
+from critinit.theory.tied import tied
+from tests.cells.janet import JANET
+from tests.theory import points
+
+FILE = Path(__file__).parent / "janet.py"
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch):
+    monkeypatch.setattr(cells, "_registered", {})
+
+
+class Stated(Cell):
+    """The same as JANET, function by function."""
+
+    name = "stated"
+    gates = ("forget", "cell")
+    keep_gate = write_gate = "forget"
+    candidate_gate = "cell"
+
+    def keep(self, u):
+        return sigmoid(u["forget"])
+
+    def write(self, u):
+        return sigmoid(-u["forget"])
+
+    def candidate(self, u):
+        return np.tanh(u["cell"])
+
+
+class Leaky(Cell):
+    """A leaky integrator: constant keep, linear candidate, read through tanh, no gates but the candidate's."""
+
+    name = "leaky"
+    gates = ("drive",)
+    candidate_gate = "drive"
+
+    def keep(self, u):
+        return 0.8
+
+    def write(self, u):
+        return 0.4
+
+    def candidate(self, u):
+        return u["drive"]
+
+    def read(self, s, u):
+        return np.tanh(s)
+
+
+GATES = {"forget": points.gate(0.5, 0.5, 2), "cell": points.gate(1.5, 0.8, 0.1)}
+
+
+def test_the_built_in_cells_are_cells():
+    for cell in cells.CELLS.values():
+        check_cell(cell)
+
+
+def test_keep_write_and_candidate_follow_from_an_update():
+    u = {"forget": np.linspace(-20, 20, 41), "cell": np.linspace(-3, 3, 41)}
+    for name in ("keep", "write", "candidate"):
+        np.testing.assert_allclose(getattr(JANET(), name)(u), getattr(Stated(), name)(u), atol=1e-15)
+
+
+def test_the_same_cell_stated_two_ways_has_the_same_theory():
+    critinit.register(JANET)
+    critinit.register(Stated)
+    one, two = (points.spec(name, GATES) for name in ("janet_tested", "stated"))
+    found, other = untied_numbers(one, one.layers[0]), untied_numbers(two, two.layers[0])
+    assert found.chi == pytest.approx(other.chi, rel=1e-6)
+    assert found.second_moment == pytest.approx(other.second_moment, rel=1e-6)
+    assert tied(one, particles=300, steps=40)[0].chi == pytest.approx(
+        tied(two, particles=300, steps=40)[0].chi, rel=1e-6
+    )
+
+
+def test_a_copy_of_the_gru_has_the_gru_s_numbers():
+    class Copy(type(cells.find("gru", "before"))):
+        name = "gru_copy"
+        reset = None
+
+    critinit.register(Copy)
+    gru = points.gru("before")
+    copy = points.spec("gru_copy", gru.layers[0].gates.model_dump(mode="json"))
+    assert untied_numbers(copy, copy.layers[0]) == untied_numbers(gru, gru.layers[0])
+
+
+@pytest.mark.parametrize("weights", ["untied", "tied"])
+def test_a_read_out_without_a_gate_against_networks(weights):
+    """c' = .8c + .4u: Var c = .16 Var u/(1 − .64), and χ of c and h = tanh c against networks."""
+    critinit.register(Leaky)
+    spec = points.spec("leaky", {"drive": points.gate(1.2, 0.5, 0)})
+    numbers = untied_numbers(spec, spec.layers[0])
+    variance = 0.16 * (1.2 * numbers.second_moment + 0.5) / 0.36
+    assert numbers.cell_second_moment == pytest.approx(variance, rel=1e-5)
+    assert numbers.unit_time_constants.max == pytest.approx(5.0)
+    expected = numbers if weights == "untied" else tied(spec, steps=150)[0]
+    found = simulate(spec, width=500, steps=150, seeds=4, weights=weights)[0].numbers
+    tolerance = 0.005 + 3 * found.standard_error["chi"]
+    assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=tolerance)
+    assert found.second_moment == pytest.approx(expected.second_moment, rel=0.03)
+
+
+def test_schemes_that_a_cell_cannot_have_say_why():
+    class Half(Stated):
+        name = "half"
+
+        def keep(self, u):
+            return 0.5 * sigmoid(u["forget"])
+
+    for scheme in ("critical", "isometry", "chrono", "uniform_gate"):
+        with pytest.raises(critinit.ArgumentError, match="half keeps otherwise"):
+            critinit.generate(Half, T=20, scheme=scheme)
+        with pytest.raises(critinit.ArgumentError, match="leaky has none"):
+            critinit.generate(Leaky, T=20, scheme=scheme)
+    assert critinit.generate(Half, T=20, scheme="orthogonal").cell == "half"
+
+
+def test_a_registered_cell_has_specs_a_sampler_and_checks(tmp_path):
+    spec = critinit.generate(JANET, T=30, layers=2)
+    assert critinit.parse(spec.to_bytes()) == spec
+    again = critinit.register(JANET)  # a cell defined anew, as in a notebook, takes the old one's place
+    assert spec.find_cell() is again
+    from critinit.checkpoints.materializing import save
+
+    tensors = critinit.materialize(spec, "canonical", input_size=3, hidden_size=24)
+    save(tmp_path / "w.safetensors", tensors, spec=spec, framework="canonical", seed=0)
+    assert critinit.check(spec, tmp_path / "w.safetensors").matches
+    with pytest.raises(critinit.ArgumentError, match="torch has no janet_tested"):
+        critinit.materialize(spec, "torch", input_size=3, hidden_size=24)
+
+
+def test_an_unknown_gate_and_a_missing_one_are_named():
+    spec = critinit.generate(JANET, T=30).model_dump(mode="json")
+    gates = spec["layers"][0]["gates"]
+    gates["update"] = gates.pop("cell")
+    with pytest.raises(critinit.SpecError, match=r"layers\.0\.gates\.cell: found nothing.*layers\.0\.gates\.update"):
+        validate_object(spec)
+
+
+def test_a_spec_of_an_unknown_cell_says_which_and_how_to_know_it(tmp_path, monkeypatch):
+    text = critinit.generate(JANET, T=30).to_json()
+    monkeypatch.setattr(cells, "_registered", {})
+    with pytest.raises(critinit.SpecError) as caught:
+        critinit.parse(text)
+    assert str(caught.value).startswith('cell: found "janet_tested"; allowed: rnn, ')
+    assert str(caught.value).endswith("of a cell of your own name the file: --cell-file FILE.py")
+    critinit.load_cell(str(FILE))
+    assert critinit.parse(text).to_json() == text
+
+
+def test_a_spec_alone_runs_no_code(tmp_path):
+    """A spec whose cell is a file's path, or a module's name, is refused and the file is not run."""
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path(__file__).with_suffix('.ran').touch()")
+    spec = critinit.generate("gru", T=10).model_dump(mode="json")
+    for name in (str(tmp_path / "evil.py"), f"{tmp_path / 'evil.py'}:Cell", "evil", "tests.cells.janet"):
+        with pytest.raises(critinit.SpecError, match="cell: found"):
+            validate_object(spec | {"cell": name})
+        with pytest.raises(critinit.ArgumentError, match="cell: found"):
+            critinit.generate(name, T=10)
+    assert not (tmp_path / "evil.ran").exists()
+
+
+def test_an_installed_package_can_have_a_cell(monkeypatch):
+    point = metadata.EntryPoint("janet_tested", "tests.cells.janet:JANET", "critinit.cells")
+    wrong = metadata.EntryPoint("other", "tests.cells.janet:JANET", "critinit.cells")
+    broken = metadata.EntryPoint("broken", "tests.cells.no_such:JANET", "critinit.cells")
+
+    def points_of(*, group, name):
+        return [p for p in (point, wrong, broken) if (p.group, p.name) == (group, name)]
+
+    monkeypatch.setattr(metadata, "entry_points", points_of)
+    assert critinit.generate("janet_tested", T=10).cell == "janet_tested"
+    with pytest.raises(CellError, match=r"cell other of .*: found the name 'janet_tested'"):
+        critinit.generate("other", T=10)
+    with pytest.raises(CellError, match=r"cell broken of .*: fails to load"):
+        critinit.generate("broken", T=10)
+
+
+def faulty(**changes):
+    return type("Faulty", (Stated,), {"name": "faulty", **changes})
+
+
+def reads_all(self, s, u):
+    return sigmoid(u["forget"]) * s + sigmoid(u["cell"] - u["forget"]) * np.tanh(u["cell"])
+
+
+RANDOM = np.random.default_rng(0)
+FAULTS = {
+    "no name": (faulty(name=None), "name: found nothing"),
+    "a name of critinit's": (faulty(name="gru"), "name: found 'gru'"),
+    "a name in capitals": (faulty(name="JANET"), "name: found 'JANET'"),
+    "a reset variant": (faulty(reset="after"), "reset: found 'after'"),
+    "gates in a list": (faulty(gates=["forget", "cell"]), "gates: found"),
+    "a gate twice": (faulty(gates=("forget", "cell", "cell")), "gates: found.*each name once"),
+    "a gate that a model has a use for": (faulty(gates=("forget", "cell", "copy")), "gates: found 'copy'"),
+    "a gate that nothing reads": (faulty(gates=("forget", "cell", "idle")), "gates: found 'idle', which nothing reads"),
+    "a role that no gate has": (faulty(keep_gate="f"), "keep_gate: found 'f'; allowed: None, forget, cell"),
+    "no candidate's gate": (faulty(candidate_gate=None), "candidate_gate: found None"),
+    "one gate for two": (faulty(candidate_gate="forget"), "candidate_gate: found 'forget', which keep_gate is too"),
+    "no update": (
+        type("Faulty", (Cell,), {"name": "f", "gates": ("a",), "candidate_gate": "a"}),
+        "keep: found nothing; allowed: a method, or an update",
+    ),
+    "an update and a keep": (faulty(update=JANET.update), "update: found one beside keep"),
+    "another shape": (faulty(keep=lambda self, u: np.zeros(3)), r"keep: found an array of shape \(3,\) for 7 units"),
+    "NaN": (faulty(candidate=lambda self, u: np.log(u["cell"])), "candidate: found NaN at moderate drives"),
+    "infinity far out": (faulty(write=lambda self, u: np.exp(u["forget"] ** 3)), "write: found infinity"),
+    "units that depend on each other": (
+        faulty(
+            candidate=lambda self, u: np.tanh(u["cell"] - np.mean(np.asarray(getattr(u["cell"], "value", u["cell"]))))
+        ),
+        "candidate: found units that depend on each other",
+    ),
+    "a random one": (
+        faulty(candidate=lambda self, u: np.tanh(u["cell"]) * RANDOM.random()),
+        "candidate: found",
+    ),
+    "another gate": (
+        faulty(keep=lambda self, u: sigmoid(u["cell"])),
+        "keep: found that it reads 'cell'; allowed: forget",
+    ),
+    "a function that has no derivative here": (
+        faulty(candidate=lambda self, u: np.arctan(u["cell"])),
+        r"candidate: found TypeError.*allowed: \+ - \* /, integer powers",
+    ),
+    "an exception": (faulty(keep=lambda self, u: 1 / 0), "keep: found ZeroDivisionError"),
+    "not affine": (
+        type(
+            "Faulty",
+            (JANET,),
+            {"name": "f", "update": lambda self, s, u: np.tanh(s + sigmoid(u["forget"]) + u["cell"])},
+        ),
+        "update: found an update that is not affine in the state",
+    ),
+    "no product": (type("Faulty", (JANET,), {"name": "f", "update": reads_all}), "update: found other gates at work"),
+    "a scale of the wrong gate": (
+        faulty(before={"forget": Scale("cell", sigmoid)}),
+        "before: found a scale of 'forget'",
+    ),
+    "a scale after the gate": (
+        faulty(gates=("cell", "forget"), before={"cell": Scale("forget", sigmoid)}),
+        r"before\['cell'\]: found 'forget'; allowed: a gate that stands before",
+    ),
+    "a scaled product by the keep gate": (
+        faulty(after={"cell": Scale("forget", sigmoid)}),
+        r"after\['cell'\]: found 'forget', the keep_gate",
+    ),
+    "a read gate and no read": (
+        faulty(gates=("forget", "cell", "out"), read_gate="out"),
+        "read_gate: found 'out'; allowed: None, or a read",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_no_cell_is_refused_in_a_line(fault):
+    cell, message = FAULTS[fault]
+    with pytest.raises(CellError, match=rf"^Faulty\.{message}") as caught:
+        critinit.register(cell)
+    assert "\n" not in str(caught.value)
+    assert cells.known() == cells.NAMES
+
+
+def test_what_is_not_even_a_class_of_cells_is_refused():
+    for thing in (3, int, Cell):
+        with pytest.raises(CellError):
+            critinit.register(thing)
+
+
+FILES = {
+    "no cell": ("x = 1\n", "found no cell; allowed: one subclass of critinit.Cell"),
+    "imported only": ("from critinit import Cell\nfrom tests.cells.janet import JANET\n", "found no cell"),
+    "a syntax error": ("class A(:\n", "line 1: found "),
+    "an exception": ("x = 1\ny = x / 0\n", "line 2: found ZeroDivisionError: division by zero"),
+    "an exit": ("raise SystemExit(0)\n", "line 1: found SystemExit"),
+    "no text": (b"\xff\x00", "found "),
+    "two": (
+        FILE.read_text() + "\n\nclass Other(JANET):\n    name = 'other'\n",
+        r"found several cells \(JANET, Other\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_that_hold_no_cell(kind, tmp_path):
+    text, message = FILES[kind]
+    path = tmp_path / "cell.py"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CellError, match=rf"cell\.py: {message}") as caught:
+        critinit.load_cell(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_of_several_cells_in_a_file_can_be_named(tmp_path):
+    path = tmp_path / "cell.py"
+    path.write_text(FILES["two"][0])
+    assert critinit.load_cell(f"{path}:Other").name == "other"
+    with pytest.raises(CellError, match="found no cell Third; allowed: JANET, Other"):
+        critinit.load_cell(f"{path}:Third")
+    for missing in (tmp_path / "none.py", tmp_path):
+        with pytest.raises(critinit.FileError, match="allowed: a Python file with a cell"):
+            critinit.load_cell(str(missing))
