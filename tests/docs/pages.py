@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Block", "blocks", "run_page", "same"]
+__all__ = ["COMMAND", "Block", "blocks", "run_page", "same", "shell"]
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<remark>[^\n]*?) -->\n)?^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$"
     r"|^<!-- setup\n(?P<setup>.*?)^-->$",
     re.DOTALL | re.MULTILINE,
 )
-_COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*(?:\n|\Z))*)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*(?:\n|\Z))*)", re.MULTILINE)
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?|[-+−]?\.\d+(?:e[-+]?\d+)?")
 _TOLERANCE = 0.01
 
@@ -83,7 +83,7 @@ def run_page(path: Path, folder: Path) -> int:
         if block.language == "python":
             exec(compile("\n" * block.line + block.text, str(path), "exec"), names)
         elif block.language == "bash":
-            found = _shell(block.text, folder)
+            found = shell(block.text, folder)
             assert found.returncode == block.status, f"{where}: exit {found.returncode}\n{found.stdout}{found.stderr}"
         else:
             _console(block, folder, where)
@@ -92,17 +92,17 @@ def run_page(path: Path, folder: Path) -> int:
 
 
 def _console(block: Block, folder: Path, where: str) -> None:
-    commands = _COMMAND.findall(block.text)
+    commands = COMMAND.findall(block.text)
     assert commands, f"{where}: no command begins with '$ '"
     for number, (command, shown) in enumerate(commands):
-        found = _shell(command, folder)
+        found = shell(command, folder)
         status = block.status if number == len(commands) - 1 else 0
         printed = found.stdout + found.stderr
         assert found.returncode == status, f"{where}: {command}: exit {found.returncode}\n{printed}"
         assert not shown.strip() or same(shown, printed), f"{where}: {command} printed\n{printed}\nnot\n{shown}"
 
 
-def _shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """As in a terminal without colours, the interpreter that runs the tests first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     critinit = f'critinit() {{ {shlex.quote(sys.executable)} -m critinit_cli "$@"; }}\n'
