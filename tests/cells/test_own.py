@@ -161,7 +161,7 @@ def test_a_spec_of_an_unknown_cell_says_which_and_how_to_know_it(tmp_path, monke
     with pytest.raises(critinit.SpecError) as caught:
         critinit.parse(text)
     assert str(caught.value).startswith('cell: found "janet_tested"; allowed: rnn, ')
-    assert str(caught.value).endswith("of a cell of your own name the file: --cell-file FILE.py")
+    assert str(caught.value).endswith("for a cell of your own name its file with --cell-file")
     critinit.load_cell(str(FILE))
     assert critinit.parse(text).to_json() == text
 
