@@ -127,7 +127,7 @@ def test_conformance_of_a_spec_that_states_the_projection(directions):
     narrow = nn.LSTM(M, H, 2, proj_size=H // 2 - 1)
     with pytest.raises(critinit.ApplyError, match=rf"projects to {H // 2 - 1} coordinates.* asks for {H // 2} of {H}"):
         critinit.apply(spec, narrow)
-    with pytest.raises(critinit.ApplyError, match="projects to None coordinates|found lstm at"):
+    with pytest.raises(critinit.ApplyError, match="found lstm at"):
         critinit.apply(spec, nn.LSTM(M, H, 2))
 
 

@@ -118,6 +118,30 @@ def test_a_read_out_without_a_gate_against_networks(weights):
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.03)
 
 
+def test_a_kink_is_seen_and_averaged_with_care():
+    """h' = f h + (1−f) max(u, 0): E n, E n² and E n'² have closed forms in Φ and φ."""
+    from scipy.stats import norm
+
+    class Rectified(Stated):
+        name = "rectified"
+
+        def candidate(self, u):
+            return np.maximum(u["cell"], 0.0)
+
+    critinit.register(Rectified)
+    assert Rectified().has_kinks
+    assert not any(cell.has_kinks for cell in cells.CELLS.values())
+    spec = points.spec("rectified", {"forget": points.gate(0, 0, 2), "cell": points.gate(0.9, 0.8, 0.3)})
+    numbers = untied_numbers(spec, spec.layers[0])
+    f, q = float(sigmoid(2.0)), numbers.second_moment
+    deviation = math.sqrt(0.9 * q + 0.8)
+    z = 0.3 / deviation
+    n = 0.3 * norm.cdf(z) + deviation * norm.pdf(z)
+    n2 = (0.09 + deviation**2) * norm.cdf(z) + 0.3 * deviation * norm.pdf(z)
+    assert q * (1 - f**2) == pytest.approx(2 * f * (1 - f) * n * n + (1 - f) ** 2 * n2, rel=1e-3)
+    assert numbers.chi == pytest.approx(f**2 + 0.9 * (1 - f) ** 2 * norm.cdf(z), rel=1e-3)
+
+
 def test_schemes_that_a_cell_cannot_have_say_why():
     class Half(Stated):
         name = "half"
@@ -161,7 +185,7 @@ def test_a_spec_of_an_unknown_cell_says_which_and_how_to_know_it(tmp_path, monke
     with pytest.raises(critinit.SpecError) as caught:
         critinit.parse(text)
     assert str(caught.value).startswith('cell: found "janet_tested"; allowed: rnn, ')
-    assert str(caught.value).endswith("of a cell of your own name the file: --cell-file FILE.py")
+    assert str(caught.value).endswith("for a cell of your own name its file with --cell-file")
     critinit.load_cell(str(FILE))
     assert critinit.parse(text).to_json() == text
 

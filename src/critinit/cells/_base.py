@@ -26,7 +26,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from critinit.dual import Dual, sigmoid, value
+from critinit.dual import Dual, sigmoid, tangent, value
 
 __all__ = ["Cell", "Drives", "Scale"]
 
@@ -44,6 +44,8 @@ class Scale(NamedTuple):
 _UNIT = 1.0
 _WIDE = 100.0
 """Pre-activations beyond which a gate or a bounded candidate changes no more."""
+_KINKS_WITHIN, _JUMP = 20.0, 0.02
+"""Where kinks are looked for, and how much a slope changes at one; a smooth one changes by .002 between two points."""
 
 
 class Cell:
@@ -136,6 +138,20 @@ class Cell:
             and float(self.keep({})) == 0.0
             and float(self.write({})) == 1.0
         )
+
+    @cached_property
+    def has_kinks(self) -> bool:
+        """Whether a slope jumps, as those of maximum and abs do, so that Gaussian averages need many nodes."""
+        u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, 20001)
+        functions: list[tuple[Callable[[Any], Any], str | None]] = [
+            (self.keep, self.keep_gate),
+            (self.write, self.write_gate),
+            (self.candidate, self.candidate_gate),
+        ]
+        slopes = [function({gate: Dual(u, np.ones_like(u))}) for function, gate in functions if gate is not None]
+        slopes += [scale.factor(Dual(u, np.ones_like(u))) for scale in (*self.before.values(), *self.after.values())]
+        jumps = [np.max(np.abs(np.diff(tangent(slope))), initial=0.0) for slope in slopes]
+        return max(jumps, default=0.0) > _JUMP
 
     @cached_property
     def bounded(self) -> bool:

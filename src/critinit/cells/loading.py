@@ -96,7 +96,7 @@ def _run(path: str) -> ModuleType:
     module = ModuleType(f"critinit_cell_{Path(path).stem}")
     module.__file__ = path
     try:
-        code = compile(source, path, "exec")
+        code = compile(source, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         line = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
         said = error.msg if isinstance(error, SyntaxError) else str(error)

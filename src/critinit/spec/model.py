@@ -358,7 +358,7 @@ class InitSpec(StrictModel):
             own = isinstance(name, str) and name.isidentifier()
             raise PydanticCustomError(
                 "cell" if "cell" in data else "missing",
-                "allowed: {names}" + ("; of a cell of your own name the file: --cell-file FILE.py" if own else ""),
+                "allowed: {names}" + ("; for a cell of your own name its file with --cell-file" if own else ""),
                 {"field": "cell", "names": ", ".join(cells.known())},
             )
         return spec_model(name).model_validate(data)

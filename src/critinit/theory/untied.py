@@ -36,6 +36,8 @@ _MAX_CYCLES = 300
 _TALLEST = 1e6
 _COARSE = 0.4
 _LEAP = 1e-5
+_KINKED = 16.0
+"""The order at which a slope that jumps is averaged to about 1 %, with as many nodes as a rule has."""
 _SHUT = 1e-16  # a gate that leaks less is shut to double precision
 _CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
 
@@ -193,6 +195,8 @@ class _State:
 
     def __init__(self, law: LayerLaw, q: Array, order: float) -> None:
         self.paired_law = law
+        if law.cell.has_kinks:
+            order = max(order, _KINKED)
         law = replace(law, correlation=np.ones((1, 1)))
         self.law, self.q, self.order = law, q, order
         self.memory = Memory(law, q[0], q[0], order)
