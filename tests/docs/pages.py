@@ -7,8 +7,8 @@
     others      are to read
 
 A comment on the line above a block changes that: ``<!-- setup -->`` blocks stand inside a comment of their own and are
-Python that a reader need not see; ``<!-- exit: 3 -->`` is the exit status that the block ends with, ``<!-- not run: why
--->`` says why it is left out.
+Python that a reader need not see; ``<!-- exit: 3 -->`` is the exit status that the block ends with, ``<!-- file: NAME
+-->`` makes it that file, ``<!-- not run: why -->`` says why it is left out.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Block:
-    """One block; ``status``: the exit status it ends with; ``left_out``: why it is not run, if it is not."""
+    """One block; ``status``: the exit status it ends with; ``file``: what it is the text of, if of a file; ``left_out``: why
+    it is not run, if it is not.
+    """
 
     language: str
     text: str
     line: int
     status: int = 0
+    file: str = ""
     left_out: str = ""
 
 
@@ -54,10 +57,16 @@ def blocks(page: str) -> Iterator[Block]:
             yield Block("python", match["setup"], line)
             continue
         remark = match["remark"] or ""
-        status = re.fullmatch(r"exit: (\d+)", remark)
-        left_out = re.fullmatch(r"(?:not run|ci): (.+)", remark)
+        status, file, left_out = (
+            re.fullmatch(pattern, remark) for pattern in (r"exit: (\d+)", r"file: (\S+)", r"(?:not run|ci): (.+)")
+        )
         yield Block(
-            match["language"], match["text"], line, int(status[1]) if status else 0, left_out[1] if left_out else ""
+            match["language"],
+            match["text"],
+            line,
+            status=int(status[1]) if status else 0,
+            file=file[1] if file else "",
+            left_out=left_out[1] if left_out else "",
         )
 
 
@@ -80,7 +89,9 @@ def run_page(path: Path, folder: Path) -> int:
         where = f"{path.name}:{block.line}"
         if block.left_out or block.language not in ("python", "console", "bash"):
             continue
-        if block.language == "python":
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
             exec(compile("\n" * block.line + block.text, str(path), "exec"), names)
         elif block.language == "bash":
             found = shell(block.text, folder)

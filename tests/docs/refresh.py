@@ -18,7 +18,9 @@ def refreshed(page: str, folder: Path) -> str:
     for block in blocks(page):
         if block.left_out:
             continue
-        if block.language == "python":
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
             exec(block.text, names)
         elif block.language == "bash":
             shell(block.text, folder)
