@@ -1,6 +1,6 @@
 """Runs a page: its fenced blocks in order, in one folder and one namespace, and holds shown output to what is printed.
 
-    ```python   is executed; names stay for the page's later blocks
+    ```python   is executed; names stay for the page's later blocks; a ```text block that follows at once is what it prints
     ```console  each line after "$ " is run by the shell; output that is shown is held to the output: the same words,
                 numbers within 1 %; a command that shows none may print what it likes
     ```bash     is run by the shell as it stands
@@ -13,6 +13,8 @@ Python that a reader need not see; ``<!-- exit: 3 -->`` is the exit status that 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import re
@@ -38,7 +40,7 @@ _TOLERANCE = 0.01
 @dataclass(frozen=True)
 class Block:
     """One block; ``status``: the exit status it ends with; ``file``: what it is the text of, if of a file; ``left_out``: why
-    it is not run, if it is not.
+    it is not run, if it is not; ``prints``: what a block of Python is said to print.
     """
 
     language: str
@@ -47,11 +49,18 @@ class Block:
     status: int = 0
     file: str = ""
     left_out: str = ""
+    prints: str = ""
 
 
 def blocks(page: str) -> Iterator[Block]:
     """The blocks of a page, in order."""
-    for match in _BLOCK.finditer(page):
+    found = list(_BLOCK.finditer(page))
+    for match, after in zip(found, [*found[1:], None], strict=True):
+        prints = (
+            after["text"]
+            if after and after["language"] == "text" and not page[match.end() : after.start()].strip()
+            else ""
+        )
         line = page.count("\n", 0, match.start()) + 1
         if match["setup"] is not None:
             yield Block("python", match["setup"], line)
@@ -67,6 +76,7 @@ def blocks(page: str) -> Iterator[Block]:
             status=int(status[1]) if status else 0,
             file=file[1] if file else "",
             left_out=left_out[1] if left_out else "",
+            prints=prints,
         )
 
 
@@ -75,9 +85,7 @@ def same(shown: str, printed: str) -> bool:
     one, other = (re.sub(r"[─━│|]+", " ", text) for text in (shown, printed))
     if _NUMBER.sub(" # ", one).split() != _NUMBER.sub(" # ", other).split():
         return False
-    values = (
-        [float(x.replace(",", "").replace("−", "-")) for x in _NUMBER.findall(text)] for text in (one, other)
-    )
+    values = ([float(x.replace(",", "").replace("−", "-")) for x in _NUMBER.findall(text)] for text in (one, other))
     return all(math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=1e-12) for a, b in zip(*values, strict=True))
 
 
@@ -92,7 +100,10 @@ def run_page(path: Path, folder: Path) -> int:
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            exec(compile("\n" * block.line + block.text, str(path), "exec"), names)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile("\n" * block.line + block.text, str(path), "exec"), names)
+            printed = out.getvalue()
+            assert not block.prints or same(block.prints, printed), f"{where} printed\n{printed}\nnot\n{block.prints}"
         elif block.language == "bash":
             found = shell(block.text, folder)
             assert found.returncode == block.status, f"{where}: exit {found.returncode}\n{found.stdout}{found.stderr}"

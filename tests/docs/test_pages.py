@@ -11,8 +11,12 @@ from tests.docs.pages import blocks, run_page, same
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Keras' own way of reading a TensorFlow variable is deprecated by NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+# Keras' own way of reading a TensorFlow variable, and Lightning's of asking PyTorch for a tree's kind, are deprecated
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
+]
 
 
 @pytest.mark.slow
@@ -42,6 +46,9 @@ def test_every_block_of_a_page_is_found_and_held(tmp_path, monkeypatch):
     assert run_page(page, tmp_path) == 3
     page.write_text(page.read_text().replace("1.000 of", "1.1 of"))
     with pytest.raises(AssertionError, match=r"page.md:10: echo 1.001 of"):
+        run_page(page, tmp_path)
+    page.write_text("```python\nprint(1 + 1, 'two')\n```\n\n```text\n3 two\n```\n")
+    with pytest.raises(AssertionError, match="2 two"):
         run_page(page, tmp_path)
     page.write_text("```bash\nexit 1\n```\n")
     with pytest.raises(AssertionError, match="exit 1"):

@@ -29,9 +29,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 def test_every_public_name_is_in_the_reference():
     listed = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
-    missing = [
-        name
-        for name in critinit.__all__
-        if f"critinit.{name}" not in listed and not hasattr(errors, name)
-    ]
+    missing = [name for name in critinit.__all__ if f"critinit.{name}" not in listed and not hasattr(errors, name)]
     assert not missing

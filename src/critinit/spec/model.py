@@ -391,6 +391,18 @@ class InitSpec(StrictModel):
         """The canonical bytes: ``to_json`` in UTF-8."""
         return self.to_json().encode()
 
+    def _repr_html_(self) -> str:
+        """Tables, in a notebook."""
+        from critinit.spec import showing
+
+        return showing.html(self)
+
+    def __rich__(self) -> Any:
+        """Tables, where rich prints it."""
+        from critinit.spec import showing
+
+        return showing.rich_group(self)
+
     def find_cell(self) -> cells.Cell:
         """The cell's definition."""
         return cells.find(self.cell, self.reset)

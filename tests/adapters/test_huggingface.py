@@ -1,0 +1,115 @@
+"""The Hugging Face helper in real ``PreTrainedModel``s: made from a configuration, saved, loaded whole and in part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from critinit_adapters.huggingface import init_weights
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+import critinit
+
+SPEC = critinit.generate("gru", T=50, layers=2)
+
+
+class TaggerConfig(PretrainedConfig):
+    model_type = "tagger"
+
+
+class Tagger(PreTrainedModel):
+    """Two towers of two layers, one built of two single ones, and what is not recurrent."""
+
+    config_class = TaggerConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = nn.Embedding(20, 6)
+        self.one = nn.GRU(6, 16, num_layers=2)
+        self.two = nn.GRU(6, 16, num_layers=2)
+        self.other = nn.LSTM(6, 4)
+        self.head = nn.Linear(16, 3)
+        self.post_init()
+
+    def _init_weights(self, module):
+        if not init_weights(SPEC, self, module, seed=5):
+            super()._init_weights(module)
+
+
+def recurrent(model):
+    return {name: value for name, value in model.state_dict().items() if name.startswith(("one", "two"))}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def expected():
+    bare = nn.ModuleDict({"one": nn.GRU(6, 16, num_layers=2), "two": nn.GRU(6, 16, num_layers=2)})
+    critinit.apply(SPEC, bare, seed=5)
+    return bare.state_dict()
+
+
+def trained() -> Tagger:
+    """A model whose every tensor differs from what initialization gives."""
+    model = Tagger(TaggerConfig())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    return model
+
+
+def test_a_new_model_has_the_specs_weights() -> None:
+    model = Tagger(TaggerConfig())
+    assert same(recurrent(model), expected())
+    assert not torch.equal(model.one.weight_hh_l0, model.two.weight_hh_l0)
+    assert model.head.bias.count_nonzero() == 0  # transformers' own
+    assert model.other.bias_ih_l0.count_nonzero() == 0
+
+
+def test_what_was_loaded_stays(tmp_path: Path) -> None:
+    saved = trained()
+    saved.save_pretrained(tmp_path)
+    loaded = Tagger.from_pretrained(tmp_path)
+    assert same(loaded.state_dict(), saved.state_dict())
+
+
+@pytest.mark.parametrize("missing", ["two.", "two.weight_hh_l1", "one.bias"])
+def test_what_is_missing_is_drawn_and_the_rest_stays(missing: str, tmp_path: Path) -> None:
+    saved = trained()
+    saved.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    kept = {name: value for name, value in load_file(file).items() if not name.startswith(missing)}
+    save_file(kept, file, metadata={"format": "pt"})
+    loaded = Tagger.from_pretrained(tmp_path).state_dict()
+    drawn = expected()
+    assert 0 < len(kept) < len(loaded)
+    for name, value in loaded.items():
+        assert torch.equal(value, drawn[name] if name.startswith(missing) else saved.state_dict()[name]), name
+
+
+def test_modules_marked_as_a_whole_are_left_alone() -> None:
+    model = trained()
+    before = {name: value.clone() for name, value in recurrent(model).items()}
+    for module in (model.one, model.two):
+        module._is_hf_initialized = True
+        assert init_weights(SPEC, model, module)
+    assert same(recurrent(model), before)
+
+
+def test_other_modules_are_left_to_the_model() -> None:
+    model = Tagger(TaggerConfig())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not any(init_weights(SPEC, model, module) for module in (model.head, model.embed, model.other, model))
+    assert same(model.state_dict(), before)
+
+
+def test_a_spec_that_does_not_fit_is_refused() -> None:
+    model = Tagger(TaggerConfig())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(critinit.ApplyError, match="'one' has 2"):
+        init_weights(critinit.generate("gru", T=50, layers=3), model, model.one)
+    assert same(model.state_dict(), before)

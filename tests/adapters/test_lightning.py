@@ -1,0 +1,182 @@
+"""The Lightning callback in real trainings: before the first step, under what is restored, and never twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from critinit_adapters.lightning import CriticalInit
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import nn
+
+import critinit
+from tests.cli.conftest import environment
+
+SPEC = critinit.generate("gru", T=20)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*"),
+]
+
+
+class Memory(pl.LightningModule):
+    """Says the first input's sign after 20 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(1, 8, batch_first=True)
+        self.head = nn.Linear(8, 1)
+
+    def training_step(self, batch, _):
+        x, y = batch
+        return nn.functional.binary_cross_entropy_with_logits(self.head(self.gru(x)[0][:, -1])[:, 0], y)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+    def train_dataloader(self):
+        x = torch.zeros(64, 20, 1)
+        x[:, 0, 0] = torch.randn(64, generator=torch.Generator().manual_seed(0))
+        data = torch.utils.data.TensorDataset(x, (x[:, 0, 0] > 0).float())
+        return torch.utils.data.DataLoader(data, batch_size=64)  # one batch: resumed or not, every step sees the same
+
+
+class Later(Memory):
+    """Makes its network in ``configure_model``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = None
+
+    def configure_model(self):
+        if self.gru is None:
+            self.gru = nn.GRU(1, 8, batch_first=True)
+
+
+class Witness(Callback):
+    """The recurrent weights as the first step finds them."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if not hasattr(self, "seen"):
+            self.seen = weights(pl_module)
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.gru.state_dict().items()}
+
+
+def expected(seed=0, spec=SPEC):
+    model = Memory()
+    critinit.apply(spec, model, seed=seed)
+    return weights(model)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def fit(module, folder, *callbacks, steps=4, ckpt_path=None):
+    trainer = pl.Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, default_root_dir=folder, log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
+    )  # fmt: skip
+    trainer.fit(module, ckpt_path=ckpt_path)
+    return trainer
+
+
+def checkpoints(folder):
+    return ModelCheckpoint(folder, filename="end", save_last=True)
+
+
+@pytest.mark.parametrize("kind", [Memory, Later])
+def test_the_first_step_finds_the_specs_weights(kind, tmp_path: Path) -> None:
+    module, callback, witness = kind(), CriticalInit(SPEC, seed=3), Witness()
+    fit(module, tmp_path, callback, witness, checkpoints(tmp_path))
+    assert same(witness.seen, expected(3))
+    assert not same(weights(module), expected(3))  # it was trained
+    assert len(callback.report) == 9
+    assert "head.weight" in callback.report.untouched
+
+
+@pytest.mark.parametrize("kind", [Memory, Later])
+def test_a_resumed_run_goes_on_where_it_stopped(kind, tmp_path: Path) -> None:
+    first = kind()
+    fit(first, tmp_path, CriticalInit(SPEC), checkpoints(tmp_path))
+    saved = tmp_path / "last.ckpt"
+    stored = torch.load(saved, weights_only=True)
+    assert stored["callbacks"]["CriticalInit"] == {"spec": SPEC.to_json(), "seed": 0}
+
+    second, callback, witness = kind(), CriticalInit(SPEC), Witness()
+    trainer = fit(second, tmp_path, callback, witness, checkpoints(tmp_path), steps=8, ckpt_path=saved)
+    assert trainer.global_step == 8
+    assert same(witness.seen, weights(first))
+    assert callback.report is None
+    assert not same(weights(second), weights(first))  # and it went on learning
+
+
+def test_resumed_and_uninterrupted_runs_end_alike(tmp_path: Path) -> None:
+    def fresh():
+        torch.manual_seed(0)
+        return Memory()
+
+    whole, part, rest = fresh(), fresh(), fresh()
+    fit(whole, tmp_path / "a", CriticalInit(SPEC), checkpoints(tmp_path / "a"), steps=8)
+    fit(part, tmp_path / "b", CriticalInit(SPEC), checkpoints(tmp_path / "b"), steps=4)
+    saved = tmp_path / "b" / "last.ckpt"
+    fit(rest, tmp_path / "b", CriticalInit(SPEC, seed=9), checkpoints(tmp_path / "b"), steps=8, ckpt_path=saved)
+    assert same(weights(rest), weights(whole))
+
+
+def test_a_checkpoint_of_a_run_without_the_callback_is_resumed_too(tmp_path: Path) -> None:
+    first, second, witness = Later(), Later(), Witness()
+    fit(first, tmp_path, checkpoints(tmp_path))
+    saved = tmp_path / "last.ckpt"
+    fit(second, tmp_path, CriticalInit(SPEC), witness, checkpoints(tmp_path), steps=8, ckpt_path=saved)
+    assert same(witness.seen, weights(first))
+
+
+def test_fitting_the_same_model_again_keeps_what_it_learned(tmp_path: Path) -> None:
+    module, callback = Memory(), CriticalInit(SPEC)
+    fit(module, tmp_path, callback, checkpoints(tmp_path))
+    learned, witness = weights(module), Witness()
+    fit(module, tmp_path, callback, witness, checkpoints(tmp_path))
+    assert same(witness.seen, learned)
+
+
+def test_validation_alone_changes_nothing(tmp_path: Path) -> None:
+    class Validated(Memory):
+        def validation_step(self, batch, _):
+            return self.training_step(batch, _)
+
+        val_dataloader = Memory.train_dataloader
+
+    module = Validated()
+    before, callback = weights(module), CriticalInit(SPEC)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[callback]
+    )
+    trainer.validate(module, verbose=False)
+    assert same(weights(module), before)
+    assert callback.report is None
+
+
+def test_a_spec_that_does_not_fit_ends_the_fit_before_it_starts(tmp_path: Path) -> None:
+    module = Memory()
+    before = weights(module)
+    with pytest.raises(critinit.ApplyError, match="the spec is for cell lstm"):
+        fit(module, tmp_path, CriticalInit(critinit.generate("lstm", T=20)), checkpoints(tmp_path))
+    assert same(weights(module), before)
+    with pytest.raises(critinit.ArgumentError, match="allowed: an InitSpec"):
+        CriticalInit("spec.json")
+
+
+@pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
+def test_the_callback_is_of_the_lightning_in_use(name: str) -> None:
+    code = f"import {name} as pl, critinit_adapters.lightning as l; print(issubclass(l.CriticalInit, pl.Callback))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

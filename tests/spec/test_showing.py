@@ -1,0 +1,77 @@
+"""What a notebook and rich show of a spec."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+import critinit
+from critinit.cells import CELLS
+from critinit.spec.showing import tables
+from tests.cli.conftest import environment
+
+
+def cells(spec: critinit.InitSpec) -> list[list[list[str]]]:
+    """The tables' rows, read back from the HTML."""
+    page = ElementTree.fromstring(f"<div>{spec._repr_html_()}</div>")  # it is well-formed
+    return [[["".join(td.itertext()) for td in row] for row in t.iter("tr")] for t in page.iter("table")]
+
+
+def test_a_notebook_shows_gates_and_predicted_numbers() -> None:
+    spec = critinit.generate("gru", T=100, scheme="chrono")
+    gates, predicted = cells(spec)
+    assert gates[0] == ["gate", "recurrent kernel", "input kernel", "bias"]
+    assert [row[0] for row in gates[1:]] == list(dict(spec.layers[0].gates.items()))
+    assert any("uniform_time" in row[3] for row in gates)
+    chi = next(row for row in predicted if row[0] == "chi")
+    numbers = spec.layers[0].predicted.untied
+    assert isinstance(numbers, critinit.Numbers)
+    assert float(chi[1]) == pytest.approx(numbers.chi, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "scheme"),
+    [
+        (key, scheme)
+        for key in CELLS
+        for scheme in ("critical", "chrono", "uniform_gate", "orthogonal")
+        if key[0] != "rnn" and (key[0], scheme) != ("projection_lstm", "orthogonal")  # its kernels are not square
+    ],
+    ids=str,
+)
+def test_every_cell_and_scheme_is_shown(key: tuple[str, str | None], scheme: str) -> None:
+    spec = critinit.generate(key[0], T=20, reset=key[1], scheme=scheme, layers=2)
+    shown = list(tables(spec))
+    assert len(shown) == 4
+    assert all(len(row) == len(table.columns) for table in shown for row in table.rows)
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(spec)
+    text = console.export_text()
+    assert "layer 1" in text
+    assert all(gate in text for gate, _ in spec.layers[0].gates.items())
+
+
+def test_names_are_escaped_and_no_markup_is_read() -> None:
+    spec = critinit.generate("rnn", T=5, scheme="orthogonal").model_copy(update={"scheme": "<b>[red]x"})
+    assert "scheme &lt;b&gt;[red]x" in spec._repr_html_()
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(spec)
+    assert "<b>[red]x" in console.export_text()
+
+
+def test_where_nothing_was_computed_only_gates_are_shown() -> None:
+    spec = critinit.generate("rnn", T=5, scheme="orthogonal")
+    layer = spec.layers[0].model_copy(update={"predicted": type(spec.layers[0].predicted)()})
+    assert [t.columns[0] for t in tables(spec.model_copy(update={"layers": (layer,)}))] == ["gate"]
+
+
+def test_html_needs_no_rich() -> None:
+    code = "import sys, critinit; critinit.generate('rnn', T=5, scheme='orthogonal')._repr_html_(); print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
