@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import grid, tied_cost, tied_validation
+from benchmarks import grid, response, tied_cost, tied_validation
 from benchmarks.__main__ import QUICK, found, main
 from critinit.cells import CELLS
 from critinit.theory.tied import tied
@@ -83,3 +83,13 @@ def test_check_rates_counts_alarms_and_misses(capsys):
     assert set(rows) == set(check_rates.FAULTS)
     assert all(missed == "0" for _, missed in rows.values()), out
     assert int(rows["4 one added to the keep gate"][0]) == 6
+
+
+def test_the_first_steps_move_a_coupled_memory_less_than_an_uncoupled_one():
+    """An LSTM that keeps with 1 − 1/T but writes with a half-open gate (``isometry``) drifts further."""
+    ours, open_gate = (
+        response.response("lstm", "adding", 40, scheme, [1e-3])[0] for scheme in ("critical", "isometry")
+    )
+    assert 0 < ours < open_gate
+    still = response.response("lstm", "adding", 40, "critical", [1e-9])[0]
+    assert still < 1e-4

@@ -59,23 +59,31 @@ def test_isometry_reaches_its_time_scale(cell, reset, T):
 @pytest.mark.parametrize("null", [0.0, 0.3, 1.0, None])
 @pytest.mark.parametrize("T", [2, 30, 784, 20_000])
 @pytest.mark.parametrize(("cell", "reset"), GATED)
-def test_critical_reaches_T_under_inputs_that_carry_nothing(cell, reset, T, null):
+def test_critical_leaks_less_than_1_of_T_under_inputs_that_carry_nothing(cell, reset, T, null):
     spec = critinit.generate(cell, T, reset=reset, null_variance=null)
     assert spec.target.quantity == "unit_time_constant"
     assert spec.target.limit is None
-    assert spec.target.reached == pytest.approx(T, rel=2e-3)
+    if null in (None, 1.0):  # the slack that is left for what the optimizer does
+        assert spec.target.reached == pytest.approx(4 * T, rel=2e-3)
+    else:  # at most e^(drive/2) more
+        assert 4 * T < spec.target.reached < 4 * math.e * T
 
 
-def test_critical_by_its_requirements():
-    silent, unknown = (critinit.generate("lstm", 500, null_variance=null) for null in (0.0, None))
-    gates = silent.layers[0].gates
+@pytest.mark.parametrize("null", [0.0, 1.0, 9.0, None])
+def test_critical_by_its_requirements(null):
+    gates = critinit.generate("lstm", 500, null_variance=null).layers[0].gates
     forget, write = gates["forget"].bias, gates["input"].bias
     assert isinstance(forget, SpreadBias)
     assert isinstance(write, CoupledBias)
     assert (write.to, write.sign, write.mean) == ("forget", -1, pytest.approx(-forget.mean))
-    assert gates["forget"].input.variance == pytest.approx(math.log(500) ** 2)
-    assert unknown.layers[0].gates["forget"].input.variance == pytest.approx(1.0)
+    assert gates["forget"].input.variance == pytest.approx(2.0)
     assert all(500 * gate.recurrent.variance <= 0.011 for _, gate in gates.items())
+
+
+def test_critical_needs_no_word_about_weaker_padding():
+    silent, unknown, loud = (critinit.generate("gru", 300, null_variance=null) for null in (0.0, None, 9.0))
+    assert silent.layers[0].gates == unknown.layers[0].gates
+    assert loud.target.reached == pytest.approx(1200, rel=2e-3)
 
 
 def test_drive_does_not_depend_on_the_scale_of_the_inputs():

@@ -23,6 +23,8 @@ _EPILOG = """\b
 Examples:
   python -m benchmarks training
       two schemes on the padded digits: a few minutes
+  python -m benchmarks training --T 64 --T 256
+      the same two on the digits alone and padded to 256 steps; prints both learning curves of each
   python -m benchmarks training --cell lstm --task adding --T 100 --T 300 \\
       --scheme critical --scheme chrono --seed 0 --seed 1
   python -m benchmarks training --task pixels --T 784 \\
@@ -34,6 +36,9 @@ Runs that the table holds are not run again: interrupt it, and start the same co
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_PRINTED = 4
+"""Rows whose curves are printed: more than one looks at."""
 
 _Task = Enum("_Task", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
 _Optimizer = Enum("_Optimizer", {name: name for name in OPTIMIZERS}, type=str)  # type: ignore[misc]
@@ -64,7 +69,7 @@ def training(
     grid: Annotated[_Grid | None, _option(f"paper: {grids.PAPER}; settings above are then its own.")] = None,
     table: Annotated[Path | None, _option("JSON lines, a line a run; without it none is kept.")] = None,
     report: Annotated[
-        Path | None, _option("Write the report (Markdown) here; without it a summary is printed.")
+        Path | None, _option("Write the report (Markdown) here; without it, it is printed, and the first rows' curves.")
     ] = None,
     picture: Annotated[Path | None, _option("Write steps to target of all rows as FILE.png and FILE.svg.")] = None,
     curves: Annotated[Path | None, _option("Write the learning curves of the one row asked for, likewise.")] = None,
@@ -136,16 +141,17 @@ def _tell(
 ) -> None:
     from benchmarks.training import picture as pictures
     from benchmarks.training.report import report as page
+    from benchmarks.training.report import shown_curves
     from critinit.files import write
 
     text = page(results, table.name if table else "")
+    rows = compare(results)
     written: list[Path] = []
     if report is not None:
         write(report, text.encode())
         written.append(report)
     else:
-        print(text)
-    rows = compare(results)
+        print("\n\n".join([text, *map(shown_curves, rows[:_PRINTED])]))
     if picture is not None:
         written += pictures.draw_steps(rows, picture)
     if curves is not None:

@@ -42,7 +42,9 @@ class Model(torch.nn.Module):
 def _spec(
     cell: str, T: int, scheme: str, layers: int, moments: tuple[float, float | None], sizes: tuple[int, int]
 ) -> Any:
-    """The spec of a row's scheme; its prediction takes a second for some, and every seed has the same."""
+    """The spec of a row's scheme, or in the file it names; a prediction takes a second, and every seed has the same."""
+    if scheme.endswith(".json"):
+        return critinit.load(scheme)
     return critinit.generate(
         cell,
         T=T,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from benchmarks.training import generalization, ranking
 from benchmarks.training.run import Result
 from benchmarks.training.summary import OURS, Comparison, Entry, compare, geometric_mean, median
 from benchmarks.training.tasks import TASKS
 
-__all__ = ["report", "shown_steps"]
+__all__ = ["report", "shown_curves", "shown_steps"]
 
 
 def report(results: Sequence[Result], table: str) -> str:
@@ -28,10 +29,31 @@ def report(results: Sequence[Result], table: str) -> str:
         "\n\n".join(map(_table, lost)) if lost else f"None: no peer needed fewer median steps than `{OURS}`.",
         "## All other rows",
         "\n\n".join(map(_table, rest)) if rest else "None.",
+        *_sections(rows),
         "## How to read it",
         _legend(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(rows: Sequence[Comparison]) -> list[str]:
+    """What else the table tells, each where it tells anything."""
+    parts: list[str] = []
+    if agreement := ranking.table(rows):
+        parts += [
+            "## Does theory rank the schemes as training does?",
+            "Rank correlation, over the schemes of a row, of training with the numbers of `critinit compare`: written "
+            "signal, survival, and how near the gain is to 1; 1: the same order, nan: the number is alike for all.",
+            agreement,
+        ]
+    if equal := generalization.table(rows):
+        parts += [
+            "## Held-out results at equal training loss",
+            "Medians over seeds at the first evaluation with that training loss or less, for the schemes that reached the "
+            "target; the loss is the lowest that all their runs came down to.",
+            equal,
+        ]
+    return parts
 
 
 def _conditions(results: Sequence[Result]) -> str:
@@ -118,6 +140,28 @@ def shown_steps(entry: Entry, budget: int) -> str:
     low, high = entry.steps[0], entry.steps[-1]
     middle = shown(median(entry.steps))
     return middle if low == high else f"{middle} ({shown(low)}–{shown(high)})"
+
+
+def shown_curves(row: Comparison) -> str:
+    """The held-out metric after every so many steps, a column a scheme: median of its seeds; blank after a run's end."""
+    task = TASKS[row.row.task]
+    entries = sorted(row.entries.values(), key=lambda e: (e.scheme != OURS, e.scheme))
+    curves = [
+        {
+            step: median([r.metric[k] for r in e.results])
+            for k, step in enumerate(min((r.steps for r in e.results), key=len))
+        }
+        for e in entries
+    ]
+    lines = [
+        f"### {row.row}: held-out {task.metric.name}",
+        "",
+        f"| steps | {' | '.join(f'{e.scheme}, {e.learning_rate:g}' for e in entries)} |",
+        "|---" * (len(entries) + 1) + "|",
+    ]
+    for step in sorted(set().union(*curves)):
+        lines.append(f"| {step} | {' | '.join(f'{c[step]:.3f}' if step in c else '' for c in curves)} |")
+    return "\n".join(lines)
 
 
 def _final(entry: Entry) -> str:

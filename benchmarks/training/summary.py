@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from benchmarks.training.run import Result, Row, row_of
 from benchmarks.training.tasks import TASKS
 
-__all__ = ["OURS", "Comparison", "Entry", "best_rates", "compare", "geometric_mean", "median"]
+__all__ = ["OURS", "Comparison", "Entry", "best_rates", "compare", "geometric_mean", "median", "merit"]
 
 OURS = "critical"
 
@@ -64,7 +64,7 @@ class Comparison:
     def best_peer(self) -> Entry | None:
         """The peer with the fewest median steps; ties go to the better final metric; None where there is none."""
         peers = [entry for scheme, entry in self.entries.items() if scheme != OURS]
-        return min(peers, key=_rank, default=None)
+        return min(peers, key=lambda entry: merit(entry.results), default=None)
 
     @property
     def decided(self) -> bool:
@@ -102,11 +102,7 @@ def median(values: Sequence[float]) -> float:
     return statistics.median_high(values) if math.inf in values else statistics.median(values)
 
 
-def _rank(entry: Entry) -> tuple[float, float]:
-    return _merit(entry.results)
-
-
-def _merit(results: Sequence[Result]) -> tuple[float, float]:
+def merit(results: Sequence[Result]) -> tuple[float, float]:
     """What is less is better: median steps to target, then the final metric (a broken run's is the worst)."""
     metric = TASKS[results[0].run.task].metric
     finals = [(-1 if metric.rises else 1) * r.metric[-1] for r in results]
@@ -125,7 +121,7 @@ def _best_rate(results: Sequence[Result]) -> float:
     rates = _by_rate(results)
     shared = set.intersection(*({r.run.seed for r in group} for group in rates.values()))
     compared = {rate: [r for r in group if r.run.seed in shared] or group for rate, group in rates.items()}
-    return min(sorted(compared), key=lambda rate: _merit(compared[rate]))
+    return min(sorted(compared), key=lambda rate: merit(compared[rate]))
 
 
 def _grouped(results: Iterable[Result]) -> dict[Row, dict[str, list[Result]]]:

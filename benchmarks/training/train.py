@@ -23,7 +23,7 @@ from benchmarks.training.run import Result, Run, row_of
 from benchmarks.training.tasks import TASKS, Batch, Data, Metric
 from critinit.errors import ArgumentError
 
-__all__ = ["best_device", "prepare", "train"]
+__all__ = ["best_device", "loss_of", "prepare", "train"]
 
 _EVALUATED_AT_ONCE = 64
 """Sequences: more need memory and are no faster."""
@@ -71,7 +71,7 @@ def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
         drawn = {seed: _moved(c.draw(step), device) for seed, c in batches.items()}
         answers = [drawn[course.run.seed] for course in going]
         found = outputs([c.model for c in going], [x for x, _ in answers], len(answers[0][1]))
-        losses = [_loss(out, y) for out, (_, y) in zip(found, answers, strict=True)]
+        losses = [loss_of(out, y) for out, (_, y) in zip(found, answers, strict=True)]
         torch.stack(losses).sum().backward()
         for course, loss in zip(going, losses, strict=True):
             torch.nn.utils.clip_grad_norm_(course.model.parameters(), first.clip)
@@ -110,7 +110,7 @@ class _Course:
         return not done and math.isfinite(loss)
 
     def judge(self, step: int, out: Tensor, y: Tensor) -> None:
-        loss = float(_loss(out, y))
+        loss = float(loss_of(out, y))
         metric = _measure(self._metric, out, y, loss) if math.isfinite(loss) else math.nan
         training = float(torch.stack(self.training).mean()) if self.training else math.nan
         self.training.clear()
@@ -126,7 +126,7 @@ def _moved(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(batch.x).to(device), torch.from_numpy(batch.y).to(device)
 
 
-def _loss(out: Tensor, y: Tensor) -> Tensor:
+def loss_of(out: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy in nats where answers are classes, mean squared error where they are values."""
     if y.is_floating_point():
         return mse_loss(out.squeeze(-1), y)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,17 @@ def cell_text(numbers: Numbers | None, row: int) -> str:
         return "none"
     _, name, text = ROWS[row]
     error = (numbers.standard_error or {}).get(name)
-    return text(numbers) if error is None else f"{text(numbers)} +- {error:.2g}"
+    return text(numbers) if error is None else _sampled(text(numbers), error)
+
+
+def _sampled(text: str, error: float) -> str:
+    """``0.88134 +- 0.00041``: a number to the last digit of its error, which has two."""
+    with contextlib.suppress(ValueError):  # a word, such as unbounded
+        value = float(text)
+        if 0.0 < error < abs(value):
+            digits = 2 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))
+            text = f"{value:#.{digits}g}".rstrip(".")
+    return f"{text} +- {error:.2g}"
 
 
 def heading(spec: InitSpec) -> str:
@@ -52,8 +64,11 @@ def heading(spec: InitSpec) -> str:
     return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}"
 
 
-def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None]]) -> str:
-    """A table for each layer, and the notes on its numbers; ``columns``: title -> the numbers of every layer."""
+def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None]], of: str = "") -> str:
+    """A table for each layer, and the notes on its numbers.
+
+    ``columns``: title -> the numbers of every layer; ``of``: what they are of, for the tables' titles.
+    """
     parts = []
     for index in range(len(spec.layers)):
         readings = {name: numbers[index] for name, numbers in columns.items()}
@@ -62,8 +77,8 @@ def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None
             for n, (label, _, text) in enumerate(ROWS)
             if any(numbers is not None and text(numbers) != "-" for numbers in readings.values())
         ]
-        layer = f", layer {index}" if len(spec.layers) > 1 else ""
-        parts.append(render(f"{heading(spec)}{layer}", ("", *readings), rows))
+        title = heading(spec) + (f", layer {index}" if len(spec.layers) > 1 else "") + (f", {of}" if of else "")
+        parts.append(render(title, ("", *readings), rows, wrap=(0,)))
         for name, numbers in readings.items():
             notes = ("no such reading: an identity kernel cannot be drawn anew",) if numbers is None else numbers.notes
             parts.extend(f"{name}: {note}\n" for note in notes)

@@ -9,6 +9,9 @@ from typing import TextIO
 
 __all__ = ["number", "render"]
 
+_UNBOUNDED = 160
+"""Characters of a line where no terminal bounds it."""
+
 
 def number(value: float | None, *, missing: str = "-") -> str:
     """A number in six digits."""
@@ -44,10 +47,12 @@ def render(
     console = Console(
         file=text,
         force_terminal=on_terminal,
-        width=None if on_terminal else 120,
+        width=None if on_terminal else _UNBOUNDED,
         markup=False,
         highlight=False,
         emoji=False,
     )
+    if console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum > console.width:
+        table.padding = (0, 1, 0, 0)  # closer together where there is little room
     console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

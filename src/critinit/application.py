@@ -147,7 +147,7 @@ def apply(
     seed: int = 0,
     sampler: Sampler = "portable",
     include: str | Sequence[str] | None = None,
-    framework: str | None = None,
+    framework: str | Adapter | None = None,
     **options: Any,
 ) -> Applied[Model]:
     """Write the weights that ``spec`` describes into ``target``, a model of a framework with an adapter.
@@ -161,7 +161,8 @@ def apply(
 
     ``sampler``: "portable" draws in NumPy, float64, the same numbers in every framework, cast once; "native"
     draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
-    ``framework`` names the adapter where a target could be of several.  ``options`` are the adapter's own.
+    ``framework`` names the adapter where a target could be of several, or is one that is not published.
+    ``options`` are the adapter's own.
 
     Nothing is written before everything was checked, and what was written is undone if writing fails.  No
     global random state is touched.  Raises ``ApplyError`` (the target cannot take the spec; it is as it was)
@@ -174,7 +175,7 @@ def apply(
     patterns = (include,) if isinstance(include, str) else include
     if patterns is not None and not _are_patterns(patterns):
         raise ArgumentError(f"include: found {include!r}; allowed: a pattern of module paths, or a list of them")
-    adapter = _find(target, framework, options)
+    adapter = _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
     return adapter.apply(spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options)
 
 

@@ -176,14 +176,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 
-def test_the_pages_commands_run_in_their_order(tmp_path: Path, tools: Path) -> None:
-    scripts = blocks("bash")
-    assert len(scripts) == 2
-    result = shell("\n".join(scripts), tmp_path, tools)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "gru.initspec.json: ok\nok -- validation done\n"
-
-
 def test_the_pages_settings_name_what_there_is() -> None:
     hooks, workflow, schema = (yaml.safe_load(text) for text in blocks("yaml"))
     assert hooks["repos"][0]["hooks"] == [{"id": HOOK["id"]}]

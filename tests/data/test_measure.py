@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import re
 import tracemalloc
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -359,12 +357,3 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(FileError, match="found a directory"):
         measure(tmp_path / "folder.csv")
-
-
-def test_the_pages_python_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    names: dict[str, Any] = {"x_train": padded()[0]}
-    exec(block, names)
-    assert names["spec"].layers[0].input.null_variance == 0.0
-    assert names["spec"].T == 40

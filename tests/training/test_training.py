@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.training import grids, runner
+from benchmarks.training import generalization, grids, ranking, runner
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.picture import draw_curves, draw_steps
-from benchmarks.training.report import report
+from benchmarks.training.report import report, shown_curves
 from benchmarks.training.run import DEFAULT, Result, Run, append, read
 from benchmarks.training.runner import WorkerError, Workers, groups, measure, missing, open_executor
 from benchmarks.training.summary import best_rates, compare, geometric_mean
@@ -395,3 +395,39 @@ def test_a_dask_cluster_finds_the_same(monkeypatch):
 def test_a_worker_that_dies_is_one_plain_line():
     with pytest.raises(WorkerError, match="a worker process ended by itself"), open_executor(Workers(1)) as executor:
         executor.submit(os._exit, 3).result()
+
+
+def test_a_number_that_orders_schemes_as_training_does_correlates_fully():
+    row = replace(BUDGET, T=100, cell="lstm")
+    steps = {"critical": 100, "chrono": 200, "orthogonal": 300, "isometry": 350}
+    results = [result(scheme, 0, reached, run=row) for scheme, reached in steps.items()]
+    numbers = {s: ranking.numbers_of("lstm", "adding", 100, (), s, row.hidden)[0] for s in steps}
+    by_theory = sorted(steps, key=numbers.__getitem__, reverse=True)
+    agreeing = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory, strict=True)]
+    reversed_ = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory[::-1], strict=True)]
+    assert ranking.correlations(compare(agreeing)[0])["written"] == pytest.approx(1)
+    assert ranking.correlations(compare(reversed_)[0])["written"] == pytest.approx(-1)
+    assert ranking.correlations(compare(results[:3])[0]) == {}
+    assert "| **median** |" in ranking.table(compare(agreeing))
+
+
+def test_held_out_results_are_read_at_the_same_training_loss():
+    def run(scheme, metric, training):
+        full = replace(result(scheme, 0, 50), metric=metric, training_loss=training, steps=(0, 20, 40))
+        return replace(full, loss=metric)
+
+    ours = run("critical", (0.5, 0.1, 0.01), (math.nan, 0.4, 0.2))
+    peer = run("chrono", (0.5, 0.05, 0.015), (math.nan, 0.3, 0.25))
+    (row,) = compare([ours, peer])
+    assert generalization.level_of(row.entries.values()) == 0.25
+    assert [generalization.at_level(r, 0.25) for r in (ours, peer)] == [0.01, 0.015]
+    assert math.isnan(generalization.at_level(peer, 0.1))
+    assert "| 0.25 | 0.010 | chrono 0.015 |" in generalization.table([row])
+    assert generalization.table(compare([ours])) == ""
+
+
+def test_curves_are_shown_side_by_side():
+    page = shown_curves(compare([*made("critical", [40]), *made("chrono", [None])])[0])
+    lines = page.splitlines()
+    assert lines[2].startswith("| steps | critical, 0.01 | chrono, 0.01 |")
+    assert lines[4:] == ["| 0 | 0.200 | 0.200 |", "| 40 | 0.010 |  |", "| 400 | 0.200 | 0.200 |"]

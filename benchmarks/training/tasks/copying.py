@@ -37,5 +37,12 @@ def _make(T: int, files: Sequence[str]) -> Data:
 
 
 TASKS = (
-    Task("copy", f"{LENGTH} of {SYMBOLS} symbols recalled after T steps", Metric("accuracy", rises=True), 0.9, _make),
+    Task(
+        "copy",
+        f"{LENGTH} of {SYMBOLS} symbols recalled after T steps",
+        Metric("accuracy", rises=True),
+        0.9,
+        _make,
+        frozenset({60, 100}),
+    ),
 )

@@ -83,7 +83,7 @@ def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str]) -> dict[str
     return {"cell": any_spec.cell, **reset, "T": any_spec.T, "schemes": rows}
 
 
-_COLUMNS = ("scheme", "written signal", "survival", "gain", "chi untied", "chi tied", "J mean", "J variance")
+_COLUMNS = ("scheme", "written\nsignal", "survival", "gain", "chi\nuntied", "chi\ntied", "J\nmean", "J\nvariance")
 _WORDS = """\
 written signal: what an informative step adds, times what T uninformative ones leave of it; survival: what they leave
 gain: how far a constant drive moves the memory, 1 where gates are coupled; chi: growth of a distance per step

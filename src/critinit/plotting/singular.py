@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from critinit.dual import Array
+from critinit.errors import ArgumentError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
 from critinit.spec import InitSpec
+from critinit.theory.density import spectrum_density
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,15 +27,17 @@ _BINS = 40
 class Spectrum:
     """``squares``: measured squared singular values, all networks together; ``mean``, ``variance``: predicted.
 
-    ``density``: the limiting density as points (value, density), shape (2, n), where theory has one.
+    ``bins`` (n + 1,): those of the histogram; ``density`` (n,): the limiting density averaged over each, None where
+    theory has none (``theory.density`` says where).
     """
 
     squares: Array
     mean: float
     variance: float
+    bins: Array
+    density: Array | None
     networks: int
     width: int
-    density: Array | None = None
 
     def summary(self) -> str:
         """The picture in a sentence."""
@@ -60,27 +64,28 @@ def compute(study: Study) -> Spectrum:
     assert measured is not None  # tied weights have a reading always
     assert measured.singular_values is not None
     assert predicted is not None
-    jacobian = predicted.jacobian
-    return Spectrum(
-        squares=np.sort(measured.singular_values.ravel() ** 2),
-        mean=jacobian.mean_squared_singular_value,
-        variance=max(jacobian.variance, 0.0),
-        networks=study.networks,
-        width=study.width,
-    )
+    squares = np.sort(measured.singular_values.ravel() ** 2)
+    mean, variance = predicted.jacobian.mean_squared_singular_value, max(predicted.jacobian.variance, 0.0)
+    deviation = math.sqrt(variance)
+    low = min(float(squares[0]), mean - deviation)
+    high = max(float(squares[-1]), mean + deviation, low + 1e-6)
+    bins = np.linspace(low, high, _BINS + 1)
+    try:
+        density = spectrum_density(study.spec, layer=study.index, seed=study.seed).averages(bins, squares=True)
+    except ArgumentError:
+        density = None
+    return Spectrum(squares, mean, variance, bins, density, study.networks, study.width)
 
 
 def draw(found: Spectrum, figure: Figure, theme: Theme) -> None:
-    """A histogram; the predicted mean as a line, the standard deviation as a bar above it."""
+    """A histogram and the predicted density; the predicted mean as a line, the standard deviation as a bar above it."""
     axes = figure.add_subplot()
     plain(axes, theme)
     deviation = math.sqrt(found.variance)
-    low = min(float(found.squares[0]), found.mean - deviation)
-    high = max(float(found.squares[-1]), found.mean + deviation, low + 1e-6)
-    heights, edges = np.histogram(found.squares, bins=_BINS, range=(low, high), density=True)
+    heights, edges = np.histogram(found.squares, bins=found.bins, density=True)
     axes.stairs(heights, edges, fill=True, color=theme.blue, alpha=0.3)
     axes.stairs(heights, edges, color=theme.blue, label=f"{found.networks} networks of {found.width} units")
-    top = float(heights.max())
+    top = float(max(heights.max(), 0.0 if found.density is None else found.density.max()))
     axes.axvline(found.mean, color=theme.orange, linewidth=2, label=f"theory: mean {found.mean:.4g}")
     axes.errorbar(
         [found.mean], [1.08 * top], xerr=[deviation], color=theme.orange, linewidth=1.5, capsize=5, marker="D",
@@ -90,9 +95,9 @@ def draw(found: Spectrum, figure: Figure, theme: Theme) -> None:
         float(found.squares.mean()), color=theme.ink, linestyle=":", label=f"measured mean {found.squares.mean():.4g}"
     )
     if found.density is not None:
-        axes.plot(*found.density, color=theme.orange, linestyle="-.", label="theory: limiting density")
+        axes.stairs(found.density, edges, color=theme.orange, linewidth=1.5, label="theory: density over the bins")
     axes.set_ylim(0, 1.18 * top)
-    if high - low < 1e-3:
+    if found.bins[-1] - found.bins[0] < 1e-3:
         axes.ticklabel_format(axis="x", useOffset=found.mean)
     axes.set(xlabel="squared singular value", ylabel="density")
     axes.set_title("squared singular values of one step's Jacobian")

@@ -1,23 +1,29 @@
-"""The default: a spread of time constants up to T, coupled gates, input-driven gates, recurrent variance near zero.
+"""The default: a spread of time constants beyond T, coupled gates that the input opens, recurrent variance near zero.
 
-Each constant from a requirement on a good start, for sequences of T steps:
+From four requirements on a good start, for sequences of T steps with inputs of power R (``docs/critical.md`` has the
+measurements that the constants marked "measured" rest on):
 
-(a) *the signal is written.*  The candidate's drive has variance 4, so tanh is well used.  A gate's input drive opens a
-    unit while a signal is there: the slowest unit, bias −ln(T−1), writes with probability Φ(−ln T/(ν√R)), which is the
-    same for every T when ν√R = ln T.
-(b) *it survives.*  Units keep with b = ln(τ−1), τ log-uniform from 1.05 (a unit that renews itself at every step) to
-    the time that leaks 1/T a step.  Inputs that carry no information (power R₀) leak too, E(1−f) ≈ e^{ν²R₀/2}/τ: the
-    gates' drive is held to ν²R₀ ≤ 1, and the longest τ is solved so that the slowest unit leaks 1/T under them.
-(c) *the response to the parameters is bounded.*  A shift of the candidate's bias moves the memory by write/(1−keep) per
+(a) *The signal is written.*  The candidate's drive has variance 4: tanh is used, half of its outputs beyond ±.87.  A
+    keep gate with drive s² leaks E(1−f) ≈ e^{s²/2}/τ while inputs come, so a unit of long τ opens to a signal; but only
+    a share e^{−s²} of the steps does the writing, (E leak)²/E leak².  s² = 2 (measured): e times wider open, one step in
+    seven.  Growing s² with T, as where the slowest unit is to open with a fixed probability (s = ln T), leaves rare
+    steps to overwrite all others; and it is steep: ∂ ln leak/∂x = s.
+(b) *It survives.*  Units keep with b = ln(τ−1), τ log-uniform, because the lag is unknown, from 1.05 (renewed at every
+    step) to the time that leaks 1/(4T) a step while inputs of full power drive the gate.  So nothing has to be known of
+    the padding: silence or weaker noise leaks less, at most e times.
+(c) *The response to the parameters is bounded.*  A shift of the candidate's bias moves the memory by write/(1−keep) per
     unit: 1 for every T with coupled gates (the GRU has it built in; the LSTM's input bias is minus the forget bias).
-(d) *it holds for tied weights.*  Recurrent variances near zero: their contribution over T steps is below 1 %, and at
+    And an optimizer's first steps move every kernel entry by the learning rate whatever its gradient, so gates shift by
+    rate·steps·Σ|message|: the factor 4 in (b) (measured) lets a slow unit's gate shift by ln 4 against it before it
+    leaks 1/T.
+(d) *It holds for tied weights.*  Recurrent variances near zero: their contribution over T steps is below 1 %, and at
     zero tied and untied weights are the same.
 
 Other gates stay out of the way: the output gate open enough to read (bias 1, E o ≈ .7), the reset gate open (bias 5).
-Where nothing is known of the padding R₀ = R, the safe choice; declaring silence lets the gates be driven by (ln T)²
-instead of 1.  Where (a) and (b) conflict (noisy padding) (b) wins: the slowest units then write less.
+Where (a) and (c) conflict (c) wins: a state of slow units starts small, about √(1/2τ) for inputs that are independent
+in time, and is not made larger by a wider write gate.
 
-The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.  Measured so far: see the README's table.
+The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.
 """
 
 from __future__ import annotations
@@ -41,15 +47,18 @@ __all__ = ["SCHEME"]
 
 SHORTEST = 1.05
 CANDIDATE_DRIVE = 4.0
+GATE_DRIVE = 2.0
+SLACK = 4.0
 OPEN_OUTPUT = 1.0
 OPEN_RESET = 5.0
 LONGEST = 1e15
 
 
-def gate_drive(at: Circumstances) -> float:
-    """ν² of the gates' input kernels: (ln T)²/R, held to 1/R₀ by the null inputs."""
-    wanted = at.drive(max(1.0, math.log(at.T)) ** 2)
-    return min(wanted, 1.0 / at.null_variance) if at.null_variance > 0 else wanted
+def _longest(at: Circumstances) -> float:
+    """The slowest unit's τ: it leaks 1/(4T) a step under inputs of full power (or null inputs, where they have more)."""
+    power = max(at.input_variance, at.null_variance)
+    slowest = keep_bias(min(1.0 / (SLACK * at.T), 0.5), at.drive(GATE_DRIVE) * power + near_zero(at.T))
+    return float(f"{min(max(1.0 + math.exp(slowest), SHORTEST), LONGEST):.6g}")
 
 
 def _gates(at: Circumstances) -> dict[str, Parts]:
@@ -57,15 +66,8 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     if cell.is_plain:
         return rnn_gates(at)
     keep = needs_keep_gate("critical", cell)
-    drive, small = gate_drive(at), near_zero(at.T)
-    slowest = keep_bias(min(1.0 / at.T, 0.5), drive * at.null_variance + small)
-    longest = min(max(1.0 + math.exp(slowest), SHORTEST), LONGEST)
     biases: dict[str, Parts] = {
-        keep: {
-            "distribution": "log_uniform_time",
-            "min_time": SHORTEST,
-            "max_time": float(f"{longest:.6g}"),
-        }
+        keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(at)}
     }
     if cell.write_gate not in (None, keep):
         biases[str(cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
@@ -75,8 +77,8 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
         biases.setdefault(scale.gate, bias(OPEN_RESET))
     return {
         name: gate(
-            kernel("normal", small),
-            kernel("normal", at.drive(CANDIDATE_DRIVE) if name == cell.candidate_gate else drive),
+            kernel("normal", near_zero(at.T)),
+            kernel("normal", at.drive(CANDIDATE_DRIVE if name == cell.candidate_gate else GATE_DRIVE)),
             biases.get(name, bias(0.0)),
         )
         for name in cell.gates
@@ -85,7 +87,7 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
 
 SCHEME = Scheme(
     "critical",
-    "spread of time constants up to T, coupled and input-driven gates (default)",
+    "spread of time constants beyond T, coupled and input-driven gates (default)",
     _gates,
     "unit_time_constant",
 )

@@ -107,7 +107,8 @@ def _rounded(x: Any, limit: float = _LARGEST) -> float:
 
 def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
-    survival = float(solution.survival(spec.T))
+    with np.errstate(over="ignore", invalid="ignore"):
+        survival = float(solution.survival(spec.T))
     notes = []
     if not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
@@ -170,19 +171,23 @@ def predict(spec: InitSpec) -> InitSpec:
     return spec.model_copy(update={"layers": layers})
 
 
-def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers:
-    """The fast estimate of the tied theory for one layer, with inputs of correlation 1 (``theory.tied_fast``)."""
+def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
+    """The fast estimate of the tied theory for one layer, with inputs of correlation 1 (``theory.tied_fast``).
+
+    ``NotComputed`` where its numbers overflow.
+    """
     source = layer.input.model_copy(update={"correlation": 1.0})
     same = layer.model_copy(update={"input": source, "predicted": Predicted()})
     return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
 
 
 @lru_cache(maxsize=8)
-def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers:
+def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | NotComputed:
     from critinit.theory.tied_fast import fast_tied
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _stated(fast_tied(cell, layer, T, untied))
+        found = fast_tied(cell, layer, T, untied)
+    return NotComputed() if found is None else _stated(found)
 
 
 def reached(spec: InitSpec, quantity: str) -> float | None:

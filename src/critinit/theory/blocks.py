@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from critinit.dual import Array, Dual, tangent, value
+from critinit.errors import ArgumentError
 from critinit.theory.laws import LayerLaw
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, rule_for
 
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _FACTOR_NODES = 14
+_MOST_POINTS = 30_000_000
+"""Of one average: arrays of a quarter of a gigabyte."""
 _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
 
@@ -360,8 +363,14 @@ class PairCandidate:
         slant = _ratio(external_pair + r1 * r2 * y_pair, deviation1)
         deviation2 = np.sqrt(np.maximum(external + r2**2 * y - slant**2, 0.0))
         z, v = rule_for(float(max(deviation1.max(), deviation2.max(), slant.max())), TANH_STRIP, order)
-        z1, z2 = z[:, None], z[None, :]
         mean = g.mean[tail]
+        points = math.prod(np.broadcast_shapes(mean.shape, deviation1.shape, deviation2.shape)) * len(z) ** 2
+        if points > _MOST_POINTS:
+            raise ArgumentError(
+                f"gates.{name}: variances and spreads this large, at an input correlation below 1, take {points:.0e}"
+                f" points of quadrature; allowed: {_MOST_POINTS:.0e}, or an input correlation of 1"
+            )
+        z1, z2 = z[:, None], z[None, :]
         n1, n2 = (
             cell.candidate({name: Dual(u, np.ones_like(u))})
             for u in (mean + deviation1 * z1, mean + slant * z1 + deviation2 * z2)

@@ -39,7 +39,7 @@ from critinit.theory.tied_growth import (
 from critinit.theory.tied_inputs import STEADY, Inputs
 from critinit.theory.tied_particles import Population
 
-__all__ = ["tied", "tied_layer"]
+__all__ = ["tied", "tied_course", "tied_layer"]
 
 _PARTICLES = 1000
 _LARGEST = 2
@@ -134,6 +134,28 @@ def tied_layer(
     if layer.input.correlation < 1.0:
         notes.append("chi: of two copies with the same inputs; their correlation below 1 enters the untied theory only")
     return combine(samples, T, notes=notes)
+
+
+def tied_course(
+    cell: Cell,
+    layer: Layer,
+    *,
+    steps: int,
+    particles: int = _PARTICLES,
+    populations: int = _FEWEST,
+    seed: int | tuple[int, ...] = 0,
+    inputs: Inputs = STEADY,
+) -> Array:
+    """ln E|δ_t|²/E|δ_0|² of a perturbation, step by step, of each population: (populations, steps + 1).
+
+    Raises ``ArgumentError`` for arguments out of range.
+    """
+    for name, found, least in (("particles", particles, 2), ("populations", populations, 1), ("steps", steps, 1)):
+        if found < least:
+            raise ArgumentError(f"{name}: found {found}; allowed: at least {least}")
+    streams = np.random.SeedSequence(seed).spawn(populations)
+    followed = (_follow(cell, layer, particles, steps, np.random.default_rng(s), inputs).log_square for s in streams)
+    return np.array([course - course[0] for course in followed])
 
 
 def _scatter(samples: list[Sample]) -> float:

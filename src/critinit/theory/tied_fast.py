@@ -352,8 +352,8 @@ class _Estimate:
     settled: bool
 
 
-def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate:
-    """With weights that stay, or that are drawn anew at every step.
+def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
+    """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
 
     The survival is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
     """
@@ -363,6 +363,8 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate:
     step, met = _settle(units)
     response, fluctuations = step.response, step.fluctuations()
     chi = growth(response, fluctuations)
+    if not math.isfinite(chi):
+        return None
     with np.errstate(divide="ignore"):
         own = T * np.log(step.keep**2 + fluctuations.keep)
         alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
@@ -385,15 +387,18 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate:
     )
 
 
-def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers:
+def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | None:
     """The tied numbers of a layer, estimated; deterministic, no standard errors.
 
     ``untied``: the numbers of the untied theory, None where it has none (identity kernels).  They are exact, so each
     number here is the untied one times what tying the weights changes, tied over untied at the same points: the
     points' own error cancels, and at recurrent variances near 0 the two theories agree to all digits.
+    None where a number is beyond the range of the estimate.
     """
     tied = _estimate(cell, layer, T, tied=True)
     fresh = None if untied is None else _estimate(cell, layer, T, tied=False)
+    if tied is None or (untied is not None and fresh is None):
+        return None
 
     def scaled(name: str, exact: float | None) -> float:
         mine = float(getattr(tied, name))
@@ -412,21 +417,24 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
         return float(min(scale * exact_times.get(name, 1.0), _LONGEST))
 
     jacobian = known.get("jacobian", {})
+    second_moment = scaled("second_moment", known.get("second_moment"))
+    memory = scaled("memory_moment", known.get("cell_second_moment")) if cell.has_readout else None
+    m1 = scaled("jacobian_mean", jacobian.get("mean_squared_singular_value"))
+    variance = scaled("jacobian_variance", jacobian.get("variance"))
+    if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
+        return None
     notes = [NOTE]
     if not (tied.settled and (fresh is None or fresh.settled)):
         notes.append("the self-consistent state was not reached; the numbers are those of the last iterate")
     return Numbers(
-        second_moment=scaled("second_moment", known.get("second_moment")),
-        cell_second_moment=scaled("memory_moment", known.get("cell_second_moment")) if cell.has_readout else None,
+        second_moment=second_moment,
+        cell_second_moment=memory,
         chi=chi,
         time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-        survival=math.exp(min(log_survival, math.log(_LARGEST))),
+        survival=min(math.exp(min(log_survival, 600.0)), _LARGEST),
         unit_time_constants=TimeConstants(
             min=constant("min", 0.0), median=constant("median", 0.5), max=constant("max", 1.0)
         ),
-        jacobian=Jacobian(
-            mean_squared_singular_value=scaled("jacobian_mean", jacobian.get("mean_squared_singular_value")),
-            variance=scaled("jacobian_variance", jacobian.get("variance")),
-        ),
+        jacobian=Jacobian(mean_squared_singular_value=m1, variance=variance),
         notes=tuple(notes),
     )

@@ -1,0 +1,79 @@
+"""Whether the numbers of ``critinit compare`` rank the schemes as training does.
+
+For a row every scheme has its training rank, by median steps to target and then by the last metric, and the numbers of
+``critinit.theory.requirements`` at the task's own input moments.  Their rank correlation (Spearman) is 1 where a number
+orders the schemes as training did, 0 where it says nothing of it.  A gain is good where it is 1: its number is −|ln gain|.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from benchmarks.training.run import DEFAULT
+from benchmarks.training.summary import Comparison, merit
+from benchmarks.training.tasks import TASKS
+
+__all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
+
+NUMBERS = ("written", "survival", "gain")
+_FEWEST = 4
+"""Schemes of a row; fewer have no order to speak of."""
+
+
+@cache
+def numbers_of(cell: str, task: str, T: int, files: tuple[str, ...], scheme: str, hidden: int) -> tuple[float, ...]:
+    """What theory says of a scheme on a task, in the order of ``NUMBERS``; more is better."""
+    import critinit
+    from critinit.theory.requirements import requirements
+
+    data = TASKS[task].make(T, files)
+    spec = critinit.generate(
+        cell,
+        T=T,
+        scheme="torch" if scheme == DEFAULT else scheme,
+        input_variance=data.input_variance,
+        null_variance=data.null_variance,
+        hidden_size=hidden,
+        input_size=data.inputs,
+    )
+    found = requirements(spec)
+    return found.written, found.survival, -abs(math.log(found.gain))
+
+
+def correlations(row: Comparison) -> Mapping[str, float]:
+    """Number -> rank correlation with training, over the schemes of the row; empty where they are too few."""
+    from scipy.stats import spearmanr
+
+    schemes = list(row.entries)
+    if len(schemes) < _FEWEST:
+        return {}
+    order = sorted(schemes, key=lambda s: merit(row.entries[s].results), reverse=True)
+    trained = [order.index(s) for s in schemes]
+    settings = dict(row.row.rest)
+    place = (row.row.cell, row.row.task, row.row.T, settings["files"])
+    known = [numbers_of(*place, scheme, settings["hidden"]) for scheme in schemes]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a number that is the same for all has no order: NaN
+        return {n: float(spearmanr([k[i] for k in known], trained)[0]) for i, n in enumerate(NUMBERS)}
+
+
+def table(rows: Sequence[Comparison]) -> str:
+    """A line a row, and the medians; for each number which scheme it puts first against who was."""
+    lines = [f"| row | schemes | {' | '.join(NUMBERS)} | first in training |", "|---|---|---|---|---|---|"]
+    found: list[Mapping[str, float]] = []
+    for row in rows:
+        if not (each := correlations(row)):
+            continue
+        found.append(each)
+        first = min(row.entries, key=lambda s: merit(row.entries[s].results))
+        shown = " | ".join(f"{each[n]:.2f}" for n in NUMBERS)
+        lines.append(f"| {row.row} | {len(row.entries)} | {shown} | {first} |")
+    if not found:
+        return ""
+    middle = [statistics.median([x for e in found if math.isfinite(x := e[n])] or [math.nan]) for n in NUMBERS]
+    lines.append(f"| **median** | | {' | '.join(f'{m:.2f}' for m in middle)} | |")
+    return "\n".join(lines)

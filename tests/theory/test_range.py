@@ -1,0 +1,45 @@
+"""Specs at the far end of what is allowed: numbers, or one line; never a warning, never all of the memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from critinit.errors import ArgumentError
+from critinit.spec import NotComputed
+from critinit.theory.analysis import deviations, predict
+from tests.theory import points
+
+
+def _gru(update: float, candidate: float, mean: float = 0.0):
+    gates = {
+        "update": points.gate(update, 1.0, mean),
+        "reset": points.gate(1.0, 1.0, 0),
+        "candidate": points.gate(candidate, 1.0, 0),
+    }
+    return points.spec("gru", gates, reset="before")
+
+
+@pytest.mark.parametrize("variance", [1e3, 1e6])
+def test_large_variances_have_finite_numbers(variance):
+    spec = predict(_gru(variance, variance))
+    predicted = spec.layers[0].predicted
+    assert predicted.untied.chi > 9.0
+    assert isinstance(predicted.tied, NotComputed) or predicted.tied.chi > 9.0
+    assert deviations(spec) == []
+
+
+def test_survival_beyond_the_largest_number_is_said():
+    predicted = predict(_gru(1e4, 1e4)).layers[0].predicted
+    assert predicted.untied.survival == 1e100
+    assert "survival is beyond 1e100" in predicted.untied.notes
+
+
+def test_averages_of_too_many_points_are_refused():
+    gates = {
+        "update": points.gate(0.0, 0.0, 0.0),
+        "reset": points.gate(2e5, 1.0, 0),
+        "candidate": points.gate(1e6, 1.0, 0),
+    }
+    apart = points.spec("gru", gates, reset="after", correlation=0.25)
+    with pytest.raises(ArgumentError, match=r"gates.candidate: .* points of quadrature; allowed: 3e\+07"):
+        predict(apart)
