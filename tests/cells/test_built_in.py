@@ -7,10 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from critinit.errors import ArgumentError, SpecError
+from critinit.sampling import draw
+from critinit.schemes import generate
 from critinit.simulation import simulate
 from critinit.simulation.kernels import matrix
 from critinit.spec import Kernel
+from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
+from critinit.theory.density import spectrum_density
 from critinit.theory.tied import tied
 from critinit.theory.tied_jacobian import Couplings
 from tests.theory import points
@@ -205,3 +210,58 @@ def test_tied_theory_and_networks(cell):
     assert jacobian[0].variance == pytest.approx(jacobian[1].variance, rel=0.1)
     # tied weights matter here: the untied theory is farther off than the tolerance
     assert abs(math.log(found.chi / untied(spec).chi)) > tolerance
+
+
+@pytest.mark.parametrize("cell", POINTS)
+def test_copies_with_different_inputs(cell):
+    data = POINTS[cell].model_dump(mode="json")
+    data["layers"][0]["input"]["correlation"] = 0.5
+    spec = validate_object(data)
+    expected = untied(spec)
+    assert expected.chi < 0.99 * untied(POINTS[cell]).chi
+    found = simulate(spec, width=400, steps=240, seeds=4, weights="untied")[0].numbers
+    assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=0.006)
+
+
+@pytest.mark.parametrize(
+    "spec", [points.mgu(), points.mgu("orthogonal"), points.coupled()], ids=["mgu", "mgu, orthogonal", "coupled_lstm"]
+)
+def test_the_singular_values_density_and_networks(spec):
+    density = spectrum_density(spec)
+    measured = simulate(spec, width=400, seeds=4, steps=40, singular_values=True)[0].singular_values
+    found = np.searchsorted(np.sort(measured.ravel()), density.bins) / measured.size
+    assert np.max(np.abs(found - density.cumulative)) < 0.02
+
+
+def test_no_density_of_a_projected_state():
+    with pytest.raises(ArgumentError, match="allowed: a cell without a projection"):
+        spectrum_density(POINTS["projection_lstm"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "where"),
+    [
+        ("width", 0, "projection.width"),
+        ("width", 1.5, "projection.width"),
+        ("kernel", {"distribution": "identity", "variance": 1.0}, "projection.kernel.distribution"),
+        ("colour", "red", "projection.colour"),
+    ],
+)
+def test_projections_that_are_none(field, value, where):
+    data = POINTS["projection_lstm"].model_dump(mode="json")
+    data["layers"][0]["projection"][field] = value
+    with pytest.raises(SpecError, match=rf"^layers\.0\.{where}: found"):
+        validate_object(data)
+    plain = points.lstm().model_dump(mode="json")
+    plain["layers"][0]["projection"] = {"kernel": {"distribution": "normal", "variance": 1.0}, "width": 0.5}
+    with pytest.raises(SpecError, match=r"^layers\.0\.projection: found an unknown key"):
+        validate_object(plain)
+
+
+def test_a_projected_layer_draws_its_projection_and_feeds_the_next():
+    spec = generate("projection_lstm", T=20, layers=2)
+    first, second = (layer[0] for layer in draw(spec, 3, 40, seed=1).layers)
+    assert first.projection.shape == (20, 40)
+    np.testing.assert_allclose(first.projection @ first.projection.T, np.eye(20), atol=1e-12)
+    assert {g.recurrent.shape for g in first.gates.values()} == {(40, 20)}
+    assert {g.input.shape for g in second.gates.values()} == {(40, 20)}

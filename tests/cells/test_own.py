@@ -118,6 +118,23 @@ def test_a_read_out_without_a_gate_against_networks(weights):
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.03)
 
 
+def test_a_cell_can_project_its_memory():
+    """h = s: the gates read r = P s, E r² = 1.5·E s², and the layer gives r."""
+
+    class Projected(Stated):
+        name = "projected"
+        projects = True
+
+    critinit.register(Projected)
+    kernel = {"kernel": {"distribution": "orthogonal", "variance": 1.5}, "width": 0.4}
+    spec = points.spec("projected", GATES, projection=kernel)
+    expected = untied_numbers(spec, spec.layers[0])
+    found = simulate(spec, width=500, steps=150, seeds=4, weights="untied")[0].numbers
+    assert found.second_moment == pytest.approx(expected.second_moment, rel=0.02)
+    assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=0.01)
+    assert found.jacobian.variance == pytest.approx(expected.jacobian.variance, rel=0.1)
+
+
 def test_a_kink_is_seen_and_averaged_with_care():
     """h' = f h + (1−f) max(u, 0): E n, E n² and E n'² have closed forms in Φ and φ."""
     from scipy.stats import norm

@@ -74,9 +74,9 @@ def load_cell(file: str) -> Cell:
 
     Raises ``FileError`` where it cannot be read and ``CellError`` where it holds no valid cell.
     """
-    from critinit.cells.loading import _parts, from_file
+    from critinit.cells.loading import file_and_class, from_file
 
-    return register(from_file(file), source=_parts(file)[0])
+    return register(from_file(file), source=file_and_class(file)[0])
 
 
 def known() -> tuple[str, ...]:

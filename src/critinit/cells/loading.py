@@ -18,7 +18,7 @@ from critinit.cells._base import Cell
 from critinit.cells.checking import check_cell
 from critinit.errors import CellError, FileError, Problem
 
-__all__ = ["GROUP", "from_file", "installed", "instance", "is_file"]
+__all__ = ["GROUP", "file_and_class", "from_file", "installed", "instance", "is_file"]
 
 GROUP = "critinit.cells"
 _MAX_BYTES = 2**20
@@ -27,11 +27,11 @@ _SUFFIX = ".py"
 
 def is_file(name: str) -> bool:
     """Whether a cell is named by its file, ``cell.py`` or ``cell.py:Class``, and not by its name."""
-    path, _ = _parts(name)
+    path, _ = file_and_class(name)
     return path.endswith(_SUFFIX) or os.sep in path or "/" in path
 
 
-def _parts(name: str) -> tuple[str, str | None]:
+def file_and_class(name: str) -> tuple[str, str | None]:
     """``cell.py:Class`` as path and class; a path may have colons of its own."""
     path, colon, chosen = name.rpartition(":")
     return (path, chosen) if colon and path.endswith(_SUFFIX) else (name, None)
@@ -61,7 +61,7 @@ def from_file(name: str) -> Cell:
     What the file prints goes to standard error.  Raises ``FileError`` where it cannot be read, and ``CellError`` where
     it does not run, holds no cell or several, or one that is not valid.
     """
-    path, chosen = _parts(name)
+    path, chosen = file_and_class(name)
     module = _run(path)
     found = {
         key: item
