@@ -55,7 +55,7 @@ class Block:
 def blocks(page: str) -> Iterator[Block]:
     """The blocks of a page, in order."""
     found = list(_BLOCK.finditer(page))
-    for match, after in zip(found, [*found[1:], None], strict=True):
+    for match, after in zip(found, [*found[1:], None], strict=False):
         prints = (
             after["text"]
             if after and after["language"] == "text" and not page[match.end() : after.start()].strip()
