@@ -79,8 +79,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     def _apply(self, module: Any) -> None:
         if module not in self._done:
-            options = {"seed": self.seed, "sampler": self.sampler, "include": self.include}
-            self.report = critinit.apply(self.spec, module, **options).report
+            applied = critinit.apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
+            self.report = applied.report
             self._done.add(module)
 
 

@@ -1,33 +1,74 @@
-"""The site: every page is in it, no link leads nowhere, and the reference has every public name."""
+"""The site builds without a warning, holds every page, and its reference has what people call."""
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 import critinit
-from critinit import errors
+from tests.cli.conftest import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
 
 
-def test_the_site_is_built_without_a_warning(tmp_path):
-    found = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"},
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of the ``docs`` and ``mkdocs.yml`` in a folder, and the packages' docstrings."""
+    for name in ("src", "adapters", "cli"):
+        (folder / name).symlink_to(ROOT / name)
+    return subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    assert "WARNING" not in found.stderr
-    page = (tmp_path / "site" / "reference" / "index.html").read_text()
-    assert "critinit.generate" in page
-    assert "of a cell for sequences of" in page  # the docstring, not the name alone
 
 
-def test_every_public_name_is_in_the_reference():
-    listed = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
-    missing = [name for name in critinit.__all__ if f"critinit.{name}" not in listed and not hasattr(errors, name)]
-    assert not missing
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    done = build(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
+
+
+def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
+    for page in PAGES:
+        place = "" if page.name == "index.md" else page.with_suffix("")
+        assert (site / place / "index.html").is_file()
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    assert sorted(listed(settings["nav"])) == sorted(map(str, PAGES))
+
+
+def listed(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """The pages of a part of the navigation."""
+    for entry in entries:
+        for below in entry.values():
+            yield from [below] if isinstance(below, str) else listed(below)
+
+
+def test_the_reference_names_what_people_call(site: Path) -> None:
+    names = set(re.findall(r'id="([\w.]+)"', (site / "reference" / "index.html").read_text()))
+    shown = {name.rpartition(".")[2] for name in names}
+    assert set(critinit.__all__) <= shown
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", ""), ("[gone](nowhere.md)", "page does not exist"), ("::: critinit.nothing", "critinit.nothing")],
+)
+def test_a_broken_link_or_name_fails_the_build(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Start\n\n{text}\n")
+    settings = (ROOT / "mkdocs.yml").read_text()
+    (tmp_path / "mkdocs.yml").write_text(settings[: settings.index("nav:")])
+    done = build(tmp_path)
+    assert (done.returncode == 0) == (not text)
+    assert says in done.stdout + done.stderr

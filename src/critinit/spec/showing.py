@@ -45,7 +45,7 @@ def tables(spec: InitSpec) -> Iterator[Table]:
         reset = f" (reset {spec.reset})" if spec.reset else ""
         rows = [(g, _kernel(p.recurrent), _kernel(p.input), _bias(p.bias)) for g, p in layer.gates.items()]
         title = f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}{where}"
-        yield Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), tuple(rows))
+        yield Table(title, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), tuple(rows))
         predicted = _predicted(layer)
         if predicted is not None:
             yield predicted
