@@ -151,7 +151,7 @@ def _tell(
         write(report, text.encode())
         written.append(report)
     else:
-        print("\n\n".join([text, *map(shown_curves, rows[:_PRINTED])]))
+        print("\n\n".join([text.rstrip(), *map(shown_curves, rows[:_PRINTED])]))
     if picture is not None:
         written += pictures.draw_steps(rows, picture)
     if curves is not None:

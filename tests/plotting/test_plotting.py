@@ -120,12 +120,14 @@ def test_the_distance_is_followed_by_theory_and_networks(spec: InitSpec, study: 
 
 
 def test_padding_has_a_course_and_times_of_its_own() -> None:
-    study = Study(generate("gru", 40, null_variance=0), width=40, networks=2)
+    spec = generate("gru", 40, null_variance=0)
+    study = Study(spec, width=40, networks=2)
     labels = [course.label for course in copies.compute(study).courses]
     assert "the same, while padding" in labels
     found = times.compute(study)
     assert found.idle is not None
-    assert found.idle[-1] == pytest.approx(40, rel=0.01)  # the scheme's target
+    assert spec.target is not None
+    assert found.idle[-1] == pytest.approx(spec.target.reached, rel=0.01)
     assert found.informed[-1] < found.idle[-1]
     row = schemes.compute(study).rows[0]
     assert row.idle is not None
