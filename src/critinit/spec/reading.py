@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from critinit.errors import Problem, SpecError
+from critinit.errors import ArgumentError, Problem, SpecError
 from critinit.spec.distributions import BIAS_DISTRIBUTIONS
+from critinit.spec.mappings import plain
 from critinit.spec.model import InitSpec
 
 __all__ = ["MAX_BYTES", "decode", "parse", "problems_of", "show", "validate_object"]
@@ -51,12 +53,18 @@ def show(found: Any) -> str:
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
-def parse(data: bytes | str, source: str = "") -> InitSpec:
-    """The spec in ``data`` (JSON).
+def parse(data: bytes | str | Mapping[str, Any], source: str = "") -> InitSpec:
+    """The spec in ``data``: JSON, or a mapping of the same structure (a dict, OmegaConf's DictConfig).
 
     Raises ``SpecError``, naming ``source``, for anything that is not a valid spec: bytes that are not UTF-8,
-    text that is not JSON, a key given twice, a wrong structure, or values out of range.
+    text that is not JSON, a key given twice, a value that cannot be read, a wrong structure, or values out of range;
+    and ``ArgumentError`` for data of another type.
     """
+    if isinstance(data, Mapping):
+        return validate_object(plain(data, source), source)
+    if not isinstance(data, (bytes, str)):
+        allowed = "JSON text or a mapping (critinit.load reads a file)"
+        raise ArgumentError(f"data: found {type(data).__name__}; allowed: {allowed}")
     return validate_object(decode(data, source), source)
 
 
