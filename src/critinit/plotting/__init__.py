@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {
             "Singular values of one step",
             "One step of the network stretches some directions and shrinks others. Squared stretch factors near 1 keep "
             "gradients alive; a narrow histogram at 1 is called dynamical isometry. The histogram is measured on "
-            "networks, the line and the bar are what the theory predicts of its mean and width.",
+            "networks; theory predicts the outline over it, and with line and bar its mean and width.",
             _singular.compute,
             _singular.draw,
         ),
