@@ -50,7 +50,7 @@ def follow(bias: float, *, width: int = WIDTH, networks: int = NETWORKS, steps: 
     """Both theories and both kinds of networks."""
     spec = with_bias(bias, steps)
     cell, layer = spec.find_cell(), spec.layers[0]
-    solution = solve(layer_law(cell, layer.gates, layer.input))
+    solution = solve(layer_law(cell, layer))
     populations = tied_course(cell, layer, steps=steps)
     found = []
     for weights in ("untied", "tied"):

@@ -24,7 +24,7 @@ def cells(spec: critinit.InitSpec) -> list[list[list[str]]]:
 def test_a_notebook_shows_gates_and_predicted_numbers() -> None:
     spec = critinit.generate("gru", T=100, scheme="chrono")
     gates, predicted = cells(spec)
-    assert gates[0] == ["gate", "recurrent kernel", "input kernel", "bias"]
+    assert gates[0] == ["gate", "recurrent kernel, variance", "input kernel, variance", "bias"]
     assert [row[0] for row in gates[1:]] == list(dict(spec.layers[0].gates.items()))
     assert any("uniform_time" in row[3] for row in gates)
     chi = next(row for row in predicted if row[0] == "chi")
