@@ -107,16 +107,18 @@ def test_the_spectrum_is_that_of_the_networks(spec: InitSpec, study: Study) -> N
 def test_the_distance_is_followed_by_theory_and_networks(spec: InitSpec, study: Study) -> None:
     found = copies.compute(study)
     courses = {course.label: course for course in found.courses}
-    assert set(courses) == {"theory, untied", "networks, untied", "networks, tied"}
+    assert set(courses) == {"theory, untied", "theory, tied", "networks, untied", "networks, tied"}
     assert all(course.squared[0] == pytest.approx(1.0) for course in found.courses)
     untied = spec.layers[0].predicted.untied
     theory = courses["theory, untied"]
     assert theory.steps[-1] == spec.T
     assert theory.squared[-1] == pytest.approx(untied.survival, rel=1e-4)  # type: ignore[union-attr]
     at = 5
-    assert math.log(courses["networks, untied"].squared[at]) == pytest.approx(
-        math.log(np.interp(at, theory.steps, theory.squared)), abs=0.5
-    )
+    for weights in ("untied", "tied"):
+        theory, networks = courses[f"theory, {weights}"], courses[f"networks, {weights}"]
+        assert math.log(networks.squared[at]) == pytest.approx(
+            math.log(np.interp(at, theory.steps, theory.squared)), abs=0.5
+        )
 
 
 def test_padding_has_a_course_and_times_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Distance of two nearby copies over time: the untied theory, and networks with untied and tied weights."""
+"""Distance of two nearby copies over time: the theories of untied and tied weights, and networks of both kinds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from critinit.dual import Array
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
 from critinit.spec import InitSpec, Numbers
+from critinit.theory.tied import tied_course
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ __all__ = ["Course", "Distances", "compute", "distance", "draw"]
 _FLOOR = 1e-16
 """Less is not drawn: nothing of it is left in double precision."""
 _POINTS = 80
+_POPULATIONS = 4
+"""Of the tied theory: their mean is drawn."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Distances:
-    """The courses that there are (of networks: the geometric mean over them), and the tied theory's survival at the spec's T."""
+    """The courses that there are (of networks and of the tied theory: the geometric mean over them), and the tied theory's survival at the spec's T."""
 
     T: int
     courses: tuple[Course, ...]
@@ -52,7 +55,7 @@ class Distances:
 def distance(
     spec: InitSpec, *, layer: int = 0, width: int = 200, networks: int = 4, seed: int = 0, dark: bool = False
 ) -> Figure:
-    """The squared distance of two nearby copies over the spec's T steps; networks are followed for up to 2000."""
+    """The squared distance of two nearby copies over the spec's T steps; networks and the tied theory are followed for up to 2000."""
     found = compute(Study(spec, layer=layer, width=width, networks=networks, seed=seed))
     return drawn(lambda figure, theme: draw(found, figure, theme), dark=dark)
 
@@ -65,6 +68,16 @@ def compute(study: Study) -> Distances:
         if theory is not None:
             squared = np.array([float(theory.survival(int(t))) for t in steps])
             courses.append(Course(label, steps.astype(float), squared))
+    course = tied_course(
+        study.spec.find_cell(),
+        study.layer,
+        steps=study.steps,
+        populations=_POPULATIONS,
+        seed=(study.seed, study.index),
+    )
+    with np.errstate(over="ignore", under="ignore"):
+        squared = np.exp(course.mean(0))
+    courses.append(Course("theory, tied", np.arange(len(squared), dtype=float), squared))
     for reading in ("untied", "tied"):
         measured = study.measured(reading)
         if measured is not None:
@@ -77,21 +90,23 @@ def compute(study: Study) -> Distances:
 
 
 def draw(found: Distances, figure: Figure, theme: Theme) -> None:
-    """Logarithmic courses, told apart by line and marker."""
+    """Logarithmic courses, told apart by line and marker; the tied theory at T apart where its course ends before."""
     axes = figure.add_subplot()
     plain(axes, theme)
     looks = {
         "theory, untied": {"color": theme.ink, "linestyle": "-", "linewidth": 2.4},
         "the same, while padding": {"color": theme.muted, "linestyle": ":", "linewidth": 2.4},
+        "theory, tied": {"color": theme.orange, "linestyle": "-", "linewidth": 1.6},
         "networks, untied": {"color": theme.blue, "linestyle": "--", "marker": "o", "markersize": 4},
-        "networks, tied": {"color": theme.orange, "linestyle": "-.", "marker": "s", "markersize": 4},
+        "networks, tied": {"color": theme.orange, "linestyle": "-.", "marker": "s", "markersize": 4, "markerfacecolor": "none"},
     }
     for course in found.courses:
         shown = np.where(course.squared > _FLOOR, course.squared, math.nan)
         look = looks[course.label]
         every = {"markevery": max(1, len(course.steps) // 12)} if "marker" in look else {}
         axes.plot(course.steps, shown, label=course.label, **look, **every)  # type: ignore[arg-type]
-    if found.tied.survival > _FLOOR:
+    followed = max(float(c.steps[-1]) for c in found.courses if c.label == "theory, tied")
+    if found.T > followed and found.tied.survival > _FLOOR:
         error = (found.tied.standard_error or {}).get("survival") or 0.0
         reach = min(2.0 * error, 0.99 * found.tied.survival)
         axes.errorbar(
