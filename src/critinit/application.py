@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.sampling import check_seed
+from critinit.showing import Shown, Table
 from critinit.spec import InitSpec
 
 __all__ = ["Adapter", "Applied", "Report", "Row", "Sampler", "adapters", "apply"]
@@ -49,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Shown):
     """What ``apply`` wrote: iterable over its ``rows``.
 
     ``zeroed`` names tensors that hold no gate's own numbers and were set to 0 (a second bias).  ``untouched``
@@ -68,23 +69,31 @@ class Report:
         return len(self.rows)
 
     def __str__(self) -> str:
-        head = (
-            "tensor",
-            "layer",
-            "dir",
-            "gate",
-            "part",
-            "distribution",
-            "mean",
-            "is",
-            "variance",
-            "is",
-            "orth. error",
-        )
-        lines = _columns([head, *map(_cells, self.rows)])
-        lines += [f"set to 0: {', '.join(self.zeroed)}"] if self.zeroed else []
-        lines += [f"left as it was: {', '.join(self.untouched) or 'nothing'}"]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*_columns([_HEAD, *map(_cells, self.rows)]), *self._below()])
+
+    def _tables(self) -> Iterator[Table]:
+        yield Table("written weights", _HEAD, tuple(map(_cells, self.rows)), tuple(self._below()))
+
+    def _below(self) -> Iterator[str]:
+        if self.zeroed:
+            yield f"set to 0: {', '.join(self.zeroed)}"
+        yield f"left as it was: {', '.join(self.untouched) or 'nothing'}"
+        yield from (f"note: {note}" for note in self.notes)
+
+
+_HEAD = (
+    "tensor",
+    "layer",
+    "dir",
+    "gate",
+    "part",
+    "distribution",
+    "mean",
+    "is",
+    "variance",
+    "is",
+    "orth. error",
+)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -100,7 +109,7 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied(Generic[Model]):
+class Applied(Shown, Generic[Model]):
     """The result of ``apply``: the model, and the report of what was written into it.
 
     ``model`` is the very object that was given where the framework's models are mutable (torch, Keras,
@@ -112,6 +121,9 @@ class Applied(Generic[Model]):
 
     def __repr__(self) -> str:
         return f"Applied({type(self.model).__name__}, {len(self.report)} rows)"
+
+    def _tables(self) -> Iterator[Table]:
+        return self.report._tables()
 
 
 class Adapter(Protocol):

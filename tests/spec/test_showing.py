@@ -11,13 +11,14 @@ from rich.console import Console
 
 import critinit
 from critinit.cells import CELLS
+from critinit.showing import Shown
 from critinit.spec.showing import tables
 from tests.cli.conftest import environment
 
 
-def cells(spec: critinit.InitSpec) -> list[list[list[str]]]:
+def cells(shown: Shown) -> list[list[list[str]]]:
     """The tables' rows, read back from the HTML."""
-    page = ElementTree.fromstring(f"<div>{spec._repr_html_()}</div>")  # it is well-formed
+    page = ElementTree.fromstring(f"<div>{shown._repr_html_()}</div>")  # it is well-formed
     return [[["".join(td.itertext()) for td in row] for row in t.iter("tr")] for t in page.iter("table")]
 
 
@@ -69,6 +70,36 @@ def test_where_nothing_was_computed_only_gates_are_shown() -> None:
     spec = critinit.generate("rnn", T=5, scheme="orthogonal")
     layer = spec.layers[0].model_copy(update={"predicted": type(spec.layers[0].predicted)()})
     assert [t.columns[0] for t in tables(spec.model_copy(update={"layers": (layer,)}))] == ["gate"]
+
+
+def test_an_analysis_shows_both_readings_with_errors() -> None:
+    found = critinit.analyze(critinit.generate("gru", T=50))
+    (table,) = cells(found)
+    assert table[0] == ["", "untied", "tied"]
+    _, untied, tied = next(row for row in table if row[0] == "second moment")
+    numbers = found.layers[0].tied
+    assert numbers is not None
+    assert numbers.standard_error is not None
+    value, error = map(float, tied.split(" ± "))
+    assert value == pytest.approx(numbers.second_moment, rel=1e-3)
+    assert error == pytest.approx(2 * numbers.standard_error["second_moment"], rel=0.1)  # type: ignore[operator]
+    assert "±" not in untied
+
+
+def test_a_report_shows_every_row_and_what_was_left() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.GRU(2, 8), torch.nn.Linear(8, 1))
+    applied = critinit.apply(critinit.generate("gru", T=50), model, seed=0)
+    (table,) = cells(applied)
+    assert len(table) == 1 + len(applied.report)
+    assert table == cells(applied.report)[0]
+    assert table[0][0] == "tensor"
+    assert table[1][0] == applied.report.rows[0].tensor
+    assert "left as it was: 1.weight, 1.bias" in applied._repr_html_()
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(applied)
+    assert "left as it was: 1.weight" in console.export_text()
 
 
 def test_html_needs_no_rich() -> None:

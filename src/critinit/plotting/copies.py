@@ -98,7 +98,13 @@ def draw(found: Distances, figure: Figure, theme: Theme) -> None:
         "the same, while padding": {"color": theme.muted, "linestyle": ":", "linewidth": 2.4},
         "theory, tied": {"color": theme.orange, "linestyle": "-", "linewidth": 1.6},
         "networks, untied": {"color": theme.blue, "linestyle": "--", "marker": "o", "markersize": 4},
-        "networks, tied": {"color": theme.orange, "linestyle": "-.", "marker": "s", "markersize": 4, "markerfacecolor": "none"},
+        "networks, tied": {
+            "color": theme.orange,
+            "linestyle": "-.",
+            "marker": "s",
+            "markersize": 4,
+            "markerfacecolor": "none",
+        },
     }
     for course in found.courses:
         shown = np.where(course.squared > _FLOOR, course.squared, math.nan)
@@ -106,7 +112,7 @@ def draw(found: Distances, figure: Figure, theme: Theme) -> None:
         every = {"markevery": max(1, len(course.steps) // 12)} if "marker" in look else {}
         axes.plot(course.steps, shown, label=course.label, **look, **every)  # type: ignore[arg-type]
     followed = max(float(c.steps[-1]) for c in found.courses if c.label == "theory, tied")
-    if found.T > followed and found.tied.survival > _FLOOR:
+    if followed < found.T and found.tied.survival > _FLOOR:
         error = (found.tied.standard_error or {}).get("survival") or 0.0
         reach = min(2.0 * error, 0.99 * found.tied.survival)
         axes.errorbar(

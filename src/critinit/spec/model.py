@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from critinit import cells
+from critinit.showing import Shown, Table
 from critinit.spec.distributions import (
     AnyBias,
     CoupledBias,
@@ -327,7 +328,7 @@ class ProjectedLayer(Layer):
         return Layer(input=self.input, gates=self.gates.model_copy(update=gates))
 
 
-class InitSpec(StrictModel):
+class InitSpec(Shown, StrictModel):
     """What the weights of a recurrent network are to be.
 
     Validating against ``InitSpec`` gives an instance of the model of the named cell, in which every gate of
@@ -391,17 +392,10 @@ class InitSpec(StrictModel):
         """The canonical bytes: ``to_json`` in UTF-8."""
         return self.to_json().encode()
 
-    def _repr_html_(self) -> str:
-        """Tables, in a notebook."""
+    def _tables(self) -> Iterator[Table]:
         from critinit.spec import showing
 
-        return showing.html(self)
-
-    def __rich__(self) -> Any:
-        """Tables, where rich prints it."""
-        from critinit.spec import showing
-
-        return showing.rich_group(self)
+        return showing.tables(self)
 
     def find_cell(self) -> cells.Cell:
         """The cell's definition."""

@@ -1,40 +1,33 @@
-"""A spec as two small tables a layer, what its gates are and what theory says, for notebooks and rich's ``print``.
-
-The same rows serve both; rich is imported only where something is shown with it.
-"""
+"""A spec as two small tables a layer: what its gates are and what theory says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from critinit.showing import Table
 from critinit.spec.distributions import Bias, ConstantBias, CoupledBias, Kernel, NormalBias
 
 if TYPE_CHECKING:
     from critinit.spec.model import InitSpec, Layer, Numbers
 
-__all__ = ["Table", "html", "rich_group", "tables"]
+__all__ = ["numbers_table", "tables"]
 
 
-class Table(NamedTuple):
-    """A table's title, the names of its columns and its rows, all as text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-_NUMBERS: tuple[tuple[str, Callable[[Numbers], float | None]], ...] = (
-    ("second moment", lambda n: n.second_moment),
-    ("cell second moment", lambda n: n.cell_second_moment),
-    ("chi", lambda n: n.chi),
-    ("time scale", lambda n: n.time_scale),
-    ("survival over T", lambda n: n.survival),
-    ("time constant, median", lambda n: n.unit_time_constants.median),
-    ("time constant, longest", lambda n: n.unit_time_constants.max),
-    ("Jacobian, mean squared singular value", lambda n: n.jacobian.mean_squared_singular_value),
-    ("Jacobian, variance", lambda n: n.jacobian.variance),
+_NUMBERS: tuple[tuple[str, str, Callable[[Numbers], float | None]], ...] = (
+    ("second moment", "second_moment", lambda n: n.second_moment),
+    ("cell second moment", "cell_second_moment", lambda n: n.cell_second_moment),
+    ("chi", "chi", lambda n: n.chi),
+    ("time scale", "time_scale", lambda n: n.time_scale),
+    ("survival over T", "survival", lambda n: n.survival),
+    ("time constant, median", "unit_time_constants.median", lambda n: n.unit_time_constants.median),
+    ("time constant, longest", "unit_time_constants.max", lambda n: n.unit_time_constants.max),
+    (
+        "Jacobian, mean squared singular value",
+        "jacobian.mean_squared_singular_value",
+        lambda n: n.jacobian.mean_squared_singular_value,
+    ),
+    ("Jacobian, variance", "jacobian.variance", lambda n: n.jacobian.variance),
 )
 
 
@@ -47,8 +40,8 @@ def tables(spec: InitSpec) -> Iterator[Table]:
         title = f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}{where}"
         yield Table(title, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), tuple(rows))
         predicted = _predicted(layer)
-        if predicted is not None:
-            yield predicted
+        if predicted:
+            yield numbers_table("predicted", predicted)
 
 
 def _kernel(kernel: Kernel) -> str:
@@ -67,47 +60,30 @@ def _bias(bias: Bias) -> str:
             return f"{bias.distribution}, {bias.min_time:.4g} to {bias.max_time:.4g} steps"
 
 
-def _predicted(layer: Layer) -> Table | None:
+def _predicted(layer: Layer) -> dict[str, Numbers]:
     """What theory says, for the readings that were computed."""
     from critinit.spec.model import Numbers
 
     readings = (("untied", layer.predicted.untied), ("tied", layer.predicted.tied))
-    found = [(name, numbers) for name, numbers in readings if isinstance(numbers, Numbers)]
-    if not found:
-        return None
+    return {name: numbers for name, numbers in readings if isinstance(numbers, Numbers)}
+
+
+def numbers_table(title: str, readings: Mapping[str, Numbers]) -> Table:
+    """The numbers side by side, with two standard errors where they were sampled, and their notes below."""
     rows = []
-    for label, value in _NUMBERS:
-        cells = [value(numbers) for _, numbers in found]
-        if label == "time scale":
-            rows.append((label, *("unbounded" if cell is None else f"{cell:.4g}" for cell in cells)))
-        elif any(cell is not None for cell in cells):
-            rows.append((label, *("" if cell is None else f"{cell:.4g}" for cell in cells)))
-    return Table("predicted", ("", *(name for name, _ in found)), tuple(rows))
+    for label, name, value in _NUMBERS:
+        found = [value(numbers) for numbers in readings.values()]
+        if name == "time_scale":
+            rows.append((label, *("unbounded" if v is None else f"{v:.4g}" for v in found)))
+        elif any(v is not None for v in found):
+            cells = (_with_error(v, n, name) for v, n in zip(found, readings.values(), strict=True))
+            rows.append((label, *cells))
+    notes = tuple(f"{reading}: {note}" for reading, numbers in readings.items() for note in numbers.notes)
+    return Table(title, ("", *readings), tuple(rows), notes)
 
 
-def html(spec: InitSpec) -> str:
-    """The tables as HTML, for ``_repr_html_``."""
-    return "".join(map(_html, tables(spec)))
-
-
-def _html(table: Table) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    caption = f'<caption style="text-align: left"><b>{escape(table.title)}</b></caption>'
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def rich_group(spec: InitSpec) -> Any:
-    """The tables as one thing that rich prints, for ``__rich__``."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = []
-    for table in tables(spec):
-        one = RichTable(*table.columns, title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
-        for row in table.rows:
-            one.add_row(*map(Text, row))
-        shown.append(one)
-    return Group(*shown)
+def _with_error(value: float | None, numbers: Numbers, name: str) -> str:
+    if value is None:
+        return ""
+    error = (numbers.standard_error or {}).get(name)
+    return f"{value:.4g}" + (f" ± {2.0 * error:.1g}" if error else "")

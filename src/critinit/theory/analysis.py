@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from critinit.cells import Cell
 from critinit.errors import ArgumentError, Problem
+from critinit.showing import Shown, Table
 from critinit.spec.distributions import StrictModel
 from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
+from critinit.spec.showing import numbers_table
 from critinit.theory.laws import has_identity, layer_law
 from critinit.theory.untied import Untied, keep_times, solve
 
@@ -43,10 +45,15 @@ class LayerAnalysis(StrictModel):
     tied: Numbers | None = None
 
 
-class Analysis(StrictModel):
+class Analysis(Shown, StrictModel):
     """The numbers of every layer."""
 
     layers: tuple[LayerAnalysis, ...]
+
+    def _tables(self) -> Iterator[Table]:
+        for index, layer in enumerate(self.layers):
+            readings = {name: numbers for name, numbers in layer if numbers is not None}
+            yield numbers_table(f"layer {index}", readings)
 
 
 def analyze(
