@@ -180,3 +180,14 @@ def test_the_callback_is_of_the_lightning_in_use(name: str) -> None:
     code = f"import {name} as pl, critinit_adapters.lightning as l; print(issubclass(l.CriticalInit, pl.Callback))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_two_processes_start_from_the_specs_weights(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.adapters.lightning_processes", str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert same(one["first"], expected(3))
+    assert same(two["first"], expected(3))
+    assert same(one["last"], two["last"])
+    assert not same(one["last"], one["first"])
