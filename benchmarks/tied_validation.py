@@ -1,6 +1,6 @@
 """Tied theory against simulated networks at random hyperparameters: ``python -m benchmarks tied_validation``.
 
-Draws points over all cells from a fixed seed, simulates networks of width 2,000, and keeps what they said, one
+Draws points over all cells from fixed seeds, simulates networks of width 2,000, and keeps what they said, one
 JSON line a point, in docs/validation-tied.jsonl (points that stand there are not run again).  ``--table`` writes
 docs/validation-tied.md from it, every miss included, with the theories computed afresh.
 """
@@ -13,7 +13,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,29 +33,45 @@ __all__ = ["Row", "main", "points", "rows", "run", "table"]
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = DOCS / "validation-tied.jsonl"
-SEED = 20
-POINTS = 66
 WIDTH = 2000
 STEPS = 200
 NETWORKS = 4
 
 
-VARIANTS = (
-    ("rnn", None), ("minimal_rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None), ("peephole_lstm", None),
+@dataclass(frozen=True)
+class Group:
+    """Points over some cells, in turn, from a seed of their own: another cell goes into another group."""
+
+    variants: tuple[tuple[str, str | None], ...]
+    count: int
+    seed: int
+
+
+GROUPS = (
+    Group(
+        (("rnn", None), ("minimal_rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None), ("peephole_lstm", None)),
+        count=66, seed=20,
+    ),
+    Group((("mgu", None), ("coupled_lstm", None), ("projection_lstm", None)), count=18, seed=21),
 )  # fmt: skip
-"""The cells of the points, in turn; another one here would draw all points anew."""
 
 
-def points(count: int = POINTS, seed: int = SEED) -> list[InitSpec]:
-    """``count`` specs, the cells in turn, from wide ranges of every hyperparameter."""
-    rng = np.random.default_rng(seed)
-    return [_point(VARIANTS[i % len(VARIANTS)], rng) for i in range(count)]
+def points() -> list[InitSpec]:
+    """The specs of all groups, from wide ranges of every hyperparameter."""
+    return [spec for group in GROUPS for spec in _drawn(group)]
+
+
+def _drawn(group: Group) -> Iterator[InitSpec]:
+    rng = np.random.default_rng(group.seed)
+    for i in range(group.count):
+        yield _point(group.variants[i % len(group.variants)], rng)
 
 
 def _point(variant: tuple[str, str | None], rng: np.random.Generator) -> InitSpec:
     name, reset = variant
     cell = CELLS[variant]
-    distribution = str(rng.choice(["normal", "normal", "orthogonal", "uniform"]))
+    laws = ["normal", "normal", "normal" if cell.projects else "orthogonal", "uniform"]
+    distribution = str(rng.choice(laws))
     spread = bool(rng.random() < 0.25)
     gates: dict[str, Any] = {}
     for gate in cell.gates:
@@ -78,9 +94,13 @@ def _point(variant: tuple[str, str | None], rng: np.random.Generator) -> InitSpe
             "input": {"distribution": "normal", "variance": float(rng.uniform(0.05, 1.5))},
             "bias": bias,
         }
+    layer = {"input": {"variance": float(rng.uniform(0.3, 1.5)), "correlation": 1.0}, "gates": gates}
+    if cell.projects:
+        kernel = {"distribution": str(rng.choice(["orthogonal", "normal"])), "variance": float(rng.uniform(0.5, 1.5))}
+        layer["projection"] = {"kernel": kernel, "width": float(rng.uniform(0.2, 0.8))}
     data = {
         "schema_version": 1, "cell": name, **({"reset": reset} if reset else {}), "scheme": "custom", "T": STEPS,
-        "layers": [{"input": {"variance": float(rng.uniform(0.3, 1.5)), "correlation": 1.0}, "gates": gates}],
+        "layers": [layer],
     }  # fmt: skip
     return validate_object(data)
 
@@ -207,7 +227,7 @@ def table(found: list[Row]) -> str:
     lines = [
         "# Tied theory against simulated networks",
         "",
-        f"{len(found)} points over six cells, drawn from seed {SEED} (`benchmarks/tied_validation.py`): kernel variances,",
+        f"{len(found)} points over {len({(s.cell, s.reset) for s in points()})} cells, drawn from fixed seeds (`benchmarks/tied_validation.py`): kernel variances,",
         "distributions, biases (constant, normal, spread over time constants) and input powers from wide ranges.",
         f"Simulated: {NETWORKS} networks of width {WIDTH:,}, a perturbation followed for {STEPS} steps.",
         "Where few units carry what is left of it the growth changes with the steps over which it is read: the theory's",

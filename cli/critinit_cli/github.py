@@ -1,8 +1,8 @@
-"""Annotations of GitHub Actions: what is wrong, shown at the file in a pull request.
+"""Annotations of GitHub Actions: what is wrong, shown at its line in a pull request.
 
 Where ``GITHUB_ACTIONS`` is ``true`` each is one more line on stderr, which the runner reads as it reads stdout:
 
-    ::error file=specs/a.initspec.json,title=T::found 0; allowed: at least 1
+    ::error file=specs/a.initspec.json,line=6,title=T::found 0; allowed: at least 1
 
 stdout stays what it is everywhere.  Escapes as the runner undoes them: %, CR and LF, and in properties : and , too.
 """
@@ -24,15 +24,20 @@ def is_wanted() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def annotate(file: str, title: str, message: str) -> None:
-    """Mark an error in ``file`` (``-``: in none); its path is made relative to the workspace where it lies in it."""
+def annotate(file: str, line: int | None, title: str, message: str) -> None:
+    """Mark an error in ``file`` (``-``: in none) at ``line``, where that is known.
+
+    The path is made relative to the workspace where it lies in it.
+    """
     properties = {} if file == "-" else {"file": _in_workspace(file)}
+    if properties and line is not None:
+        properties["line"] = str(line)
     properties["title"] = title
     shown = ",".join(f"{name}={_escaped(value, _IN_PROPERTY)}" for name, value in properties.items())
-    line = f"::error {shown}::{_escaped(message, _IN_MESSAGE)}"
+    command = f"::error {shown}::{_escaped(message, _IN_MESSAGE)}"
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+            print(command, file=sys.stderr, flush=True)
 
 
 def _escaped(text: str, table: dict[str, str]) -> str:

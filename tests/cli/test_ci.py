@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from critinit_cli.lines import line_of
 
 from tests.cli.conftest import ROOT, Run, environment
 
@@ -82,8 +83,10 @@ def test_validate_annotates_where_github_runs_it(run: Run, specs: Path, monkeypa
     lines = result.err.splitlines()
     assert [line for line in lines if not line.startswith("::")] == plain.err.splitlines()
     invalid, stale, missing = (undo(line) for line in lines if line.startswith("::"))
-    assert invalid == ({"file": files[1], "title": "T"}, "found 0; allowed: at least 1")
-    assert stale[0] == {"file": files[2], "title": "the prediction does not hold"}
+    line = next(n for n, text in enumerate(Path(files[1]).read_text().splitlines(), 1) if '"T": 0' in text)
+    assert invalid == ({"file": files[1], "line": str(line), "title": "T"}, "found 0; allowed: at least 1")
+    line = next(n for n, text in enumerate(Path(files[2]).read_text().splitlines(), 1) if '"chi"' in text)
+    assert stale[0] == {"file": files[2], "line": str(line), "title": "the prediction does not hold"}
     assert "layers.0.predicted.untied.chi: found 0." in stale[1]
     assert missing[0]["file"] == files[3]
     assert missing[1].startswith("found no such file")
@@ -91,6 +94,24 @@ def test_validate_annotates_where_github_runs_it(run: Run, specs: Path, monkeypa
     assert undo(absolute)[0]["file"] == files[1]
     outside = run("validate", "/nowhere/x.json").err.splitlines()[-1]
     assert undo(outside)[0]["file"] == "/nowhere/x.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line"),
+    [
+        ('{\n"a": 1,\n"b": [0,\n {"c": "x, ]", "d":\n 2}]}', "b.1.d", 5),
+        ('{\n"a": 1,\n"b": [0,\n {"c": 1}]}', "b.1.e.f", 4),
+        ('{"a": 1,\n"b": []}', "b.0", 2),
+        ('{\n"a": {},\n"b\\u0063": 3}', "bc", 3),
+        ('\n\n  {"a": 1}', "", 3),
+        ('{"a": 1,\n"b" 2}', "", 2),
+        ("", "a", 1),
+        ("[" * 10_000, "a", None),
+        ('{"a":\n' + "9" * 5000 + "}", "a", None),
+    ],
+)
+def test_a_field_stands_on_its_line(text: str, path: str, line: int | None) -> None:
+    assert line_of(text, path) == line
 
 
 def test_annotations_leave_json_and_stdin_alone(run: Run, specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +171,7 @@ def test_the_action_validates_what_its_patterns_match(specs: Path, tools: Path) 
     code, output, words = validate(default, specs, tools)
     assert (code, output) == (1, "exit-code=1\n")
     assert "good.initspec.json: ok" in words
-    assert "::error file=a b/bad%2C 1.initspec.json,title=T::found 0; allowed: at least 1" in words
+    assert "::error file=a b/bad%2C 1.initspec.json,line=6,title=T::found 0; allowed: at least 1" in words
     code, output, words = validate("good*.json\n\nstale.json\n", specs, tools)
     assert (code, output) == (3, "exit-code=3\n")
     assert validate("good.initspec.json", specs, tools)[:2] == (0, "exit-code=0\n")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from critinit_cli import github, options
+from critinit_cli.lines import line_of
 from critinit_cli.output import as_json, complain, emit
 
 if TYPE_CHECKING:
@@ -33,20 +35,23 @@ class _Verdict(NamedTuple):
     file: str
     code: int
     problems: tuple[Problem, ...] = ()
-    deviations: tuple[str, ...] = ()
+    deviations: tuple[Problem, ...] = ()
     words: str = ""
 
-    def annotations(self) -> list[tuple[str, str]]:
-        """Title and message of each thing that is wrong."""
-        found = [(p.path or "InitSpec", str(p._replace(path=""))) for p in self.problems]
-        return found + [("the prediction does not hold", deviation) for deviation in self.deviations]
+    def annotate(self) -> None:
+        """Mark each thing that is wrong, where GitHub shows it."""
+        text = _text(self.file)
+        marks = [(p.path, p.path or "InitSpec", str(p._replace(path=""))) for p in self.problems]
+        marks += [(p.path, "the prediction does not hold", str(p)) for p in self.deviations]
+        for path, title, message in marks:
+            github.annotate(self.file, None if text is None else line_of(text, path), title, message)
 
     def as_object(self) -> dict[str, Any]:
         return {
             "file": self.file,
             "valid": self.code in (0, 3),
             "problems": [problem._asdict() for problem in self.problems],
-            "deviations": list(self.deviations),
+            "deviations": [str(deviation) for deviation in self.deviations],
         }
 
 
@@ -69,8 +74,7 @@ def command(files: Files, json: options.JSON = False, cell_file: options.CellFil
         elif verdict.code:
             complain("missed" if verdict.code == 3 else "error", verdict.words)
             if github.is_wanted():
-                for title, message in verdict.annotations():
-                    github.annotate(file, title, message)
+                verdict.annotate()
     if json:
         emit(as_json([verdict.as_object() for verdict in verdicts]))
     return min((verdict.code for verdict in verdicts), key=_BAD_FIRST.index)
@@ -87,11 +91,23 @@ def _judge(file: str) -> _Verdict:
         return _Verdict(file, 2, (error.problem,), words=str(error))
     except SpecError as error:
         return _Verdict(file, 1, error.problems, words=str(error))
-    missed = tuple(str(deviation) for deviation in deviations(spec))
+    missed = tuple(deviations(spec))
     if not missed:
         return _Verdict(file, 0)
     more = f" (and {len(missed) - 1} more)" if len(missed) > 1 else ""
     return _Verdict(file, 3, deviations=missed, words=f"{file}: {missed[0]}{more}")
+
+
+def _text(file: str) -> str | None:
+    """What the file holds; None where it cannot be read, or not twice (a pipe)."""
+    from critinit.errors import FileError, SpecError
+    from critinit.files import read
+    from critinit.spec.reading import MAX_BYTES
+
+    try:
+        return read(file, MAX_BYTES).decode() if os.path.isfile(file) else None
+    except (FileError, SpecError, UnicodeDecodeError):
+        return None
 
 
 def _printable(name: str) -> str:
