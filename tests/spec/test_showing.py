@@ -12,7 +12,7 @@ from rich.console import Console
 import critinit
 from critinit.cells import CELLS
 from critinit.showing import Shown
-from critinit.spec.showing import tables
+from critinit.spec.tables import tables
 from tests.cli.conftest import environment
 
 

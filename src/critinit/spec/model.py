@@ -393,9 +393,9 @@ class InitSpec(Shown, StrictModel):
         return self.to_json().encode()
 
     def _tables(self) -> Iterator[Table]:
-        from critinit.spec import showing
+        from critinit.spec.tables import tables
 
-        return showing.tables(self)
+        return tables(self)
 
     def find_cell(self) -> cells.Cell:
         """The cell's definition."""

@@ -14,7 +14,7 @@ from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
 from critinit.spec.distributions import StrictModel
 from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
-from critinit.spec.showing import numbers_table
+from critinit.spec.tables import numbers_table
 from critinit.theory.laws import has_identity, layer_law
 from critinit.theory.untied import Untied, keep_times, solve
 
