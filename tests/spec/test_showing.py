@@ -82,7 +82,7 @@ def test_an_analysis_shows_both_readings_with_errors() -> None:
     assert numbers.standard_error is not None
     value, error = map(float, tied.split(" ± "))
     assert value == pytest.approx(numbers.second_moment, rel=1e-3)
-    assert error == pytest.approx(2 * numbers.standard_error["second_moment"], rel=0.1)  # type: ignore[operator]
+    assert error == pytest.approx(numbers.standard_error["second_moment"], rel=0.05)  # type: ignore[operator]
     assert "±" not in untied
 
 

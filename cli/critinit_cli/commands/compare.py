@@ -93,8 +93,8 @@ J: squared singular values of the one-step Jacobian
 
 def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str]) -> str:
     from critinit.spec import Numbers
+    from critinit.spec.tables import heading
     from critinit.theory.requirements import requirements
-    from critinit_cli.numbers import heading
     from critinit_cli.tables import render
 
     rows = []

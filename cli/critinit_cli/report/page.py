@@ -9,7 +9,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
-from critinit_cli.numbers import ROWS, cell_text, heading
+from critinit.spec.tables import heading, number_rows
 
 if TYPE_CHECKING:
     from critinit.spec import InitSpec, Numbers
@@ -66,13 +66,10 @@ def page(
 
 
 def _numbers(columns: Mapping[str, Numbers | None]) -> str:
-    rows = []
-    for n, (label, _, text) in enumerate(ROWS):
-        if any(numbers is not None and text(numbers) != "-" for numbers in columns.values()):
-            cells = [cell_text(numbers, n).replace("+-", "±") for numbers in columns.values()]
-            rows.append([label, *cells])
     notes = [f"{name}: {note}" for name, numbers in columns.items() if numbers for note in numbers.notes]
-    return _table(["", *columns], rows, _MEANINGS) + "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return _table(["", *columns], number_rows(columns.values()), _MEANINGS) + "".join(
+        f"<p>{escape(note)}</p>" for note in notes
+    )
 
 
 def _gates(spec: InitSpec, layer: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from critinit.showing import Table
@@ -11,34 +13,40 @@ from critinit.spec.distributions import Bias, ConstantBias, CoupledBias, Kernel,
 if TYPE_CHECKING:
     from critinit.spec.model import InitSpec, Layer, Numbers
 
-__all__ = ["numbers_table", "tables"]
+__all__ = ["heading", "number_rows", "numbers_table", "tables"]
 
 
-_NUMBERS: tuple[tuple[str, str, Callable[[Numbers], float | None]], ...] = (
-    ("second moment", "second_moment", lambda n: n.second_moment),
-    ("cell second moment", "cell_second_moment", lambda n: n.cell_second_moment),
-    ("chi", "chi", lambda n: n.chi),
-    ("time scale", "time_scale", lambda n: n.time_scale),
-    ("survival over T", "survival", lambda n: n.survival),
-    ("time constant, median", "unit_time_constants.median", lambda n: n.unit_time_constants.median),
-    ("time constant, longest", "unit_time_constants.max", lambda n: n.unit_time_constants.max),
-    (
-        "Jacobian, mean squared singular value",
-        "jacobian.mean_squared_singular_value",
-        lambda n: n.jacobian.mean_squared_singular_value,
-    ),
-    ("Jacobian, variance", "jacobian.variance", lambda n: n.jacobian.variance),
+_NUMBERS = (
+    ("second moment", "second_moment"),
+    ("cell second moment", "cell_second_moment"),
+    ("chi", "chi"),
+    ("time scale", "time_scale"),
+    ("survival over T", "survival"),
+    ("time constant, shortest", "unit_time_constants.min"),
+    ("time constant, median", "unit_time_constants.median"),
+    ("time constant, longest", "unit_time_constants.max"),
+    ("Jacobian, mean squared singular value", "jacobian.mean_squared_singular_value"),
+    ("Jacobian, variance", "jacobian.variance"),
 )
+"""What people read -> the number and, in ``standard_error``, its error."""
+
+_ABSENT, _NO_READING = "-", "none"
+
+
+def heading(spec: InitSpec) -> str:
+    """What a spec is, in a line."""
+    reset = f" (reset {spec.reset})" if spec.reset else ""
+    return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}"
 
 
 def tables(spec: InitSpec) -> Iterator[Table]:
     """The tables of every layer."""
     for index, layer in enumerate(spec.layers):
         where = f", layer {index}" if len(spec.layers) > 1 else ""
-        reset = f" (reset {spec.reset})" if spec.reset else ""
         rows = [(g, _kernel(p.recurrent), _kernel(p.input), _bias(p.bias)) for g, p in layer.gates.items()]
-        title = f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}{where}"
-        yield Table(title, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), tuple(rows))
+        yield Table(
+            heading(spec) + where, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), tuple(rows)
+        )
         predicted = _predicted(layer)
         if predicted:
             yield numbers_table("predicted", predicted)
@@ -69,21 +77,29 @@ def _predicted(layer: Layer) -> dict[str, Numbers]:
 
 
 def numbers_table(title: str, readings: Mapping[str, Numbers]) -> Table:
-    """The numbers side by side, with two standard errors where they were sampled, and their notes below."""
-    rows = []
-    for label, name, value in _NUMBERS:
-        found = [value(numbers) for numbers in readings.values()]
-        if name == "time_scale":
-            rows.append((label, *("unbounded" if v is None else f"{v:.4g}" for v in found)))
-        elif any(v is not None for v in found):
-            cells = (_with_error(v, n, name) for v, n in zip(found, readings.values(), strict=True))
-            rows.append((label, *cells))
+    """The numbers side by side, their notes below."""
     notes = tuple(f"{reading}: {note}" for reading, numbers in readings.items() for note in numbers.notes)
-    return Table(title, ("", *readings), tuple(rows), notes)
+    return Table(title, ("", *readings), number_rows(readings.values()), notes)
 
 
-def _with_error(value: float | None, numbers: Numbers, name: str) -> str:
-    if value is None:
-        return ""
+def number_rows(readings: Iterable[Numbers | None]) -> tuple[tuple[str, ...], ...]:
+    """A row for each number that a reading has: what it is and, for every reading, the number and its standard error."""
+    found = tuple(readings)
+    rows = ((label, *(_number(numbers, name) for numbers in found)) for label, name in _NUMBERS)
+    return tuple(row for row in rows if set(row[1:]) - {_ABSENT, _NO_READING})
+
+
+def _number(numbers: Numbers | None, name: str) -> str:
+    """``0.88134 ± 0.00041``: to the last digit of the error, which has two; in words where it has no value."""
+    if numbers is None:
+        return _NO_READING
+    value = attrgetter(name)(numbers)
     error = (numbers.standard_error or {}).get(name)
-    return f"{value:.4g}" + (f" ± {2.0 * error:.1g}" if error else "")
+    if value is None:
+        text = "unbounded" if name == "time_scale" else _ABSENT
+    elif error is not None and 0.0 < error < abs(value):
+        digits = 2 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))
+        text = f"{float(f'{value:.6g}'):#.{digits}g}".rstrip(".")
+    else:
+        text = f"{value:.6g}"
+    return text if error is None else f"{text} ± {error:.2g}"
