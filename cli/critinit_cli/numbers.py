@@ -24,7 +24,7 @@ def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None
     for index in range(len(spec.layers)):
         readings = {name: numbers[index] for name, numbers in columns.items()}
         rows = [[cell.replace("±", "+-") for cell in row] for row in number_rows(readings.values())]
-        title = heading(spec) + (f", layer {index}" if len(spec.layers) > 1 else "") + (f", {of}" if of else "")
+        title = heading(spec, index) + (f", {of}" if of else "")
         parts.append(render(title, ("", *readings), rows, wrap=(0,)))
         for name, numbers in readings.items():
             notes = ("no such reading: an identity kernel cannot be drawn anew",) if numbers is None else numbers.notes

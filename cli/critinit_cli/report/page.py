@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
-from critinit.spec.tables import heading, number_rows
+from critinit.spec.tables import gates_table, heading, numbers_table
 
 if TYPE_CHECKING:
+    from critinit.showing import Table
     from critinit.spec import InitSpec, Numbers
 
 __all__ = ["Picture", "page"]
@@ -52,12 +53,12 @@ def page(
     """The page as HTML; ``columns``: reading of the weights -> the layer's numbers."""
     files = resources.files(__package__ or "critinit_cli.report")
     template = Template(files.joinpath("page.html").read_text(encoding="utf-8"))
-    title = heading(spec) + (f", layer {layer}" if len(spec.layers) > 1 else "")
+    title = heading(spec, layer)
     return template.substitute(
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
         title=escape(title),
-        numbers=_numbers(columns),
-        gates=_gates(spec, layer),
+        numbers=_shown(numbers_table(title, {name: n for name, n in columns.items() if n}), _MEANINGS),
+        gates=_shown(gates_table(title, spec.layers[layer])),
         pictures="\n".join(_section(picture) for picture in pictures),
         contents=" · ".join(f'<a href="#{p.name}">{escape(p.title)}</a>' for p in pictures),
         left_out="".join(f"<p>{escape(line)}</p>" for line in left_out),
@@ -65,42 +66,16 @@ def page(
     )
 
 
-def _numbers(columns: Mapping[str, Numbers | None]) -> str:
-    notes = [f"{name}: {note}" for name, numbers in columns.items() if numbers for note in numbers.notes]
-    return _table(["", *columns], number_rows(columns.values()), _MEANINGS) + "".join(
-        f"<p>{escape(note)}</p>" for note in notes
-    )
-
-
-def _gates(spec: InitSpec, layer: int) -> str:
-    rows = []
-    for name, gate in spec.layers[layer].gates.items():
-        bias = gate.bias.model_dump(mode="json")
-        extra = ", ".join(
-            f"{key.replace('_', ' ')} {_short(bias[key])}"
-            for key in ("min_time", "max_time", "to", "sign")
-            if key in bias
-        )
-        rows.append(
-            [
-                name,
-                f"{gate.recurrent.distribution}, {_short(gate.recurrent.variance)}",
-                f"{gate.input.distribution}, {_short(gate.input.variance)}",
-                f"{bias['distribution']}, {_short(bias['mean'])}, {_short(bias['variance'])}{f' ({extra})' if extra else ''}",
-            ]
-        )
-    return _table(["gate", "recurrent kernel, variance", "input kernel, variance", "bias, mean, variance"], rows)
-
-
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]], meanings: Mapping[str, str] | None = None) -> str:
-    """``meanings``: what stands below the label of a row."""
-    below = {label: f"<small>{escape(words)}</small>" for label, words in (meanings or {}).items()}
-    cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+def _shown(table: Table, meanings: Mapping[str, str] | None = None) -> str:
+    """The table and what stands below it; ``meanings``: what stands below the label of a row."""
+    small = {label: f"<small>{escape(words)}</small>" for label, words in (meanings or {}).items()}
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.columns)
     body = "\n".join(
-        f'<tr><th scope="row">{escape(first)}{below.get(first, "")}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
+        f'<tr><th scope="row">{escape(first)}{small.get(first, "")}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in table.rows
     )
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n'
+    below = "".join(f"<p>{escape(line)}</p>" for line in table.below)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n{below}'
 
 
 def _section(picture: Picture) -> str:
@@ -114,7 +89,3 @@ def _section(picture: Picture) -> str:
 <p>{escape(picture.words)}</p>
 <p class="numbers">{escape(picture.summary)}</p>
 </section>"""
-
-
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

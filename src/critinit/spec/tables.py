@@ -13,7 +13,7 @@ from critinit.spec.distributions import Bias, ConstantBias, CoupledBias, Kernel,
 if TYPE_CHECKING:
     from critinit.spec.model import InitSpec, Layer, Numbers
 
-__all__ = ["heading", "number_rows", "numbers_table", "tables"]
+__all__ = ["gates_table", "heading", "number_rows", "numbers_table", "tables"]
 
 
 _NUMBERS = (
@@ -33,23 +33,26 @@ _NUMBERS = (
 _ABSENT, _NO_READING = "-", "none"
 
 
-def heading(spec: InitSpec) -> str:
-    """What a spec is, in a line."""
+def heading(spec: InitSpec, layer: int | None = None) -> str:
+    """What a spec is, in a line; which of its layers, where it has several."""
     reset = f" (reset {spec.reset})" if spec.reset else ""
-    return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}"
+    where = f", layer {layer}" if layer is not None and len(spec.layers) > 1 else ""
+    return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}{where}"
 
 
 def tables(spec: InitSpec) -> Iterator[Table]:
     """The tables of every layer."""
     for index, layer in enumerate(spec.layers):
-        where = f", layer {index}" if len(spec.layers) > 1 else ""
-        rows = [(g, _kernel(p.recurrent), _kernel(p.input), _bias(p.bias)) for g, p in layer.gates.items()]
-        yield Table(
-            heading(spec) + where, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), tuple(rows)
-        )
+        yield gates_table(heading(spec, index), layer)
         predicted = _predicted(layer)
         if predicted:
             yield numbers_table("predicted", predicted)
+
+
+def gates_table(title: str, layer: Layer) -> Table:
+    """A row for each gate."""
+    rows = tuple((g, _kernel(p.recurrent), _kernel(p.input), _bias(p.bias)) for g, p in layer.gates.items())
+    return Table(title, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), rows)
 
 
 def _kernel(kernel: Kernel) -> str:
