@@ -71,11 +71,15 @@ def _shown(table: Table, meanings: Mapping[str, str] | None = None) -> str:
     small = {label: f"<small>{escape(words)}</small>" for label, words in (meanings or {}).items()}
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.columns)
     body = "\n".join(
-        f'<tr><th scope="row">{escape(first)}{small.get(first, "")}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        f'<tr><th scope="row">{escape(first)}{small.get(first, "")}</th>{"".join(map(_cell, rest))}</tr>'
         for first, *rest in table.rows
     )
     below = "".join(f"<p>{escape(line)}</p>" for line in table.below)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>\n{below}'
+
+
+def _cell(text: str) -> str:
+    return f"<td>{escape(text).replace(' ± ', '&nbsp;±&nbsp;')}</td>"
 
 
 def _section(picture: Picture) -> str:
