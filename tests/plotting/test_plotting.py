@@ -203,8 +203,8 @@ def test_lines_are_told_apart_without_colour(study: Study) -> None:
     looks = [
         (line.get_linestyle(), line.get_marker()) for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 1
     ]  # type: ignore[arg-type]
-    assert len(looks) == 3
-    assert len(set(looks)) == 3
+    assert len(looks) == 4
+    assert len(set(looks)) == 4
 
 
 def test_figures_are_returned_to_people(spec: InitSpec, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def draw(found: Distances, figure: Figure, theme: Theme) -> None:
     looks = {
         "theory, untied": {"color": theme.ink, "linestyle": "-", "linewidth": 2.4},
         "the same, while padding": {"color": theme.muted, "linestyle": ":", "linewidth": 2.4},
-        "theory, tied": {"color": theme.orange, "linestyle": "-", "linewidth": 1.6},
+        "theory, tied": {"color": theme.orange, "linestyle": (0, (8, 2)), "linewidth": 1.8},
         "networks, untied": {"color": theme.blue, "linestyle": "--", "marker": "o", "markersize": 4},
         "networks, tied": {
             "color": theme.orange,
