@@ -1,34 +1,42 @@
-"""The line on which a field of a JSON text stands."""
+"""The lines on which the fields of a JSON text stand."""
 
 from __future__ import annotations
 
 import json
 import re
+from bisect import bisect
 
-__all__ = ["line_of"]
+__all__ = ["Lines"]
 
 _BETWEEN = re.compile(r"[\s,:]*")
 _DECODER = json.JSONDecoder()
 
 
-def line_of(text: str, path: str) -> int | None:
-    """The line, from 1, of the value at ``path`` (keys and indices, joined with dots), or of the deepest part of it there is.
+class Lines:
+    """Reads a text once; ``of`` then looks a field up.
 
-    Where the text is no JSON, the line on which it ceases to be; None where it nests too deeply to be read.
+    Of a text that is no JSON there is only the line on which it ceases to be; none where it nests too deeply to be read.
     """
-    try:
-        _DECODER.decode(text)
-        at = _next(text, 0)
-        for key in path.split(".") if path else ():
-            inner = _member(text, at, key)
-            if inner is None:
-                break
-            at = inner
-    except json.JSONDecodeError as error:
-        return error.lineno
-    except (RecursionError, ValueError):  # a number of thousands of digits
-        return None
-    return text.count("\n", 0, at) + 1
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[str, int | None] = {}
+        try:
+            _DECODER.decode(text)
+            starts: dict[str, int] = {}
+            _walk(text, _next(text, 0), "", starts)
+        except json.JSONDecodeError as error:
+            self._lines[""] = error.lineno
+        except (RecursionError, ValueError):  # a number of thousands of digits
+            self._lines[""] = None
+        else:
+            ends = [match.start() for match in re.finditer("\n", text)]
+            self._lines.update((path, bisect(ends, at) + 1) for path, at in starts.items())
+
+    def of(self, path: str) -> int | None:
+        """The line, from 1, of the value at ``path`` (keys and indices, joined with dots), or of the deepest part of it there is."""
+        while path not in self._lines:
+            path = path.rpartition(".")[0]
+        return self._lines[path]
 
 
 def _next(text: str, at: int) -> int:
@@ -36,16 +44,18 @@ def _next(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _member(text: str, at: int, key: str) -> int | None:
-    """Where the value of a key or index begins, of the object or list that begins at ``at``; None where it has none."""
-    kind, at, index = text[at], _next(text, at + 1), 0
-    while kind in "{[" and text[at] not in "}]":
-        name: object = str(index)
+def _walk(text: str, at: int, path: str, starts: dict[str, int]) -> int:
+    """Note where the value at ``at`` and all in it begin; where it ends."""
+    starts.setdefault(path, at)
+    kind, index = text[at], 0
+    if kind not in "{[":
+        return _DECODER.raw_decode(text, at)[1]
+    at = _next(text, at + 1)
+    while text[at] not in "}]":
+        key: object = index
         if kind == "{":
-            name, at = _DECODER.raw_decode(text, at)
+            key, at = _DECODER.raw_decode(text, at)
             at = _next(text, at)
-        if name == key:
-            return at
-        _, at = _DECODER.raw_decode(text, at)
-        at, index = _next(text, at), index + 1
-    return None
+        at = _next(text, _walk(text, at, f"{path}.{key}" if path else f"{key}", starts))
+        index += 1
+    return at + 1

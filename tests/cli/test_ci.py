@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from critinit_cli.lines import line_of
+from critinit_cli.lines import Lines
 
 from tests.cli.conftest import ROOT, Run, environment
 
@@ -111,7 +111,7 @@ def test_validate_annotates_where_github_runs_it(run: Run, specs: Path, monkeypa
     ],
 )
 def test_a_field_stands_on_its_line(text: str, path: str, line: int | None) -> None:
-    assert line_of(text, path) == line
+    assert Lines(text).of(path) == line
 
 
 def test_annotations_leave_json_and_stdin_alone(run: Run, specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

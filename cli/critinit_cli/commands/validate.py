@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from critinit_cli import github, options
-from critinit_cli.lines import line_of
+from critinit_cli.lines import Lines
 from critinit_cli.output import as_json, complain, emit
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ class _Verdict(NamedTuple):
     def annotate(self) -> None:
         """Mark each thing that is wrong, where GitHub shows it."""
         text = _text(self.file)
+        lines = None if text is None else Lines(text)
         marks = [(p.path, p.path or "InitSpec", str(p._replace(path=""))) for p in self.problems]
         marks += [(p.path, "the prediction does not hold", str(p)) for p in self.deviations]
         for path, title, message in marks:
-            github.annotate(self.file, None if text is None else line_of(text, path), title, message)
+            github.annotate(self.file, lines.of(path) if lines else None, title, message)
 
     def as_object(self) -> dict[str, Any]:
         return {

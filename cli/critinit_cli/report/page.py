@@ -57,7 +57,7 @@ def page(
     return template.substitute(
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
         title=escape(title),
-        numbers=_shown(numbers_table(title, {name: n for name, n in columns.items() if n}), _MEANINGS),
+        numbers=_shown(numbers_table(title, columns), _MEANINGS),
         gates=_shown(gates_table(title, spec.layers[layer])),
         pictures="\n".join(_section(picture) for picture in pictures),
         contents=" · ".join(f'<a href="#{p.name}">{escape(p.title)}</a>' for p in pictures),

@@ -79,9 +79,9 @@ def _predicted(layer: Layer) -> dict[str, Numbers]:
     return {name: numbers for name, numbers in readings if isinstance(numbers, Numbers)}
 
 
-def numbers_table(title: str, readings: Mapping[str, Numbers]) -> Table:
+def numbers_table(title: str, readings: Mapping[str, Numbers | None]) -> Table:
     """The numbers side by side, their notes below."""
-    notes = tuple(f"{reading}: {note}" for reading, numbers in readings.items() for note in numbers.notes)
+    notes = tuple(f"{name}: {note}" for name, numbers in readings.items() if numbers for note in numbers.notes)
     return Table(title, ("", *readings), number_rows(readings.values()), notes)
 
 
