@@ -41,7 +41,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     ``seed``, ``sampler`` and ``include`` are those of ``critinit.apply``; ``report`` is what it reported, None until
     then and where a run was resumed.  A checkpoint holds the spec and the seed.  Weights that you load yourself
-    before ``fit`` are overwritten: leave the callback out there.
+    before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes (``ddp_spawn``) writes at
+    every ``fit``, as what the processes saw does not come back.
     """
 
     def __init__(
@@ -58,6 +59,13 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         self.spec, self.seed, self.sampler, self.include = spec, check_seed(seed), sampler, include
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, whose models are others than those that were written here."""
+        return {**vars(self), "_done": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _done=weakref.WeakSet())
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write, where the model is there already; what a resumed run restores comes after it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,12 @@ def test_two_processes_start_from_the_specs_weights(tmp_path: Path) -> None:
     assert same(two["first"], expected(3))
     assert same(one["last"], two["last"])
     assert not same(one["last"], one["first"])
+
+
+def test_the_callback_can_be_sent_to_another_process():
+    callback = CriticalInit(SPEC, seed=3)
+    sent = pickle.loads(pickle.dumps(callback))
+    model = Memory()
+    sent.on_fit_start(None, model)
+    expected = critinit.apply(SPEC, nn.ModuleDict({"gru": nn.GRU(1, 8)}), seed=3).model
+    assert torch.equal(model.gru.weight_ih_l0, expected["gru"].weight_ih_l0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -83,3 +85,16 @@ def test_bytes_that_are_no_spec_are_refused(data: bytes) -> None:
     with pytest.raises(SpecError) as caught:
         parse(data, "file.json")
     assert str(caught.value).startswith("file.json: found ")
+
+
+@given(spec_objects())
+@settings(ROBUST, max_examples=50)
+def test_a_spec_is_pickled_and_copied(value: dict[str, Any]) -> None:
+    """As processes that are spawned get it; the parts of it too."""
+    spec = validate_object(value)
+    for same in (pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec)):
+        assert type(same) is type(spec)
+        assert same.to_bytes() == spec.to_bytes()
+        assert same == spec
+    for part in (spec.layers[0], spec.layers[0].gates, spec.layers[0].predicted):
+        assert pickle.loads(pickle.dumps(part)) == part

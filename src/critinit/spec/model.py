@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -168,6 +168,9 @@ class ErrorTable(dict[str, float | None]):
         raise TypeError("a spec is immutable; make another with model_copy(update=...)")
 
     __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
+
+    def __reduce__(self) -> Any:  # a dict is unpickled, and copied, entry by entry
+        return ErrorTable, (dict(self),)
 
 
 def _error_table(table: dict[str, float | None]) -> ErrorTable:
@@ -408,9 +411,27 @@ def spec_model(cell: str) -> type[InitSpec]:
     return _spec_model(cell, variants[0].gates, tuple(variant.reset for variant in variants), variants[0].projects)
 
 
+def _title(cell: str) -> str:
+    return "".join(part.capitalize() for part in cell.split("_"))
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of this module
+
+    def __getattr__(name: str) -> Any:
+        """The models of the cells, ``GruSpec``, ``GruLayer`` and ``GruGates``: by these names specs are pickled."""
+        for cell in cells.known():
+            if name.startswith(_title(cell)):
+                model = spec_model(cell)
+                layer = cast(Any, model.model_fields["layers"].annotation).__args__[0]
+                for found in (model, layer, layer.model_fields["gates"].annotation):
+                    if found.__name__ == name:
+                        return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 @cache
 def _spec_model(cell: str, gates: tuple[str, ...], resets: tuple[str | None, ...], projects: bool) -> type[InitSpec]:
-    title = "".join(part.capitalize() for part in cell.split("_"))
+    title = _title(cell)
     fields: Any = dict.fromkeys(gates, (Gate, ...))
     gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
     layer_fields: Any = {"gates": (gates_model, ...)}
