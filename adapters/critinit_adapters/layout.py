@@ -7,11 +7,11 @@ gate's part.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from critinit.layout import Block
+from critinit.layout import Block, Stack
 
 __all__ = ["Network", "Site", "Survey", "Tensor"]
 
@@ -75,13 +75,27 @@ class Network:
         """The tensors of all sites."""
         return tuple(tensor for site in self.sites for tensor in site.tensors)
 
+    @property
+    def stack(self) -> Stack:
+        """Its layers and widths; for a network without a refusal."""
+        directions = 1 + max(site.direction for site in self.sites)
+        return Stack(self.layers, self.sites[0].input_size, directions * (self.projection_size or self.hidden_size))
+
+    def takes(self, cell: str) -> bool:
+        """Whether a spec for ``cell`` describes it."""
+        return cell in (self.cell, self.projected_cell)
+
     def __str__(self) -> str:
         return repr(self.name) if self.name else "the target itself"
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What an adapter found in a target: its networks, in the tree's order, and the names of all tensors."""
+    """What an adapter found in a target: its networks, in the tree's order, and the names of all tensors.
+
+    ``keys``: by name, the ``Tensor.identity`` of those that other places of the model can share.
+    """
 
     networks: tuple[Network, ...]
     tensors: tuple[str, ...]
+    keys: Mapping[str, Hashable] = field(default_factory=dict)

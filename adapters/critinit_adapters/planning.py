@@ -42,7 +42,7 @@ class Plan:
 
 def plan(spec: InitSpec, survey: Survey, seed: int, include: Sequence[str] | None) -> Plan:
     """The plan for ``spec``; raises ``ApplyError`` naming what does not fit."""
-    own = _distinct([network for network in survey.networks if spec.cell in (network.cell, network.projected_cell)])
+    own = _distinct([network for network in survey.networks if network.takes(spec.cell)])
     if not own:
         others = ", ".join(f"{n.cell} at {n}" for n in survey.networks) or "no recurrent network"
         raise ApplyError(f"target: the spec is for cell {spec.cell}; found {others}")
@@ -55,10 +55,22 @@ def plan(spec: InitSpec, survey: Survey, seed: int, include: Sequence[str] | Non
         for stack in _stacks(chosen, len(spec.layers))
         for start, network in _starts(stack)
         for site in network.sites
-        for write in _site(spec, network, site, start + site.layer, module[id(stack[0])], seed)
+        for write in _site(spec, network, site, start + site.layer, min(module[id(n)] for n in stack), seed)
     ]
-    written = {write.tensor.name for write in writes}
-    return Plan(tuple(writes), tuple(n for n in survey.tensors if n not in written), _notes(survey, chosen, spec))
+    changed = _changed(survey, writes)
+    shared = [
+        f"{name}: the same tensor as {changed[name]}, so it was written too"
+        for name in changed.keys() - {tensor.name for network in survey.networks for tensor in network.tensors}
+    ]
+    untouched = tuple(name for name in survey.tensors if name not in changed)
+    return Plan(tuple(writes), untouched, (*_notes(survey, chosen, spec), *sorted(shared)))
+
+
+def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
+    """What is written, by every name that it has in the model -> the name under which it is written."""
+    names = {write.tensor.identity: write.tensor.name for write in writes}
+    aliases = {name: names[key] for name, key in survey.keys.items() if key in names}
+    return {**aliases, **{name: name for name in names.values()}}
 
 
 def _distinct(networks: Sequence[Network]) -> list[Network]:
@@ -90,8 +102,7 @@ def _included(networks: Sequence[Network], include: Sequence[str] | None) -> lis
 
 
 def _matches(name: str, pattern: str) -> bool:
-    below = name.startswith((f"{pattern}.", f"{pattern}/"))
-    return below or fnmatchcase(name, pattern)
+    return any(fnmatchcase(name, end) for end in (pattern, f"{pattern}.*", f"{pattern}/*"))
 
 
 def _fits(spec: InitSpec, network: Network) -> None:
@@ -115,7 +126,7 @@ def _fits(spec: InitSpec, network: Network) -> None:
 def _stacks(networks: Sequence[Network], layers: int) -> list[list[Network]]:
     """Which networks take the spec's layers together; raises where that is not clear."""
     counts = [network.layers for network in networks]
-    together = stacks(counts, layers)
+    together = stacks([network.stack for network in networks], layers)
     if together is not None:
         return [[networks[index] for index in stack] for stack in together]
     found = ", ".join(f"{network} has {count}" for network, count in zip(networks, counts, strict=True))
@@ -186,7 +197,7 @@ def _notes(survey: Survey, chosen: Sequence[Network], spec: InitSpec) -> tuple[s
     notes = [
         f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})"
         for n in survey.networks
-        if spec.cell not in (n.cell, n.projected_cell)
+        if not n.takes(spec.cell)
     ]
     notes += [
         f"{n}: projection to {n.projection_size} coordinates, drawn with orthonormal rows: second moments "

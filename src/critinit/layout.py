@@ -32,6 +32,7 @@ __all__ = [
     "Form",
     "Layout",
     "Sizes",
+    "Stack",
     "Stored",
     "below",
     "fill",
@@ -181,6 +182,11 @@ class Form:
     sizes: Callable[[Mapping[str, Shape]], Sizes | None]
     path: str = ""
 
+    @property
+    def children(self) -> frozenset[str]:
+        """The parts of the cell that its tensors belong to, where these have names of two parts ("hr/kernel")."""
+        return frozenset(name.rpartition("/")[0] for name in self.names if "/" in name)
+
 
 class Address(NamedTuple):
     """Whose tensor it is: the module's path, the layer and direction within it, the tensor's name in its form."""
@@ -260,11 +266,46 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]
 
 
-def stacks(counts: Sequence[int], layers: int) -> list[list[int]] | None:
-    """Which networks take a spec's layers together, by their numbers of layers; None where that is not clear.
+class Stack(NamedTuple):
+    """What a network is to those above and below: its layers, the width that it reads and the width that it gives."""
 
-    Each alone where each has all, all together where their layers add up.
+    layers: int
+    reads: int
+    gives: int
+
+
+def stacks(networks: Sequence[Stack], layers: int, *, ordered: bool = False) -> list[list[int]] | None:
+    """Which networks take a spec's layers together; None where that is not clear.
+
+    Each alone where each has all the layers, all together where their layers add up: then in the order given, or,
+    unless that is ``ordered``, in one in which each reads the width that the one before gives, where there is such.
     """
-    if all(count == layers for count in counts):
-        return [[index] for index in range(len(counts))]
-    return [list(range(len(counts)))] if sum(counts) == layers else None
+    if all(network.layers == layers for network in networks):
+        return [[index] for index in range(len(networks))]
+    if sum(network.layers for network in networks) != layers:
+        return None
+    given = list(range(len(networks)))
+    return [given if ordered else _chain(networks) or given]
+
+
+def _chain(networks: Sequence[Stack]) -> list[int] | None:
+    """The first order, of those in which widths agree, in the order of the indices; found by depth-first search."""
+    dead: set[tuple[int, frozenset[int]]] = set()
+
+    def rest(last: int, left: frozenset[int]) -> list[int] | None:
+        if not left or (last, left) in dead:
+            return None if left else []
+        for index in sorted(left):
+            if networks[last].gives == networks[index].reads:
+                found = rest(index, left - {index})
+                if found is not None:
+                    return [index, *found]
+        dead.add((last, left))
+        return None
+
+    every = frozenset(range(len(networks)))
+    for first in sorted(every):
+        found = rest(first, every - {first})
+        if found is not None:
+            return [first, *found]
+    return None

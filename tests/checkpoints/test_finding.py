@@ -273,3 +273,87 @@ def test_bfloat16_arrays_of_jax():
     spec = make_spec("gru")
     tensors = {name: jnp.asarray(array, jnp.bfloat16) for name, array in fresh("linen", spec).items()}
     assert check(spec, tensors, false_alarm_rate=1e-6).matches
+
+
+@pytest.mark.parametrize(
+    ("left_out", "lacks"),
+    [
+        ("_l1", "layer 1 forward, layer 1 backward"),
+        ("_l0", "layer 0 forward, layer 0 backward"),
+        ("_l2_reverse", "layer 2 backward"),
+    ],
+)
+def test_a_layer_that_is_missing_is_said(left_out, lacks):
+    spec = make_spec("gru", layers=3)
+    tensors = {n: a for n, a in fresh("torch", spec, bidirectional=True).items() if left_out not in n}
+    with pytest.raises(WeightsError, match=f"found torch nn.GRU of 3 layers without {lacks}; allowed: every layer"):
+        check(spec, tensors)
+    forward = {n: a for n, a in fresh("torch", spec, bidirectional=True).items() if "reverse" in n}
+    with pytest.raises(WeightsError, match="without layer 0 forward, layer 1 forward, layer 2 forward"):
+        check(spec, forward)
+
+
+def test_layers_are_in_the_order_in_which_their_widths_fit():
+    spec = make_spec("gru", layers=2)
+    stack = fresh("torch", spec)
+    lower = {f"lower.{n}": a for n, a in stack.items() if "_l0" in n}
+    deeper = {f"deeper.{n.replace('_l1', '_l0')}": a for n, a in stack.items() if "_l1" in n}
+    checked = check(spec, lower | deeper, false_alarm_rate=1e-6)
+    assert checked.matches
+    assert {row.module: row.layer for row in checked.rows} == {"lower": 0, "deeper": 1}
+    # of one width the paths decide, and where that goes wrong it is said
+    same = fresh("torch", spec, input_size=16, hidden_size=16)
+    alike = {f"lower.{n}": a for n, a in same.items() if "_l0" in n}
+    alike |= {f"deeper.{n.replace('_l1', '_l0')}": 2.0 * a for n, a in same.items() if "_l1" in n}
+    checked = check(spec, alike, false_alarm_rate=1e-6)
+    assert checked.hints[-1] == "the layers were taken in this order: 'deeper', 'lower'; module gives another"
+
+
+def test_a_network_that_is_not_whole_is_named():
+    spec = make_spec("gru")
+    whole = {f"enc.{n}": a for n, a in fresh("torch", spec).items()}
+    part = {f"dec.{n}": a for n, a in fresh("torch", spec).items() if n != "weight_hh_l0"}
+    checked = check(spec, whole | part, false_alarm_rate=1e-6)
+    names = "dec.bias_hh_l0, dec.bias_ih_l0, dec.weight_ih_l0"
+    assert checked.notes == (f"dec: not checked; found {names}, which is not all that torch nn.GRU has",)
+    # an LSTM beside it is another network, and whoever names a module wants no other
+    other = {f"dec.{n}": a for n, a in fresh("torch", make_spec("lstm")).items()}
+    assert check(spec, whole | other).notes == ()
+    assert check(spec, whole | part, module="enc").notes == ()
+
+
+def test_a_module_that_holds_more_is_another():
+    tensors = fresh("linen", make_spec("gru"))
+    prefix = next(iter(tensors)).rpartition("/")[0].rpartition("/")[0]
+    for separator in "/.":
+        more = {n.replace("/", separator): a for n, a in (tensors | {f"{prefix}/hr/bias": np.zeros(16)}).items()}
+        with pytest.raises(WeightsError, match="found no recurrent network"):
+            check(make_spec("gru"), more, framework="linen")
+
+
+def test_numbers_that_are_not_finite_are_named_and_large_ones_differ():
+    spec = make_spec("gru")
+    tensors = {n: a.astype(np.float64) for n, a in fresh("torch", spec).items()}
+    tensors["bias_hh_l0"][-1] = np.nan
+    checked = check(spec, tensors)
+    assert not checked.matches
+    assert checked.hints == ("numbers that are not finite in bias_hh_l0",)
+    for large in (1e200, 1e308):
+        tensors = {n: a.astype(np.float64) for n, a in fresh("torch", spec).items()}
+        tensors["weight_hh_l0"][5, 5:7] = large
+        wrong = [(row.gate, row.part, row.found) for row in check(spec, tensors).rows if not row.matches]
+        assert wrong == [("reset", "recurrent", "variance inf")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "module", "message"),
+    [
+        ("gru", {}, (), "spec: found str; allowed: an InitSpec"),
+        (make_spec("gru"), None, (), "weights: found NoneType; allowed: a path, or arrays by name"),
+        (make_spec("gru"), {}, None, "module: found None; allowed: a path, or several"),
+        (make_spec("gru"), {}, [1], r"module: found \[1\]; allowed: a path, or several"),
+    ],
+)
+def test_bad_arguments(spec, weights, module, message):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        check(spec, weights, module=module)

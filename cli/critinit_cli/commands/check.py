@@ -80,8 +80,9 @@ def command(
         )
     emit(as_json(_as_object(checked)) if json else _as_text(checked))
     if not json:
-        for hint in checked.hints:
-            complain("hint", hint)
+        for kind, words in (("hint", checked.hints), ("note", checked.notes)):
+            for word in words:
+                complain(kind, word)
     return 0 if checked.matches else 3
 
 
@@ -94,6 +95,7 @@ def _as_object(checked: Checked) -> dict[str, Any]:
         "threshold": checked.threshold,
         "networks": list(checked.networks),
         "hints": list(checked.hints),
+        "notes": list(checked.notes),
         "rows": [_row_as_object(row) for row in checked.rows],
     }
 

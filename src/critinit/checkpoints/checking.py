@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from critinit.checkpoints.effective import Effective, effective
-from critinit.checkpoints.finding import Network, Site, networks_of
+from critinit.checkpoints.finding import DIRECTIONS, Network, Site, fragments_of, networks_of
 from critinit.checkpoints.hints import hints_of
 from critinit.checkpoints.laws import Observed, Outcome, orthogonality_error, outcomes_of
 from critinit.checkpoints.reading import Entry, entries_of, open_weights
@@ -28,7 +28,6 @@ from critinit.spec import ConstantBias, InitSpec, Kernel, NormalBias
 
 __all__ = ["Checked", "Row", "check"]
 
-DIRECTIONS = ("forward", "backward")
 INSIDE = "inner bias"
 
 
@@ -68,7 +67,7 @@ class Checked:
     """The result of ``check``.
 
     ``threshold``: what every test of chance is held to, ``false_alarm_rate`` / ``tests``.  ``networks``: in words what
-    was found and taken for which layers.  ``hints``: what a mismatch looks like.
+    was found and taken for which layers.  ``hints``: what a mismatch looks like.  ``notes``: what was not checked.
     """
 
     rows: tuple[Row, ...]
@@ -77,6 +76,7 @@ class Checked:
     false_alarm_rate: float
     tests: int
     threshold: float
+    notes: tuple[str, ...] = ()
 
     @property
     def matches(self) -> bool:
@@ -86,7 +86,11 @@ class Checked:
     @property
     def verdict(self) -> str:
         """The result in a line."""
-        held = f"{self.tests} tests of chance, each held to p >= {self.threshold:.2g}"
+        held = (
+            f"{self.tests} tests of chance, each held to p >= {self.threshold:.2g}"
+            if self.tests
+            else "no test of chance"
+        )
         rate = f"false-alarm rate {self.false_alarm_rate:g} for the whole file: {held}"
         differ = sum(not row.matches for row in self.rows)
         if not differ:
@@ -112,11 +116,16 @@ def check(
     Raises ``FileError``, ``WeightsError`` (damaged, of another kind, or without a network of the spec's cell),
     ``ArgumentError`` (a choice is to be made, or an argument is out of range) and ``MissingExtraError``.
     """
+    if not isinstance(spec, InitSpec):
+        raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
+    if not isinstance(weights, (str, os.PathLike, Mapping)):
+        raise ArgumentError(f"weights: found {type(weights).__name__}; allowed: a path, or arrays by name")
     if not isinstance(false_alarm_rate, float) or not 0.0 < false_alarm_rate < 1.0:
         raise ArgumentError(f"false_alarm_rate: found {false_alarm_rate!r}; allowed: between 0 and 1")
-    modules = (module,) if isinstance(module, str) else tuple(module)
+    modules = (module,) if isinstance(module, str) else _paths(module)
     source = "the weights" if isinstance(weights, Mapping) else os.fspath(weights)
-    with nullcontext(entries_of(weights)) if isinstance(weights, Mapping) else open_weights(source) as entries:
+    opened = nullcontext(entries_of(weights)) if isinstance(weights, Mapping) else open_weights(source)
+    with opened as entries, np.errstate(invalid="ignore", over="ignore"):  # whatever numbers a file holds
         shapes = {name: entry.shape for name, entry in entries.items()}
         stacks = networks_of(shapes, spec, framework=framework, modules=modules, source=source)
         sites = [_Site(network, site, layer) for stack in stacks for network, site, layer in _layers(stack)]
@@ -124,10 +133,17 @@ def check(
         count = sum(not test.exact for _, rows in tested for row in rows for test in row.tests)
         threshold = false_alarm_rate / max(count, 1)
         done = [(site, [replace(row, threshold=threshold) for row in rows]) for site, rows in tested]
-        hints = _hints(spec, done, entries, threshold)
+        hints = (*_hints(spec, done, entries, threshold), *_orders(stacks, done))
+        notes = () if modules else tuple(fragments_of(shapes, [network for stack in stacks for network in stack]))
     rows = tuple(row for _, rows in done for row in rows)
     networks = tuple(dict.fromkeys(str(site) for site in sites))
-    return Checked(rows, networks, hints, false_alarm_rate, count, threshold)
+    return Checked(rows, networks, hints, false_alarm_rate, count, threshold, notes)
+
+
+def _paths(module: object) -> tuple[str, ...]:
+    if not isinstance(module, Sequence) or not all(isinstance(path, str) for path in module):
+        raise ArgumentError(f"module: found {module!r}; allowed: a path, or several")
+    return tuple(module)
 
 
 @dataclass(frozen=True)
@@ -197,9 +213,8 @@ def _row(
 ) -> Row:
     x = observed.values
     fan_in = x.shape[1] if x.ndim == 2 else 1
-    with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite, which is said
-        mean, variance = float(x.mean()), float(x.var()) * fan_in
-        found = _found(x, mean, variance) if names else "none in the file"
+    mean, variance = float(x.mean()), float(x.var()) * fan_in
+    found = _found(x, mean, variance) if names else "none in the file"
     place = (site.site.module, site.layer, site.site.direction, gate, part)
     return Row(*place, names, asked, found, mean, variance, tests)
 
@@ -236,7 +251,9 @@ def _found(x: np.ndarray[Any, np.dtype[np.float64]], mean: float, variance: floa
         if orthogonality_error(x / gain) < 1e-3:
             return f"orthogonal, gain {gain:.4g}"
     if x.ndim == 2:
-        return f"variance {variance:.4g}" + (f", mean {mean:.2g}" if mean**2 * x.size > 25.0 * x.var() else "")
+        return f"variance {variance:.4g}" + (
+            f", mean {mean:.2g}" if mean * mean * x.size > 25.0 * variance / x.shape[1] else ""
+        )
     return f"mean {mean:.4g}, variance {variance:.4g}"
 
 
@@ -265,3 +282,11 @@ def _hints(
         names = ", ".join(f"layer {site.layer} {DIRECTIONS[site.site.direction]}" for site in bad)
         hints.append(f"{names}: no kernel is as asked while other layers match: left out of the initialization?")
     return tuple(hints)
+
+
+def _orders(stacks: Sequence[Sequence[Network]], done: Sequence[tuple[_Site, Sequence[Row]]]) -> Iterator[str]:
+    """Where several networks make up the layers and do not match: how they were ordered."""
+    differ = [site.network for site, rows in done if not all(row.matches for row in rows)]
+    for stack in stacks:
+        if len(stack) > 1 and any(network in differ for network in stack):
+            yield f"the layers were taken in this order: {', '.join(map(str, stack))}; module gives another"

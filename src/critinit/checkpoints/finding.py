@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from critinit.errors import ArgumentError, WeightsError
-from critinit.layout import Form, Layout, Sizes, Stored, layouts, natural, stacks
+from critinit.layout import Form, Layout, Sizes, Stack, Stored, layouts, natural, stacks
 from critinit.spec import InitSpec
 
-__all__ = ["Network", "Site", "networks_of"]
+__all__ = ["DIRECTIONS", "Network", "Site", "fragments_of", "networks_of"]
 
+DIRECTIONS = ("forward", "backward")
 Shapes = Mapping[str, tuple[int, ...]]
+_Places = dict[tuple[int, int], dict[str, str]]
+
+# Names of tensors that layers of other kinds have too
+_COMMON = re.compile(r"(linear/)?[wb]|([hi]/)?(kernel|bias)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,27 @@ class Network:
         return 1 + max(site.layer for site in self.sites)
 
     @property
+    def directions(self) -> int:
+        """Number of directions."""
+        return 1 + max(site.direction for site in self.sites)
+
+    @property
+    def lacks(self) -> str:
+        """In words the layers and directions that are missing between those there are."""
+        found = {(site.layer, site.direction) for site in self.sites}
+        every = [(layer, way) for layer in range(self.layers) for way in range(self.directions)]
+        one = self.directions == 1
+        return ", ".join(
+            f"layer {layer}{'' if one else f' {DIRECTIONS[way]}'}" for layer, way in every if (layer, way) not in found
+        )
+
+    @property
+    def stack(self) -> Stack:
+        """Its layers, and the widths that it reads and gives."""
+        first, last = (end(self.sites, key=lambda site: site.layer).sizes for end in (min, max))
+        return Stack(self.layers, first.input, self.directions * (last.projection or last.hidden))
+
+    @property
     def names(self) -> frozenset[str]:
         """The names of its tensors in the file."""
         return frozenset(name for site in self.sites for name in site.tensors)
@@ -72,7 +98,13 @@ def networks_of(
     if not found:
         raise WeightsError(f"{source}: the spec is for cell {spec.cell}; {_others(every, shapes)}")
     found = _settled(found, spec, source)
-    together = stacks([network.layers for network in found], len(spec.layers))
+    for network in found:
+        if network.lacks:
+            raise WeightsError(
+                f"{source}: {network}: found {network.framework} {network.form.name} of {network.layers} layers "
+                f"without {network.lacks}; allowed: every layer, in the same directions"
+            )
+    together = stacks([network.stack for network in found], len(spec.layers), ordered=bool(modules))
     if together is None:
         counts = ", ".join(f"{network} has {network.layers}" for network in found)
         wanted = "1 layer" if len(spec.layers) == 1 else f"{len(spec.layers)} layers"
@@ -85,15 +117,13 @@ def networks_of(
 
 def _networks(layout: Layout, shapes: Shapes, surely: bool, modules: Sequence[str]) -> Iterator[Network]:
     """Every network that a layout's forms find, two directions joined."""
-    groups: dict[str, dict[tuple[int, int], dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-    for name in shapes:
-        address = layout.split(name)
-        if address is not None:
-            groups[address.module][address.layer, address.direction][address.tensor] = name
+    groups, others = _groups(layout, shapes)
     found: dict[tuple[str, Form], Network] = {}
     for module, places in groups.items():
         for form in layout.forms:
             named = surely or module in modules or re.search(form.path, module) is not None
+            if {f"{module}/{child}".lstrip("/").replace(".", "/") for child in form.children} & others:
+                continue  # a part of it holds more than this form's does
             sites = [_site(form, module, place, names, shapes) for place, names in sorted(places.items())]
             fitting = tuple(site for site in sites if site is not None)
             if named and len(fitting) == len(sites):
@@ -102,6 +132,43 @@ def _networks(layout: Layout, shapes: Shapes, surely: bool, modules: Sequence[st
         if _other_way(module, "backward", "forward", form, found) is None:
             backward = _other_way(module, "forward", "backward", form, found)
             yield network if backward is None else _joined(network, backward)
+
+
+def _groups(layout: Layout, shapes: Shapes) -> tuple[dict[str, _Places], set[str]]:
+    """Tensors by their modules and places in them, and the paths at which there are others."""
+    groups: dict[str, _Places] = defaultdict(lambda: defaultdict(dict))
+    others = set()
+    for name in shapes:
+        address = layout.split(name)
+        if address is None:
+            others.add(name.replace(".", "/").rpartition("/")[0])
+        else:
+            groups[address.module][address.layer, address.direction][address.tensor] = name
+    return groups, others
+
+
+def fragments_of(shapes: Shapes, networks: Sequence[Network]) -> list[str]:
+    """In words the modules that hold tensors of such a network as these, but not all of one."""
+    known, words = layouts(), {}
+    for framework, form in dict.fromkeys((network.framework, network.form) for network in networks):
+        layout = known[framework]
+        whole = {name for network in _networks(layout, shapes, False, ()) for name in network.names}
+        taken = whole.union(*(network.names for network in networks))
+        for module, places in _groups(layout, shapes)[0].items():
+            names = [name for place in places.values() for name in place.values()]
+            telling = [
+                tensor
+                for place in places.values()
+                for tensor, name in place.items()
+                # a number in place of the name, as in .weights.h5, says nothing
+                if tensor in form.names and tensor in name.replace(".", "/") and not _COMMON.fullmatch(tensor)
+            ]
+            if telling and not taken & set(names):
+                words[module] = (
+                    f"{module or 'the top of the file'}: not checked; found {', '.join(sorted(names, key=natural))}, "
+                    f"which is not all that {framework} {form.name} has"
+                )
+    return [words[module] for module in sorted(words, key=natural)]
 
 
 def _site(form: Form, module: str, place: tuple[int, int], names: Mapping[str, str], shapes: Shapes) -> Site | None:

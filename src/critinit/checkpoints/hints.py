@@ -31,6 +31,12 @@ def hints_of(
     draws: Draws, read: Effective, wrong: set[tuple[str, str]], threshold: float, network: Network
 ) -> Iterator[str]:
     """A line for every known mistake that explains some of ``wrong``, the (gate, part) that differ."""
+    damaged = [key for key, observed in read.parts.items() if not np.isfinite(observed.values).all()]
+    names = dict.fromkeys(name for key in damaged for name in read.tensors[key])
+    names |= {name: None for name, observed in read.inside.items() if not np.isfinite(observed.values).all()}
+    if names:
+        yield f"numbers that are not finite in {', '.join(names)}"
+        return
     order = _order(draws, read, wrong, threshold, network)
     if order is not None:
         yield order

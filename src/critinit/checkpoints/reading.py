@@ -7,6 +7,7 @@ too, links in HDF5 are not followed.  Names, shapes and types are read first, nu
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -249,6 +250,9 @@ def _framework(kind: str, path: str) -> Iterator[Entries]:
     except (MissingExtraError, WeightsError):
         raise
     except Exception as error:  # whatever the framework raises for a file that it does not take
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise WeightsError(f"{path}: {kind} refuses to read it ({reason[:200]}); allowed: tensors alone") from None
+        held = re.search(r"GLOBAL (\S+)", str(error))  # what torch says of a class that is no tensor's
+        reason = f"it holds {held[1]}" if held else f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise WeightsError(
+            f"{path}: {kind} refuses to read it ({reason}); allowed: tensors alone, as of a state_dict"
+        ) from None
     yield {name: Entry(array.shape, kind_, partial(np.asarray, array)) for name, (kind_, array) in arrays.items()}
