@@ -20,6 +20,7 @@ import equinox as eqx
 import jax
 from numpy.typing import NDArray
 
+from critinit.layout import natural
 from critinit_adapters.adapter import TreeAdapter
 from critinit_adapters.jax_arrays import draw_like, like, paired, path_name, problem, replace
 from critinit_adapters.layout import Network, Site, Survey, Tensor
@@ -60,9 +61,23 @@ ADAPTER = EquinoxAdapter()
 
 
 def _cells(target: Any) -> Iterator[tuple[str, Any]]:
+    """The cells in the order of fields and lists, and in the natural order of keys, which JAX sorts as text."""
     kinds = tuple(CELL_OF_CLASS)
     found = jax.tree_util.tree_leaves_with_path(target, is_leaf=lambda node: isinstance(node, kinds))
-    return ((path_name(path), node) for path, node in found if isinstance(node, kinds))
+    cells = [(path, node) for path, node in found if isinstance(node, kinds)]
+    place: dict[tuple[Any, ...], int] = {}
+    for path, _ in cells:
+        for end in range(1, len(path) + 1):
+            place.setdefault(path[:end], len(place))
+
+    def order(cell: tuple[tuple[Any, ...], Any]) -> list[list[tuple[int, int, str]]]:
+        path, _ = cell
+        return [
+            natural(str(part.key)) if isinstance(part, jax.tree_util.DictKey) else [(0, place[path[: end + 1]], "")]
+            for end, part in enumerate(path)
+        ]
+
+    return ((path_name(path), node) for path, node in sorted(cells, key=order))
 
 
 def _network(name: str, module: Any) -> Network:

@@ -72,11 +72,16 @@ ADAPTER = HaikuAdapter()
 
 def _candidates(tree: Mapping[str, Any]) -> dict[str, str]:
     """Module paths that look like a GRU or an LSTM, to be suggested: only the caller can know."""
-    modules = {path: set(module) for path, module in tree.items() if isinstance(module, Mapping)}
-    grus = {path: "gru" for path, names in modules.items() if names == set(NAMES["gru"])}
-    ends = ("lstm/linear", *(f"lstm_{n}/linear" for n in range(1, 10)))
-    lstms = {path.removesuffix("/linear"): "lstm" for path in modules if str(path).endswith(ends)}
-    return {**grus, **lstms}
+    modules = {str(path): module for path, module in tree.items() if isinstance(module, Mapping)}
+    grus = {path: "gru" for path, module in modules.items() if set(module) == set(NAMES["gru"])}
+    linears = {path.removesuffix("/linear"): module for path, module in modules.items() if path.endswith("/linear")}
+    return {**grus, **{path: "lstm" for path, module in linears.items() if _has_gates(module)}}
+
+
+def _has_gates(linear: Mapping[str, Any]) -> bool:
+    """Whether a linear layer's kernel could be an LSTM's, of shape (I + H, 4H)."""
+    shape: tuple[int, ...] = getattr(linear.get("w"), "shape", ())
+    return len(shape) == 2 and shape[1] % 4 == 0 and shape[0] > shape[1] // 4
 
 
 def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:

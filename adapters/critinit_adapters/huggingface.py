@@ -34,11 +34,11 @@ def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: i
     left alone, one by one: a checkpoint that holds some of a network's tensors is completed.  Raises ``ApplyError``
     where the spec does not fit the model, and changes nothing then.
     """
-    if not any(network.name == "" and network.cell == spec.cell for network in ADAPTER.survey(module, {}).networks):
+    if not any(network.name == "" and network.takes(spec.cell) for network in ADAPTER.survey(module, {}).networks):
         return False
     made = plan(spec, ADAPTER.survey(model, {}), check_seed(seed), None)
     missing = {id(parameter) for parameter in module.parameters() if not _is_initialized(module, parameter)}
-    writes = tuple(write for write in made.writes if write.tensor.identity in missing)
+    writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
     ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
     return True
 

@@ -94,8 +94,11 @@ def _cell_of(node: Mapping[str, Any]) -> str | None:
     """The cell whose children these are, or None."""
     if not all(isinstance(child, Mapping) and "kernel" in child for child in node.values()):
         return None
-    known = {**{cell: tuple(children) for cell, children in TABLE.items()}, **OTHERS}
-    return next((cell for cell, names in known.items() if set(node) == set(names)), None)
+    for cell, children in TABLE.items():
+        # with a parameter more, such as a bias on a recurrent child, it is some other module
+        if set(node) == set(children) and all(set(node[name]) <= set(parts) for name, parts in children.items()):
+            return cell
+    return next((cell for cell, names in OTHERS.items() if set(node) == set(names)), None)
 
 
 def _networks(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Network]:

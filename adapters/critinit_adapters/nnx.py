@@ -50,8 +50,12 @@ class NnxAdapter(InPlaceAdapter):
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
         ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural(n[0]))
-        variables = [name for name, node in ordered if isinstance(node, nnx.Variable)]
-        return Survey(tuple(_networks([n for n in ordered if isinstance(n[1], nnx.Module)])), tuple(variables))
+        variables = {name: id(node) for name, node in ordered if isinstance(node, nnx.Variable)}
+        modules = [n for n in ordered if isinstance(n[1], nnx.Module)]
+        for name, module in modules:  # a variable that several modules share, under each of its names
+            own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
+            variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
+        return Survey(tuple(_networks(modules)), tuple(variables), variables)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         return np.asarray(_get(tensor.handle))

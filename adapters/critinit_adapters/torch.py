@@ -12,7 +12,7 @@ b_hn, which sits inside r∘(·) and is no part of the effective bias.  Paramete
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -51,8 +51,8 @@ class TorchAdapter(InPlaceAdapter):
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         networks = [_network(_path(name), module) for name, module in target.named_modules()]
-        tensors = [name for name, _ in (*target.named_parameters(), *target.named_buffers())]
-        return Survey(tuple(n for n in networks if n is not None), tuple(map(_path, tensors)))
+        keys = {name: _key(tensor) for name, tensor in _tensors(target)}
+        return Survey(tuple(n for n in networks if n is not None), tuple(keys), keys)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         local = _local(tensor.handle.detach())
@@ -108,6 +108,24 @@ def _path(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, then buffers; of modules that stand in several places one name, of tensors that do all."""
+    modules = [(f"{name}." if name else "", module) for name, module in target.named_modules()]
+    for kind in ("_parameters", "_buffers"):
+        for prefix, module in modules:
+            own = ((name, tensor) for name, tensor in getattr(module, kind).items() if tensor is not None)
+            yield from ((_path(prefix + name), tensor) for name, tensor in own)
+
+
+def _key(tensor: torch.Tensor) -> Hashable:
+    """The same for tensors that hold the same numbers: where they lie, as two objects can share memory."""
+    try:
+        local = _local(tensor)
+        return (local.untyped_storage()._cdata, local.storage_offset()) if local.numel() else id(tensor)
+    except (RuntimeError, NotImplementedError, ValueError):  # without memory of its own, or lazy
+        return id(tensor)
+
+
 def _network(name: str, module: nn.Module) -> Network | None:
     """The network that ``module`` is, or None."""
     if isinstance(module, nn.RNNBase):
@@ -134,7 +152,13 @@ def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, di
             suffix = f"_l{layer}{'_reverse' * direction}" if isinstance(module, nn.RNNBase) else ""
             found = [(stem, module._parameters.get(stem + suffix)) for stem in STEMS]
             tensors = tuple(
-                Tensor(f"{prefix}{stem}{suffix}", tuple(parameter.shape), parameter, blocks(stem, cell, hidden))
+                Tensor(
+                    f"{prefix}{stem}{suffix}",
+                    tuple(parameter.shape),
+                    parameter,
+                    blocks(stem, cell, hidden),
+                    key=_key(parameter),
+                )
                 for stem, parameter in found
                 if parameter is not None
             )
@@ -145,7 +169,7 @@ def _names(module: nn.Module) -> list[str]:
     """The parameters that this module's class defines, wherever they live now."""
     if isinstance(module, nn.RNNBase):
         return [name for names in module._all_weights for name in names]
-    return ["weight_ih", "weight_hh"]
+    return [*STEMS[:2], *(STEMS[2:4] if module.bias else ())]
 
 
 def _refusal(module: nn.Module, relu: bool) -> str | None:
@@ -155,10 +179,14 @@ def _refusal(module: nn.Module, relu: bool) -> str | None:
     for name in _names(module):
         # a parametrization (also weight_norm's and pruning's older hooks) moves the parameter elsewhere
         if name not in module._parameters:
+            if name in module._buffers or not hasattr(module, name):
+                return f"{name}: found {'a buffer' if name in module._buffers else 'none'}; allowed: a parameter"
             return f"{name} is parametrized, computed from other tensors; remove the parametrization first"
         parameter = module._parameters[name]
         if parameter is None:  # bias=False
             continue
+        if nn.parameter.is_lazy(parameter):
+            return f"{name} has no shape yet; run the model once first"
         if parameter.is_meta:
             return f"{name} is on the meta device and holds no numbers; call to_empty(device=...) first"
         if parameter.dtype not in FLOATS:

@@ -99,3 +99,15 @@ def test_directions_that_differ_are_refused():
         apply(make_spec("gru"), cells, bidirectional=[("forward", "backward")])
     with pytest.raises(ArgumentError, match="bidirectional: found 'sideways'"):
         apply(make_spec("gru"), cells, bidirectional=[("forward", "sideways")])
+
+
+def test_keys_are_in_their_natural_order_fields_and_lists_in_their_own():
+    class Stack(eqx.Module):
+        lower: dict
+        above: list
+
+    cells = {f"layer_{n}": eqx.nn.GRUCell(H, H, key=KEY) for n in range(11)}
+    stack = Stack(cells, [eqx.nn.GRUCell(H, H, key=KEY) for _ in range(11)])
+    rows = apply(make_spec("gru", layers=22), stack).report
+    wanted = [f"lower/layer_{n}" for n in range(11)] + [f"above/{n}" for n in range(11)]
+    assert {row.layer: row.tensor.rpartition("/")[0] for row in rows} == dict(enumerate(wanted))

@@ -109,3 +109,12 @@ def test_a_declared_gru_has_the_numbers_of_apply():
     for other in (make_spec("gru", "after"), make_spec("lstm")):
         with pytest.raises(ArgumentError, match=r"spec: found .*allowed: gru with reset before"):
             initializers(other)
+
+
+def test_an_lstm_of_any_name_is_suggested():
+    def forward(x):
+        lstm = hk.LSTM(H, name="bottom")
+        return lstm(x, lstm.initial_state(1))[0]
+
+    with pytest.raises(ArgumentError, match=r"such as haiku=\{'bottom': 'lstm'\}"):
+        apply(make_spec("lstm"), params(forward))

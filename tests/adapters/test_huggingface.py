@@ -113,3 +113,24 @@ def test_a_spec_that_does_not_fit_is_refused() -> None:
     with pytest.raises(critinit.ApplyError, match="'one' has 2"):
         init_weights(critinit.generate("gru", T=50, layers=3), model, model.one)
     assert same(model.state_dict(), before)
+
+
+def test_a_spec_that_states_the_projection():
+    spec = critinit.generate("projection_lstm", T=50)
+
+    class Projecting(PreTrainedModel):
+        config_class = TaggerConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.lstm = nn.LSTM(6, 16, proj_size=8)
+            self.post_init()
+
+        def _init_weights(self, module):
+            if not init_weights(spec, self, module, seed=5):
+                super()._init_weights(module)
+
+    model = nn.ModuleDict({"lstm": nn.LSTM(6, 16, proj_size=8)})
+    critinit.apply(spec, model, seed=5)
+    for name, value in Projecting(TaggerConfig()).state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])

@@ -263,3 +263,15 @@ def test_declared_directions():
 def test_bad_declarations(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_activations_are_known_by_what_they_compute():
+    for tanh in (keras.ops.tanh, lambda x: keras.ops.tanh(x)):
+        layer = layers.GRU(H, activation=tanh)
+        layer.build((None, None, M))
+        assert len(apply(make_spec("gru"), layer).report) == 9
+    for other, name in ((keras.ops.relu, "relu"), (lambda x: x.no_such_attribute, "<lambda>")):
+        layer = layers.GRU(H, activation=other)
+        layer.build((None, None, M))
+        with pytest.raises(ApplyError, match=f"found activation {name}; the theory is for tanh"):
+            apply(make_spec("gru"), layer)

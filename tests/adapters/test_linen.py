@@ -202,3 +202,20 @@ def test_bad_declarations():
         initializers(make_spec("gru", "before"))
     with pytest.raises(ArgumentError, match="an initializer for gru was called in 'ii', no part of that cell"):
         nn.RNN(nn.LSTMCell(H, **initializers(make_spec("gru")))).init(KEY, X)
+
+
+def test_a_module_with_a_parameter_more_is_no_cell():
+    """A gate's bias on the recurrent side too would be added to the effective bias."""
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, h, x):
+            inputs = [nn.Dense(H, name=name)(x) for name in ("ir", "iz", "in")]
+            return sum(inputs, sum(nn.Dense(H, name=name)(h) for name in ("hr", "hz", "hn")))
+
+    tree = Own().init(KEY, jnp.zeros((1, H)), jnp.zeros((1, M)))
+    with pytest.raises(ApplyError, match="found no recurrent network"):
+        apply(make_spec("gru"), tree, framework="linen")
+    for name in ("hr", "hz"):
+        del tree["params"][name]["bias"]
+    assert len(apply(make_spec("gru"), tree).report) == 9

@@ -135,3 +135,32 @@ def test_bad_declarations():
         initializers(make_spec("minimal_rnn"))
     with pytest.raises(ApplyError, match=r"recurrent: found shape \(12, 12\), which is no lstm of 3 units"):
         nnx.LSTMCell(M, H, **initializers(make_spec("lstm")), rngs=nnx.Rngs(0))
+
+
+def test_a_variable_shared_with_another_module_is_named():
+    class Tied(nnx.Module):
+        def __init__(self):
+            self.a_head = nnx.Linear(H, 3 * H, use_bias=False, rngs=nnx.Rngs(0))
+            self.cell = nnx.GRUCell(M, H, rngs=nnx.Rngs(1))
+            self.cell.dense_h.kernel = self.a_head.kernel
+
+    report = apply(make_spec("gru"), Tied()).report
+    assert "a_head/kernel" not in report.untouched
+    assert report.notes == ("a_head/kernel: the same tensor as cell/dense_h/kernel, so it was written too",)
+
+
+def test_layers_are_in_the_order_in_which_their_widths_fit():
+    """And get the weights that they get in every other framework."""
+
+    class Two(nnx.Module):
+        def __init__(self, lower, upper):
+            setattr(self, lower, nnx.GRUCell(M, H, rngs=nnx.Rngs(0)))
+            setattr(self, upper, nnx.GRUCell(H, H, rngs=nnx.Rngs(0)))
+
+    spec = make_spec("gru", layers=2)
+    kernels = []
+    for names in (("a", "z"), ("z", "a")):
+        model = apply(spec, Two(*names), seed=3).model
+        kernels.append([np.asarray(getattr(model, name).dense_i.kernel.get_value()) for name in names])
+    for one, other in zip(*kernels, strict=True):
+        assert np.array_equal(one, other)

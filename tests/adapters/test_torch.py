@@ -17,6 +17,7 @@ from critinit_adapters import torch as adapter_module
 from critinit_adapters.torch import TorchAdapter
 from scipy import stats
 from torch import nn
+from torch.nn.utils import parametrize
 
 from critinit import application
 from critinit.application import apply
@@ -698,3 +699,63 @@ def test_applying_twice_gives_the_same():
     first = copy.deepcopy(bits(module))
     apply(make_spec("lstm"), module)
     assert bits(module) == first
+
+
+def test_numbers_that_lie_in_one_place_are_one_tensor():
+    """Two parameters over the same memory: refused within a network, one network where all are shared, else named."""
+    torn = nn.GRU(M, H)
+    torn.bias_hh_l0.data = torn.bias_ih_l0.data
+    with pytest.raises(ApplyError, match=r"one tensor serves two places of the same network"):
+        apply(make_spec("gru"), torn)
+    first, second = nn.GRU(M, H), nn.GRU(M, H)
+    second.load_state_dict(first.state_dict(), assign=True)
+    report = apply(make_spec("gru"), nn.ModuleList([first, second])).report
+    assert {row.tensor.partition(".")[0] for row in report} == {"0"}
+    assert report.untouched == ()
+
+
+def test_a_tensor_shared_with_another_layer_is_named():
+    model = nn.ModuleDict({"head": nn.Linear(H, 3 * H), "rnn": nn.GRU(M, H)})
+    model["rnn"].weight_hh_l0 = model["head"].weight
+    report = apply(make_spec("gru"), model).report
+    assert report.untouched == ("head.bias",)
+    assert report.notes == ("head.weight: the same tensor as rnn.weight_hh_l0, so it was written too",)
+
+
+def test_layers_are_in_the_order_in_which_their_widths_fit():
+    spec = make_spec("gru", layers=3)
+    model = nn.ModuleDict({"top": nn.GRU(H, H), "middle": nn.GRU(2 * H, H), "bottom": nn.GRU(M, 2 * H)})
+    rows = apply(spec, model, seed=4).report
+    assert {row.tensor.partition(".")[0]: row.layer for row in rows} == {"bottom": 0, "middle": 1, "top": 2}
+    # where widths leave it open, the order in which they were added
+    same = nn.ModuleDict({name: nn.GRU(H, H) for name in "cab"})
+    assert {row.tensor[0]: row.layer for row in apply(spec, same).report} == {"c": 0, "a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda cell: parametrize.register_parametrization(cell, "bias_ih", nn.Identity()), "bias_ih is parametrized"),
+        (lambda cell: setattr(cell, "weight_hh", nn.UninitializedParameter()), "weight_hh has no shape yet"),
+        (lambda cell: _as_buffer(cell, "bias_hh"), "bias_hh: found a buffer; allowed: a parameter"),
+        (lambda cell: delattr(cell, "bias_hh"), "bias_hh: found none; allowed: a parameter"),
+    ],
+)
+def test_what_is_no_parameter_is_refused(spoil, message):
+    cell = nn.GRUCell(M, H)
+    spoil(cell)
+    with pytest.raises(ApplyError, match=message):
+        apply(make_spec("gru"), cell)
+
+
+def _as_buffer(cell, name):
+    value = getattr(cell, name).data
+    delattr(cell, name)
+    cell.register_buffer(name, value)
+
+
+def test_patterns_match_all_below():
+    model = nn.ModuleDict({name: nn.ModuleList([nn.GRU(M, H)]) for name in ("block1", "block2", "other")})
+    for pattern, found in (("block?", {"block1", "block2"}), ("block1", {"block1"}), ("*.0", set(model))):
+        rows = apply(make_spec("gru"), model, include=[pattern]).report
+        assert {row.tensor.partition(".")[0] for row in rows} == found
