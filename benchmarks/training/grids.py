@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
-from benchmarks.training.run import DEFAULT, Result, Run, row_of
+from benchmarks.training.run import DEFAULT, Result, Row, Run, row_of
 from benchmarks.training.runner import Stage
-from benchmarks.training.summary import best_rates
+from benchmarks.training.summary import OURS, best_rates, compare, merit
 
 __all__ = ["PAPER", "SCHEMES", "every", "paper"]
 
 SCHEMES = ("critical", "chrono", "uniform_gate", "orthogonal", "isometry", DEFAULT)
-PAPER = "2 cells × 6 tasks × 2 lengths × 6 schemes; 4 learning rates on one seed, then 5 seeds at each scheme's best"
+PAPER = (
+    "2 cells × 6 tasks × 2 lengths × 6 schemes; 4 learning rates on one seed, then 5 seeds at each scheme's best, and at the "
+    "two best of ours and of the best peer"
+)
 
 _RATES = (1e-2, 3e-2)
 _LAST_RATES = (3e-3, 1e-3)  # rarely the best, and the longest to train
@@ -40,7 +43,7 @@ def every(
 
 
 def paper(steps: int = 600) -> tuple[Stage, ...]:
-    """The grid the project's claim rests on: every run up to its target or ``steps``; stage two is chosen by stage one.
+    """The grid the project's claim rests on: every run up to its target or ``steps``; what a stage runs is chosen by those before.
 
     Two schemes at a time go through all tasks, so that what is known early covers every row: short sequences first, but
     the first two schemes at both lengths before those that seldom learn at all; small learning rates come last.
@@ -64,4 +67,23 @@ def paper(steps: int = 600) -> tuple[Stage, ...]:
         chosen = [r.run for r in found if best[row_of(r.run, r.data), r.run.scheme] == r.run.learning_rate]
         return [replace(run, seed=seed) for run in chosen for seed in _SEEDS]
 
-    return (lambda _: first, seeds)
+    def finals(known: Sequence[Result]) -> list[Run]:
+        """Which of two learning rates is better one seed says badly: ours and the best peer's get all seeds at both."""
+        wanted = {run.key for run in first} | {run.key for run in seeds(known)}
+        found = [r for r in known if r.run in wanted]
+        return [
+            replace(entry.results[0].run, learning_rate=rate, seed=seed)
+            for row in compare(found)
+            for entry in (row.entries.get(OURS), row.best_peer)
+            if entry is not None
+            for rate in _ranked([r for r in found if r.run.seed == _SEEDS[0]], row.row, entry.scheme)[:2]
+            for seed in _SEEDS
+        ]
+
+    return (lambda _: first, seeds, finals)
+
+
+def _ranked(results: Iterable[Result], row: Row, scheme: str) -> list[float]:
+    """The learning rates of a row's scheme, the best first; a result each."""
+    own = [r for r in results if r.run.scheme == scheme and row_of(r.run, r.data) == row]
+    return [r.run.learning_rate for r in sorted(own, key=lambda r: (merit([r]), r.run.learning_rate))]

@@ -174,7 +174,7 @@ def _legend() -> str:
     tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in TASKS.values())
     return f"""\
 - Steps to target: optimizer steps at the first evaluation that reaches the target, median over seeds and their range.
-- Best learning rate: the one with the fewest median steps, ties by the last metric, over the seeds that all rates share.
+- Best learning rate: the one with the fewest median steps, ties by the last metric, among the rates with the most seeds.
 - The last metric is the one at the target where runs end there (`--stop-at-target`), else after all steps.
 - `used to fix constants`: this task and length were used to choose or try a constant of `{OURS}`.
 

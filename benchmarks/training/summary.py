@@ -117,10 +117,10 @@ def _by_rate(results: Iterable[Result]) -> dict[float, list[Result]]:
 
 
 def _best_rate(results: Sequence[Result]) -> float:
-    """By median steps to target, ties by the final metric, over the seeds that every learning rate was run with."""
+    """By median steps to target, ties by the final metric, of the learning rates that were run with the most seeds."""
     rates = _by_rate(results)
-    shared = set.intersection(*({r.run.seed for r in group} for group in rates.values()))
-    compared = {rate: [r for r in group if r.run.seed in shared] or group for rate, group in rates.items()}
+    most = max(map(len, rates.values()))
+    compared = {rate: group for rate, group in rates.items() if len(group) == most}
     return min(sorted(compared), key=lambda rate: merit(compared[rate]))
 
 

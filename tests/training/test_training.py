@@ -269,7 +269,7 @@ def test_processes_find_the_same(tmp_path):
 
 
 def test_the_paper_grid_goes_by_stages():
-    first, second = grids.paper()
+    first, second, third = grids.paper()
     runs = list(first([]))
     assert len(runs) == len(set(runs)) == 2 * 6 * 2 * 6 * 4
     assert {run.seed for run in runs} == {0}
@@ -281,12 +281,22 @@ def test_the_paper_grid_goes_by_stages():
     chosen = list(second(known))
     assert [run.seed for run in chosen] == [0, 1, 2, 3, 4]
     assert {run.learning_rate for run in chosen} == {3e-3}
+    # the two best rates of ours and of the best peer, no other's
+    ours, slow = ([replace(r, run=replace(r.run, scheme=scheme)) for r in known] for scheme in ("critical", "isometry"))
+    slow = [replace(r, steps=tuple(2 * n for n in r.steps)) for r in slow]
+    finals = list(third([*ours, *known, *slow]))
+    assert {(run.scheme, run.learning_rate) for run in finals} == {
+        (scheme, rate) for scheme in ("critical", "chrono") for rate in (3e-3, 1e-2)
+    }
+    assert len(finals) == len(set(finals)) == 2 * 2 * 5
 
 
-def test_the_best_rate_is_chosen_on_seeds_that_all_rates_have():
+def test_the_best_rate_is_chosen_among_those_with_the_most_seeds():
     fast = made("critical", [50, 300, 300], 1e-2)  # slower by its median, but not on seed 0
     slow = made("critical", [100], 1e-3)
     assert set(best_rates([*fast, *slow]).values()) == {1e-2}
+    slow = made("critical", [100, 200, 200], 1e-3)
+    assert set(best_rates([*fast, *slow]).values()) == {1e-3}
     tied = [result("critical", 0, None, rate, last=last, run=BUDGET) for rate, last in ((1e-3, 0.1), (1e-2, 0.15))]
     assert set(best_rates(tied).values()) == {1e-3}
     broken = replace(tied[0], metric=(0.2, math.nan))
