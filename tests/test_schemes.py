@@ -76,7 +76,7 @@ def test_critical_by_its_requirements(null):
     assert isinstance(forget, SpreadBias)
     assert isinstance(write, CoupledBias)
     assert (write.to, write.sign, write.mean) == ("forget", -1, pytest.approx(-forget.mean))
-    assert gates["forget"].input.variance == pytest.approx(2.0)
+    assert gates["forget"].input.variance == pytest.approx({1.0: 0.5, 9.0: 0.5 / 9.0}.get(null, 2.0))
     assert all(500 * gate.recurrent.variance <= 0.011 for _, gate in gates.items())
 
 
@@ -84,6 +84,17 @@ def test_critical_needs_no_word_about_weaker_padding():
     silent, unknown, loud = (critinit.generate("gru", 300, null_variance=null) for null in (0.0, None, 9.0))
     assert silent.layers[0].gates == unknown.layers[0].gates
     assert loud.target.reached == pytest.approx(1200, rel=2e-3)
+
+
+def test_critical_is_driven_less_where_noise_is_known_to_be_there():
+    """Up to a quarter of the signal's power it changes nothing; each further layer's share of it is that of the inputs."""
+    for ratio, drive in ((0.0, 2.0), (0.25, 2.0), (0.5, 1.0), (1.0, 0.5)):
+        spec = critinit.generate("lstm", 100, layers=2, input_variance=3.0, null_variance=3.0 * ratio)
+        for layer in spec.layers:
+            for name, gate in layer.gates.items():
+                found = gate.input.variance * layer.input.variance
+                assert found == pytest.approx(4.0 if name == "cell" else drive)
+        assert spec.target.reached >= 400 * (1 - 1e-3)
 
 
 def test_drive_does_not_depend_on_the_scale_of_the_inputs():
@@ -146,6 +157,13 @@ def test_bad_arguments(arguments, message):
         critinit.generate(**arguments)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = critinit.generate(
+        "gru", np.int64(60), layers=np.int32(2), input_variance=np.float32(2), null_variance=np.float64(0)
+    )
+    assert given == critinit.generate("gru", 60, layers=2, input_variance=2.0, null_variance=0.0)
 
 
 def test_same_arguments_same_bytes():

@@ -148,7 +148,7 @@ NullVariance = Annotated[
     typer.Option(
         "--null-variance",
         metavar="R0",
-        help="Power of inputs that carry no information (padding): 0 when silent; unknown counts as R.",
+        help="Power of inputs that carry no information (padding): 0 when silent; unknown counts as R. critical drives gates less where noise is declared.",
         parser=number,
     ),
 ]

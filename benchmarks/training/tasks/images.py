@@ -125,7 +125,7 @@ def _noisy(T: int, files: Sequence[str]) -> Data:
 
 TASKS = (
     Task("digits", "digits, then silence to step T", _ACCURACY, 0.9, _silent, frozenset({80, 100, 200, 256, 300, 500})),
-    Task("digits-noise", "digits, then noise of power 1 to step T", _ACCURACY, 0.8, _noisy, frozenset({100, 200})),
+    Task("digits-noise", "digits, then noise of power 1 to step T", _ACCURACY, 0.8, _noisy, frozenset({100, 200, 300})),
     Task(
         "pixels", "digits, MNIST or CIFAR-10 unrolled, a pixel T/n steps", _ACCURACY, 0.9, _unrolled, frozenset({128})
     ),

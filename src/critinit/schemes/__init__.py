@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from critinit import cells
 from critinit.errors import ArgumentError, SpecError
 from critinit.schemes import chrono, critical, isometry, keras, orthogonal, torch, uniform_gate
@@ -45,22 +47,24 @@ def generate(
     ``scheme``: one of ``critinit.schemes.NAMES``.  ``reset``: the GRU's variant, "after" unless said.
     ``input_variance`` R: second moment per input coordinate; ``input_correlation``: between the inputs of the two
     copies whose distance χ describes; ``null_variance`` R₀: power of inputs that carry no information (padding),
-    0 for silence, unknown (None) counts as R.  Each further layer's R is the second moment of the state below it.
-    ``hidden_size`` and ``input_size`` matter to the schemes that depend on widths (torch, keras, uniform_gate).
+    0 for silence; unknown (None) it counts as R, but ``critical`` does not drive its gates less then, as it does where
+    noise is declared.  Each further layer's R is the second moment of the state below it.  ``hidden_size``
+    and ``input_size`` matter to the schemes that depend on widths (torch, keras, uniform_gate).
 
     ``predicted`` is filled in; a missed target is stated in ``target.limit``.  Raises ``ArgumentError``.
     """
     the_cell = cells.find(cell if isinstance(cell, str) else cells.register(cell).name, reset)
     if scheme not in SCHEMES:
         raise ArgumentError(f"scheme: found {scheme!r}; allowed: {', '.join(NAMES)}")
-    _integer("T", T, 1, 10**9)
-    _integer("layers", layers, 1, 1000)
-    for name, size in (("hidden_size", hidden_size), ("input_size", input_size)):
-        if size is not None:
-            _integer(name, size, 1, 10**9)
+    T, layers = _integer("T", T, 10**9), _integer("layers", layers, 1000)
+    hidden_size, input_size = (
+        size if size is None else _integer(name, size, 10**9)
+        for name, size in (("hidden_size", hidden_size), ("input_size", input_size))
+    )
     r = _number("input_variance", input_variance, 1e100)
     correlation = _number("input_correlation", input_correlation, 1.0)
     null = r if null_variance is None else _number("null_variance", null_variance, 1e100)
+    noise = 0.0 if null_variance is None else null
     data = {
         "schema_version": SCHEMA_VERSION,
         "cell": the_cell.name,
@@ -73,8 +77,10 @@ def generate(
         if spec is not None:
             below = spec.layers[-1].predicted.untied
             assert isinstance(below, Numbers)  # no scheme has identity kernels
+            # inputs that are noise for a share of their power are taken to make such a share of the state
+            noise = below.second_moment * (1.0 if noise >= r else noise / r) if noise else 0.0
             r = null = below.second_moment
-        at = Circumstances(the_cell, T, r, correlation, null, index, hidden_size, input_size)
+        at = Circumstances(the_cell, T, r, correlation, null, noise, index, hidden_size, input_size)
         layer = {
             "input": {"variance": r, "correlation": correlation, "null_variance": null},
             "gates": dict(SCHEMES[scheme].gates(at)),
@@ -103,15 +109,23 @@ def _with_target(spec: InitSpec, scheme: Scheme) -> InitSpec:
     return spec.model_copy(update={"target": target})
 
 
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ArgumentError(f"{name}: found {_short(value)}; allowed: an integer from {low} to {high}")
+def _integer(name: str, value: object, high: int) -> int:
+    value = _plain(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
+        raise ArgumentError(f"{name}: found {_short(value)}; allowed: an integer from 1 to {high}")
+    return value
 
 
 def _number(name: str, value: object, high: float) -> float:
+    value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
         raise ArgumentError(f"{name}: found {_short(value)}; allowed: a number from 0 to {high:g}")
     return float(value)
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _short(value: object) -> str:
