@@ -15,7 +15,7 @@ Every message is complete on its own and fits on one line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -33,7 +33,17 @@ __all__ = [
 
 
 class CritinitError(Exception):
-    """Base of every error that critinit raises on purpose."""
+    """Base of every error that critinit raises on purpose.  They can be pickled, and so come out of worker processes."""
+
+    def __reduce__(self) -> tuple[Callable[..., CritinitError], tuple[object, ...]]:
+        return _again, (type(self), self.args, self.__dict__.copy())
+
+
+def _again(kind: type[CritinitError], arguments: tuple[object, ...], state: dict[str, object]) -> CritinitError:
+    """An error as it was, without the ``__init__`` that made its message."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class Problem(NamedTuple):

@@ -172,6 +172,9 @@ def test_schemes_are_compared_as_the_command_does(spec: InitSpec, study: Study) 
     for row in found.rows:
         numbers = generate("gru", 30, scheme=row.scheme).layers[0].predicted.untied
         assert row.informed.survival == numbers.survival  # type: ignore[union-attr]
+    noisy = generate("gru", 30, null_variance=1.0)  # gates are driven less where noise is declared
+    (own,) = (row for row in schemes.compute(Study(noisy)).rows if row.scheme == "critical")
+    assert own.informed.survival == noisy.layers[0].predicted.untied.survival != found.rows[0].informed.survival  # type: ignore[union-attr]
     assert [row.scheme for row in schemes.compute(Study(generate("rnn", 20))).rows] == [
         "critical",
         "isometry",

@@ -67,16 +67,13 @@ HEIGHT = 7.8
 
 
 def compute(study: Study) -> Schemes:
-    """Generate every scheme; those that the cell cannot have are left out."""
-    spec, source = study.spec, study.spec.layers[0].input
+    """Every scheme's reading; those that the cell cannot have are left out."""
+    spec = study.spec
     report = study.reporter("schemes")
     rows = []
     for done, scheme in enumerate(NAMES, 1):
         try:
-            other = generate(
-                spec.cell, spec.T, scheme=scheme, reset=spec.reset, input_variance=source.variance,
-                input_correlation=source.correlation, null_variance=source.null_variance,
-            )  # fmt: skip
+            other = _of_scheme(spec, scheme)
         except ArgumentError as error:
             if not str(error).startswith("scheme: "):
                 raise
@@ -89,6 +86,21 @@ def compute(study: Study) -> Schemes:
         if report:
             report(done, len(NAMES))
     return Schemes(spec.T, spec.scheme, tuple(rows))
+
+
+def _of_scheme(spec: InitSpec, scheme: str) -> InitSpec:
+    """What the scheme gives for a spec's cell, T and inputs: of its own scheme, the spec itself.
+
+    Padding as strong as the input counts as unknown, for a spec does not say which it was.
+    """
+    if scheme == spec.scheme and isinstance(spec.layers[0].predicted.untied, Numbers):
+        return spec
+    source = spec.layers[0].input
+    null = None if source.null_variance == source.variance else source.null_variance
+    return generate(
+        spec.cell, spec.T, scheme=scheme, reset=spec.reset, input_variance=source.variance,
+        input_correlation=source.correlation, null_variance=null,
+    )  # fmt: skip
 
 
 def _idle(spec: InitSpec) -> Reading | None:
