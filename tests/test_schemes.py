@@ -95,6 +95,11 @@ def test_critical_is_driven_less_where_noise_is_known_to_be_there():
                 found = gate.input.variance * layer.input.variance
                 assert found == pytest.approx(4.0 if name == "cell" else drive)
         assert spec.target.reached >= 400 * (1 - 1e-3)
+    alike = critinit.generate("lstm", 100, layers=2, null_variance=1.0, null_constant=True)
+    assert alike == critinit.generate("lstm", 100, layers=2)
+    loud = critinit.generate("lstm", 100, null_variance=8.0, null_constant=True)
+    assert loud.layers[0].gates["forget"].input.variance == pytest.approx(2 / 8)
+    assert loud.target.reached >= 400 * (1 - 1e-3)
 
 
 def test_drive_does_not_depend_on_the_scale_of_the_inputs():
@@ -149,6 +154,7 @@ def test_uniform_gate_uses_the_hidden_size():
             "input_correlation: found 1.5; allowed: a number from 0 to 1",
         ),
         ({"cell": "gru", "T": 5, "null_variance": float("nan")}, "null_variance: found nan"),
+        ({"cell": "gru", "T": 5, "null_constant": "yes"}, "null_constant: found 'yes'; allowed: True or False"),
         ({"cell": "gru", "T": 5, "hidden_size": 0}, "hidden_size: found 0"),
     ],
 )

@@ -17,6 +17,7 @@ __all__ = [
     "InputCorrelation",
     "InputSize",
     "InputVariance",
+    "NullConstant",
     "NullVariance",
     "Output",
     "Reset",
@@ -151,6 +152,10 @@ NullVariance = Annotated[
         help="Power of inputs that carry no information (padding): 0 when silent; unknown counts as R. critical drives gates less where noise is declared.",
         parser=number,
     ),
+]
+
+NullConstant = Annotated[
+    bool, typer.Option("--null-constant", help="Inputs that carry no information are all alike: no noise.")
 ]
 HiddenSize = Annotated[
     int | None,

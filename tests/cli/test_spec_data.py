@@ -63,6 +63,21 @@ def test_what_is_said_goes_before_what_is_measured(run: Run, data: Path) -> None
     assert (spec.T, source.variance, source.correlation, source.null_variance) == (99, 2.0, 1.0, 0.5)
 
 
+def test_padding_that_is_measured_is_no_noise(run: Run, tmp_path: Path) -> None:
+    """One value after another is no noise, and does not drive the gates less; what is stated is, unless it is said."""
+    x = np.random.default_rng(2).standard_normal((40, 30, 2))
+    x[:, 20:] = 0.9
+    path = tmp_path / "x.npy"
+    np.save(path, x)
+    arguments = ("spec", "--cell", "gru", "--data", str(path))
+    stated = ("--null-variance", "0.81")
+    outputs = [run(*arguments, *more).out for more in ((), stated, (*stated, "--null-constant"))]
+    drives = [(layer := parse(out).layers[0]).gates["update"].input.variance * layer.input.variance for out in outputs]
+    assert parse(outputs[0]).layers[0].input.null_variance == pytest.approx(0.81)
+    assert drives[1] < 0.7
+    assert [drives[0], drives[2]] == pytest.approx([2.0, 2.0], rel=1e-5)
+
+
 def test_one_series_in_a_table(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     x = np.random.default_rng(1).standard_normal((40, 3))

@@ -28,6 +28,7 @@ def command(
     input_variance: options.InputVariance = 1.0,
     input_correlation: options.InputCorrelation = 1.0,
     null_variance: options.NullVariance = None,
+    null_constant: options.NullConstant = False,
     hidden_size: options.HiddenSize = None,
     input_size: options.InputSize = None,
     json: options.JSON = False,
@@ -51,6 +52,7 @@ def command(
                     input_variance=input_variance,
                     input_correlation=input_correlation,
                     null_variance=null_variance,
+                    null_constant=null_constant,
                     hidden_size=hidden_size,
                     input_size=input_size,
                 )

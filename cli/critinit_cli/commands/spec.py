@@ -89,6 +89,7 @@ def command(
     input_variance: InputVariance = None,
     input_correlation: InputCorrelation = None,
     null_variance: options.NullVariance = None,
+    null_constant: options.NullConstant = False,
     hidden_size: options.HiddenSize = None,
     input_size: options.InputSize = None,
     data: Data = None,
@@ -118,6 +119,7 @@ def command(
             found = measured(data, layout=layout, array=array, columns=columns)
         T = found.T if T is None else T
         input_size = found.features if input_size is None else input_size
+        null_constant = null_constant or null_variance is None  # what measuring takes for padding is all alike
         said = {name: found.inputs[name] if value is None else value for name, value in said.items()}
     elif stray := [n for n, v in (("layout", layout), ("array", array), ("columns", columns)) if v is not None]:
         raise ArgumentError(f"--{stray[0]}: allowed: with --data, whose file it is about")
@@ -133,6 +135,7 @@ def command(
             input_variance=1.0 if said["variance"] is None else said["variance"],
             input_correlation=1.0 if said["correlation"] is None else said["correlation"],
             null_variance=said["null_variance"],
+            null_constant=null_constant,
             hidden_size=hidden_size,
             input_size=input_size,
         )

@@ -38,6 +38,7 @@ def generate(
     input_variance: float = 1.0,
     input_correlation: float = 1.0,
     null_variance: float | None = None,
+    null_constant: bool = False,
     hidden_size: int | None = None,
     input_size: int | None = None,
 ) -> InitSpec:
@@ -47,8 +48,8 @@ def generate(
     ``scheme``: one of ``critinit.schemes.NAMES``.  ``reset``: the GRU's variant, "after" unless said.
     ``input_variance`` R: second moment per input coordinate; ``input_correlation``: between the inputs of the two
     copies whose distance χ describes; ``null_variance`` R₀: power of inputs that carry no information (padding),
-    0 for silence; unknown (None) it counts as R, but ``critical`` does not drive its gates less then, as it does where
-    noise is declared.  Each further layer's R is the second moment of the state below it.  ``hidden_size``
+    0 for silence; unknown (None) it counts as R.  ``critical`` drives its gates less where R₀ is declared, unless
+    ``null_constant`` says that those inputs are all alike: only noise writes over what was kept.  Each further layer's R is the second moment of the state below it.  ``hidden_size``
     and ``input_size`` matter to the schemes that depend on widths (torch, keras, uniform_gate).
 
     ``predicted`` is filled in; a missed target is stated in ``target.limit``.  Raises ``ArgumentError``.
@@ -64,7 +65,9 @@ def generate(
     r = _number("input_variance", input_variance, 1e100)
     correlation = _number("input_correlation", input_correlation, 1.0)
     null = r if null_variance is None else _number("null_variance", null_variance, 1e100)
-    noise = 0.0 if null_variance is None else null
+    if not isinstance(_plain(null_constant), bool):
+        raise ArgumentError(f"null_constant: found {_short(null_constant)}; allowed: True or False")
+    noise = 0.0 if null_variance is None or null_constant else null
     data = {
         "schema_version": SCHEMA_VERSION,
         "cell": the_cell.name,

@@ -34,8 +34,8 @@ class Circumstances:
     """What is known where a layer is initialized.
 
     ``T``: sequence length in steps; ``input_variance`` R and ``null_variance`` R₀: second moment per coordinate of the
-    layer's inputs, and of those that carry no information; ``noise``: what is known of the latter, R₀, or 0 where it is
-    only taken to be R; ``correlation`` of the inputs between two copies;
+    layer's inputs, and of those that carry no information; ``noise``: R₀, or 0 where it is only taken to be R, and
+    where the latter are all alike; ``correlation`` of the inputs between two copies;
     ``index`` of the layer; ``hidden_size`` H and ``input_size`` M where they are known.
     """
 

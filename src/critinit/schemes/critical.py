@@ -11,8 +11,8 @@ measurements that the constants marked "measured" rest on):
 (b) *It survives.*  Units keep with b = ln(τ−1), τ log-uniform, because the lag is unknown, from 1.05 (renewed at every
     step) to the time that leaks 1/(4T) a step while inputs of full power drive the gate.  So nothing has to be known of
     the padding: silence or weaker noise leaks less, at most e times.  But noise that opens the gates writes too, over
-    what was there.  Where its power R₀ is known its drive ν²R₀ is at most 1/2 (measured): the gates open 1.3 times as
-    wide, and three steps in five do that, e^{−1/2}, so that no single one overwrites much.
+    what was there.  Where its power R₀ is known, and it is not constant, its drive ν²R₀ is at most 1/2 (measured): the
+    gates open 1.3 times as wide, and three steps in five do that, e^{−1/2}, so that no single one overwrites much.
 (c) *The response to the parameters is bounded.*  A shift of the candidate's bias moves the memory by write/(1−keep) per
     unit: 1 for every T with coupled gates (the GRU has it built in; the LSTM's input bias is minus the forget bias).
     And an optimizer's first steps move every kernel entry by the learning rate whatever its gradient, so gates shift by
@@ -58,14 +58,19 @@ LONGEST = 1e15
 
 
 def _gate_drive(at: Circumstances) -> float:
-    """The gates' ν²: ν²R = 2, and ν²R₀ ≤ 1/2 for noise of power R₀ that is known to be there."""
-    return min(at.drive(GATE_DRIVE), NOISE_DRIVE / at.noise if at.noise > 0.0 else math.inf)
+    """The gates' ν²: ν²R = 2, or ν²R₀ = 2 for null inputs of more power; ν²R₀ ≤ 1/2 for those that are known to be noise."""
+    power = _power(at)
+    drive = GATE_DRIVE / power if power > 0.0 else GATE_DRIVE
+    return min(drive, NOISE_DRIVE / at.noise) if at.noise > 0.0 else drive
+
+
+def _power(at: Circumstances) -> float:
+    return max(at.input_variance, at.null_variance)
 
 
 def _longest(at: Circumstances) -> float:
     """The slowest unit's τ: it leaks 1/(4T) a step under inputs of full power (or null inputs, where they have more)."""
-    power = max(at.input_variance, at.null_variance)
-    slowest = keep_bias(min(1.0 / (SLACK * at.T), 0.5), _gate_drive(at) * power + near_zero(at.T))
+    slowest = keep_bias(min(1.0 / (SLACK * at.T), 0.5), _gate_drive(at) * _power(at) + near_zero(at.T))
     return float(f"{min(max(1.0 + math.exp(slowest), SHORTEST), LONGEST):.6g}")
 
 
