@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"== {name}: {known[name]}", flush=True)
         start = time.perf_counter()
         try:
-            status = max(status, _run(name, passed) or 0)
+            status = max(status, _run(name, known[name], passed) or 0)
         except CritinitError as error:
             status = max(status, 1)
             print(f"{name}: {error}", file=sys.stderr)
@@ -65,17 +65,13 @@ def main(arguments: Sequence[str]) -> int:
     return status
 
 
-def _run(name: str, passed: Sequence[str]) -> int | None:
+def _run(name: str, summary: str, passed: Sequence[str]) -> int | None:
     """What the benchmark's ``main`` returns: an exit status, or nothing."""
     function = importlib.import_module(f"benchmarks.{name}").main
     if "arguments" in inspect.signature(function).parameters:
         return function(passed)
-    before = sys.argv
-    sys.argv = [f"benchmarks.{name}", *passed]  # the others read it
-    try:
-        return function()
-    finally:
-        sys.argv = before
+    argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=summary).parse_args(passed)  # it has none
+    return function()
 
 
 if __name__ == "__main__":

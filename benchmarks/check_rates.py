@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from benchmarks._options import count
 from critinit import apply, check, generate
 from critinit.checkpoints.finding import Site, networks_of
 from critinit.layout import Block
@@ -224,14 +225,14 @@ def planted(fault: str, spec: InitSpec, tensors: Tensors, seed: int) -> Tensors 
 def main(arguments: Sequence[str] = ()) -> None:
     """Print both rates."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks check_rates")
-    parser.add_argument("--models", type=int, default=200, help="freshly initialized models (default: 200)")
-    count = parser.parse_args(list(arguments)).models
+    parser.add_argument("--models", type=count, default=200, help="freshly initialized models (default: 200)")
+    models = parser.parse_args(list(arguments)).models
     installed = [name for name, module in FRAMEWORKS.items() if find_spec(module)]
     kinds = [(framework, cell, scheme) for scheme, cell, framework in product(SCHEMES, ("gru", "lstm"), installed)]
     alarms: Counter[str] = Counter()
     made: Counter[str] = Counter()
     missed: Counter[str] = Counter()
-    for seed, (framework, cell, scheme) in enumerate(islice(cycle(kinds), count)):
+    for seed, (framework, cell, scheme) in enumerate(islice(cycle(kinds), models)):
         spec, tensors = initialized(framework, cell, scheme, seed)
         for rate in (RATE, 0.05):
             alarms[f"{rate:g}"] += not check(spec, tensors, false_alarm_rate=rate).matches
@@ -240,10 +241,10 @@ def main(arguments: Sequence[str] = ()) -> None:
             if wrong is not None:
                 made[fault] += 1
                 missed[fault] += check(spec, wrong, false_alarm_rate=RATE).matches
-    print(f"{count} models of {H} units ({', '.join(installed)}; gru, lstm; {', '.join(SCHEMES)})")
+    print(f"{models} models of {H} units ({', '.join(installed)}; gru, lstm; {', '.join(SCHEMES)})")
     print(f"{'false-alarm rate stated':38}{'alarms':>8}{'expected, at most':>20}{'99.9 % of runs, at most':>26}")
     for rate in (RATE, 0.05):
-        print(f"{rate:<38g}{alarms[f'{rate:g}']:8d}{rate * count:20.1f}{int(binom.ppf(0.999, count, rate)):26d}")
+        print(f"{rate:<38g}{alarms[f'{rate:g}']:8d}{rate * models:20.1f}{int(binom.ppf(0.999, models, rate)):26d}")
     print(f"\n{f'mistake, at rate {RATE:g}':38}{'planted':>8}{'missed':>8}")
     for fault in FAULTS:
         print(f"{fault:38}{made[fault]:8d}{missed[fault]:8d}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -58,9 +57,8 @@ def timed(law: LayerLaw) -> tuple[Untied, float, float]:
     return found, time.perf_counter() - wall, time.process_time() - processor
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     """Print a line for each grid."""
-    del arguments
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     print(
         f"untied theory of a grid in one call; NumPy {np.__version__}, {platform.machine()}, OMP_NUM_THREADS {threads}"

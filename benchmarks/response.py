@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 
+from benchmarks._options import count
+
 __all__ = ["main", "response"]
 
 TASKS = ("digits", "adding")
@@ -54,7 +56,7 @@ def response(cell: str, task: str, T: int, scheme: str, rates: Sequence[float] =
 def main(arguments: Sequence[str] = ()) -> int:
     """A table, a line a cell, task, length and scheme."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks response", description=__doc__)
-    parser.add_argument("--T", type=int, action="append", help=f"sequence lengths [{', '.join(map(str, LENGTHS))}]")
+    parser.add_argument("--T", type=count, action="append", help=f"sequence lengths [{', '.join(map(str, LENGTHS))}]")
     options = parser.parse_args(list(arguments))
     from benchmarks.training.grids import SCHEMES
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks._options import count
 from critinit.dual import Array, Dual, tangent
 from critinit.errors import MissingExtraError
 from critinit.files import write
@@ -192,9 +193,9 @@ def save(figure: Figure, folder: Path) -> list[Path]:
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the table, draw the picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks spectrum", description=__doc__)
-    parser.add_argument("--width", type=int, default=500, help="units of a simulated network (default 500)")
-    parser.add_argument("--networks", type=int, default=4, help="simulated networks (default 4)")
-    parser.add_argument("--particles", type=int, default=1000, help="sampled units of the theory (default 1000)")
+    parser.add_argument("--width", type=count, default=500, help="units of a simulated network (default 500)")
+    parser.add_argument("--networks", type=count, default=4, help="simulated networks (default 4)")
+    parser.add_argument("--particles", type=count, default=1000, help="sampled units of the theory (default 1000)")
     folder = Path(__file__).parents[1] / "docs" / "images"
     parser.add_argument("--folder", type=Path, default=folder, help="where the picture goes (default docs/images)")
     options = parser.parse_args(list(arguments))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
@@ -70,7 +70,7 @@ def _simulated(spec: InitSpec) -> Numbers:
     return measured.numbers
 
 
-def main(arguments: Sequence[str] = ()) -> None:
+def main() -> None:
     """Print both costs side by side."""
     print(f"Processor seconds for a standard error of {TARGET} in ln chi (simulated: width {_WIDTH}, {_STEPS} steps)")
     print(f"{'':20} {'theory':>8} {'network':>8} {'ratio':>7}   chi (theory, network)      fast estimate")

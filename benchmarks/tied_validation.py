@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._options import count
 from critinit.cells import CELLS
 from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
@@ -282,8 +283,8 @@ def _why(row: Row) -> str:
 def main(arguments: Sequence[str] = ()) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Tied theory against simulated networks at random hyperparameters.")
-    parser.add_argument("--width", type=int, default=WIDTH)
-    parser.add_argument("--points", type=int, default=None, help="only the first so many")
+    parser.add_argument("--width", type=count, default=WIDTH)
+    parser.add_argument("--points", type=count, default=None, help="only the first so many")
     parser.add_argument("--table", action="store_true", help="write the page from what was simulated")
     options = parser.parse_args(arguments)
     if options.table:

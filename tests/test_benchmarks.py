@@ -39,6 +39,21 @@ def test_an_unknown_name_is_a_usage_error(capsys):
     assert "found nonesuch; allowed:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["grid", "--nonsense"], "unrecognized arguments: --nonsense"),
+        (["spectrum", "--width", "0"], "argument --width: found 0; allowed: an integer from 1"),
+        (["check_rates", "--models", "few"], "argument --models: found few; allowed: an integer from 1"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error_before_anything_runs(capsys, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("law", [grid.gru_grid(3), grid.gru_grid(3, "before"), grid.lstm_grid(2)])
 def test_grids_are_solved_at_every_point(law):
     solved, wall, processor = grid.timed(law)
