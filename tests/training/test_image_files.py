@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 import struct
 
@@ -106,8 +107,55 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
             return (reconstruct, (kind, (10**12,), code))
 
     file.write_bytes(pickle.dumps({b"data": Huge(), b"labels": []}, 2))
-    with pytest.raises(FileError, match="an array of an unknown kind"):
+    with pytest.raises(FileError, match="no array 'data'"):
         read([str(file)])
+
+
+class Made:
+    """A call and a state, as a pickle holds them."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __reduce__(self):
+        return self.parts
+
+
+def array(kind, raw, shape=(COUNT,), **more):
+    """An array of that type over those bytes, whatever their number."""
+    reconstruct, start, _ = np.empty(0).__reduce__()
+    dtype = (
+        kind if isinstance(kind, Made) else Made(np.dtype, (kind, False, True), (3, "|", None, None, None, -1, -1, 0))
+    )
+    return Made(reconstruct, start, (1, shape, dtype, False, raw))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (Made(np.ndarray, ((COUNT,), "O", b"A" * 8 * COUNT)), "not callable"),  # objects at addresses of one's choice
+        (array("O", b"A" * 8 * COUNT), "an array of 'O'"),
+        (array("V8", b"A" * 8 * COUNT), "an array of 'V8'"),
+        (array("i8", b"A" * 8), r"shape \(12,\) with 8 bytes"),
+        (array("i8", b"", (-1, 0)), "with 0 bytes"),
+        (
+            array(Made(np.dtype, ("i8",), (3, "<", None, ("a",), {"a": (np.dtype("i8"), 10**9)}, 8, 1, 0)), b""),
+            "structures",
+        ),
+        (Made(np.dtype, ("i8",), (3, "<", (np.dtype("i8"), (10**6,)), None, None, 8, 1, 0)), "structures"),
+    ],
+)
+def test_a_pickle_cannot_make_arrays_over_other_memory(tmp_path, images, labels, message):
+    file = tmp_path / "data_batch_1"
+    file.write_bytes(pickle.dumps({b"data": np.zeros((COUNT, 3), np.uint8), b"labels": labels}, 3))
+    with pytest.raises(FileError, match=message):
+        read([str(file)])
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
 def broken_files(tmp_path, images):
@@ -121,11 +169,21 @@ def broken_files(tmp_path, images):
         "kind": (idx(pixels, 7), "the IDX type 7"),
         "zip": (b"PK\3\4nothing", "allowed: an npz file"),
         "pickled": (pickle.dumps([1, 2]), "no array 'data'"),
-        "classless": (cifar(pixels, labels=["a"] * COUNT), "no numbers in 'labels'"),
+        "classless": (cifar(pixels, labels=["a"] * COUNT), "no integers in 'labels'"),
+        "fractions": (cifar(pixels, labels=[0.5] * COUNT), "no integers in 'labels'"),
+        "large": (cifar(pixels, labels=[10**30] * COUNT), "no integers in 'labels'"),
+        "many": (cifar(pixels, labels=[10**6] * COUNT), "classes 1000000 to 1000000; allowed: from 0 to 99999"),
+        "negative": (cifar(pixels, labels=[-1] * COUNT), "classes -1 to -1"),
+        "short": (b"\0\0", "a whole IDX file"),
+        "deep": (b"\0\0\x08" + bytes([70]) + b"\0\0\0\1" * 70 + b"x", "with 70 dimensions"),
+        "squeezed": (gzip.compress(whole)[:30] + b"\xff" * 40, "allowed: a file that can be read"),
+        "half": (npz(x_train=pixels, y_train=classes, x_test=pixels), "x_test and y_test, or neither"),
+        "flat": (npz(images=pixels.reshape(COUNT, -1), labels=classes), "images of shape"),
+        "broad": (npz(images=pixels.reshape(COUNT, 2, 2, -1, 1), labels=classes), "images of shape"),
+        "endless": (npz(images=np.where(pixels, np.inf, 0.0), labels=classes), "no finite numbers"),
         "few": (cifar(pixels, labels=[1]), "1 classes"),
         "packed": (gzip.compress(whole)[:20], "allowed: a file that can be read"),
     }
-    del classes
     for name, (data, _) in made.items():
         if data is not None:
             (tmp_path / name).write_bytes(data)
