@@ -5,6 +5,7 @@ what schemes are compared on (a cell, a task, a length T).
 
 ================  ====================================================================
 ``run``           a run and its result as data; the table of JSON lines
+``starts``        what a run starts from: its data's moments, its scheme's spec
 ``tasks``         the tasks, one module a family
 ``recurrence``    many GRUs stepped together, faster than one by one
 ``models``        torch's layer, initialized by a scheme, and a readout

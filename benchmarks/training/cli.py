@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -11,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.training import grids
-from benchmarks.training.run import DEFAULT, OPTIMIZERS, Result, Run, read, row_of
-from benchmarks.training.runner import Workers, cores, measure
+from benchmarks.training.run import CELLS, DEFAULT, OPTIMIZERS, Run, row_of
+from benchmarks.training.runner import Measured, Workers, cores, measure, reported
 from benchmarks.training.summary import compare
 from benchmarks.training.tasks import TASKS
-from critinit.errors import ArgumentError, CritinitError, MissingExtraError
+from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError, Problem
 
 __all__ = ["app", "run"]
 
@@ -51,12 +52,12 @@ def _option(help: str, *names: str, **more: Any) -> Any:
 
 @app.command(epilog=_EPILOG)
 def training(
-    cell: Annotated[list[str], _option("rnn, gru or lstm; several allowed, as for all up to --seed.")] = ["gru"],  # noqa: B006
+    cell: Annotated[list[str], _option(f"{', '.join(CELLS)}; several allowed, as for all up to --seed.")] = ["gru"],  # noqa: B006
     task: Annotated[list[_Task], _option("What to learn.")] = [_Task("digits")],  # noqa: B006, B008
     T: Annotated[list[int], _option("Sequence length in steps.", "--T", min=1)] = [256],  # noqa: B006
-    scheme: Annotated[list[str], _option(f"critinit's schemes, or {DEFAULT!r}.")] = ["critical", DEFAULT],  # noqa: B006
+    scheme: Annotated[list[str], _option(f"critinit's, {DEFAULT!r}, or a spec's file.")] = ["critical", DEFAULT],  # noqa: B006
     learning_rate: Annotated[list[float], _option("Of the optimizer.", "--learning-rate", "--lr")] = [1e-2],  # noqa: B006
-    seed: Annotated[list[int], _option("Of weights and batches.", min=0)] = [0],  # noqa: B006
+    seed: Annotated[list[int], _option("Of weights and batches.", min=0, max=2**63 - 1)] = [0],  # noqa: B006
     steps: Annotated[int, _option("Optimizer steps at most.", min=1)] = 400,
     every: Annotated[int, _option("Steps between evaluations.", min=1)] = 20,
     stop_at_target: Annotated[bool, _option("End a run at the evaluation that reaches the target.")] = False,
@@ -111,25 +112,47 @@ def training(
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
         raise ArgumentError("curves: found several rows; allowed: with one cell, one task and one T")
     stages = grids.paper() if grid is not None else ((lambda _: listed),)
-    if workers == 0 and table is None:
-        raise ArgumentError("workers: found 0 without a table; allowed: 0 with --table, to report what it holds")
+    for path in (table, report, picture, curves):
+        if path is not None:
+            _writable(path)
     if workers == 0:
-        known = read(table) if table else []
+        if table is None or not table.exists():
+            found = "0 without a table" if table is None else f"0 and no table {table}"
+            raise ArgumentError(f"workers: found {found}; allowed: 0 with a --table, to report what it holds")
+        measured = reported(stages, table)
     else:
-        _needs_torch()
-        known = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))
-    wanted = {run.key for stage in stages for run in stage(known)}
-    _tell([result for result in known if result.run in wanted], table, report, picture, curves)
+        _needs_torch(None if dask else device)
+        measured = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))
+    _tell(measured, table, report, picture, curves)
 
 
-def _needs_torch() -> None:
+def _writable(path: Path) -> None:
+    """Refuse a place that cannot be written before anything is trained."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not path.name or path.is_dir():
+        found = "a folder"
+    elif not folder.is_dir():
+        found = f"{folder}, which is no folder"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        found = "a place that cannot be written"
+    else:
+        return
+    raise FileError(str(path), Problem("", found, "allowed: a file that can be written"))
+
+
+def _needs_torch(device: str | None) -> None:
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError:
         raise MissingExtraError("PyTorch", "torch") from None
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(f"device: found {device} ({reason}); allowed: a device that PyTorch has here") from None
 
 
-def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> list[Result]:
+def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> Measured:
     from benchmarks.training.progress import Bar
 
     with Bar() as bar:
@@ -137,15 +160,15 @@ def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> li
 
 
 def _tell(
-    results: Sequence[Result], table: Path | None, report: Path | None, picture: Path | None, curves: Path | None
+    measured: Measured, table: Path | None, report: Path | None, picture: Path | None, curves: Path | None
 ) -> None:
     from benchmarks.training import picture as pictures
     from benchmarks.training.report import report as page
     from benchmarks.training.report import shown_curves
     from critinit.files import write
 
-    text = page(results, table.name if table else "")
-    rows = compare(results)
+    text = page(measured.results, table.name if table else "", measured.wanted)
+    rows = compare(measured.results)
     written: list[Path] = []
     if report is not None:
         write(report, text.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,13 +10,13 @@ from torch import Tensor
 
 import critinit
 from benchmarks.training.recurrence import Gru
-from benchmarks.training.run import DEFAULT, Run
+from benchmarks.training.run import CELLS, Run
+from benchmarks.training.starts import spec_of
 from benchmarks.training.tasks import Data
-from critinit.errors import ArgumentError
 
 __all__ = ["LAYERS", "Model", "outputs"]
 
-LAYERS = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+LAYERS: dict[str, Any] = {cell: getattr(torch.nn, cell.upper()) for cell in CELLS}
 """critinit's name of a cell -> the layer."""
 
 
@@ -25,36 +24,14 @@ class Model(torch.nn.Module):
     """What a run trains; the readout and torch's own weights come from the seed, so all schemes share the readout."""
 
     def __init__(self, run: Run, data: Data) -> None:
-        if run.cell not in LAYERS:
-            raise ArgumentError(f"cell: found {run.cell}; allowed: {', '.join(LAYERS)}")
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            self.layer: Any = LAYERS[run.cell](data.inputs, run.hidden, num_layers=run.layers)
+            self.layer = LAYERS[run.cell](data.inputs, run.hidden, num_layers=run.layers)
             self.readout = torch.nn.Linear(run.hidden, data.outputs)
-        if run.scheme != DEFAULT:
-            moments, sizes = (data.input_variance, data.null_variance), (run.hidden, data.inputs)
-            spec = _spec(run.cell, run.T, run.scheme, run.layers, moments, sizes)
-            critinit.apply(spec, self.layer, seed=run.seed)
-
-
-@lru_cache(maxsize=64)
-def _spec(
-    cell: str, T: int, scheme: str, layers: int, moments: tuple[float, float | None], sizes: tuple[int, int]
-) -> Any:
-    """The spec of a row's scheme, or in the file it names; a prediction takes a second, and every seed has the same."""
-    if scheme.endswith(".json"):
-        return critinit.load(scheme)
-    return critinit.generate(
-        cell,
-        T=T,
-        scheme=scheme,
-        layers=layers,
-        input_variance=moments[0],
-        null_variance=moments[1],
-        hidden_size=sizes[0],
-        input_size=sizes[1],
-    )
+        self.spec = spec_of(run, data)
+        if self.spec is not None:
+            critinit.apply(self.spec, self.layer, seed=run.seed)
 
 
 def outputs(models: Sequence[Model], x: Sequence[Tensor], last: int) -> list[Tensor]:

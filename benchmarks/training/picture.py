@@ -13,6 +13,7 @@ from benchmarks.training.run import DEFAULT
 from benchmarks.training.summary import Comparison, Entry, median
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, MissingExtraError
+from critinit.files import refusal
 
 __all__ = ["draw_curves", "draw_steps"]
 
@@ -40,11 +41,14 @@ def _save(figure: Any, file: Path) -> list[Path]:
     """PNG and SVG of the same name, the SVG the same bytes for the same data."""
     import matplotlib as mpl
 
-    files = [file.with_suffix(".png"), file.with_suffix(".svg")]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": file.stem}):
-        figure.savefig(files[0], dpi=160)
-        figure.savefig(files[1], metadata={"Date": None})
+    files = [file.with_name(f"{file.name}{ending}") for ending in (".png", ".svg")]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context({"svg.hashsalt": file.stem}):
+            figure.savefig(files[0], dpi=160)
+            figure.savefig(files[1], metadata={"Date": None})
+    except OSError as error:
+        raise refusal(str(file), error, "a place that can be written") from None
     return files
 
 

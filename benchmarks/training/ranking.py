@@ -11,11 +11,13 @@ import math
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import lru_cache
 
-from benchmarks.training.run import DEFAULT
+from benchmarks.training.run import DEFAULT, Run
+from benchmarks.training.starts import inputs_of, spec_of
 from benchmarks.training.summary import Comparison, merit
-from benchmarks.training.tasks import TASKS
+from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
@@ -24,28 +26,24 @@ _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""
 
 
-@cache
-def numbers_of(cell: str, task: str, T: int, files: tuple[str, ...], scheme: str, hidden: int) -> tuple[float, ...]:
-    """What theory says of a scheme on a task, in the order of ``NUMBERS``; more is better."""
-    import critinit
+@lru_cache(maxsize=1024)
+def numbers_of(run: Run) -> tuple[float, ...]:
+    """What theory says of a run's scheme on its task, in the order of ``NUMBERS``; more is better.
+
+    Raises ``ArgumentError`` for a cell without a gate that keeps the state.
+    """
     from critinit.theory.requirements import requirements
 
-    data = TASKS[task].make(T, files)
-    spec = critinit.generate(
-        cell,
-        T=T,
-        scheme="torch" if scheme == DEFAULT else scheme,
-        input_variance=data.input_variance,
-        null_variance=data.null_variance,
-        hidden_size=hidden,
-        input_size=data.inputs,
+    spec = spec_of(
+        replace(run, scheme="torch") if run.scheme == DEFAULT else run, inputs_of(run.task, run.T, run.files)
     )
+    assert spec is not None
     found = requirements(spec)
     return found.written, found.survival, -abs(math.log(found.gain))
 
 
 def correlations(row: Comparison) -> Mapping[str, float]:
-    """Number -> rank correlation with training, over the schemes of the row; empty where they are too few."""
+    """Number -> rank correlation with training, over the schemes of the row; empty where they are too few, or have no such numbers."""
     from scipy.stats import spearmanr
 
     schemes = list(row.entries)
@@ -53,9 +51,10 @@ def correlations(row: Comparison) -> Mapping[str, float]:
         return {}
     order = sorted(schemes, key=lambda s: merit(row.entries[s].results), reverse=True)
     trained = [order.index(s) for s in schemes]
-    settings = dict(row.row.rest)
-    place = (row.row.cell, row.row.task, row.row.T, settings["files"])
-    known = [numbers_of(*place, scheme, settings["hidden"]) for scheme in schemes]
+    try:
+        known = [numbers_of(row.entries[scheme].results[0].run) for scheme in schemes]
+    except ArgumentError:  # of a cell without gates
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a number that is the same for all has no order: NaN
         return {n: float(spearmanr([k[i] for k in known], trained)[0]) for i, n in enumerate(NUMBERS)}

@@ -13,15 +13,16 @@ from benchmarks.training.tasks import TASKS
 __all__ = ["report", "shown_curves", "shown_steps"]
 
 
-def report(results: Sequence[Result], table: str) -> str:
-    """The page; ``table``: the name of their file, if they have one.  Rows lost come first."""
+def report(results: Sequence[Result], table: str, wanted: int | None = None) -> str:
+    """The page; ``table``: the name of their file, if they have one; ``wanted``: how many were asked for.  Rows lost come first."""
     rows = compare(results)
     decided = [row for row in rows if row.decided]
     lost = [row for row in decided if row.lost]
     rest = [row for row in rows if row not in lost]
     parts = [
         "# Training from each initialization",
-        f"Written by `python -m benchmarks training --report FILE` from {len(results)} runs{f' in `{table}`' if table else ''}.",
+        f"Written by `python -m benchmarks training --report FILE` from {len(results)} runs"
+        f"{f' in `{table}`' if table else ''}{_lacking(len(results), wanted)}.",
         _conditions(results),
         "## Summary",
         _summary(rows, decided, lost),
@@ -34,6 +35,12 @@ def report(results: Sequence[Result], table: str) -> str:
         _legend(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _lacking(found: int, wanted: int | None) -> str:
+    if wanted is None or found == wanted:
+        return ""
+    return f"; {wanted - found} of {wanted} that were asked for are not in it"
 
 
 def _sections(rows: Sequence[Comparison]) -> list[str]:
@@ -82,8 +89,37 @@ def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Se
         "ratio is a lower bound; where it is ours, the row is lost.",
     ]
     if decided:
-        lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1)]
+        lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1), "", *_alone(rows)]
     return "\n".join(lines)
+
+
+def _alone(rows: Sequence[Comparison]) -> list[str]:
+    """A line a scheme: where it reached the target, and each peer against ours on the rows that either of the two learns."""
+    lines = [
+        "Each scheme alone, over the rows that it was run on:",
+        "",
+        f"| scheme | reached the target | geometric mean of (its steps / {OURS}'s) | rows with fewer steps than {OURS} |",
+        "|---|---|---|---|",
+    ]
+    for scheme in dict.fromkeys(scheme for row in rows for scheme in row.entries):
+        own = [(row, row.entries[scheme]) for row in rows if scheme in row.entries]
+        reached = sum(math.isfinite(median(entry.steps)) for _, entry in own)
+        shared = [
+            (row, entry)
+            for row, entry in own
+            if scheme != OURS
+            and OURS in row.entries
+            and math.isfinite(min(median(row.entries[OURS].steps), median(entry.steps)))
+        ]
+        ratio, fewer = "", ""
+        if shared:
+            theirs = any(math.isinf(median(entry.steps)) for _, entry in shared)
+            ours = any(math.isinf(median(row.entries[OURS].steps)) for row, _ in shared)
+            bound = {(True, False): "≥ ", (False, True): "≤ ", (True, True): "about "}.get((theirs, ours), "")
+            ratio = f"{bound}{geometric_mean([row.against(entry) for row, entry in shared]):.2f}"
+            fewer = str(sum(median(entry.steps) < median(row.entries[OURS].steps) for row, entry in shared))
+        lines.append(f"| {scheme} | {reached} of {len(own)} | {ratio} | {fewer} |")
+    return lines
 
 
 def _mean(rows: Sequence[Comparison]) -> str:
@@ -120,14 +156,16 @@ def _table(row: Comparison) -> str:
     lines = [
         head,
         "",
-        f"| scheme | best learning rate | seeds | steps to target | last {task.metric.name} |",
-        "|---|---|---|---|---|",
+        f"| scheme | best learning rate | tried | seeds | steps to target | last {task.metric.name} |",
+        "|---|---|---|---|---|---|",
     ]
     for entry in sorted(row.entries.values(), key=lambda e: (median(e.steps), e.scheme != OURS, e.scheme)):
         name = f"**{entry.scheme}**" if entry.scheme == OURS else entry.scheme
         rate = f"{entry.learning_rate:g} ({entry.edge})" if entry.edge else f"{entry.learning_rate:g}"
         final = _final(entry)
-        lines.append(f"| {name} | {rate} | {len(entry.results)} | {shown_steps(entry, row.budget)} | {final} |")
+        lines.append(
+            f"| {name} | {rate} | {len(entry.tried)} | {len(entry.results)} | {shown_steps(entry, row.budget)} | {final} |"
+        )
     return "\n".join(lines)
 
 
@@ -175,6 +213,7 @@ def _legend() -> str:
     return f"""\
 - Steps to target: optimizer steps at the first evaluation that reaches the target, median over seeds and their range.
 - Best learning rate: the one with the fewest median steps, ties by the last metric, among the rates with the most seeds.
+- Tried: learning rates, of those named above.
 - The last metric is the one at the target where runs end there (`--stop-at-target`), else after all steps.
 - `used to fix constants`: this task and length were used to choose or try a constant of `{OURS}`.
 

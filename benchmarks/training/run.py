@@ -12,10 +12,13 @@ from typing import Any
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, FileError, Problem
 
-__all__ = ["DEFAULT", "Result", "Row", "Run", "append", "read", "row_of"]
+__all__ = ["CELLS", "DEFAULT", "OPTIMIZERS", "Result", "Row", "Run", "append", "read", "row_of"]
 
 DEFAULT = "torch default"
 """The scheme that leaves the layer as PyTorch makes it; every other is one of ``critinit``."""
+
+CELLS = ("rnn", "gru", "lstm")
+"""Those of which PyTorch has a layer."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
@@ -46,8 +49,8 @@ class Run:
     def __post_init__(self) -> None:
         for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: above 0")
-        for name, allowed in (("task", TASKS), ("optimizer", OPTIMIZERS)):
+                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: a finite number above 0")
+        for name, allowed in (("cell", CELLS), ("task", TASKS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in allowed:
                 raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: {', '.join(allowed)}")
 
@@ -61,13 +64,14 @@ class Run:
 class Result:
     """What a run found: after ``steps`` optimizer steps, the held-out ``metric`` and ``loss`` (nats, or squared error).
 
-    ``training_loss``: its mean since the evaluation before (at 0 steps: of the first batch).  A run whose loss is no
-    number any more ends there: ``metric`` and ``loss`` are then NaN.  ``data``: the data's fingerprint;
-    ``seconds``: this run's share of the time its group took.
+    ``training_loss``: its mean since the evaluation before (NaN at 0 steps).  A run whose loss is no number any more
+    ends there: ``metric`` and ``loss`` are then NaN.  ``data`` and ``start``: the fingerprints of the data and of the
+    scheme's spec; ``seconds``: this run's share of the time its group took.
     """
 
     run: Run
     data: str
+    start: str
     steps: tuple[int, ...]
     metric: tuple[float, ...]
     loss: tuple[float, ...]
@@ -127,7 +131,12 @@ def _result(file: Path, number: int, line: str) -> Result:
         settings = {f.name: data[f.name] for f in fields(Run)}
         run = Run(**(settings | {"files": tuple(data["files"])}))
         curves = {n: tuple(math.nan if v is None else v for v in data[n]) for n in ("metric", "loss", "training_loss")}
-        return Result(run, data["data"], tuple(data["at"]), seconds=data["seconds"], **curves)
+        result = Result(run, data["data"], data["start"], tuple(data["at"]), seconds=data["seconds"], **curves)
+        if {len(curve) for curve in curves.values()} != {len(result.steps)} or not result.steps:
+            raise ValueError("curves of different lengths")
+        if not all(isinstance(v, (int, float)) for curve in (result.steps, *curves.values()) for v in curve):
+            raise TypeError("a curve of other things than numbers")
+        return result
     except (ValueError, KeyError, TypeError, ArgumentError) as error:
         problem = Problem(
             f"line {number}", f"{type(error).__name__}: {error}", "allowed: a run as this command writes it"
@@ -155,18 +164,19 @@ def _record(result: Result) -> dict[str, Any]:
     task = TASKS[result.run.task]
     reached = result.steps_to_target
 
-    def numbers(values: tuple[float, ...]) -> list[float | None]:
-        return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values]
+    def numbers(values: tuple[float, ...], digits: int) -> list[float | None]:
+        return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values]
 
     return asdict(result.run.key) | {
         "data": result.data,
+        "start": result.start,
         "used_to_fix": result.run.T in task.used_to_fix,
         "measure": task.metric.name,
         "target": task.target,
         "steps_to_target": int(reached) if math.isfinite(reached) else None,
         "at": list(result.steps),
-        "metric": numbers(result.metric),
-        "loss": numbers(result.loss),
-        "training_loss": numbers(result.training_loss),
+        "metric": numbers(result.metric, 17),  # all digits: rounded, it might reach the target a little sooner
+        "loss": numbers(result.loss, 5),
+        "training_loss": numbers(result.training_loss, 5),
         "seconds": round(result.seconds, 1),
     }

@@ -7,22 +7,32 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from benchmarks.training.run import Result, Run, append, read, row_of
-from benchmarks.training.tasks import TASKS, Data
+from benchmarks.training.starts import Identity, found_of, identity
 from critinit.errors import ArgumentError, CritinitError, MissingExtraError
 
-__all__ = ["Progress", "Stage", "WorkerError", "Workers", "cores", "groups", "measure", "missing", "open_executor"]
+__all__ = [
+    "Measured",
+    "Progress",
+    "Stage",
+    "WorkerError",
+    "Workers",
+    "cores",
+    "groups",
+    "measure",
+    "open_executor",
+    "reported",
+]
 
 Stage = Callable[[Sequence[Result]], Iterable[Run]]
 """From what is known to the runs wanted next; asked again until all of them are known."""
@@ -59,16 +69,41 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=64)
-def _fingerprint(task: str, T: int, files: tuple[str, ...]) -> str:
-    data: Data = TASKS[task].make(T, files)
-    return data.fingerprint
+class Measured(NamedTuple):
+    """The results of the runs that the stages want, each once, and how many they want."""
+
+    results: list[Result]
+    wanted: int
 
 
-def missing(wanted: Iterable[Run], known: Iterable[Result]) -> list[Run]:
-    """The wanted runs that no result is of, each once; a result on other data does not count."""
-    found = {(result.run, result.data) for result in known}
-    return [r for r in dict.fromkeys(wanted) if (r.key, _fingerprint(r.task, r.T, r.files)) not in found]
+class _Ledger:
+    """What a table holds, by what it is of: a result on other data, or from a spec that has changed, is no result."""
+
+    def __init__(self, known: Iterable[Result]) -> None:
+        self._held: dict[Identity, Result] = {found_of(result): result for result in known}
+        self._wanted: dict[Identity, Run] = {}
+
+    def ask(self, runs: Iterable[Run]) -> list[Run]:
+        """The runs of these that are still to do."""
+        asked: Mapping[Identity, Run] = {identity(run): run for run in runs}
+        self._wanted |= asked
+        return [run for key, run in asked.items() if key not in self._held]
+
+    def add(self, results: Iterable[Result]) -> None:
+        self._held |= {found_of(result): result for result in results}
+
+    def measured(self) -> Measured:
+        """So far; every run with the files as they were asked for."""
+        found = [replace(self._held[key], run=run) for key, run in self._wanted.items() if key in self._held]
+        return Measured(found, len(self._wanted))
+
+
+def reported(stages: Sequence[Stage], table: Path) -> Measured:
+    """What a table holds of what the stages want; nothing is run."""
+    ledger = _Ledger(read(table))
+    for stage in stages:
+        ledger.ask(stage(ledger.measured().results))
+    return ledger.measured()
 
 
 def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:
@@ -117,15 +152,16 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
         yield client.get_executor()
 
 
-def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progress: Progress) -> list[Result]:
-    """Run what the stages want and the table lacks; all the table holds then, or all results where there is no table.
+def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progress: Progress) -> Measured:
+    """Run what the stages want and the table lacks; what they want is then there.
 
-    Results are appended as their group ends, by this process alone.
+    Data and specs of a stage are made first, so that what is wrong with them shows before anything runs.  Results are
+    appended as their group ends, by this process alone.
     """
-    known = read(table) if table else []
+    ledger = _Ledger(read(table) if table else [])
     with open_executor(workers) as executor:
         for stage in stages:
-            todo = missing(stage(known), known)
+            todo = ledger.ask(stage(ledger.measured().results))
             progress.total(len(todo))
             futures: list[Future[list[Result]]] = [
                 executor.submit(_work, group, workers.threads, workers.device) for group in groups(todo, workers.group)
@@ -134,6 +170,6 @@ def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progr
                 results = future.result()
                 if table:
                     append(results, table)
-                known += results
+                ledger.add(results)
                 progress.done(results)
-    return known
+    return ledger.measured()

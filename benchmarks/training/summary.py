@@ -78,9 +78,15 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The best peer's median steps over ours; a side that did not reach the target counts with the budget."""
-        ours, peer = (min(steps, self.budget) for steps in self._medians())
-        return max(peer, 1) / max(ours, 1)
+        """``against`` the best peer."""
+        peer = self.best_peer
+        assert peer is not None
+        return self.against(peer)
+
+    def against(self, peer: Entry) -> float:
+        """A peer's median steps over ours; a side that did not reach the target counts with the budget."""
+        ours, theirs = (min(median(entry.steps), self.budget) for entry in (self.entries[OURS], peer))
+        return max(theirs, 1) / max(ours, 1)
 
     @property
     def lost(self) -> bool:

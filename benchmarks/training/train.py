@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.run import Result, Run, row_of
+from benchmarks.training.starts import fingerprint
 from benchmarks.training.tasks import TASKS, Batch, Data, Metric
 from critinit.errors import ArgumentError
 
@@ -81,7 +82,7 @@ def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
             _evaluate(step, going, held)
     seconds = time.perf_counter() - start
     total = sum(course.steps[-1] + 1 for course in courses)
-    return [course.result(data.fingerprint, seconds * (course.steps[-1] + 1) / total) for course in courses]
+    return [course.result(seconds * (course.steps[-1] + 1) / total) for course in courses]
 
 
 class _Course:
@@ -117,9 +118,10 @@ class _Course:
         self.steps.append(step)
         self._curves.append((metric, loss if math.isfinite(loss) else math.nan, training))
 
-    def result(self, fingerprint: str, seconds: float) -> Result:
+    def result(self, seconds: float) -> Result:
         metric, loss, training = zip(*self._curves, strict=True)
-        return Result(self.run.key, fingerprint, tuple(self.steps), metric, loss, training, seconds)
+        start = fingerprint(self.model.spec)
+        return Result(self.run.key, self._data.fingerprint, start, tuple(self.steps), metric, loss, training, seconds)
 
 
 def _moved(batch: Batch, device: str) -> tuple[Tensor, Tensor]:

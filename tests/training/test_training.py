@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+import critinit
 from benchmarks.__main__ import main
 from benchmarks.training import generalization, grids, ranking, runner
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.picture import draw_curves, draw_steps
 from benchmarks.training.report import report, shown_curves
 from benchmarks.training.run import DEFAULT, Result, Run, append, read
-from benchmarks.training.runner import WorkerError, Workers, groups, measure, missing, open_executor
+from benchmarks.training.runner import WorkerError, Workers, groups, measure, open_executor, reported
+from benchmarks.training.starts import fingerprint, identity
 from benchmarks.training.summary import best_rates, compare, geometric_mean
 from benchmarks.training.tasks import TASKS
 from benchmarks.training.train import train
@@ -162,7 +164,7 @@ def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
     if last is not None:
         metric[-1] = last
     run = replace(run, scheme=scheme, seed=seed, learning_rate=rate)
-    return Result(run, data, steps, tuple(metric), tuple(metric), (math.nan, *metric[1:]), 1.0)
+    return Result(run, data, "", steps, tuple(metric), tuple(metric), (math.nan, *metric[1:]), 1.0)
 
 
 BUDGET = replace(SMALL, steps=400, every=10)
@@ -185,6 +187,8 @@ def test_the_table_gives_back_what_was_kept(tmp_path):
     assert [line["steps_to_target"] for line in lines] == [30, None, None]
     assert {line["used_to_fix"] for line in lines} == {False}
     assert "NaN" not in table.read_text()
+    append([replace(kept[1], metric=(0.2, 0.0200000001))], table)  # rounded it would reach the target
+    assert read(table)[-1].steps_to_target == math.inf
 
 
 def test_an_interrupted_line_is_dropped_and_overwritten(tmp_path):
@@ -207,14 +211,60 @@ def test_a_line_that_is_no_run_is_refused_by_its_number(tmp_path, line):
         read(table)
 
 
-def test_only_what_is_missing_is_run():
-    data = TASKS["adding"].make(SMALL.T, ()).fingerprint
+def test_what_the_table_holds_is_found_again(tmp_path):
+    table, told = tmp_path / "runs.jsonl", []
     wanted = [replace(SMALL, seed=seed) for seed in (0, 1, 1)]
-    known = replace(result("critical", 0, None), data=data)
-    assert missing(wanted, []) == wanted[:2]
-    assert missing(wanted, [known]) == wanted[1:2]
-    assert missing(wanted, [replace(known, data="other")]) == wanted[:2]
-    assert missing([replace(SMALL, hidden=9)], [known]) == [replace(SMALL, hidden=9)]
+    run, data, start = identity(SMALL)
+    known = replace(result("critical", 0, None), data=data, start=start)
+    stale = [replace(known, data="other"), replace(known, start="other"), replace(known, run=replace(run, hidden=9))]
+    append([known, *stale, known], table)
+
+    def stage(found):
+        told.append(found)
+        return wanted
+
+    found = reported([stage, stage], table)
+    assert (len(found.results), found.wanted) == (1, 2)
+    assert told == [[], found.results]
+    assert found.results[0].run == SMALL
+    assert "from 1 runs in `t`; 1 of 2 that were asked for are not in it." in report(found.results, "t", found.wanted)
+
+
+def test_starts_are_told_apart():
+    _, data, start = identity(replace(SMALL, seed=3, learning_rate=1.0))
+    assert (data, start) == identity(SMALL)[1:]
+    assert identity(replace(SMALL, scheme=DEFAULT))[1:] == (data, "")
+    others = [replace(SMALL, scheme="chrono"), replace(SMALL, T=13), replace(SMALL, layers=2)]
+    assert len({start, *(identity(run)[2] for run in others)}) == 4
+    made = Model(SMALL, TASKS["adding"].make(SMALL.T, ()))
+    assert fingerprint(made.spec) == start
+
+
+def test_a_spec_in_a_file_is_a_scheme(tmp_path, threads):
+    file = tmp_path / "own.json"
+    file.write_text(critinit.generate("gru", 12, scheme="isometry", hidden_size=8).to_json())
+    own = replace(SMALL, scheme=str(file))
+    first = measure([lambda _: [own]], tmp_path / "runs.jsonl", Workers(1), Told()).results
+    assert first[0].run == own
+    file.write_text(critinit.generate("gru", 12, scheme="chrono").to_json())
+    told = Told()
+    measure([lambda _: [own]], tmp_path / "runs.jsonl", Workers(1), told)
+    assert told.totals == [1]  # what the file holds has changed
+    with pytest.raises(ArgumentError, match=r"own.json: found gru of 1 layer\(s\); allowed: lstm of 1"):
+        identity(replace(own, cell="lstm"))
+
+
+def test_a_report_of_any_cell_and_scheme(tmp_path, threads, capsys):
+    file = tmp_path / "own.json"
+    file.write_text(critinit.generate("rnn", 12, scheme="keras").to_json())
+    small = ["--T", "12", "--hidden", "8", "--batch", "4", "--steps", "2", "--every", "1", "--task", "adding"]
+    schemes = [
+        part for name in ("critical", "isometry", "orthogonal", DEFAULT, str(file)) for part in ("--scheme", name)
+    ]
+    assert main(["training", *small, "--cell", "rnn", "--workers", "1", *schemes]) == 0
+    shown = capsys.readouterr().out
+    assert "own.json" in shown
+    assert "rank the schemes" not in shown  # no gate keeps anything
 
 
 def test_groups_keep_to_a_row():
@@ -254,8 +304,8 @@ def test_stages_follow_one_another_and_resume(tmp_path, threads):
     stages = (lambda _: [SMALL, replace(SMALL, scheme="chrono")], second)
     found = measure(stages, table, Workers(1), told)
     assert told.totals == [2, 2]
-    assert [r.run.seed for r in found] == [0, 0, 1, 1]
-    assert [r.run for r in read(table)] == [r.run for r in found] == [r.run for r in told.ended]
+    assert [r.run.seed for r in found.results] == [0, 0, 1, 1]
+    assert [r.run for r in read(table)] == [r.run for r in found.results] == [r.run for r in told.ended]
     before = table.read_bytes()
     measure(stages[:1], table, Workers(1), told)
     assert told.totals[2:] == [0]
@@ -264,7 +314,7 @@ def test_stages_follow_one_another_and_resume(tmp_path, threads):
 
 def test_processes_find_the_same(tmp_path):
     (alone,) = train([SMALL])
-    (found,) = measure([lambda _: [SMALL]], None, Workers(1), Told())
+    (found,) = measure([lambda _: [SMALL]], None, Workers(1), Told()).results
     assert found.loss == pytest.approx(alone.loss, rel=1e-4)
 
 
@@ -339,11 +389,17 @@ def test_the_report_puts_lost_rows_first():
     page = report(results, "runs.jsonl")
     assert page.index("gru adding T = 200: mean squared error ≤ 0.02 (used to fix constants)") < page.index("T = 12:")
     assert "Rows lost to a peer: 1 of 2, 1 of them beyond the seeds' range" in page
-    assert "| **critical** | 0.01 (the only one) | 3 | 50 (40–60) |" in page
+    assert "| **critical** | 0.01 (the only one) | 1 | 3 | 50 (40–60) |" in page
     assert "150 (100–>400)" in page
     assert "constant (1 rows): 3.00" in page
     assert f"ours): {math.sqrt(3 / 2):.2f}" in page
     assert "None: no peer" in report(results[:6], "runs.jsonl")
+    assert "| critical | 2 of 2 |  |  |" in page
+    assert f"| chrono | 2 of 2 | {math.sqrt(3 / 2):.2f} | 1 |" in page
+    unreached = [*made("critical", [50]), *made("chrono", [None]), *made("isometry", [25])]
+    assert "| chrono | 0 of 1 | ≥ 8.00 | 0 |" in report(unreached, "")
+    assert "| critical | 0 of 1 |  |  |" in (failed := report([*made("critical", [None]), *made("chrono", [100])], ""))
+    assert "| chrono | 1 of 1 | ≤ 0.25 | 1 |" in failed
 
 
 def test_pictures_are_written_and_the_same_again(tmp_path):
@@ -378,9 +434,16 @@ def test_the_command(tmp_path, threads, capsys):
     [
         (["--task", "nonesuch"], 2, "nonesuch"),
         (["--T", "0"], 2, "--T"),
-        (["--clip", "0"], 1, "clip: found 0.0; allowed: above 0"),
+        (["--clip", "0"], 1, "clip: found 0.0; allowed: a finite number above 0"),
         (["--T", "10", "--T", "20", "--curves", "file"], 1, "curves: found several rows"),
         (["--workers", "0"], 1, "workers: found 0 without a table"),
+        (["--workers", "0", "--table", "nonesuch.jsonl"], 1, "workers: found 0 and no table nonesuch.jsonl"),
+        (["--device", "abacus"], 1, "device: found abacus ("),
+        (["--seed", str(2**64)], 2, "--seed"),
+        (["--report", "/dev/null/page.md"], 1, "page.md: found /dev/null, which is no folder"),
+        (["--picture", ""], 1, "found a folder; allowed: a file"),
+        (["--cell", "gru", "--cell", "rnn", "--scheme", "chrono", "--T", "64"], 1, "chrono"),
+        (["--scheme", "nonesuch.json", "--T", "64"], 1, "nonesuch.json: found no such file"),
         (["--task", "digits", "--T", "3", "--workers", "1"], 1, "T: found 3; allowed: 64"),
         (["--cell", "nonesuch", "--T", "64", "--workers", "1"], 1, "cell: found nonesuch"),
     ],
@@ -398,7 +461,7 @@ def test_a_dask_cluster_finds_the_same(monkeypatch):
     monkeypatch.setattr("benchmarks.training.train.prepare", lambda threads: None)  # the worker is this process
     (alone,) = train([SMALL])
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        (found,) = measure([lambda _: [SMALL]], None, Workers(1, dask=cluster.scheduler_address), Told())
+        (found,) = measure([lambda _: [SMALL]], None, Workers(1, dask=cluster.scheduler_address), Told()).results
     assert found.loss == pytest.approx(alone.loss, rel=1e-4)
 
 
@@ -411,7 +474,7 @@ def test_a_number_that_orders_schemes_as_training_does_correlates_fully():
     row = replace(BUDGET, T=100, cell="lstm")
     steps = {"critical": 100, "chrono": 200, "orthogonal": 300, "isometry": 350}
     results = [result(scheme, 0, reached, run=row) for scheme, reached in steps.items()]
-    numbers = {s: ranking.numbers_of("lstm", "adding", 100, (), s, row.hidden)[0] for s in steps}
+    numbers = {s: ranking.numbers_of(replace(row, scheme=s))[0] for s in steps}
     by_theory = sorted(steps, key=numbers.__getitem__, reverse=True)
     agreeing = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory, strict=True)]
     reversed_ = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory[::-1], strict=True)]

@@ -27,8 +27,8 @@ class Batch:
 class Data:
     """A task at one length.
 
-    ``input_variance`` R: second moment of an input coordinate; ``null_variance`` R₀: that of inputs which carry no
-    information, None where there is no telling them.  ``sample(rng, n)`` draws a batch to train on; ``held_out`` is
+    ``input_variance`` R: second moment of an input coordinate; ``null_variance`` R₀: that of the padding, which
+    carries no information; None where there is none, or no telling it; ``null_constant``: it is all alike.  ``sample(rng, n)`` draws a batch to train on; ``held_out`` is
     the same for every run.  ``fingerprint`` tells apart data of the same name (text and files change).
     """
 
@@ -36,6 +36,7 @@ class Data:
     outputs: int
     input_variance: float
     null_variance: float | None
+    null_constant: bool
     sample: Callable[[np.random.Generator, int], Batch]
     held_out: Batch
     fingerprint: str
@@ -66,8 +67,9 @@ class Task:
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
-    """Eight hexadecimal digits of a hash over the arrays' bytes."""
+    """Eight hexadecimal digits of a hash over the arrays' types, shapes and bytes."""
     digest = hashlib.sha256()
     for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:8]

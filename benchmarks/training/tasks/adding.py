@@ -31,8 +31,9 @@ def _make(T: int, files: Sequence[str]) -> Data:
         return Batch(x, x[first, each, 0][None] + x[second, each, 0][None])
 
     held = sample(np.random.default_rng(_HELD_SEED), HELD_OUT)
-    number, marker = 1 / 3, 2 / T  # second moments; what is not marked carries nothing
-    return Data(2, 1, (number + marker) / 2, number / 2, sample, held, fingerprint(held.x))
+    number, marker = 1 / 3, 2 / T  # second moments
+    # what is not marked carries nothing, but it is no padding: any step may be marked, as the network does not know
+    return Data(2, 1, (number + marker) / 2, None, False, sample, held, fingerprint(held.x))
 
 
 TASKS = (

@@ -43,7 +43,7 @@ def _make(T: int, files: Sequence[str]) -> Data:
 
     starts = np.linspace(0, len(held) - T - 1, _HELD_WINDOWS).astype(np.int64)
     size = len(vocabulary)
-    return Data(size, size, 1 / size, None, sample, windows(held, starts), fingerprint(text))
+    return Data(size, size, 1 / size, None, False, sample, windows(held, starts), fingerprint(text))
 
 
 TASKS = (

@@ -33,7 +33,7 @@ def _make(T: int, files: Sequence[str]) -> Data:
 
     held = sample(np.random.default_rng(_HELD_SEED), HELD_OUT)
     power = 1 / (SYMBOLS + 2)  # of any one-hot input, blanks too
-    return Data(SYMBOLS + 2, SYMBOLS, power, power, sample, held, fingerprint(held.y))
+    return Data(SYMBOLS + 2, SYMBOLS, power, power, True, sample, held, fingerprint(held.y))
 
 
 TASKS = (

@@ -45,6 +45,9 @@ def normalized(pixels: np.ndarray, classes: np.ndarray, held: int | None = None)
         training, rest = np.split(order, [round(_TRAINING_SHARE * count)])
     else:
         training, rest = np.split(np.arange(count), [count - held])
+    if not len(training) or not len(rest):
+        found = f"{len(training)} to train on and {len(rest)} held out"
+        raise ArgumentError(f"images: found {found}; allowed: some of both")
     mean, deviation = pixels[training].mean(dtype=np.float64), pixels[training].std(dtype=np.float64)
     if not deviation > 0:
         raise ArgumentError("images: found all pixels alike; allowed: images that differ")
@@ -102,9 +105,10 @@ def _data(images: Images, batch: _Maker, null_variance: float | None) -> Data:
         outputs=int(max(images.classes.max(), images.held_classes.max())) + 1,
         input_variance=1.0,
         null_variance=null_variance,
+        null_constant=null_variance == 0.0,
         sample=sample,
         held_out=batch(images.held_pixels[held], images.held_classes[held], np.random.default_rng(_NOISE_SEED)),
-        fingerprint=fingerprint(images.pixels, images.classes, images.held_pixels),
+        fingerprint=fingerprint(images.pixels, images.classes, images.held_pixels, images.held_classes),
     )
 
 
