@@ -83,7 +83,8 @@ def _notes(found: InputStatistics) -> Iterator[str]:
     """What the table leaves open: how its numbers enter the spec."""
     yield from found.notes
     if found.correlation is None:
-        yield "one sequence has none to be compared with: input.correlation is 1 unless --input-correlation says more"
+        why = "one sequence has none to be compared with" if found.shape[0] == 1 else "zeros have no correlation"
+        yield f"{why}: input.correlation is 1 unless --input-correlation says more"
     elif found.correlation < 0.0:
         yield "the correlation of sequences is negative; a spec states 0"
     padding = found.padding

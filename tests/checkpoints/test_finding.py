@@ -262,9 +262,26 @@ def test_integers_are_no_weights():
 def test_arrays_that_numpy_cannot_take_are_named():
     import torch
 
-    tensors = {"weight_hh_l0": torch.zeros(3, 1, requires_grad=True)}
-    with pytest.raises(ArgumentError, match=r"^weights: weight_hh_l0: NumPy cannot take it \(RuntimeError: "):
+    tensors = {"weight_hh_l0": torch.zeros(3, 1, device="meta")}
+    with pytest.raises(ArgumentError, match=r"^weights: weight_hh_l0: NumPy cannot take it \(NotImplementedError: "):
         check(make_spec("gru"), tensors)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_parameters_of_pytorch_as_they_are(dtype):
+    import torch
+
+    spec = make_spec("gru")
+    tensors = {
+        n: torch.nn.Parameter(torch.tensor(a).to(getattr(torch, dtype))) for n, a in fresh("torch", spec).items()
+    }
+    assert check(spec, tensors, false_alarm_rate=1e-6).matches
+    tensors["weight_hh_l0"] = torch.nn.Parameter(3 * tensors["weight_hh_l0"])
+    assert not check(spec, tensors).matches
+    with pytest.raises(
+        ArgumentError, match=r"found GRU; allowed: a path, or arrays by name, as its state_dict\(\) has"
+    ):
+        check(spec, torch.nn.GRU(3, 4))
 
 
 def test_bfloat16_arrays_of_jax():

@@ -63,6 +63,14 @@ def test_what_is_said_goes_before_what_is_measured(run: Run, data: Path) -> None
     assert (spec.T, source.variance, source.correlation, source.null_variance) == (99, 2.0, 1.0, 0.5)
 
 
+def test_zeros_are_told_from_a_single_sequence(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 5, 2)))
+    result = run("spec", "--cell", "gru", "--data", str(tmp_path / "x.npy"))
+    assert result.code == 0
+    assert "note: zeros have no correlation: input.correlation is 1 unless" in result.err
+    assert "one sequence" not in result.err
+
+
 def test_padding_that_is_measured_is_no_noise(run: Run, tmp_path: Path) -> None:
     """One value after another is no noise, and does not drive the gates less; what is stated is, unless it is said."""
     x = np.random.default_rng(2).standard_normal((40, 30, 2))

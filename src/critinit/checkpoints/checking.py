@@ -108,6 +108,8 @@ def check(
 ) -> Checked:
     """Compare a file of weights (safetensors, npz, .weights.h5, .keras, torch's), or arrays by name, with ``spec``.
 
+    Arrays may be any framework's, on any device: ``model.state_dict()`` of PyTorch, for one.
+
     ``framework``: torch, keras, linen, nnx, equinox, haiku or canonical, where names and shapes leave that open.
     ``module``: the path of the network in the file, or shell-style patterns of paths, in the order of the layers.
     Every network of the spec's cell is checked otherwise.  Costs the reading of the recurrent tensors, and O(H³) for
@@ -119,7 +121,8 @@ def check(
     if not isinstance(spec, InitSpec):
         raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
     if not isinstance(weights, (str, os.PathLike, Mapping)):
-        raise ArgumentError(f"weights: found {type(weights).__name__}; allowed: a path, or arrays by name")
+        which = ", as its state_dict() has them" if hasattr(weights, "state_dict") else ""
+        raise ArgumentError(f"weights: found {type(weights).__name__}; allowed: a path, or arrays by name{which}")
     if not isinstance(false_alarm_rate, float) or not 0.0 < false_alarm_rate < 1.0:
         raise ArgumentError(f"false_alarm_rate: found {false_alarm_rate!r}; allowed: between 0 and 1")
     modules = (module,) if isinstance(module, str) else _paths(module)

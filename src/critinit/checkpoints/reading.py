@@ -61,15 +61,25 @@ Entries = Mapping[str, Entry]
 
 def entries_of(arrays: Mapping[str, Any]) -> Entries:
     """Arrays in memory, as if they had been read; raises ``ArgumentError`` for what NumPy cannot take."""
-    found = {}
+    entries = {}
     for name, array in arrays.items():
         try:
-            found[str(name)] = np.asarray(array)
+            found, dtype = _numbers(array)
         except Exception as error:  # each framework has errors of its own
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise ArgumentError(f"weights: {name}: NumPy cannot take it ({reason})") from error
-    entries = {n: Entry(array.shape, array.dtype.name, partial(np.asarray, array)) for n, array in found.items()}
+        entries[str(name)] = Entry(found.shape, dtype, partial(np.asarray, found))
     return {name: entry._replace(load=partial(_load, "the weights", name, entry)) for name, entry in entries.items()}
+
+
+def _numbers(array: Any) -> tuple[NDArray[Any], str]:
+    """An array of any framework and device as NumPy's, and the type that it has there."""
+    if hasattr(array, "detach") and hasattr(array, "cpu"):  # PyTorch's
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":  # NumPy has none
+            return array.float().numpy(), "bfloat16"
+    found = np.asarray(array)
+    return found, found.dtype.name
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class InputStatistics:
     """The inputs of a network.
 
     ``shape``: (sequences, steps, features).  ``second_moment`` R per coordinate, ``correlation`` C of different
-    sequences at the same step (None with one sequence), both without certain padding.  ``autocorrelation``: lag in
+    sequences at the same step (None with one sequence, or of zeros), both without certain padding.  ``autocorrelation``: lag in
     steps -> r, with the padding.  ``notes``: what the numbers do not show.
     """
 
