@@ -289,7 +289,23 @@ def test_compare_shows_every_scheme(run: Run) -> None:
         alone = parse(run("spec", "--cell", "gru", "--T", "50", "--scheme", name).out)
         assert row["layers"] == [layer.predicted.model_dump(mode="json") for layer in alone.layers]
         assert row["requirements"] == requirements(alone).model_dump(mode="json")
+    stated = value["if_padding_were_stated"]
+    assert [(found["null_variance"], found["same_gates"]) for found in stated.values()] == [(0, True), (1, False)]
+    for found in stated.values():
+        alone = parse(run("spec", "--cell", "gru", "--T", "50", "--null-variance", str(found["null_variance"])).out)
+        assert found["requirements"] == requirements(alone).model_dump(mode="json")
     table = run("compare", "--cell", "gru", "--T", "50")
+    assert (
+        f"--null-variance 0 (silence): the same gates, survival {stated['silence']['requirements']['survival']:.3g}\n"
+        in table.out
+    )
+    for known in (
+        ("--cell", "gru", "--null-variance", "0"),
+        ("--cell", "rnn"),
+        ("--cell", "gru", "--input-variance", "0"),
+    ):
+        assert "padding" not in run("compare", "--T", "20", *known).out
+        assert "if_padding_were_stated" not in json.loads(run("compare", "--T", "20", "--json", *known).out)
     assert all(
         name in table.out for name in (*schemes.NAMES, "written", "signal", "gain", "untied", "tied", "variance")
     )

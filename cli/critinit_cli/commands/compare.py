@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from critinit_cli import options
@@ -9,11 +10,14 @@ from critinit_cli.output import as_json, emit
 from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from critinit.spec import InitSpec
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
 NAME = "compare"
+DEFAULT = "critical"
 EXAMPLES = """\b
 Examples:
   critinit compare --cell gru --T 784
@@ -38,33 +42,40 @@ def command(
     from critinit.schemes import NAMES, generate
     from critinit_cli.reading import cell_name
 
-    cell = cell_name(cell)
+    make = partial(
+        generate,
+        cell_name(cell),
+        T,
+        reset=reset,
+        input_variance=input_variance,
+        input_correlation=input_correlation,
+        null_constant=null_constant,
+        hidden_size=hidden_size,
+        input_size=input_size,
+    )
     specs: dict[str, InitSpec] = {}
     refusals: dict[str, str] = {}
     with named_as_options():
         for scheme in NAMES:
             try:
-                specs[scheme] = generate(
-                    cell,
-                    T,
-                    scheme=scheme,
-                    reset=reset,
-                    input_variance=input_variance,
-                    input_correlation=input_correlation,
-                    null_variance=null_variance,
-                    null_constant=null_constant,
-                    hidden_size=hidden_size,
-                    input_size=input_size,
-                )
+                specs[scheme] = make(scheme=scheme, null_variance=null_variance)
             except ArgumentError as error:
                 if not str(error).startswith("scheme: "):  # no matter of the scheme: it holds for all
                     raise
                 refusals[scheme] = str(error).removeprefix("scheme: ")
-    emit(as_json(_as_object(specs, refusals)) if json else _as_text(specs, refusals))
+    stated = {} if null_variance is not None else _stated(specs, make, input_variance)
+    emit(as_json(_as_object(specs, refusals, stated)) if json else _as_text(specs, refusals, stated))
     return 0
 
 
-def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str]) -> dict[str, Any]:
+def _stated(specs: dict[str, InitSpec], make: Callable[..., InitSpec], power: float) -> dict[str, InitSpec]:
+    """What the default would be for padding that is known: silence, and noise as strong as the input."""
+    if power <= 0.0 or DEFAULT not in specs or specs[DEFAULT].find_cell().keep_gate is None:
+        return {}
+    return {name: make(null_variance=null, null_constant=False) for name, null in (("silence", 0.0), ("noise", power))}
+
+
+def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dict[str, InitSpec]) -> dict[str, Any]:
     from critinit.schemes import NAMES, describe
     from critinit.theory.requirements import requirements
 
@@ -82,7 +93,18 @@ def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str]) -> dict[str
         else:
             row["refused"] = refusals[scheme]
         rows.append(row)
-    return {"cell": any_spec.cell, **reset, "T": any_spec.T, "schemes": rows}
+    if_stated = {
+        name: {
+            "null_variance": spec.layers[0].input.null_power,
+            "same_gates": spec.layers[0].gates == specs[DEFAULT].layers[0].gates,
+            "requirements": requirements(spec).model_dump(mode="json"),
+        }
+        for name, spec in stated.items()
+    }
+    return {
+        **{"cell": any_spec.cell, **reset, "T": any_spec.T, "schemes": rows},
+        **({"if_padding_were_stated": if_stated} if stated else {}),
+    }
 
 
 _COLUMNS = ("scheme", "written\nsignal", "survival", "gain", "chi\nuntied", "chi\ntied", "J\nmean", "J\nvariance")
@@ -93,7 +115,7 @@ J: squared singular values of the one-step Jacobian
 """
 
 
-def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str]) -> str:
+def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dict[str, InitSpec]) -> str:
     from critinit.spec import Numbers
     from critinit.spec.tables import heading
     from critinit.theory.requirements import requirements
@@ -117,4 +139,18 @@ def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str]) -> str:
             )
         )
     title = heading(next(iter(specs.values()))).replace("scheme critical", "every scheme")
-    return render(title, _COLUMNS, rows) + _WORDS + "".join(f"{s}: {why}\n" for s, why in refusals.items())
+    notes = [f"{scheme}: {why}\n" for scheme, why in refusals.items()]
+    notes += _padding(specs[DEFAULT], stated) if stated else []
+    return render(title, _COLUMNS, rows) + _WORDS + "".join(notes)
+
+
+def _padding(unknown: InitSpec, stated: dict[str, InitSpec]) -> list[str]:
+    """Lines on what stating the padding would gain."""
+    from critinit.theory.requirements import requirements
+
+    lines = [f"padding: unknown, so it counts as strong as the input; stated, {DEFAULT} would have\n"]
+    for name, spec in stated.items():
+        gates = "the same gates" if spec.layers[0].gates == unknown.layers[0].gates else "gates that are driven less"
+        option = f"--null-variance {spec.layers[0].input.null_power:g}"
+        lines.append(f"  {option} ({name}): {gates}, survival {requirements(spec).survival:.3g}\n")
+    return lines
