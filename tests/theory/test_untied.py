@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+import critinit
 from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
 from critinit.theory import untied
@@ -13,7 +16,7 @@ from critinit.theory.blocks import Memory
 from critinit.theory.laws import grid_law, layer_law
 from critinit.theory.untied import solve
 from tests.theory import reference
-from tests.theory.reference import Gate
+from tests.theory.reference import Gate, sigmoid
 
 GRU = {"update": Gate(0.5, 0.5, 2), "reset": Gate(0.7, 0.3, 1), "candidate": Gate(1.5, 0.8, 0)}
 LSTM = {
@@ -388,3 +391,39 @@ def test_unstable_rest_gives_the_state_that_a_kick_finds():
     assert float(quiet.second_moment) == 0.0
     assert float(quiet.chi) == pytest.approx(0.8)
     assert float(loud.second_moment) == pytest.approx(reference.rnn(Gate(2.0, 0.0, 0.0)).second_moment, abs=1e-8)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.1, 0.03, 1e-2, 1e-3, 1e-6])
+def test_a_narrow_memory_is_resolved(power):
+    """Held to particles of the untied recursion: small inputs leave a law far narrower than tanh's scale."""
+    spec = critinit.generate("lstm", 30, scheme="keras", input_variance=power)
+    numbers, gates = spec.layers[0].predicted.untied, spec.layers[0].gates
+    rng, count = np.random.default_rng(3), 400_000
+    c, h2 = np.zeros(count), 0.0
+
+    def drawn(name):
+        gate = gates[name]
+        variance = gate.recurrent.variance * h2 + gate.input.variance * power
+        return gate.bias.mean + math.sqrt(variance) * rng.standard_normal(count)
+
+    for _ in range(60):
+        c = sigmoid(drawn("forget")) * c + sigmoid(drawn("input")) * np.tanh(drawn("cell"))
+        h2 = np.mean((sigmoid(drawn("output")) * np.tanh(c)) ** 2)
+    assert numbers.second_moment == pytest.approx(h2, rel=0.015)
+    assert numbers.cell_second_moment == pytest.approx(np.mean(c**2), rel=0.015)
+    assert numbers.survival == pytest.approx(numbers.chi**30, rel=0.2)
+
+
+@pytest.mark.parametrize("scheme", ["keras", "orthogonal"])
+@pytest.mark.parametrize("cell", ["lstm", "coupled_lstm"])
+def test_no_input_leaves_a_linear_network(cell, scheme):
+    """At rest a unit's c and h obey δc' = f δc + i g' u_g, δh = o δc: χ is known in closed form."""
+    spec = critinit.generate(cell, 30, scheme=scheme, input_variance=0.0)
+    numbers, gates = spec.layers[0].predicted.untied, spec.layers[0].gates
+    keep = sigmoid(gates["forget"].bias.mean)
+    write = 1 - keep if cell == "coupled_lstm" else sigmoid(gates["input"].bias.mean)
+    candidate = gates["cell"].recurrent.variance
+    chi = keep**2 + candidate * (write * sigmoid(gates["output"].bias.mean)) ** 2
+    assert numbers.chi == pytest.approx(chi, rel=1e-5)
+    assert (numbers.second_moment, numbers.cell_second_moment) == (0, 0)
+    assert numbers.survival > 0

@@ -89,7 +89,7 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
-    if not all(np.isfinite(float(v)) for v in values):
+    if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > _LARGEST:
         raise ArgumentError("these variances and biases are beyond the range of the theory: its moments overflow")
     return _numbers(spec, solution)
 
@@ -115,7 +115,7 @@ def _rounded(x: Any, limit: float = _LARGEST) -> float:
 def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
     with np.errstate(over="ignore", invalid="ignore"):
-        survival = float(solution.survival(spec.T))
+        survival = max(float(solution.survival(spec.T)), 0.0)  # of next to nothing, rounding is left
     notes = []
     if not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")

@@ -40,8 +40,9 @@ def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float =
     if not largest_deviation > 0.0:
         return normal_rule("hermite", 1)
     digits = _LOG_TARGET * order
-    hermite = math.ceil(0.5 * (digits * largest_deviation / strip) ** 2) + 4
-    pole = min(strip / largest_deviation, math.sqrt(2.0 * digits))  # beyond it the Gaussian alone limits the step
+    hermite = math.ceil(min(0.5 * (digits * largest_deviation / strip) ** 2, 1e9)) + 4
+    widest = math.sqrt(2.0 * digits)  # beyond it the Gaussian alone limits the step
+    pole = strip / largest_deviation if largest_deviation * widest > strip else widest
     step = 2.0 * math.pi * pole / (digits + 0.5 * pole**2)
     trapezoidal = min(2 * math.ceil(_CUT / step) + 1, int(_MAX_TRAPEZOIDAL * min(order, 1.0)) | 1)
     if hermite <= min(trapezoidal, 100):
