@@ -13,7 +13,7 @@ from typing import Any
 
 from critinit.errors import FileError, Problem
 
-__all__ = ["as_json", "complain", "emit", "finish", "prepare"]
+__all__ = ["as_json", "complain", "emit", "finish", "prepare", "refused"]
 
 
 def prepare() -> None:
@@ -33,7 +33,7 @@ def finish(code: int) -> int:
         _drop_stdout()
     except OSError as error:
         _drop_stdout()
-        complain("error", str(_refusal(error)))
+        complain("error", str(refused(error)))
         return 2
     return code
 
@@ -57,7 +57,7 @@ def emit(text: str, path: str | None = None) -> None:
         _drop_stdout()
     except OSError as error:
         _drop_stdout()
-        raise _refusal(error) from None
+        raise refused(error) from None
 
 
 def complain(kind: str, text: str) -> None:
@@ -74,7 +74,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def _refusal(error: OSError) -> FileError:
+def refused(error: OSError) -> FileError:
     found = (error.strerror or type(error).__name__).lower()
     return FileError("standard output", Problem("", found, "allowed: a stream that can be written"))
 

@@ -6,6 +6,7 @@ error, an interrupt or a full disk leaves what was there before.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -16,7 +17,7 @@ from critinit.errors import FileError, Problem, SpecError
 if TYPE_CHECKING:
     from critinit.spec import InitSpec
 
-__all__ = ["load", "read", "read_stream", "refusal", "write"]
+__all__ = ["load", "read", "read_stream", "refusal", "writable", "write"]
 
 
 def load(path: str | os.PathLike[str]) -> InitSpec:
@@ -68,10 +69,35 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         raise refusal(name, error, "a place that can be written") from None
 
 
+def writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raise the ``FileError`` that ``write`` would; ``folder``: of a folder that is made where there is none."""
+    name = os.fspath(path)
+    place = Path(name)
+    try:
+        if not name:
+            raise FileNotFoundError
+        if folder:
+            place = next(above for above in (place.absolute(), *place.absolute().parents) if above.exists())
+            if not place.is_dir():
+                raise FileExistsError(errno.EEXIST, "a file", name)
+        elif name.endswith(("/", os.sep)) or place.is_dir():
+            raise IsADirectoryError
+        elif not place.exists():
+            place = Path(os.path.realpath(place)).parent
+            if not place.is_dir():
+                raise FileNotFoundError
+        if not os.access(place, os.W_OK):
+            raise PermissionError
+    except (OSError, ValueError) as error:
+        raise refusal(name, error, f"a {'folder' if folder else 'place'} that can be written") from None
+
+
 def _write(name: str, data: bytes) -> None:
     path = Path(name)
     if not name:  # Path takes it for the current folder
         raise FileNotFoundError
+    if name.endswith(("/", os.sep)):  # Path takes it for the file
+        raise IsADirectoryError
     try:
         mode: int | None = path.stat().st_mode
     except FileNotFoundError:
@@ -106,7 +132,7 @@ def refusal(name: str, error: Exception, allowed: str) -> FileError:
     elif isinstance(error, PermissionError):
         found = "no permission"
     elif isinstance(error, OSError):
-        found = (error.strerror or type(error).__name__).lower()
+        found = (error.strerror or str(error).partition("\n")[0] or type(error).__name__).lower()
     else:
         found = str(error)
-    return FileError(name, Problem("", found, f"allowed: {allowed}"))
+    return FileError(name or "the file's name", Problem("", found if name else "nothing", f"allowed: {allowed}"))

@@ -144,7 +144,13 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
             ["--cell", "gru", "--T", "5", "-o", "."],
             ".: found a directory; allowed: a place that can be written",
         ),
-        (["--cell", "gru", "--T", "5", "-o", ""], "found no such file"),
+        (["--cell", "gru", "--T", "5", "-o", ""], "the file's name: found nothing; allowed: a place that can"),
+        (["--cell", "gru", "--T", "5", "-o", "s.json/"], "s.json/: found a directory; allowed: a place"),
+        (["--cell", "gru", "--T", "5", "--input-variance", "1e-310"], "input.variance: found 2e+200; allowed: at most"),
+        (
+            ["--cell", "minimal_rnn", "--T", "1000000000", "--input-variance", "1e100"],
+            "beyond the range of the theory",
+        ),
         (["--cell", "gru", "--T", "5", "-o", "a\0b"], "null byte"),
         (["--cell", "gr\udcffu", "--T", "5"], "--cell: found "),
     ],
@@ -240,6 +246,12 @@ def test_validate_answers_programs_in_json(run: Run, tmp_path: Path, spec_file: 
     }
     assert missing["valid"] is False
     assert missing["problems"][0]["found"] == "no such file or folder"
+
+
+def test_validate_reads_stdin_once(run: Run) -> None:
+    result = run("validate", "-", "-", stdin=b"{}")
+    assert (result.code, result.out) == (2, "")
+    assert only_line(result.err).startswith("error: FILE: found - 2 times; allowed: once")
 
 
 def test_validate_reads_stdin(run: Run, spec_file: Path) -> None:
@@ -391,6 +403,8 @@ def test_analyze_says_whether_the_untied_numbers_mislead(run: Run) -> None:
         (["--width", "50", "--seed", "-1"], "--seed: found -1; allowed: 0 to"),
         (["--width", "50", "--weights", "loose"], "--weights: found loose; allowed: untied, tied, both"),
         (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: at least"),
+        (["--width", "3"], "--width: found 3; allowed: above 4"),
+        (["--width", "1000000000"], "--width: found 1000000000; allowed: at most 100000"),
         ([], "Missing option '--width'"),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_is_no_regular_file_is_written_to_and_stays(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("", "no such file"),
+        ("", "the file's name: found nothing"),
         (".", "a directory"),
         ("no/such/folder", "no such file"),
         ("a\0b", "null byte"),

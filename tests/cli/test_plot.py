@@ -137,6 +137,10 @@ def test_what_a_cell_has_not_is_left_out_of_the_page_and_said(run: Run, tmp_path
         (["-o", "a.png", "--layer", "3"], "--layer: found 3; allowed: 0 to 0"),
         (["-o", "a.png", "--width", "1"], "--width: found 1; allowed: at least 5"),
         (["-o", "nowhere/a.png", "--kind", "time-constants"], "nowhere/a.png: found no such file or folder"),
+        (["-o", "nowhere/a.png"], "nowhere/a.png: found no such file or folder; allowed: a place"),
+        (["-o", "a.png", "--points", "0"], "--points: found 0; allowed: 2 to 400"),
+        (["-o", "a", "--all", "--kind", "phase"], "--kind: allowed: without --all"),
+        (["-o", __file__, "--all"], "test_plot.py: found a file; allowed: a folder that can be written"),
         ([], "Missing option '--output'"),
     ],
 )

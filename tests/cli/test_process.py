@@ -44,7 +44,7 @@ def test_a_reader_that_has_gone_is_no_error(arguments: tuple[str, ...]) -> None:
     assert (result.returncode, last_words(result)) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [SPEC, ("schema",)])
+@pytest.mark.parametrize("arguments", [SPEC, ("schema",), ("--help",)])
 def test_a_full_disk_is_said(arguments: tuple[str, ...]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")

@@ -116,7 +116,18 @@ def test_json_says_the_same(run: Run, weights: Path, tmp_path: Path) -> None:
             2,
             "--hidden-size",
         ),
-        (("materialize", "SPEC", "--framework", "torch", *SIZES, "-o", "none/w"), 2, "none/w: found no such file"),
+        (("materialize", "SPEC", "--framework", "torch", *SIZES, "-o", "none/w.safetensors"), 2, "none/w.safe"),
+        (
+            ("materialize", "SPEC", "--framework", "torch", *SIZES, "-o", "w.pt"),
+            2,
+            "--output: found 'w.pt'; allowed for",
+        ),
+        (("materialize", "SPEC", "--framework", "keras", *SIZES, "-o", "w.h5"), 2, ".safetensors or .weights.h5"),
+        (
+            ("materialize", "SPEC", "--framework", "torch", *SIZES, "--hidden-size", "1000000000", "-o", "OUT"),
+            2,
+            "--hidden-size: found 1000000000 for 6 coordinates; allowed: kernels of at most",
+        ),
         (("materialize", "WEIGHTS", "--framework", "torch", *SIZES, "-o", "OUT"), 1, "w.safetensors: found"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -125,13 +136,13 @@ def test_what_is_wrong_is_one_line(
     run: Run, weights: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     (tmp_path / "lstm.json").write_text(make_spec("lstm").to_json())
-    names = {"SPEC": "spec.json", "WEIGHTS": "w.safetensors", "LSTM": "lstm.json", "OUT": "out"}
+    names = {"SPEC": "spec.json", "WEIGHTS": "w.safetensors", "LSTM": "lstm.json", "OUT": "out.safetensors"}
     given = [str(tmp_path / names[a]) if a in names else a for a in arguments]
     result = run(*given)
     assert (result.code, result.out) == (code, "")
     assert len(result.err.splitlines()) == 1
     assert message in result.err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_what_spec_writes_materialize_and_check_take(run: Run, tmp_path: Path) -> None:

@@ -241,7 +241,8 @@ def test_every_layer_is_measured():
         ({"width": 0}, "width: found 0"),
         ({"width": 10, "seeds": 0}, "seeds: found 0"),
         ({"width": 10, "steps": 2}, "steps: found 2"),
-        ({"width": 3}, "tangents: found 4"),
+        ({"width": 3}, "width: found 3; allowed: above 4"),
+        ({"width": 10**9}, "width: found 1000000000; allowed: at most 100000"),
         ({"width": 10, "weights": "both"}, "weights: found 'both'"),
     ],
 )

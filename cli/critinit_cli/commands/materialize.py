@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,6 +76,12 @@ def command(
 
     if output == "-":
         raise ArgumentError("--output: found -; allowed: a file, as weights are no text")
+    endings = (SAFETENSORS, *(layouts()[framework].own if framework in layouts() else ()))
+    ending = next((ending for ending in endings if output.endswith(ending)), SAFETENSORS)
+    if Path(output).suffix and not output.endswith(ending):
+        raise ArgumentError(
+            f"--output: found {output!r}; allowed for {framework}: a name that ends in {' or '.join(endings)}"
+        )
     spec = read_spec(file, cell_file)
     with named_as_options():
         tensors = materialize(
@@ -85,7 +92,7 @@ def command(
             seed=seed,
             bidirectional=bidirectional,
             dtype=dtype,
-            ending=".weights.h5" if output.endswith(".h5") else SAFETENSORS,
+            ending=ending,
         )
     save(output, tensors, spec=spec, framework=framework, seed=seed)
     rows = [(name, str(tuple(array.shape)), array.dtype.name) for name, array in tensors.items()]

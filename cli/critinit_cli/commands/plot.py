@@ -33,11 +33,11 @@ KINDS = ("phase", "singular-values", "distance", "time-constants", "compare")
 PAGE = "index.html"
 
 Kind = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--kind",
         metavar="KIND",
-        help=f"One of {', '.join(KINDS)}.",
+        help=f"One of {', '.join(KINDS)} [default: phase].",
         autocompletion=lambda incomplete: [kind for kind in KINDS if kind.startswith(incomplete)],
     ),
 ]
@@ -72,7 +72,7 @@ Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that
 def command(
     file: options.File,
     output: Output,
-    kind: Kind = "phase",
+    kind: Kind = None,
     all: All = False,
     x: Hyperparameter = None,
     y: Hyperparameter = None,
@@ -89,10 +89,14 @@ def command(
     A phase diagram over any two hyperparameters, the Jacobian's singular values, the distance of two copies over
     time, the time constants of the units, or every scheme side by side.
     """
+    from critinit import files
     from critinit.errors import ArgumentError
     from critinit.plotting import Study
     from critinit_cli.reading import read_spec
 
+    if kind is not None and all:
+        raise ArgumentError("--kind: allowed: without --all, which draws every kind")
+    kind = kind or "phase"
     if kind not in KINDS:
         raise ArgumentError(f"--kind: found {kind!r}; allowed: {', '.join(KINDS)}")
     ending = Path(output).suffix.lower().removeprefix(".")
@@ -104,6 +108,7 @@ def command(
     _check(width, networks, seed)
     _needs_matplotlib()
     spec = read_spec(file, cell_file)
+    files.writable(output, folder=all)  # before minutes of computing
     phase = {"x": _range("x", x), "y": _range("y", y), "points": points}
     with named_as_options(), progress_bars() as start:
         bars: dict[str, Any] = {}

@@ -63,8 +63,11 @@ def command(files: Files, json: options.JSON = False, cell_file: options.CellFil
     where one is invalid, else 3 where one misses its target or its prediction. As a step of GitHub Actions it
     also annotates the files.
     """
+    from critinit.errors import ArgumentError
     from critinit_cli.reading import register_cells
 
+    if files.count("-") > 1:
+        raise ArgumentError(f"FILE: found - {files.count('-')} times; allowed: once, as standard input ends")
     register_cells(cell_file)
     verdicts = []
     for file in files:

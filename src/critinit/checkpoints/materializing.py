@@ -26,6 +26,7 @@ __all__ = ["DTYPES", "SAFETENSORS", "materialize", "save"]
 
 DTYPES = ("float32", "float64", "float16")
 SAFETENSORS = ".safetensors"
+_MOST = 10**11
 
 
 def materialize(
@@ -63,6 +64,10 @@ def materialize(
         below = None if layer == 0 else _sizes(spec, layer - 1, 0, hidden_size)
         reads = input_size if below is None else (below.projection or hidden_size) * directions
         sizes = _sizes(spec, layer, reads, hidden_size)
+        if hidden_size * (reads + hidden_size) > _MOST:
+            raise ArgumentError(
+                f"hidden_size: found {hidden_size} for {reads} coordinates; allowed: kernels of at most {_MOST} weights"
+            )
         for direction in range(directions):
             path = layout.path(form, len(spec.layers), directions, layer, direction)
             for name, values in _site(spec, form, sizes, layer, direction, seed).items():

@@ -33,7 +33,7 @@ ROUNDOFF = {"float64": 2.0**-24, "float32": 2.0**-24, "float16": 2.0**-11, "bflo
 A float64 tensor often holds what was float32 before, so it is held to no more.
 """
 
-KINDS = "safetensors, npz, .weights.h5, .keras, or a file of torch.save"
+KINDS = "safetensors, npz, .weights.h5, .keras, or a file of torch.save (a zip, as it writes by default)"
 _DAMAGE = (
     ArithmeticError,
     EOFError,

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def _header(name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dty
         if version not in readers:
             raise ValueError(f"npy version {version[0]}.{version[1]}")
         return readers[version](stream)
-    except (ValueError, EOFError, SyntaxError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError, TokenError, zipfile.BadZipFile, zlib.error) as error:
         why = str(error).partition("\n")[0]
         raise DataError(f"{name}: found no npy format ({why}); allowed: what numpy.save writes") from None
 
@@ -138,7 +139,7 @@ def _exactly(name: str, stream: IO[bytes], size: int) -> bytes:
 def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: str | None) -> str:
     if dtype.kind not in _KINDS or dtype.hasobject:
         raise DataError(f"{name}: found an array of {dtype}; allowed: real numbers")
-    if not 1 <= len(shape) <= 3 or 0 in shape:
+    if not 1 <= len(shape) <= 3 or min(shape) < 1:
         raise DataError(f"{name}: found an array of shape {shape}; allowed: 1 to 3 dimensions, none of them empty")
     return axes_of(layout, len(shape))
 

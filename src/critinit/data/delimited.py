@@ -36,7 +36,7 @@ def table(path: str | os.PathLike[str], layout: str | None, columns: Sequence[st
     if first is None:
         raise DataError(f"{name}: found no line; allowed: at least one row of numbers")
     delimiter = _delimiter(first[1])
-    cells = _cells(first[1], delimiter)
+    cells = _cells(name, first, delimiter)
     header = _is_header(cells)
     names = tuple(cell.strip() for cell in cells) if header else None
     width = len(cells)
@@ -88,8 +88,14 @@ def _delimiter(line: str) -> str | None:
     return None if len(line.split()) > 1 else ","
 
 
-def _cells(line: str, delimiter: str | None) -> list[str]:
-    return line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter), [])
+def _cells(name: str, line: tuple[int, str], delimiter: str | None) -> list[str]:
+    number, text = line
+    if delimiter is None:
+        return text.split()
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(f"{name}: line {number}: {error}; allowed: a table of numbers") from None
 
 
 def _is_number(cell: str) -> bool:
@@ -136,8 +142,8 @@ def _row(
     names: tuple[str, ...] | None,
 ) -> list[float]:
     """One row, cell by cell: where a cell is no finite number, which one."""
-    number, text = line
-    cells = _cells(text, delimiter)
+    number, _ = line
+    cells = _cells(name, line, delimiter)
     if len(cells) != width:
         raise DataError(f"{name}: line {number}: found {len(cells)} cells; allowed: {width}, as in the first line")
     row = []

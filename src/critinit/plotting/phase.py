@@ -94,7 +94,7 @@ def compute(
         raise ArgumentError("phase diagram: an identity kernel has no untied reading")
     cell = study.spec.find_cell()
     own = layer_law(cell, study.layer)
-    count = points or _POINTS[int(cell.has_readout) * (1 + int(own.class_weights.size > 1))]
+    count = _POINTS[int(cell.has_readout) * (1 + int(own.class_weights.size > 1))] if points is None else points
     if not 2 <= count <= 400:
         raise ArgumentError(f"points: found {count}; allowed: 2 to 400")
     default_x, default_y = _default_paths(study)

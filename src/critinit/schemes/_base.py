@@ -18,6 +18,7 @@ __all__ = [
     "Parts",
     "Scheme",
     "bias",
+    "drive",
     "gate",
     "keep_bias",
     "kernel",
@@ -55,7 +56,12 @@ class Circumstances:
 
     def drive(self, variance: float) -> float:
         """The input kernel's ν² that gives the pre-activation this variance: ν²R (R = 0 counts as 1)."""
-        return variance / self.input_variance if self.input_variance > 0 else variance
+        return drive(variance, self.input_variance)
+
+
+def drive(variance: float, power: float) -> float:
+    """ν² = variance/power; no power counts as 1, and less than a spec can answer (1e-100) stays a finite number."""
+    return variance / max(power, 1e-200) if power > 0.0 else variance
 
 
 PROJECTION_WIDTH = 0.5

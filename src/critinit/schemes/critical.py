@@ -37,6 +37,7 @@ from critinit.schemes._base import (
     Parts,
     Scheme,
     bias,
+    drive,
     gate,
     keep_bias,
     kernel,
@@ -59,9 +60,8 @@ LONGEST = 1e15
 
 def _gate_drive(at: Circumstances) -> float:
     """The gates' ν²: ν²R = 2, or ν²R₀ = 2 for null inputs of more power; ν²R₀ ≤ 1/2 for those that are known to be noise."""
-    power = _power(at)
-    drive = GATE_DRIVE / power if power > 0.0 else GATE_DRIVE
-    return min(drive, NOISE_DRIVE / at.noise) if at.noise > 0.0 else drive
+    full = drive(GATE_DRIVE, _power(at))
+    return min(full, drive(NOISE_DRIVE, at.noise)) if at.noise > 0.0 else full
 
 
 def _power(at: Circumstances) -> float:

@@ -43,6 +43,8 @@ __all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
+WIDEST = 10**5
+"""Units of a simulated network: kernels of more do not fit a machine's memory."""
 _QR_EVERY = 8
 _PAIR_STEPS = 12
 _LARGEST_TIME = 1e12
@@ -120,10 +122,12 @@ def simulate_layer(
 ) -> Measurement | None:
     """``simulate`` for one layer of a cell."""
     _check(width=width, seeds=seeds, tangents=tangents, T=T)
+    if width > WIDEST:
+        raise ArgumentError(f"width: found {width}; allowed: at most {WIDEST}, as kernels have its square")
     if weights not in ("tied", "untied"):
         raise ArgumentError(f"weights: found {weights!r}; allowed: tied, untied")
     if tangents >= width:
-        raise ArgumentError(f"tangents: found {tangents}; allowed: fewer than the width, {width}")
+        raise ArgumentError(f"width: found {width}; allowed: above {tangents}, the number of tangents")
     if weights == "untied" and any(
         g.recurrent.distribution == "identity" and g.recurrent.variance > 0 for _, g in layer.gates.items()
     ):

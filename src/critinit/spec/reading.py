@@ -177,6 +177,7 @@ _ALLOWED = {
     "int_parsing_size": "allowed: an integer of at most 19 digits",
     "int_from_float": "allowed: an integer",
     "string_type": "allowed: a string",
+    "string_unicode": "allowed: a string of whole characters",
     "string_too_short": "allowed: at least {min_length} character",
     "string_too_long": "allowed: at most {max_length} characters",
     "literal_error": "allowed: {expected}",
