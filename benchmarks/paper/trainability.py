@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.paper.lines import on_the_line
 from critinit.dual import Array
+from critinit.errors import FileError, Problem
 from critinit.files import write
 from critinit.plotting.style import Theme, plain, render
 from critinit.theory.analysis import untied_numbers
@@ -81,21 +82,38 @@ def train_line(T: int, seed: int) -> list[float]:
 
 
 def measured(file: Path) -> Array:
-    """Accuracy (seeds, lengths, alphas); what ``file`` lacks is trained and added to it, a line for each T and seed."""
-    known = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
+    """Accuracy (seeds, lengths, alphas); what ``file`` lacks is trained and added to it, a line for each T and seed.
+
+    Raises ``FileError`` for a line of the file that is none of these.
+    """
+    rows = _rows(file)
+
+    def found(T: int, seed: int) -> list[float]:
+        settings = {"task": TASK, "T": T, "seed": seed, "steps": STEPS, "learning_rate": RATE, "alphas": list(ALPHAS)}
+        for row in rows:
+            if row.items() >= settings.items():
+                known: list[float] = row["accuracy"]
+                return known
+        rows.append({**settings, "accuracy": train_line(T, seed)})
+        write(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        print(f"trained: T = {T}, seed {seed}", file=sys.stderr, flush=True)
+        return found(T, seed)
+
+    return np.array([[found(T, seed) for T in LENGTHS] for seed in SEEDS])
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(file.read_text().splitlines() if file.exists() else (), 1):
+        try:
             row = json.loads(line)
-            known[row["seed"], row["T"]] = row["accuracy"]
-    for seed in SEEDS:
-        for T in LENGTHS:
-            if (seed, T) not in known:
-                known[seed, T] = train_line(T, seed)
-                settings = {"task": TASK, "T": T, "seed": seed, "steps": STEPS, "learning_rate": RATE}
-                with file.open("a") as out:
-                    out.write(json.dumps({**settings, "alphas": ALPHAS, "accuracy": known[seed, T]}) + "\n")
-                print(f"trained: T = {T}, seed {seed}", file=sys.stderr, flush=True)
-    return np.array([[known[seed, T] for T in LENGTHS] for seed in SEEDS])
+            if np.shape(row["accuracy"]) != np.shape(row["alphas"]):
+                raise ValueError("accuracy and alphas of different lengths")
+        except (ValueError, KeyError, TypeError) as error:
+            problem = Problem(f"line {number}", f"{type(error).__name__}: {error}", "allowed: a line as this writes it")
+            raise FileError(str(file), problem) from None
+        rows.append(row)
+    return rows
 
 
 def table(accuracy: Array, edge: Boundary) -> str:

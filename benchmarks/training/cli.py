@@ -112,9 +112,7 @@ def training(
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
         raise ArgumentError("curves: found several rows; allowed: with one cell, one task and one T")
     stages = grids.paper() if grid is not None else ((lambda _: listed),)
-    for path in (table, report, picture, curves):
-        if path is not None:
-            _writable(path)
+    _writable(table, report, *map(_png, (picture, curves)))
     if workers == 0:
         if table is None or not table.exists():
             found = "0 without a table" if table is None else f"0 and no table {table}"
@@ -126,18 +124,30 @@ def training(
     _tell(measured, table, report, picture, curves)
 
 
-def _writable(path: Path) -> None:
-    """Refuse a place that cannot be written before anything is trained."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not path.name or path.is_dir():
-        found = "a folder"
-    elif not folder.is_dir():
-        found = f"{folder}, which is no folder"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        found = "a place that cannot be written"
-    else:
-        return
-    raise FileError(str(path), Problem("", found, "allowed: a file that can be written"))
+def _png(picture: Path | None) -> Path | None:
+    """Of the two files of a picture the one to look at."""
+    return picture.with_name(f"{picture.name}.png") if picture is not None and picture.name else picture
+
+
+def _writable(*paths: Path | None) -> None:
+    """Refuse places that cannot be written, and one place for two things, before anything is trained."""
+    places: set[Path] = set()
+    for path in paths:
+        if path is None:
+            continue
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not path.name or path.is_dir():
+            found = "a folder"
+        elif not folder.is_dir():
+            found = f"{folder}, which is no folder"
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            found = "a place that cannot be written"
+        elif path.resolve() in places:
+            found = "it named twice"
+        else:
+            places.add(path.resolve())
+            continue
+        raise FileError(str(path), Problem("", found, "allowed: a file of its own that can be written"))
 
 
 def _needs_torch(device: str | None) -> None:
@@ -148,7 +158,7 @@ def _needs_torch(device: str | None) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0][:200]
         raise ArgumentError(f"device: found {device} ({reason}); allowed: a device that PyTorch has here") from None
 
 

@@ -17,12 +17,9 @@ __all__ = ["at_level", "level_of", "table"]
 
 
 def level_of(entries: Iterable[Entry]) -> float:
-    """The lowest training loss that all their runs have reached."""
-    return max(
-        min((loss for loss in result.training_loss if math.isfinite(loss)), default=math.inf)
-        for entry in entries
-        for result in entry.results
-    )
+    """The lowest training loss that all their runs have reached, but for those that broke off at once."""
+    reached = ([loss for loss in r.training_loss if math.isfinite(loss)] for e in entries for r in e.results)
+    return max((min(losses) for losses in reached if losses), default=math.nan)
 
 
 def at_level(result: Result, level: float) -> float:
@@ -38,8 +35,9 @@ def table(rows: Sequence[Comparison]) -> str:
         learned = {s: e for s, e in row.entries.items() if math.isfinite(median(e.steps))}
         if OURS not in learned or len(learned) < 2:
             continue
-        level = level_of(learned.values())
-        found = {s: median([at_level(r, level) for r in e.results]) for s, e in learned.items()}
+        if math.isnan(level := level_of(learned.values())):  # nothing was trained: they ended at step 0
+            continue
+        found = {s: median(at_level(r, level) for r in e.results) for s, e in learned.items()}
         peers = "; ".join(f"{s} {m:.3f}" for s, m in sorted(found.items()) if s != OURS)
         name = TASKS[row.row.task].metric.name
         lines.append(f"| {row.row} ({name}) | {level:.3g} | {found[OURS]:.3f} | {peers} |")

@@ -2,7 +2,7 @@
 
 For a row every scheme has its training rank, by median steps to target and then by the last metric, and the numbers of
 ``critinit.theory.requirements`` at the task's own input moments.  Their rank correlation (Spearman) is 1 where a number
-orders the schemes as training did, 0 where it says nothing of it.  A gain is good where it is 1: its number is −|ln gain|.
+orders the schemes as training did, 0 where it says nothing of it.  A gain is good where it is 1: its number is −|ln gain|, to a hundredth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from benchmarks.training.run import DEFAULT, Run
 from benchmarks.training.starts import inputs_of, spec_of
-from benchmarks.training.summary import Comparison, merit
+from benchmarks.training.summary import Comparison, median, merit
 from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
@@ -39,18 +39,19 @@ def numbers_of(run: Run) -> tuple[float, ...]:
     )
     assert spec is not None
     found = requirements(spec)
-    return found.written, found.survival, -abs(math.log(found.gain))
+    return found.written, found.survival, -abs(round(math.log(found.gain), 2)) if found.gain > 0.0 else -math.inf
 
 
 def correlations(row: Comparison) -> Mapping[str, float]:
-    """Number -> rank correlation with training, over the schemes of the row; empty where they are too few, or have no such numbers."""
+    """Number -> rank correlation with training, over the schemes of the row; empty where these are too few, none learned, or they have no such numbers."""
     from scipy.stats import spearmanr
 
     schemes = list(row.entries)
-    if len(schemes) < _FEWEST:
+    if len(schemes) < _FEWEST or all(math.isinf(median(e.steps)) for e in row.entries.values()):
         return {}
-    order = sorted(schemes, key=lambda s: merit(row.entries[s].results), reverse=True)
-    trained = [order.index(s) for s in schemes]
+    merits = [merit(row.entries[s].results) for s in schemes]
+    order = sorted(set(merits), reverse=True)
+    trained = [order.index(m) for m in merits]  # those alike share a rank
     try:
         known = [numbers_of(row.entries[scheme].results[0].run) for scheme in schemes]
     except ArgumentError:  # of a cell without gates
@@ -68,7 +69,8 @@ def table(rows: Sequence[Comparison]) -> str:
         if not (each := correlations(row)):
             continue
         found.append(each)
-        first = min(row.entries, key=lambda s: merit(row.entries[s].results))
+        merits = {s: merit(e.results) for s, e in row.entries.items()}
+        first = ", ".join(s for s, m in merits.items() if m == min(merits.values()))
         shown = " | ".join(f"{each[n]:.2f}" for n in NUMBERS)
         lines.append(f"| {row.row} | {len(row.entries)} | {shown} | {first} |")
     if not found:

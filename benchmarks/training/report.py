@@ -27,7 +27,7 @@ def report(results: Sequence[Result], table: str, wanted: int | None = None) -> 
         "## Summary",
         _summary(rows, decided, lost),
         "## Rows lost",
-        "\n\n".join(map(_table, lost)) if lost else f"None: no peer needed fewer median steps than `{OURS}`.",
+        "\n\n".join(map(_table, lost)) if lost else _none_lost(rows),
         "## All other rows",
         "\n\n".join(map(_table, rest)) if rest else "None.",
         *_sections(rows),
@@ -35,6 +35,12 @@ def report(results: Sequence[Result], table: str, wanted: int | None = None) -> 
         _legend(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _none_lost(rows: Sequence[Comparison]) -> str:
+    if any(OURS in row.entries for row in rows):
+        return f"None: no peer needed fewer median steps than `{OURS}`."
+    return f"None: `{OURS}` was not run."
 
 
 def _lacking(found: int, wanted: int | None) -> str:
@@ -64,6 +70,9 @@ def _sections(rows: Sequence[Comparison]) -> list[str]:
 
 
 def _conditions(results: Sequence[Result]) -> str:
+    if not results:
+        return "No run that was asked for is in it."
+
     def values(name: str) -> str:
         found = dict.fromkeys(getattr(result.run, name) for result in results)
         return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(found))
@@ -80,13 +89,13 @@ def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Se
     fresh = [row for row in decided if not row.used_to_fix]
     beyond = [row for row in lost if not row.overlaps]
     lines = [
-        f"- {len(rows)} rows (cell, task, T); in {len(decided)} of them `{OURS}` or a peer reached the target, and those "
-        "count.",
+        f"- {len(rows)} rows (cell, task, T); in {len(decided)} of them `{OURS}` and a peer were run and one of them "
+        "reached the target, and those count.",
         f"- Rows lost to a peer: {len(lost)} of {len(decided)}, {len(beyond)} of them beyond the seeds' range.",
         f"- Geometric mean of (best peer's steps / ours): {_mean(decided)}; on tasks and lengths never used to fix a "
         f"constant ({len(fresh)} rows): {_mean(fresh)}. Best peer: whichever scheme had the fewest median steps on that row.",
         "- A scheme that did not reach the target counts with the row's budget of steps: where that is the peer, the "
-        "ratio is a lower bound; where it is ours, the row is lost.",
+        "ratio is a lower bound; where it is ours, the row is lost, and its ratio an upper bound.",
     ]
     if decided:
         lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1), "", *_alone(rows)]
@@ -125,8 +134,9 @@ def _alone(rows: Sequence[Comparison]) -> list[str]:
 def _mean(rows: Sequence[Comparison]) -> str:
     if not rows:
         return "no rows"
-    bounds = sum(row.best_peer is not None and math.isinf(median(row.best_peer.steps)) for row in rows)
-    return f"{geometric_mean([row.ratio for row in rows]):.2f} ({bounds} of {len(rows)} ratios are lower bounds)"
+    lower, upper = (sum(row.bound == sign for row in rows) for sign in ("≥ ", "≤ "))
+    bounds = f"{lower} of {len(rows)} ratios are lower bounds{f', {upper} upper bounds' if upper else ''}"
+    return f"{geometric_mean([row.ratio for row in rows]):.2f} ({bounds})"
 
 
 def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
@@ -136,15 +146,15 @@ def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
         peer = row.best_peer
         assert peer is not None
         ours = row.entries[OURS]
-        bound = "≥ " if math.isinf(median(peer.steps)) else ""
         notes = [
             *(["lost, within the seeds' range" if row.overlaps else "lost"] if row.lost else []),
             *(["used to fix constants"] if row.used_to_fix else []),
+            *([] if row.paired else ["the two ran from different seeds"]),
             *([f"only {ran} of {peers} peers run"] if (ran := len(row.entries) - 1) < peers else []),
         ]
         lines.append(
             f"| {row.row} | {shown_steps(ours, row.budget)} | {peer.scheme} {shown_steps(peer, row.budget)} "
-            f"| {bound}{row.ratio:.2f} | {len(ours.results)}, {len(peer.results)} | {'; '.join(notes)} |"
+            f"| {row.bound}{row.ratio:.2f} | {len(ours.results)}, {len(peer.results)} | {'; '.join(notes)} |"
         )
     return lines
 
@@ -181,16 +191,10 @@ def shown_steps(entry: Entry, budget: int) -> str:
 
 
 def shown_curves(row: Comparison) -> str:
-    """The held-out metric after every so many steps, a column a scheme: median of its seeds; blank after a run's end."""
+    """The held-out metric after every so many steps, a column a scheme: median of its seeds; blank after the first's end."""
     task = TASKS[row.row.task]
     entries = sorted(row.entries.values(), key=lambda e: (e.scheme != OURS, e.scheme))
-    curves = [
-        {
-            step: median([r.metric[k] for r in e.results])
-            for k, step in enumerate(min((r.steps for r in e.results), key=len))
-        }
-        for e in entries
-    ]
+    curves = [_curve(e.results) for e in entries]
     lines = [
         f"### {row.row}: held-out {task.metric.name}",
         "",
@@ -202,10 +206,20 @@ def shown_curves(row: Comparison) -> str:
     return "\n".join(lines)
 
 
+def _curve(results: Sequence[Result]) -> dict[int, float]:
+    """Step -> median metric, until the first of the runs ends; those that broke off are left out, unless all did."""
+    whole = [r for r in results if math.isfinite(r.metric[-1])] or results
+    steps = min((r.steps for r in whole), key=len)
+    return {step: median(r.metric[k] for r in whole) for k, step in enumerate(steps)}
+
+
 def _final(entry: Entry) -> str:
-    values = entry.final
-    middle = values[len(values) // 2]
-    return f"{middle:.3f}" if len(values) == 1 else f"{middle:.3f} ({values[0]:.3f}–{values[-1]:.3f})"
+    values, broken = entry.final, len(entry.results) - len(entry.final)
+    told = f"{broken} of {len(entry.results)} broke off"
+    if not values:
+        return told
+    spread = f" ({values[0]:.3f}–{values[-1]:.3f})" if len(values) > 1 else ""
+    return f"{median(values):.3f}{spread}{f'; {told}' if broken else ''}"
 
 
 def _legend() -> str:

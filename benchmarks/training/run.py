@@ -12,6 +12,11 @@ from typing import Any
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, FileError, Problem
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["CELLS", "DEFAULT", "OPTIMIZERS", "Result", "Row", "Run", "append", "read", "row_of"]
 
 DEFAULT = "torch default"
@@ -19,6 +24,9 @@ DEFAULT = "torch default"
 
 CELLS = ("rnn", "gru", "lstm")
 """Those of which PyTorch has a layer."""
+
+_START = '{"cell": "'
+"""Of a record."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
@@ -96,8 +104,14 @@ class Row:
     data: str
     rest: tuple[tuple[str, Any], ...]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Of its images, where they are not the task's own."""
+        files: tuple[str, ...] = dict(self.rest)["files"]
+        return files
+
     def __str__(self) -> str:
-        return f"{self.cell} {self.task} T = {self.T}"
+        return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}"
 
 
 _COMPARED = ("scheme", "learning_rate", "seed")
@@ -121,8 +135,19 @@ def read(file: Path) -> list[Result]:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(str(file), Problem("", f"{type(error).__name__}", "allowed: a table of runs")) from None
-    lines = text.split("\n")[:-1]
+    *lines, last = text.split("\n")
+    if last and not _unfinished(last):
+        lines.append(last)
     return [_result(file, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _unfinished(line: str) -> bool:
+    """Whether a last line without its end is what an interrupted write left of a record."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.startswith(_START[: len(line)])
+    return False
 
 
 def _result(file: Path, number: int, line: str) -> Result:
@@ -145,14 +170,22 @@ def _result(file: Path, number: int, line: str) -> Result:
 
 
 def append(results: Iterable[Result], file: Path) -> None:
-    """Add results to a table, each as a line; what an interrupted write left of a line is cut off first."""
+    """Add results to a table, each as a line; what an interrupted write left of a record is cut off first.
+
+    The file is locked meanwhile, where the system can: several commands may share a table.
+    """
     lines = "".join(json.dumps(_record(result)) + "\n" for result in results)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab+") as table:
+            if fcntl is not None:
+                fcntl.flock(table, fcntl.LOCK_EX)  # until it is closed
             table.seek(0)
-            whole = table.read().rfind(b"\n") + 1
-            table.truncate(whole)
+            *whole, last = table.read().rpartition(b"\n")
+            if _unfinished(last.decode(errors="replace")):
+                table.truncate(sum(map(len, whole)))
+            elif last:
+                lines = "\n" + lines
             table.write(lines.encode())
     except OSError as error:
         problem = Problem("", (error.strerror or type(error).__name__).lower(), "allowed: a place that can be written")
@@ -170,7 +203,7 @@ def _record(result: Result) -> dict[str, Any]:
     return asdict(result.run.key) | {
         "data": result.data,
         "start": result.start,
-        "used_to_fix": result.run.T in task.used_to_fix,
+        "used_to_fix": result.run.T in task.used_to_fix and not result.run.files,
         "measure": task.metric.name,
         "target": task.target,
         "steps_to_target": int(reached) if math.isfinite(reached) else None,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -113,8 +114,16 @@ def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:
 
 
 def _interruptible() -> None:
-    """In a new worker: Ctrl-C, which the terminal sends to every process, ends it at once and without a traceback."""
+    """In a new worker: it ends at once and without a traceback on Ctrl-C, which the terminal sends to every process, and
+    with the process that started it, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(runs: Sequence[Run], threads: int, device: str | None) -> list[Result]:
@@ -152,6 +161,17 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
         yield client.get_executor()
 
 
+def _found(future: Future[list[Result]]) -> list[Result]:
+    """The results, or what went wrong in the worker as one line."""
+    try:
+        return future.result()
+    except (CritinitError, BrokenProcessPool):
+        raise
+    except Exception as error:
+        why = str(error).partition("\n")[0][:200]
+        raise WorkerError(f"a worker failed: {type(error).__name__}: {why}; the table has what was done") from error
+
+
 def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progress: Progress) -> Measured:
     """Run what the stages want and the table lacks; what they want is then there.
 
@@ -167,7 +187,7 @@ def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progr
                 executor.submit(_work, group, workers.threads, workers.device) for group in groups(todo, workers.group)
             ]
             for future in as_completed(futures):
-                results = future.result()
+                results = _found(future)
                 if table:
                     append(results, table)
                 ledger.add(results)

@@ -52,6 +52,8 @@ def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
     if (spec.cell, len(spec.layers)) != (run.cell, run.layers):
         found = f"{spec.cell} of {len(spec.layers)} layer(s)"
         raise ArgumentError(f"{run.scheme}: found {found}; allowed: {run.cell} of {run.layers}, as the run has it")
+    if spec.reset not in (None, "after"):
+        raise ArgumentError(f"{run.scheme}: found reset {spec.reset}; allowed: after, which torch.nn.GRU does")
     return spec
 
 

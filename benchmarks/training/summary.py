@@ -43,8 +43,8 @@ class Entry:
 
     @property
     def final(self) -> tuple[float, ...]:
-        """The last held-out metric by seed, sorted; NaN (a run that broke off) last."""
-        return tuple(sorted((result.metric[-1] for result in self.results), key=lambda m: (math.isnan(m), m)))
+        """The last held-out metric by seed, sorted, of the runs that did not break off."""
+        return tuple(sorted(m for result in self.results if not math.isnan(m := result.metric[-1])))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Comparison:
     @property
     def used_to_fix(self) -> bool:
         """Whether this task and length were used to choose a constant of the scheme."""
-        return self.row.T in TASKS[self.row.task].used_to_fix
+        return self.row.T in TASKS[self.row.task].used_to_fix and not self.row.files
 
     @property
     def best_peer(self) -> Entry | None:
@@ -95,6 +95,20 @@ class Comparison:
         return peer < ours
 
     @property
+    def paired(self) -> bool:
+        """Whether ``critical`` and the best peer ran from the same seeds."""
+        peer = self.best_peer
+        assert peer is not None
+        seeds = [{result.run.seed for result in entry.results} for entry in (self.entries[OURS], peer)]
+        return seeds[0] == seeds[1]
+
+    @property
+    def bound(self) -> str:
+        """Of ``ratio``, where one of the two did not reach the target: ≥ where it was the peer, else ≤."""
+        ours, peer = self._medians()
+        return "≥ " if math.isinf(peer) else "≤ " if math.isinf(ours) else ""
+
+    @property
     def overlaps(self) -> bool:
         """Whether the seeds' ranges of the two overlap."""
         peer = self.best_peer
@@ -103,9 +117,9 @@ class Comparison:
         return ours[0] <= theirs[-1] and theirs[0] <= ours[-1]
 
 
-def median(values: Sequence[float]) -> float:
-    """The median; infinite where the upper middle value is."""
-    return statistics.median_high(values) if math.inf in values else statistics.median(values)
+def median(values: Iterable[float]) -> float:
+    """The median, infinite where a middle value is; NaN, which a run that broke off has, is left out, and of nothing."""
+    return statistics.median([v for v in values if not math.isnan(v)] or [math.nan])
 
 
 def merit(results: Sequence[Result]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import integrate
 
 import critinit
 from critinit.dual import sigmoid
@@ -47,6 +48,27 @@ def test_one_signal_then_silence_as_units_do_it(null):
     found = requirements(lone_gru(drive, T, null))
     assert found.survival == pytest.approx(left.mean(), rel=0.02)
     assert found.written == pytest.approx(np.mean(written**2) * left.mean(), rel=0.03)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize(("mean", "variance", "T"), [(3.0, 4.0, 100), (5.0, 4.0, 500), (3.0, 0.1, 20)])
+def test_a_normal_bias_of_the_keep_gate_stays_with_its_unit(cell, mean, variance, T):
+    """Over the biases, by adaptive integration: a mean of powers, not the power of a mean."""
+    spec = critinit.generate(cell, T=T, scheme="isometry", null_variance=0.0).model_dump(mode="json")
+    spec["scheme"] = "custom"
+    keep = "update" if cell == "gru" else "forget"
+    gate = spec["layers"][0]["gates"][keep]
+    gate["bias"] = {"distribution": "normal", "mean": mean, "variance": variance}
+    gate["recurrent"]["variance"] = gate["input"]["variance"] = 1e-12
+    for part, gone in ((spec["layers"][0], "predicted"), (spec, "target")):
+        part.pop(gone)
+
+    def weighed(z):
+        kept = sigmoid(mean + math.sqrt(variance) * z)
+        return float(kept ** (2 * T)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    exact = integrate.quad(weighed, -12, 12, points=[0.0, 2.0], limit=200)[0]
+    assert requirements(critinit.parse(spec)).survival == pytest.approx(exact, rel=1e-4)
 
 
 def test_an_uncoupled_write_gate_is_driven_by_its_bias():

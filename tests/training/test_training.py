@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -202,6 +204,33 @@ def test_an_interrupted_line_is_dropped_and_overwritten(tmp_path):
     assert [r.run.seed for r in read(table)] == [0, 1]
 
 
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_whole_last_line_is_kept(tmp_path, end):
+    table = tmp_path / "runs.jsonl"
+    first, second = made("critical", [30, 40])
+    append([first], table)
+    table.write_text(table.read_text().rstrip("\n") + end)
+    assert len(read(table)) == 1
+    append([second], table)
+    assert [r.run.seed for r in read(table)] == [0, 1]
+
+
+def test_a_file_that_is_no_table_is_refused_and_stays(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("an only copy")
+    with pytest.raises(FileError, match=r"notes\.txt: line 1: "):
+        read(notes)
+    append(made("critical", [30]), notes)
+    assert notes.read_text().startswith("an only copy\n{")
+
+
+def test_two_may_write_one_table_at_once(tmp_path):
+    table = tmp_path / "runs.jsonl"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: append([result("critical", seed, 30)], table), range(200)))
+    assert sorted(r.run.seed for r in read(table)) == list(range(200))
+
+
 @pytest.mark.parametrize("line", ["nonsense", "{}", "[1]", '{"cell": "gru"}'])
 def test_a_line_that_is_no_run_is_refused_by_its_number(tmp_path, line):
     table = tmp_path / "runs.jsonl"
@@ -375,6 +404,20 @@ def test_ratios_count_unreached_runs_with_the_budget():
     assert geometric_mean([won.ratio, bound.ratio]) == pytest.approx(24**0.5)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "ratio", "bound"),
+    [
+        ([20, 40, 60, None], [20, 40, 60, 80], 1.0, ""),  # the middle ones are known
+        ([20, 40, None, None], [50, 50, 50, 50], 0.125, "≤ "),
+        ([40, 40], [60, None], 10.0, "≥ "),
+    ],
+)
+def test_medians_of_even_numbers_of_seeds(ours, theirs, ratio, bound):
+    (row,) = compare([*made("critical", ours), *made("chrono", theirs)])
+    assert (row.ratio, row.bound) == (ratio, bound)
+    assert row.lost == (ratio < 1)
+
+
 def test_other_data_is_another_row():
     found = compare([*made("critical", [50]), replace(made("chrono", [10])[0], data="1")])
     assert [len(row.entries) for row in found] == [1, 1]
@@ -441,6 +484,8 @@ def test_the_command(tmp_path, threads, capsys):
         (["--device", "abacus"], 1, "device: found abacus ("),
         (["--seed", str(2**64)], 2, "--seed"),
         (["--report", "/dev/null/page.md"], 1, "page.md: found /dev/null, which is no folder"),
+        (["--table", "same", "--report", "./same"], 1, "same: found it named twice; allowed: a file of its own"),
+        (["--picture", "same", "--curves", "same"], 1, "same.png: found it named twice"),
         (["--picture", ""], 1, "found a folder; allowed: a file"),
         (["--cell", "gru", "--cell", "rnn", "--scheme", "chrono", "--T", "64"], 1, "chrono"),
         (["--scheme", "nonesuch.json", "--T", "64"], 1, "nonesuch.json: found no such file"),
@@ -470,6 +515,27 @@ def test_a_worker_that_dies_is_one_plain_line():
         executor.submit(os._exit, 3).result()
 
 
+def test_an_error_in_a_worker_is_one_plain_line(threads, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr("benchmarks.training.train.train", fail)
+    with pytest.raises(WorkerError, match=r"^a worker failed: RuntimeError: no such kernel; the table"):
+        measure([lambda _: [SMALL]], None, Workers(1), Told())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_workers_end_with_the_process_that_started_them():
+    code = (
+        "import os\nfrom benchmarks.training.runner import Workers, open_executor\n"
+        "if __name__ == '__main__':\n with open_executor(Workers(1)) as pool:\n"
+        "  print(pool.submit(os.getpid).result(), flush=True)\n  os.kill(os.getpid(), 15)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=120, check=False)
+    assert ended.returncode == -15  # and no timeout: stdout, which the worker has too, is closed
+    assert int(ended.stdout) > 0
+
+
 def test_a_number_that_orders_schemes_as_training_does_correlates_fully():
     row = replace(BUDGET, T=100, cell="lstm")
     steps = {"critical": 100, "chrono": 200, "orthogonal": 300, "isometry": 350}
@@ -482,6 +548,36 @@ def test_a_number_that_orders_schemes_as_training_does_correlates_fully():
     assert ranking.correlations(compare(reversed_)[0])["written"] == pytest.approx(-1)
     assert ranking.correlations(compare(results[:3])[0]) == {}
     assert "| **median** |" in ranking.table(compare(agreeing))
+
+
+def test_schemes_alike_share_a_rank():
+    row = replace(BUDGET, T=100, cell="lstm")
+    results = [result(s, 0, 100, run=row) for s in ("critical", "chrono", "orthogonal")]
+    results.append(result("isometry", 0, 300, run=row))
+    forth, back = (ranking.correlations(compare(order)[0]) for order in (results, results[::-1]))
+    assert forth == pytest.approx(back)
+    assert "| critical, chrono, orthogonal |" in ranking.table(compare(results))
+    assert ranking.table(compare([replace(r, metric=(0.2, 0.2, 0.2)) for r in results])) == ""
+
+
+def test_a_shut_gate_has_the_last_rank(tmp_path):
+    spec = critinit.generate("lstm", 100).model_dump(mode="json")
+    spec["scheme"] = "custom"
+    spec["layers"][0]["gates"]["input"]["bias"] = {"distribution": "constant", "mean": -800.0}
+    spec["layers"][0].pop("predicted"), spec.pop("target")
+    (tmp_path / "shut.json").write_text(json.dumps(spec))
+    assert ranking.numbers_of(replace(SMALL, cell="lstm", scheme=str(tmp_path / "shut.json")))[2] == -math.inf
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_run_that_broke_off_is_left_out(broken):
+    ours = made("critical", [20, 40, 60])
+    nan = (0.2, math.nan)
+    ours[broken] = replace(ours[broken], steps=(0, 10), metric=nan, loss=nan, training_loss=(math.nan, math.nan))
+    page = report([*ours, *made("chrono", [20, 40, 60])], "")
+    assert "; 1 of 3 broke off |" in page
+    assert "inf" not in page.split("equal training loss")[1].split("##")[0]
+    assert "nan" not in shown_curves(compare(ours)[0])
 
 
 def test_held_out_results_are_read_at_the_same_training_loss():

@@ -38,13 +38,15 @@ class Images:
 
 
 def normalized(pixels: np.ndarray, classes: np.ndarray, held: int | None = None) -> Images:
-    """``held`` images at the end are held out; without it a quarter of them, drawn with a fixed seed."""
+    """``held`` images at the end are held out, in a random order as files are sorted at times; without it a quarter of
+    all, drawn.  The seed is fixed."""
     count = len(pixels)
+    rng = np.random.default_rng(_SPLIT_SEED)
     if held is None:
-        order = np.random.default_rng(_SPLIT_SEED).permutation(count)
+        order = rng.permutation(count)
         training, rest = np.split(order, [round(_TRAINING_SHARE * count)])
     else:
-        training, rest = np.split(np.arange(count), [count - held])
+        training, rest = np.arange(count - held), count - held + rng.permutation(held)
     if not len(training) or not len(rest):
         found = f"{len(training)} to train on and {len(rest)} held out"
         raise ArgumentError(f"images: found {found}; allowed: some of both")

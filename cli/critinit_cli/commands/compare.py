@@ -111,7 +111,7 @@ _COLUMNS = ("scheme", "written\nsignal", "survival", "gain", "chi\nuntied", "chi
 _WORDS = """\
 written signal: what an informative step adds, times what T uninformative ones leave of it; survival: what they leave
 gain: how far a constant drive moves the memory, 1 where gates are coupled; chi: growth of a distance per step
-J: squared singular values of the one-step Jacobian
+J: squared singular values of the one-step Jacobian, tied, as chi tied a fast estimate: analyze samples the full theory
 """
 
 

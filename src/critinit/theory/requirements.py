@@ -50,8 +50,9 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
         idle = unit_moments(layer_law(cell, layer, input_variance=null))
 
     def over_units(x: Array) -> float:
-        shape = (law.class_weights.size, law.environment_weights.size)
-        return float(f"{law.class_weights @ np.broadcast_to(x, shape) @ law.environment_weights:.6g}")
+        weights = (active.bias_weights, law.class_weights, law.environment_weights)
+        by_unit = np.broadcast_to(x, [w.size for w in weights])
+        return float(f"{np.einsum('bke,b,k,e', by_unit, *weights):.6g}")
 
     left = idle.keep_square ** float(spec.T)
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / _LONGEST)

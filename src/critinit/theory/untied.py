@@ -29,6 +29,7 @@ from critinit.dual import Array
 from critinit.theory.blocks import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling, shared_moments
 from critinit.theory.cell_law import CellLaw, DistanceOperator
 from critinit.theory.laws import LayerLaw, split_law
+from critinit.theory.quadrature import normal_rule
 
 __all__ = ["UnitMoments", "Untied", "keep_times", "solve", "unit_moments"]
 
@@ -38,6 +39,7 @@ _COARSE = 0.4
 _LEAP = 1e-5
 _KINKED = 16.0
 """The order at which a slope that jumps is averaged to about 1 %, with as many nodes as a rule has."""
+_BIAS_NODES = 401  # powers of what a unit keeps switch on within a bias of 1 or so
 _SHUT = 1e-16  # a gate that leaks less is shut to double precision
 _CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
 
@@ -96,21 +98,36 @@ def keep_times(law: LayerLaw) -> Array:
 
 
 class UnitMoments(NamedTuple):
-    """Averages of a stationary layer by class and environment of units, (*batch, K, E) or what broadcasts to it."""
+    """Averages of a stationary layer by bias, class and environment of units, (B, K, E) or what broadcasts to it."""
 
     keep: Array
     keep_square: Array
     write: Array
     written_variance: Array
     """Var(write·candidate)."""
+    bias_weights: Array
+    """(B,): of the nodes of the keep gate's bias where it is normal and stays with its unit; one node where it is not."""
 
 
 def unit_moments(law: LayerLaw) -> UnitMoments:
-    """How the units of a layer keep and write in its stationary state."""
+    """How the units of a layer (batch shape ()) keep and write in its stationary state.
+
+    The state is that of the untied theory; in it a normal bias of the keep gate stays with its unit, over whose biases
+    powers of what it keeps are to be averaged.
+    """
     state = _fixed_state(law, 1.0)[0]
-    moment, n = state.memory.moment, state.candidate.n
+    memory, n, weights = state.memory, state.candidate.n, np.ones(1)
+    keep = law.cell.keep_gate or ""
+    gate = law.gates[keep]
+    if np.any(gate.bias_variance > 0.0):
+        z, weights = normal_rule("trapezoidal", _BIAS_NODES)
+        means = gate.mean + np.sqrt(gate.bias_variance) * z[:, None, None]
+        own = replace(gate, mean=means, bias_variance=np.zeros((1, 1)))
+        law = replace(state.law, gates={**law.gates, keep: own}, batch=(z.size,))
+        memory = Memory(law, state.q[0], state.q[0], 1.0)
+    moment = memory.moment
     written = moment(0, 0, 2, 0) * n(2) - (moment(0, 0, 1, 0) * n(1)) ** 2
-    return UnitMoments(moment(1, 0, 0, 0), moment(2, 0, 0, 0), moment(0, 0, 1, 0), np.maximum(written, 0.0))
+    return UnitMoments(moment(1, 0, 0, 0), moment(2, 0, 0, 0), moment(0, 0, 1, 0), np.maximum(written, 0.0), weights)
 
 
 def _fixed_state(law: LayerLaw, order: float) -> tuple[_State, Array, Array]:
