@@ -74,6 +74,11 @@ def test_endless_input_is_refused() -> None:
     assert last_words(result).startswith("error: standard input: found more than 4,194,304 bytes")
 
 
+def _heeds_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_quietly() -> None:
     running = subprocess.Popen(
         command("validate", "-"),
@@ -81,6 +86,7 @@ def test_an_interrupt_ends_quietly() -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_heeds_interrupts,
     )
     time.sleep(3)  # it waits for its input now
     running.send_signal(signal.SIGINT)
