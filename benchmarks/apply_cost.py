@@ -72,7 +72,7 @@ def _run_of(way: str, model: Any) -> Callable[[], object]:
     """The way to initialize ``model``, ready to run."""
     import torch
 
-    from critinit.application import apply
+    from critinit.tensors.application import apply
     from critinit.spec.reading import validate_object
 
     if way == "torch.nn.init":

@@ -20,9 +20,9 @@ from scipy.stats import binom
 
 from benchmarks._options import count
 from critinit import apply, check, generate
-from critinit.checkpoints.finding import Site, networks_of
-from critinit.layout import Block
-from critinit.sampling import haar
+from critinit.weights.finding import Site, networks_of
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import haar
 from critinit.spec import InitSpec
 
 __all__ = ["FAULTS", "initialized", "main", "planted"]
@@ -113,7 +113,7 @@ def _haiku(spec: InitSpec, seed: int) -> Tensors:
 
 def _leaves(tree: Any) -> Tensors:
     import jax
-    from critinit_adapters.jax_arrays import path_name
+    from critinit_adapters.shared.jax_arrays import path_name
 
     return {path_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 

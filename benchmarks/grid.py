@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from critinit.theory.laws import LayerLaw, grid_law
-from critinit.theory.untied import Untied, solve
+from critinit.theory.parameters import LayerLaw, grid_law
+from critinit.theory.untied.solution import Untied, solve
 
 __all__ = ["LIMIT", "gru_grid", "lstm_grid", "main", "timed"]
 

@@ -23,9 +23,9 @@ from critinit.files import write
 from critinit.simulation.network import State, draw_network
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
-from critinit.theory.density import Density, spectrum_density
-from critinit.theory.sampled_couplings import sampled_couplings, self_feeding
-from critinit.theory.tied_jacobian import Couplings
+from critinit.theory.spectrum.density import Density, spectrum_density
+from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding
+from critinit.theory.tied.jacobian import Couplings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

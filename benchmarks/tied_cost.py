@@ -16,8 +16,8 @@ from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied import tied
-from critinit.theory.tied_fast import fast_tied
+from critinit.theory.tied.solution import tied
+from critinit.theory.tied.estimate import fast_tied
 
 __all__ = ["TARGET", "cost", "main", "specs"]
 

@@ -26,9 +26,9 @@ from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied import tied, tied_course
-from critinit.theory.tied_fast import fast_tied
-from critinit.theory.tied_growth import late_growth
+from critinit.theory.tied.solution import tied, tied_course
+from critinit.theory.tied.estimate import fast_tied
+from critinit.theory.tied.growth import late_growth
 
 __all__ = ["Row", "main", "points", "rows", "run", "table"]
 

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import grid, response, tied_cost, tied_validation
 from benchmarks.__main__ import QUICK, found, main
 from critinit.cells import CELLS
-from critinit.theory.tied import tied
+from critinit.theory.tied.solution import tied
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,7 +60,7 @@ def test_grids_are_solved_at_every_point(law):
     assert solved.chi.shape == law.batch
     assert np.all(solved.converged)
     assert np.unique(solved.chi).size == solved.chi.size  # every point is another network
-    assert np.all(np.diff(solved.keep_times[:, 0, 1]) > 0)  # the first axis is the keep gate's bias
+    assert np.all(np.diff(solved.time_constants[:, 0, 1]) > 0)  # the first axis is the keep gate's bias
     assert wall > 0
     assert processor > 0
 

@@ -18,16 +18,13 @@ _FOLDER = Path(__file__).parents[2] / "docs"
 def main(arguments: Sequence[str] = ()) -> None:
     """Run one experiment, or both."""
     from benchmarks.paper import copies, trainability
-    from critinit.files import refusal
+    from critinit.files import make_folder
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks paper", description=__doc__)
     parser.add_argument("--only", choices=("copies", "trainability"), help="one of the two")
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="where tables and pictures go (default docs)")
     options = parser.parse_args(list(arguments))
-    try:
-        (options.folder / "images").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise refusal(str(options.folder), error, "a folder that can be written") from None
+    make_folder(options.folder / "images")
     for name, run in (("copies", copies.run), ("trainability", trainability.run)):
         if options.only in (None, name):
             run(options.folder)

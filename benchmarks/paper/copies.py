@@ -16,9 +16,9 @@ from critinit.dual import Array
 from critinit.files import write
 from critinit.plotting.style import Theme, plain, render
 from critinit.simulation import simulate_layer
-from critinit.theory.laws import layer_law
-from critinit.theory.tied import tied_course
-from critinit.theory.untied import solve
+from critinit.theory.parameters import layer_law
+from critinit.theory.tied.solution import tied_course
+from critinit.theory.untied.solution import solve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def follow(bias: float, *, width: int = WIDTH, networks: int = NETWORKS, steps: 
         found.append(measured.log_distance - measured.log_distance[0])
     return Courses(
         bias,
-        np.log([float(solution.survival(t)) for t in range(steps + 1)]),
+        np.log([float(solution.retention(t)) for t in range(steps + 1)]),
         populations.mean(0),
         populations.std(0, ddof=1) / np.sqrt(len(populations)),
         *found,

@@ -7,6 +7,7 @@ perturbation of the state has then shrunk to e^-3, e^-6 of its squared length.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -24,7 +25,7 @@ from critinit.errors import FileError, Problem
 from critinit.files import write
 from critinit.plotting.style import Theme, plain, render
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied import tied
+from critinit.theory.tied.solution import tied
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,20 +87,17 @@ def measured(file: Path) -> Array:
 
     Raises ``FileError`` for a line of the file that is none of these.
     """
-    rows = _rows(file)
-
-    def found(T: int, seed: int) -> list[float]:
+    rows, accuracy = _rows(file), []
+    for seed, T in itertools.product(SEEDS, LENGTHS):
         settings = {"task": TASK, "T": T, "seed": seed, "steps": STEPS, "learning_rate": RATE, "alphas": list(ALPHAS)}
-        for row in rows:
-            if row.items() >= settings.items():
-                known: list[float] = row["accuracy"]
-                return known
-        rows.append({**settings, "accuracy": train_line(T, seed)})
-        write(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        print(f"trained: T = {T}, seed {seed}", file=sys.stderr, flush=True)
-        return found(T, seed)
-
-    return np.array([[found(T, seed) for T in LENGTHS] for seed in SEEDS])
+        line = next((row for row in rows if row.items() >= settings.items()), None)
+        if line is None:
+            line = {**settings, "accuracy": train_line(T, seed)}
+            rows.append(line)
+            write(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+            print(f"trained: T = {T}, seed {seed}", file=sys.stderr, flush=True)
+        accuracy.append(line["accuracy"])
+    return np.reshape(accuracy, (len(SEEDS), len(LENGTHS), len(ALPHAS)))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -175,12 +175,13 @@ def _tell(
     from benchmarks.training import picture as pictures
     from benchmarks.training.report import report as page
     from benchmarks.training.report import shown_curves
-    from critinit.files import write
+    from critinit.files import make_folder, write
 
     text = page(measured.results, table.name if table else "", measured.wanted)
     rows = compare(measured.results)
     written: list[Path] = []
     if report is not None:
+        make_folder(report.parent)  # as tables and pictures have theirs made
         write(report, text.encode())
         written.append(report)
     else:

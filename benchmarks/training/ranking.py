@@ -21,7 +21,7 @@ from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
-NUMBERS = ("written", "survival", "gain")
+NUMBERS = ("written", "retention", "gain")
 _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""
 
@@ -39,7 +39,7 @@ def numbers_of(run: Run) -> tuple[float, ...]:
     )
     assert spec is not None
     found = requirements(spec)
-    return found.written, found.survival, -abs(round(math.log(found.gain), 2)) if found.gain > 0.0 else -math.inf
+    return found.written, found.retention, -abs(round(math.log(found.gain), 2)) if found.gain > 0.0 else -math.inf
 
 
 def correlations(row: Comparison) -> Mapping[str, float]:

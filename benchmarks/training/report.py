@@ -56,7 +56,7 @@ def _sections(rows: Sequence[Comparison]) -> list[str]:
         parts += [
             "## Does theory rank the schemes as training does?",
             "Rank correlation, over the schemes of a row, of training with the numbers of `critinit compare`: written "
-            "signal, survival, and how near the gain is to 1; 1: the same order, nan: the number is alike for all.",
+            "signal, retention, and how near the gain is to 1; 1: the same order, nan: the number is alike for all.",
             agreement,
         ]
     if equal := generalization.table(rows):

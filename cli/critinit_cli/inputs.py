@@ -14,7 +14,7 @@ from critinit_cli.tables import render
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from critinit.data import InputStatistics
+    from critinit.inputs import InputStatistics
     from critinit.dual import Array
 
 __all__ = ["Measured", "measured"]
@@ -31,9 +31,9 @@ class Measured(NamedTuple):
 def measured(file: str, *, layout: str | None, array: str | None, columns: str | None) -> Measured:
     """Measure ``file``, show what was found and warn of what is unscaled; ``columns`` has commas between names.
 
-    Raises what ``critinit.data.measure`` does.
+    Raises what ``critinit.inputs.measure`` does.
     """
-    from critinit.data import measure
+    from critinit.inputs import measure
 
     names = None if columns is None else [name.strip() for name in columns.split(",")]
     with progress_bars() as start:

@@ -37,9 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def execute(arguments: Sequence[str]) -> int:
     """Run the command line within this process; returns the exit code."""
     from critinit import errors
-    from critinit_cli import output
     from critinit_cli.app import Abort, ClickException, app
-    from critinit_cli.output import complain
+    from critinit_cli.output import complain, refused
     from critinit_cli.usage import explain
 
     try:
@@ -66,7 +65,7 @@ def execute(arguments: Sequence[str]) -> int:
         if os.environ.get("CRITINIT_DEBUG"):
             raise
         if isinstance(error, OSError) and error.filename is None:  # help that cannot be written
-            complain("error", str(output.refused(error)))
+            complain("error", str(refused(error)))
             return 2
         complain("error", f"{type(error).__name__}: {error} (a bug in critinit; CRITINIT_DEBUG=1 shows where)")
         return 2

@@ -90,7 +90,7 @@ def _weights(incomplete: str) -> list[str]:
 
 def frameworks(incomplete: str) -> list[str]:
     """The published layouts, for completion."""
-    from critinit.layout import layouts
+    from critinit.tensors.layouts import layouts
 
     return [name for name in layouts() if name.startswith(incomplete)]
 

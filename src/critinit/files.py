@@ -10,30 +10,22 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from critinit.errors import FileError, Problem, SpecError
+from critinit.errors import FileError
 
-if TYPE_CHECKING:
-    from critinit.spec import InitSpec
-
-__all__ = ["load", "read", "read_stream", "refusal", "writable", "write"]
+__all__ = ["TooLongError", "make_folder", "read", "read_stream", "refusal", "writable", "write"]
 
 
-def load(path: str | os.PathLike[str]) -> InitSpec:
-    """The spec in a file.
-
-    Raises ``FileError`` where the file cannot be read and ``SpecError`` where it holds no valid spec.
-    """
-    from critinit.spec.reading import MAX_BYTES, parse
-
-    return parse(read(path, MAX_BYTES), os.fspath(path))
+class TooLongError(FileError):
+    """A file has more bytes than are read of it."""
 
 
 def read(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The bytes of a file of at most ``limit`` bytes; more are never read.
+    """Return the bytes of a file of at most ``limit`` bytes; more are never read.
 
-    Raises ``FileError`` where the file cannot be read and ``SpecError`` where it is longer.
+    Raises:
+        FileError: The file cannot be read, or is longer.
     """
     name = os.fspath(path)
     try:
@@ -44,7 +36,7 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
-    """All of a binary stream, as ``read``; an endless one is left after ``limit`` bytes."""
+    """Return all of a binary stream, as ``read`` does; an endless one is left after ``limit`` bytes."""
     chunks: list[bytes] = []
     size = 0
     while size <= limit:
@@ -53,14 +45,17 @@ def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
             return b"".join(chunks)
         chunks.append(chunk)
         size += len(chunk)
-    raise SpecError([Problem("", f"more than {limit:,} bytes", f"a spec has at most {limit:,}")], name)
+    raise TooLongError(found=f"more than {limit:,} bytes", allowed=f"at most {limit:,} bytes", source=name)
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all.
 
-    Links are followed.  A new file has the permissions of the umask, a replaced one keeps its own.  What is
-    no regular file (a device, a pipe) is written to directly.  Raises ``FileError``; it is untouched then.
+    Links are followed.  A new file has the permissions of the umask, a replaced one keeps its own.  What is no regular
+    file (a device, a pipe) is written to directly.
+
+    Raises:
+        FileError: It cannot be written; it is untouched then.
     """
     name = os.fspath(path)
     try:
@@ -69,8 +64,25 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         raise refusal(name, error, "a place that can be written") from None
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Raises:
+        FileError: It cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise refusal(os.fspath(path), error, "a folder that can be written") from None
+
+
 def writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
-    """Raise the ``FileError`` that ``write`` would; ``folder``: of a folder that is made where there is none."""
+    """Raise the ``FileError`` that ``write`` would raise, before the work whose result is to be written.
+
+    Args:
+        path: The file.
+        folder: Whether it is a folder, which is made where there is none.
+    """
     name = os.fspath(path)
     place = Path(name)
     try:
@@ -124,7 +136,7 @@ def _write(name: str, data: bytes) -> None:
 
 
 def refusal(name: str, error: Exception, allowed: str) -> FileError:
-    """The ``FileError`` for what the system's ``error`` about the file ``name`` says; ``allowed`` in words."""
+    """Return the ``FileError`` for what the system's ``error`` about the file ``name`` says; ``allowed`` in words."""
     if isinstance(error, IsADirectoryError):
         found = "a directory"
     elif isinstance(error, FileNotFoundError):
@@ -135,4 +147,4 @@ def refusal(name: str, error: Exception, allowed: str) -> FileError:
         found = (error.strerror or str(error).partition("\n")[0] or type(error).__name__).lower()
     else:
         found = str(error)
-    return FileError(name or "the file's name", Problem("", found if name else "nothing", f"allowed: {allowed}"))
+    return FileError(found=found if name else "nothing", allowed=allowed, source=name or "the file's name")

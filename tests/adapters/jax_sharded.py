@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from critinit.application import apply
+from critinit.tensors.application import apply
 from tests.adapters.specs import make_spec
 
 M, H = 8, 16

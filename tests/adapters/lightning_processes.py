@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from critinit_adapters.lightning import CriticalInit
+from critinit_adapters.torch.lightning import CriticalInit
 
 from tests.adapters.test_lightning import SPEC, Memory, Witness, weights
 

@@ -19,12 +19,12 @@ from types import MethodType
 
 import numpy as np
 import pytest
-from critinit_adapters.adapter import InPlaceAdapter, TreeAdapter, assemble
-from critinit_adapters.planning import plan
+from critinit_adapters.shared.adapter import InPlaceAdapter, TreeAdapter, assemble
+from critinit_adapters.shared.planning import plan
 
-from critinit.application import adapters, apply
+from critinit.tensors.application import adapters, apply
 from critinit.errors import ApplyError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from tests.adapters.frameworks import INPUT, Row, build, inputs, rows, run, tensors
 from tests.adapters.numpy_reference import forward
 from tests.adapters.specs import GATES, make_spec

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from critinit.application import apply
+from critinit.tensors.application import apply
 from critinit.errors import ApplyError, ArgumentError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from tests.adapters.specs import make_spec
 
 M, H = 5, 12

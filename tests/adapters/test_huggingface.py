@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from critinit_adapters.huggingface import init_weights
+from critinit_adapters.torch.huggingface import init_weights
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel

@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from critinit_adapters.keras import SpecInitializer, initializers
+from critinit_adapters.keras.adapter import SpecInitializer, initializers
 from keras import layers
 
-from critinit.application import apply
+from critinit.tensors.application import apply
 from critinit.errors import ApplyError, ArgumentError, SpecError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from tests.adapters.drivers.keras import host
 from tests.adapters.specs import make_spec
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from critinit_adapters.lightning import CriticalInit
+from critinit_adapters.torch.lightning import CriticalInit
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
@@ -178,7 +178,7 @@ def test_a_spec_that_does_not_fit_ends_the_fit_before_it_starts(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
 def test_the_callback_is_of_the_lightning_in_use(name: str) -> None:
-    code = f"import {name} as pl, critinit_adapters.lightning as l; print(issubclass(l.CriticalInit, pl.Callback))"
+    code = f"import {name} as pl, critinit_adapters.torch.lightning as l; print(issubclass(l.CriticalInit, pl.Callback))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 

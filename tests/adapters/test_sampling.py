@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from critinit.errors import ArgumentError
-from critinit.sampling import Stream, draw, draws_of, haar
+from critinit.tensors.sampling import Stream, draw, draws_of, haar
 from tests.adapters.specs import GATES, make_spec
 
 N = 200

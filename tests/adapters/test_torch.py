@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 from critinit_adapters import torch as adapter_module
-from critinit_adapters.torch import TorchAdapter
+from critinit_adapters.torch.adapter import TorchAdapter
 from scipy import stats
 from torch import nn
 from torch.nn.utils import parametrize
 
 from critinit import application
-from critinit.application import apply
+from critinit.tensors.application import apply
 from critinit.errors import ApplyError, ArgumentError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from tests.adapters import torch_sharded
 from tests.adapters.numpy_reference import forward
 from tests.adapters.specs import GATES, make_spec
@@ -662,7 +662,7 @@ def test_report():
 def test_finding_an_adapter_imports_no_framework():
     code = (
         "import sys\n"
-        "from critinit.application import apply\n"
+        "from critinit.tensors.application import apply\n"
         "from critinit.errors import ApplyError\n"
         "from tests.adapters.specs import make_spec\n"
         "try:\n    apply(make_spec('gru'), object())\n"

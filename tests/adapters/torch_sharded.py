@@ -7,13 +7,13 @@ import warnings
 
 import torch
 import torch.distributed as dist
-from critinit_adapters.torch import TorchAdapter
+from critinit_adapters.torch.adapter import TorchAdapter
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-from critinit.application import apply
+from critinit.tensors.application import apply
 from critinit.errors import ApplyError
 from tests.adapters.specs import make_spec
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from critinit.errors import ArgumentError, SpecError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from critinit.schemes import generate
 from critinit.simulation import simulate
 from critinit.simulation.kernels import matrix
 from critinit.spec import Kernel
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.density import spectrum_density
-from critinit.theory.tied import tied
-from critinit.theory.tied_jacobian import Couplings
+from critinit.theory.spectrum.density import spectrum_density
+from critinit.theory.tied.solution import tied
+from critinit.theory.tied.jacobian import Couplings
 from tests.theory import points
 from tests.theory.reference import W, Z, fixed_point, sigmoid
 

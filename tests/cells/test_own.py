@@ -15,7 +15,7 @@ from critinit.cells.checking import check_cell
 from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied import tied
+from critinit.theory.tied.solution import tied
 from tests.cells.janet import JANET
 from tests.theory import points
 
@@ -179,7 +179,7 @@ def test_a_registered_cell_has_specs_a_sampler_and_checks(tmp_path):
     assert critinit.parse(spec.to_bytes()) == spec
     again = critinit.register(JANET)  # a cell defined anew, as in a notebook, takes the old one's place
     assert spec.find_cell() is again
-    from critinit.checkpoints.materializing import save
+    from critinit.weights.materializing import save
 
     tensors = critinit.materialize(spec, "canonical", input_size=3, hidden_size=24)
     save(tmp_path / "w.safetensors", tensors, spec=spec, framework="canonical", seed=0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.checkpoints.checking import Checked, check
+from critinit.weights.checking import Checked, check
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
 

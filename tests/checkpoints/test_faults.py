@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from critinit_adapters.jax_arrays import path_name
+from critinit_adapters.shared.jax_arrays import path_name
 from flax import linen, nnx
 
 from critinit import apply, check, materialize

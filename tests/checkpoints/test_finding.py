@@ -10,7 +10,7 @@ import pytest
 
 from critinit import apply, check, materialize
 from critinit.errors import ArgumentError, WeightsError
-from critinit.layout import Address, layouts
+from critinit.tensors.layouts import Address, layouts
 from tests.adapters import frameworks
 from tests.adapters.frameworks import build, rows
 from tests.adapters.specs import make_spec
@@ -138,7 +138,7 @@ def test_a_layout_of_somebody_elses(monkeypatch):
         def load(self):
             return own
 
-    monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [Point()])
+    monkeypatch.setattr("critinit.tensors.layouts.metadata.entry_points", lambda group: [Point()])
     layouts.cache_clear()
     try:
         tensors = fresh("theirs", spec)
@@ -148,7 +148,7 @@ def test_a_layout_of_somebody_elses(monkeypatch):
         layouts.cache_clear()
         with pytest.raises(ArgumentError, match=r"^layout theirs: fails to load \(ModuleNotFoundError: "):
             check(spec, tensors)
-        monkeypatch.setattr("critinit.layout.metadata.entry_points", lambda group: [])
+        monkeypatch.setattr("critinit.tensors.layouts.metadata.entry_points", lambda group: [])
         layouts.cache_clear()
         with pytest.raises(ArgumentError, match=r"^layouts: found none"):
             check(spec, tensors)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from critinit.checkpoints.checking import check
-from critinit.checkpoints.laws import Observed, outcomes_of
-from critinit.checkpoints.materializing import materialize
-from critinit.sampling import draw, draws_of, haar
+from critinit.weights.checking import check
+from critinit.distributions.goodness import Observed, outcomes_of
+from critinit.weights.materializing import materialize
+from critinit.tensors.sampling import draw, draws_of, haar
 from critinit.spec import Kernel
 from critinit.spec.distributions import bias_of_quantile, quantile_of_bias
 from tests.adapters.specs import GATES, make_spec

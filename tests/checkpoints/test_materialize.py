@@ -19,13 +19,13 @@ import safetensors.flax
 import safetensors.numpy
 import safetensors.torch
 import torch
-from critinit_adapters.jax_arrays import path_name
+from critinit_adapters.shared.jax_arrays import path_name
 from flax import linen, nnx
 
 from critinit import apply, check, materialize
-from critinit.checkpoints.materializing import save
+from critinit.weights.materializing import save
 from critinit.errors import ArgumentError, FileError
-from critinit.sampling import draw
+from critinit.tensors.sampling import draw
 from tests.adapters.numpy_reference import forward
 from tests.adapters.specs import GATES, make_spec
 

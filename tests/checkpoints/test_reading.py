@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 
 from critinit import apply, check, materialize
-from critinit.checkpoints.materializing import save
-from critinit.checkpoints.reading import open_weights
+from critinit.weights.materializing import save
+from critinit.weights.reading import open_weights
 from critinit.errors import CritinitError, FileError, MissingExtraError, WeightsError
 from tests.adapters.specs import make_spec
 from tests.cli.conftest import environment

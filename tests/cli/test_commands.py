@@ -15,7 +15,7 @@ from critinit.spec.schema import json_schema, schema_text
 from critinit.theory.requirements import requirements
 from tests.cli.conftest import Run
 
-NUMBERS = {"second_moment", "chi", "time_scale", "survival", "unit_time_constants", "jacobian"}
+NUMBERS = {"second_moment", "chi", "time_scale", "retention", "unit_time_constants", "jacobian"}
 
 
 def only_line(text: str) -> str:
@@ -308,7 +308,7 @@ def test_compare_shows_every_scheme(run: Run) -> None:
         assert found["requirements"] == requirements(alone).model_dump(mode="json")
     table = run("compare", "--cell", "gru", "--T", "50")
     assert (
-        f"--null-variance 0 (silence): the same gates, survival {stated['silence']['requirements']['survival']:.3g}\n"
+        f"--null-variance 0 (silence): the same gates, retention {stated['silence']['requirements']['retention']:.3g}\n"
         in table.out
     )
     for known in (

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from critinit.theory.tied import tied_layer
+from critinit.theory.tied.solution import tied_layer
 from tests.cli.conftest import Run
 
 QUICK = ("--width", "40", "--networks", "2")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from critinit.data import measure
+from critinit.inputs import measure
 from critinit.spec import parse
 from tests.cli.conftest import Run
 

@@ -14,7 +14,7 @@ def numbers(chi: float, second: float = 0.1, error: float | None = None) -> Numb
         "second_moment": second,
         "chi": chi,
         "time_scale": None,
-        "survival": 0.5,
+        "retention": 0.5,
         "unit_time_constants": {"min": 1.0, "median": 2.0, "max": 3.0},
         "jacobian": {"mean_squared_singular_value": chi, "variance": 0.0},
         "standard_error": None if error is None else {"chi": error},

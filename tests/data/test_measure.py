@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from critinit.data import InputStatistics, measure
+from critinit.inputs import InputStatistics, measure
 from critinit.errors import ArgumentError, DataError, FileError
 
 RNG = np.random.default_rng(20)

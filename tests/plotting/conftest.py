@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from critinit.theory.tied import tied_layer
+from critinit.theory.tied.solution import tied_layer
 
 
 @pytest.fixture(autouse=True)

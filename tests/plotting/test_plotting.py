@@ -112,7 +112,7 @@ def test_the_distance_is_followed_by_theory_and_networks(spec: InitSpec, study: 
     untied = spec.layers[0].predicted.untied
     theory = courses["theory, untied"]
     assert theory.steps[-1] == spec.T
-    assert theory.squared[-1] == pytest.approx(untied.survival, rel=1e-4)  # type: ignore[union-attr]
+    assert theory.squared[-1] == pytest.approx(untied.retention, rel=1e-4)  # type: ignore[union-attr]
     at = 5
     for weights in ("untied", "tied"):
         theory, networks = courses[f"theory, {weights}"], courses[f"networks, {weights}"]
@@ -171,10 +171,10 @@ def test_schemes_are_compared_as_the_command_does(spec: InitSpec, study: Study) 
     assert [row.scheme for row in found.rows] == list(schemes.NAMES)
     for row in found.rows:
         numbers = generate("gru", 30, scheme=row.scheme).layers[0].predicted.untied
-        assert row.informed.survival == numbers.survival  # type: ignore[union-attr]
+        assert row.informed.retention == numbers.retention  # type: ignore[union-attr]
     noisy = generate("gru", 30, null_variance=1.0)  # gates are driven less where noise is declared
     (own,) = (row for row in schemes.compute(Study(noisy)).rows if row.scheme == "critical")
-    assert own.informed.survival == noisy.layers[0].predicted.untied.survival != found.rows[0].informed.survival  # type: ignore[union-attr]
+    assert own.informed.retention == noisy.layers[0].predicted.untied.retention != found.rows[0].informed.retention  # type: ignore[union-attr]
     assert [row.scheme for row in schemes.compute(Study(generate("rnn", 20))).rows] == [
         "critical",
         "isometry",

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import hydra
 import pytest
 import torch
-from critinit_adapters.lightning import CriticalInit
+from critinit_adapters.torch.lightning import CriticalInit
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -50,7 +50,7 @@ def test_a_composed_application(tmp_path):
 
 
 def test_the_callback_with_its_spec_inside():
-    config = OmegaConf.create({"_target_": "critinit_adapters.lightning.CriticalInit", "seed": 3})
+    config = OmegaConf.create({"_target_": "critinit_adapters.torch.lightning.CriticalInit", "seed": 3})
     config.spec = OmegaConf.create(CONFIG).init
     config = OmegaConf.merge(OmegaConf.create({"length": 40, "model": {"num_layers": 2}}), {"callback": config})
     callback = instantiate(config.callback)

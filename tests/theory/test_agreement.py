@@ -38,9 +38,9 @@ def test_small_recurrence_misleads_nobody(scheme):
 def test_a_spread_of_time_constants_read_over_another_window_misleads_nobody():
     spec = critinit.generate("gru", T=100)
     untied = untied_numbers(spec, spec.layers[0])
-    read_over_T = {"chi": 0.976, "time_scale": 41.4, "standard_error": {"chi": 1e-4, "survival": 6e-5}}
+    read_over_T = {"chi": 0.976, "time_scale": 41.4, "standard_error": {"chi": 1e-4, "retention": 6e-5}}
     assert agreement(untied, untied.model_copy(update=read_over_T))[0]
-    slower = read_over_T | {"survival": untied.survival**1.5}
+    slower = read_over_T | {"retention": untied.retention**1.5}
     agrees, words = agreement(untied, untied.model_copy(update=slower))
     assert not agrees
     assert "time scale is 41.4" in words
@@ -49,7 +49,7 @@ def test_a_spread_of_time_constants_read_over_another_window_misleads_nobody():
 def test_within_three_standard_errors_is_no_difference():
     spec = points.peephole()
     untied = untied_numbers(spec, spec.layers[0])
-    slower = {"chi": untied.chi * 1.1, "time_scale": 1.9, "survival": untied.survival * 1.1**spec.T}
+    slower = {"chi": untied.chi * 1.1, "time_scale": 1.9, "retention": untied.retention * 1.1**spec.T}
     tied = untied.model_copy(update=slower | {"standard_error": {"chi": untied.chi}})
     assert agreement(untied, tied)[0]
     assert not agreement(untied, tied.model_copy(update={"standard_error": {"chi": 1e-4}}))[0]

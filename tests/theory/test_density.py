@@ -13,10 +13,10 @@ from critinit.simulation import simulate
 from critinit.simulation.kernels import matrix
 from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.density import SingularValues, spectrum_density
-from critinit.theory.resolvent import Pencil
-from critinit.theory.sampled_couplings import sampled_couplings, self_feeding, spectral_edge
-from critinit.theory.tied_jacobian import Couplings
+from critinit.theory.spectrum.density import SingularValues, spectrum_density
+from critinit.theory.spectrum.resolvent import Pencil
+from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding, spectral_edge
+from critinit.theory.tied.jacobian import Couplings
 from tests.theory import points
 
 

@@ -28,10 +28,10 @@ def test_large_variances_have_finite_numbers(variance):
     assert deviations(spec) == []
 
 
-def test_survival_beyond_the_largest_number_is_said():
+def test_retention_beyond_the_largest_number_is_said():
     predicted = predict(_gru(1e4, 1e4)).layers[0].predicted
-    assert predicted.untied.survival == 1e100
-    assert "survival is beyond 1e100" in predicted.untied.notes
+    assert predicted.untied.retention == 1e100
+    assert "retention is beyond 1e100" in predicted.untied.notes
 
 
 def test_averages_of_too_many_points_are_refused():

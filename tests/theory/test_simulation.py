@@ -82,7 +82,7 @@ def test_step_equals_a_plain_recurrence(reset):
     np.testing.assert_allclose(after.h[0], f * h + (1 - f) * np.tanh(external["candidate"] + product), atol=1e-14)
 
 
-def test_survival_is_that_of_a_finite_difference():
+def test_retention_is_that_of_a_finite_difference():
     """δ carried forward by duals against two copies that start 1e-7 apart, on the same small network."""
     layer = points.lstm().layers[0]
     cell = cells.find("lstm")
@@ -211,7 +211,7 @@ def test_constant_inputs_come_to_rest():
 
 def test_nothing_passed_on_is_zero_and_no_error():
     result = measured(points.spec("rnn", {"hidden": points.gate(0, 1, 0)}), width=30, steps=30)
-    assert (result.numbers.chi, result.numbers.survival, result.numbers.time_scale) == (0.0, 0.0, 0.0)
+    assert (result.numbers.chi, result.numbers.retention, result.numbers.time_scale) == (0.0, 0.0, 0.0)
     assert np.all(result.lyapunov == -np.inf)
 
 

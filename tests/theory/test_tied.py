@@ -14,13 +14,13 @@ from critinit.simulation import Inputs, simulate
 from critinit.simulation.kernels import haar
 from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied import tied
-from critinit.theory.tied_fast import fast_tied
-from critinit.theory.tied_field import Field
-from critinit.theory.tied_growth import late_growth, participation
-from critinit.theory.tied_jacobian import Couplings
-from critinit.theory.tied_particles import Population
-from critinit.theory.tied_spectrum import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.solution import tied
+from critinit.theory.tied.estimate import fast_tied
+from critinit.theory.tied.fields import Field
+from critinit.theory.tied.growth import late_growth, participation
+from critinit.theory.tied.jacobian import Couplings
+from critinit.theory.tied.particles import Population
+from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
 from tests.theory import points
 
 
@@ -150,7 +150,7 @@ def test_theory_network_and_jacobian_agree_where_biases_stay_with_their_units():
         spec = points.spec("gru", gates, reset=reset, T=20)
         theory = numbers(spec, steps=100)
         network = simulate(spec, width=400, steps=100, seeds=2, seed=2)[0].numbers
-        assert math.log(theory.survival) == pytest.approx(math.log(network.survival), abs=0.3)
+        assert math.log(theory.retention) == pytest.approx(math.log(network.retention), abs=0.3)
         assert theory.second_moment == pytest.approx(network.second_moment, rel=0.04)
         assert theory.jacobian.mean_squared_singular_value == pytest.approx(
             network.jacobian.mean_squared_singular_value, rel=0.02
@@ -199,7 +199,7 @@ def test_a_thousand_steps_neither_underflow_nor_overflow(recurrent, sign):
     spec = points.spec("rnn", {"hidden": points.gate(recurrent, 0.01, 0)}, T=20)
     found = numbers(spec, steps=1000, particles=200, tolerance=1.0)
     assert sign * 1000 * math.log(found.chi) > 745
-    assert found.survival > 0
+    assert found.retention > 0
 
 
 def test_constant_and_silent_inputs():
@@ -343,7 +343,7 @@ def test_fast_estimate_at_the_check_points(spec, chi, second):
 
 
 def test_fast_estimate_of_units_by_themselves():
-    """Almost no recurrence and a spread of biases: survival is the mean of single units' products."""
+    """Almost no recurrence and a spread of biases: retention is the mean of single units' products."""
     gates = {
         "update": {
             "recurrent": points.kernel(1e-9),
@@ -355,7 +355,7 @@ def test_fast_estimate_of_units_by_themselves():
     }
     found = quick(points.spec("gru", gates, reset="after", T=100))
     time = np.exp(np.linspace(math.log(1.05), math.log(100), 200_001))
-    assert found.survival == pytest.approx(np.mean((1 - 1 / time) ** 200), rel=0.05)
+    assert found.retention == pytest.approx(np.mean((1 - 1 / time) ** 200), rel=0.05)
     assert found.unit_time_constants.max == pytest.approx(100, rel=0.1)
 
 
@@ -379,7 +379,7 @@ def test_fast_estimate_meets_the_untied_theory_as_recurrence_vanishes(cell, sche
     found = quick(small)
     for name in ("second_moment", "chi"):
         assert getattr(found, name) == pytest.approx(getattr(untied, name), rel=1e-4)
-    assert math.log(found.survival) == pytest.approx(math.log(untied.survival), abs=0.01)
+    assert math.log(found.retention) == pytest.approx(math.log(untied.retention), abs=0.01)
     assert found.unit_time_constants.max == pytest.approx(untied.unit_time_constants.max, rel=1e-3)
 
 

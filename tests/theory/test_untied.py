@@ -12,9 +12,9 @@ from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
 from critinit.theory import untied
 from critinit.theory.analysis import analyze
-from critinit.theory.blocks import Memory
-from critinit.theory.laws import grid_law, layer_law
-from critinit.theory.untied import solve
+from critinit.theory.untied.averages import Memory
+from critinit.theory.parameters import grid_law, layer_law
+from critinit.theory.untied.solution import solve
 from tests.theory import reference
 from tests.theory.reference import Gate, sigmoid
 
@@ -250,7 +250,7 @@ def test_grid_equals_its_points(cell, reset, gates, r):
         grid_law(cell, parts | {name: parts[name] | {"recurrent": sigma[3, 0]}}, reset=reset, input_variance=1.0)
     )
     assert float(grid.chi[3, 1]) == pytest.approx(float(point.chi), rel=1e-6)
-    assert float(grid.survival(10)[3, 1]) == pytest.approx(float(point.survival(10)), rel=1e-5)
+    assert float(grid.retention(10)[3, 1]) == pytest.approx(float(point.retention(10)), rel=1e-5)
 
 
 def test_large_grid_is_solved_in_parts(monkeypatch):
@@ -260,8 +260,8 @@ def test_large_grid_is_solved_in_parts(monkeypatch):
     monkeypatch.setattr(untied, "_CHUNK", 5)
     parts = solve(grid_law("gru", gates))
     np.testing.assert_allclose(parts.chi, whole.chi, rtol=1e-9)
-    np.testing.assert_allclose(parts.keep_times, whole.keep_times, rtol=1e-9)
-    np.testing.assert_allclose(parts.survival(7), whole.survival(7), rtol=1e-8)
+    np.testing.assert_allclose(parts.time_constants, whole.time_constants, rtol=1e-9)
+    np.testing.assert_allclose(parts.retention(7), whole.retention(7), rtol=1e-8)
 
 
 class TestPairs:
@@ -358,9 +358,9 @@ class TestSpreadBiases:
             abs(numbers.second_moment - measured.second_moment)
             <= 4 * error["second_moment"] + 0.03 * numbers.second_moment
         )
-        assert abs(numbers.survival - measured.survival) <= 4 * error["survival"] + 0.1 * numbers.survival
+        assert abs(numbers.retention - measured.retention) <= 4 * error["retention"] + 0.1 * numbers.retention
 
-    def test_survival_of_shut_gates_is_a_plain_average(self):
+    def test_retention_of_shut_gates_is_a_plain_average(self):
         """Without drives every unit keeps f² a step: E f^(2T), integrated by hand over ln τ."""
         zero = {"distribution": "zero", "variance": 0.0}
         gates = {
@@ -373,7 +373,7 @@ class TestSpreadBiases:
         numbers = analyze(the_spec, weights="untied").layers[0].untied
         log_time = np.linspace(np.log(1.05), np.log(500.0), 200_001)
         exact = np.trapezoid((1 - np.exp(-log_time)) ** 600, log_time) / (log_time[-1] - log_time[0])
-        assert numbers.survival == pytest.approx(exact, rel=1e-4)
+        assert numbers.retention == pytest.approx(exact, rel=1e-4)
         assert numbers.chi == pytest.approx((1 - 1 / 500.0) ** 2, abs=1e-6)
         assert numbers.unit_time_constants.max == pytest.approx(500.0, rel=1e-5)
         assert numbers.unit_time_constants.median == pytest.approx(np.sqrt(1.05 * 500), rel=1e-5)
@@ -411,7 +411,7 @@ def test_a_narrow_memory_is_resolved(power):
         h2 = np.mean((sigmoid(drawn("output")) * np.tanh(c)) ** 2)
     assert numbers.second_moment == pytest.approx(h2, rel=0.015)
     assert numbers.cell_second_moment == pytest.approx(np.mean(c**2), rel=0.015)
-    assert numbers.survival == pytest.approx(numbers.chi**30, rel=0.2)
+    assert numbers.retention == pytest.approx(numbers.chi**30, rel=0.2)
 
 
 @pytest.mark.parametrize("scheme", ["keras", "orthogonal"])
@@ -426,4 +426,4 @@ def test_no_input_leaves_a_linear_network(cell, scheme):
     chi = keep**2 + candidate * (write * sigmoid(gates["output"].bias.mean)) ** 2
     assert numbers.chi == pytest.approx(chi, rel=1e-5)
     assert (numbers.second_moment, numbers.cell_second_moment) == (0, 0)
-    assert numbers.survival > 0
+    assert numbers.retention > 0

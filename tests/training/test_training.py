@@ -458,7 +458,7 @@ def test_pictures_are_written_and_the_same_again(tmp_path):
 
 
 def test_the_command(tmp_path, threads, capsys):
-    table, page = tmp_path / "runs.jsonl", tmp_path / "page.md"
+    table, page = tmp_path / "runs.jsonl", tmp_path / "made" / "page.md"
     small = {"T": 12, "hidden": 8, "batch": 4, "steps": 6, "every": 3, "task": "adding"}
     settings = [part for name, value in small.items() for part in (f"--{name}", str(value))]
     command = ["training", *settings, "--scheme", "critical", "--scheme", "chrono", "--table", str(table)]

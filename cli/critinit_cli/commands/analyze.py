@@ -27,7 +27,7 @@ def command(
 ) -> int:
     """Say what the theory says of a spec, layer by layer.
 
-    chi is the growth per step of the distance of two copies; survival is what T steps leave of it. With both weights,
+    chi is the growth per step of the distance of two copies; retention is what T steps leave of it. With both weights,
     a sentence a layer says whether the untied numbers mislead.
     """
     from critinit import analyze

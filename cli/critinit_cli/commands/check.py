@@ -12,8 +12,8 @@ from critinit_cli.output import as_json, complain, emit
 from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
-    from critinit.checkpoints.checking import Checked, Row
-    from critinit.checkpoints.laws import Outcome
+    from critinit.weights.checking import Checked, Row
+    from critinit.distributions.goodness import Outcome
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -70,7 +70,7 @@ def command(
     Every gate's kernels and effective bias are tested against their laws. Exit code 0 where all match, 3 where some
     do not, 1 where the spec or the file of weights is not valid, 2 for options and files that cannot be read.
     """
-    from critinit.checkpoints.checking import check
+    from critinit.weights.checking import check
     from critinit_cli.reading import read_spec
 
     spec = read_spec(spec_file, cell_file)

@@ -107,9 +107,9 @@ def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dic
     }
 
 
-_COLUMNS = ("scheme", "written\nsignal", "survival", "gain", "chi\nuntied", "chi\ntied", "J\nmean", "J\nvariance")
+_COLUMNS = ("scheme", "written\nsignal", "retention", "gain", "chi\nuntied", "chi\ntied", "J\nmean", "J\nvariance")
 _WORDS = """\
-written signal: what an informative step adds, times what T uninformative ones leave of it; survival: what they leave
+written signal: what an informative step adds, times what T uninformative ones leave of it; retention: what they leave
 gain: how far a constant drive moves the memory, 1 where gates are coupled; chi: growth of a distance per step
 J: squared singular values of the one-step Jacobian, tied, as chi tied a fast estimate: analyze samples the full theory
 """
@@ -131,7 +131,7 @@ def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dict[
         rows.append(
             (
                 scheme,
-                *("-" if judged is None else f"{getattr(judged, x):.3g}" for x in ("written", "survival", "gain")),
+                *("-" if judged is None else f"{getattr(judged, x):.3g}" for x in ("written", "retention", "gain")),
                 "none" if untied is None else f"{untied.chi:.5g}",
                 "none" if tied is None else f"{tied.chi:.5g}",
                 "none" if jacobian is None else f"{jacobian.mean_squared_singular_value:.4g}",
@@ -152,5 +152,5 @@ def _padding(unknown: InitSpec, stated: dict[str, InitSpec]) -> list[str]:
     for name, spec in stated.items():
         gates = "the same gates" if spec.layers[0].gates == unknown.layers[0].gates else "gates that are driven less"
         option = f"--null-variance {spec.layers[0].input.null_power:g}"
-        lines.append(f"  {option} ({name}): {gates}, survival {requirements(spec).survival:.3g}\n")
+        lines.append(f"  {option} ({name}): {gates}, retention {requirements(spec).retention:.3g}\n")
     return lines

@@ -68,9 +68,9 @@ def command(
     The framework need not be installed. The numbers are those that critinit.apply writes with that seed. What was
     written is listed on standard output, tensor by tensor.
     """
-    from critinit.checkpoints.materializing import SAFETENSORS, materialize, save
+    from critinit.weights.materializing import SAFETENSORS, materialize, save
     from critinit.errors import ArgumentError
-    from critinit.layout import layouts
+    from critinit.tensors.layouts import layouts
     from critinit_cli.reading import read_spec
     from critinit_cli.tables import render
 

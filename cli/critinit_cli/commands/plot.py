@@ -136,7 +136,7 @@ def _picture(study: Study, kind: str, phase: dict[str, Any], output: str, ending
 
 def _report(study: Study, phase: dict[str, Any], folder: str) -> int:
     """Write the page; pictures that the cell cannot have are said and left out."""
-    from critinit import plotting
+    from critinit import files, plotting
     from critinit.errors import ArgumentError
     from critinit_cli.report import Picture, page
 
@@ -154,12 +154,7 @@ def _report(study: Study, phase: dict[str, Any], folder: str) -> int:
     columns = {"untied": study.numbers("untied"), "tied": study.numbers("tied")}
     text = page(study.spec, study.index, columns, pictures, left_out)
     path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        from critinit.files import refusal
-
-        raise refusal(folder, error, "a folder that can be written") from None
+    files.make_folder(folder)
     emit(text, str(path / PAGE))
     for line in left_out:
         complain("note", line)

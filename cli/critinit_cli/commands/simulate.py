@@ -63,7 +63,7 @@ def command(
     """
     from critinit.errors import ArgumentError
     from critinit.simulation import simulate
-    from critinit.theory.tied import tied
+    from critinit.theory.tied.solution import tied
     from critinit_cli.reading import read_spec
     from critinit_cli.verdict import misses
 
@@ -117,7 +117,7 @@ def _stated(spec: InitSpec, reading: str) -> list[Numbers | None]:
 
 def _estimated(numbers: Sequence[Numbers | None]) -> bool:
     """Whether these are the fast estimate of the tied theory."""
-    from critinit.theory.tied_fast import NOTE
+    from critinit.theory.tied.estimate import NOTE
 
     return any(n is not None and NOTE in n.notes for n in numbers)
 

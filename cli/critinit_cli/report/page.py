@@ -34,7 +34,7 @@ _MEANINGS = {
     "cell second moment": "the same of the LSTM's cell",
     "chi": "growth per step of the squared distance of two nearby states; below 1 they come together",
     "time scale": "−1/ln chi: in so many steps the squared distance falls to about a third",
-    "survival over T": "what T steps leave of a perturbation, squared",
+    "retention over T": "what T steps leave of a perturbation, squared",
     "time constant, shortest": "how many steps the quickest unit remembers",
     "time constant, median": "half of the units remember longer",
     "time constant, longest": "how many steps the slowest unit remembers",

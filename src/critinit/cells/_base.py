@@ -8,11 +8,14 @@ driven by one pre-activation per gate,
 
     u_k = U_k x + b_k + after_k(u)·W_k m_k,        m_k = before_k(u)·h,
 
-where ``before`` scales the message ahead of the recurrent kernel (GRU, reset before) and ``after`` scales the
-product (GRU, reset after); both are 1 where a cell names no scale.  A cell states these five functions in
-NumPy and nothing else: derivatives come from forward mode (``critinit.dual``), averages from the theory's
-quadrature, trajectories from the simulator.  It may state ``update`` itself instead of keep, write and candidate,
-which then follow from it.
+where m_k is the recurrent input of gate k, ``before`` scales it ahead of the recurrent kernel (the original GRU) and
+``after`` scales the product (the GRU of most frameworks); both are 1 where a cell names no scale.  A cell states these
+five functions in NumPy and nothing else: derivatives come from forward mode (``critinit.dual``), averages from the
+theory's quadrature, trajectories from the simulator.  It may state ``update`` itself instead of keep, write and
+candidate, which then follow from it.
+
+*Keep gate*, *write gate*, *candidate gate* and *read gate* are the gates that ``keep``, ``write``, ``candidate`` and
+``read`` depend on, by these names in all of critinit.
 
 A cell can *project*: the kernels read r = P h, with a kernel P of its own from the H units to αH coordinates, and r
 is what the layer gives to the next.
@@ -28,44 +31,67 @@ import numpy as np
 
 from critinit.dual import Dual, sigmoid, tangent, value
 
-__all__ = ["Cell", "Drives", "Scale"]
+__all__ = ["EMBEDDED", "Cell", "PreActivations", "Scale"]
 
-Drives = Mapping[str, Any]
-"""Gate name -> pre-activation: an array or a Dual.  A cell with ``embeds_input`` finds its input at "input"."""
+EMBEDDED = "input"
+"""The key under which a cell with ``embeds_input`` finds its input among the pre-activations."""
+
+PreActivations = Mapping[str, Any]
+"""Gate name -> pre-activation, an array or a ``Dual``; of a cell with ``embeds_input`` also its input at "input"."""
 
 
 class Scale(NamedTuple):
-    """A factor by which one gate scales another's recurrent signal: ``factor(u[gate])``."""
+    """A factor by which one gate scales another's recurrent input: ``factor(u[gate])``.
+
+    Attributes:
+        gate: The gate whose pre-activation the factor depends on.
+        factor: The factor, elementwise.
+    """
 
     gate: str
     factor: Callable[[Any], Any]
 
 
 _UNIT = 1.0
+"""The pre-activation at which the candidate is compared with its slope."""
 _WIDE = 100.0
 """Pre-activations beyond which a gate or a bounded candidate changes no more."""
 _KINKS_WITHIN, _JUMP = 20.0, 0.02
-"""Where kinks are looked for, and how much a slope changes at one; a smooth one changes by .002 between two points."""
+"""Kinks are looked for at pre-activations within ±20; at one the slope changes by more than .02 between two of 20,001
+points, where a smooth gate's changes by .002."""
 
 
 class Cell:
-    """A recurrent cell in semantic gates (``update`` keeps the old state; biases are effective).
+    """A recurrent cell: its gates, and what each does, in NumPy.
 
     Subclasses set the class attributes and either ``keep``, ``write`` and ``candidate`` or ``update`` (and ``read``
-    where h is not s), each elementwise.  ``critinit.register`` checks them all.
+    where h is not s), each elementwise.  ``critinit.register_cell`` checks them all.  Biases are effective: the sum of
+    all that a framework adds to a pre-activation.
 
-    ``name``: as specs have it.  ``gates``: names in canonical order; a gate named in a ``Scale`` comes before the
-    gate it scales.
-    ``keep_gate``, ``write_gate``, ``candidate_gate``, ``read_gate``: the one gate that each function reads, or
-    None.  ``keep`` and ``write`` may read the same gate; the candidate's and the read-out's gates are their own.
-    ``before``, ``after``: the gate that scales the candidate's message ahead of its kernel, or the kernel's product.
-    ``message_is_memory``: the gates read s and not h = read(s) (the peephole LSTM).
-    ``embeds_input``: the candidate is the embedded input x itself, u["input"], with E x² = R.
-    ``projects``: the gates read r = P h.
+    Attributes:
+        name: Its name in specs.
+        gates: The gates' names in canonical order; a gate named in a ``Scale`` comes before the gate that it scales.
+        keep_gate: The gate that ``keep`` depends on, or None.
+        write_gate: The gate that ``write`` depends on, or None; it may be the keep gate.
+        candidate_gate: The gate that ``candidate`` depends on, no other; None where the cell embeds its input.
+        read_gate: The gate that ``read`` depends on, no other, or None.
+        before: The gate that scales the candidate's recurrent input ahead of its kernel.
+        after: The gate that scales the kernel's product.
+        message_is_memory: The gates read s and not h = read(s) (the peephole LSTM).
+        embeds_input: The candidate is the embedded input x itself, u["input"], with E x² = R.
+        projects: The gates read r = P h.
+
+    Example:
+        >>> class Leaky(Cell):
+        ...     name, gates, candidate_gate = "leaky", ("hidden",), "hidden"
+        ...     def keep(self, u): return 0.9
+        ...     def write(self, u): return 0.1
+        ...     def candidate(self, u): return np.tanh(u["hidden"])
+        >>> float(Leaky().update(1.0, {"hidden": 0.0}))
+        0.9
     """
 
     name: ClassVar[str]
-    reset: ClassVar[str | None] = None
     gates: ClassVar[tuple[str, ...]]
     keep_gate: ClassVar[str | None] = None
     write_gate: ClassVar[str | None] = None
@@ -77,27 +103,28 @@ class Cell:
     embeds_input: ClassVar[bool] = False
     projects: ClassVar[bool] = False
 
-    def keep(self, u: Drives) -> Any:
-        """What multiplies the old memory: update(1, u) − update(0, u)."""
+    def keep(self, u: PreActivations) -> Any:
+        """Return the factor that multiplies the old memory in the update, as an array of shape (units,)."""
         full = self._at_zero(u)
         return self.update(1.0, full) - self.update(0.0, full)
 
-    def write(self, u: Drives) -> Any:
-        """What multiplies the candidate: update(0, u) at a fixed pre-activation of the candidate, over its n there."""
+    def write(self, u: PreActivations) -> Any:
+        """Return the factor that multiplies the candidate in the update, as an array of shape (units,)."""
         return self.update(0.0, self._at_zero({**u, self._written: _UNIT})) / self._candidate_scale[1]
 
-    def candidate(self, u: Drives) -> Any:
-        """The new content: update(0, u) at a fixed pre-activation of the write gate, of slope 1 at 0."""
+    def candidate(self, u: PreActivations) -> Any:
+        """Return the new content of the memory, as an array of shape (units,); its slope at 0 is 1 where it follows from
+        ``update``."""
         return self.update(0.0, self._at_zero({self._written: u[self._written]})) / self._candidate_scale[0]
 
     @property
     def _written(self) -> str:
         """The pre-activation that the candidate reads."""
-        return self.candidate_gate or "input"
+        return self.candidate_gate or EMBEDDED
 
-    def _at_zero(self, u: Drives) -> dict[str, Any]:
+    def _at_zero(self, u: PreActivations) -> dict[str, Any]:
         """``u``, and 0 for the gates that it leaves out."""
-        return {**dict.fromkeys((*self.gates, "input"), 0.0), **u}
+        return {**dict.fromkeys((*self.gates, EMBEDDED), 0.0), **u}
 
     @cached_property
     def _candidate_scale(self) -> tuple[float, float]:
@@ -107,8 +134,8 @@ class Cell:
         product = float(value(self.update(0.0, self._at_zero({self._written: _UNIT}))))
         return at_zero, product / at_zero if at_zero else 0.0
 
-    def read(self, s: Any, u: Drives) -> Any:
-        """The visible state h of memory s; the memory itself unless a cell says otherwise."""
+    def read(self, s: Any, u: PreActivations) -> Any:
+        """Return the visible state h of memory s; the memory itself unless a cell says otherwise."""
         return s
 
     @property
@@ -155,11 +182,11 @@ class Cell:
 
     @cached_property
     def bounded(self) -> bool:
-        """Whether the message is at most 1 in absolute value whatever the drives: |n| ≤ 1 and |keep| + |write| ≤ 1,
+        """Whether the recurrent input is at most 1 in absolute value whatever the pre-activations: |n| ≤ 1 and |keep| + |write| ≤ 1,
         or a read-out that is so."""
         ends = np.linspace(-_WIDE, _WIDE, 2001)
 
-        def largest(function: Callable[[Drives], Any], gate: str | None) -> Any:
+        def largest(function: Callable[[PreActivations], Any], gate: str | None) -> Any:
             return np.abs(value(function({} if gate is None else {gate: ends})))
 
         if self.message_is_memory or not self.has_readout:
@@ -171,19 +198,22 @@ class Cell:
         read = self.read(ends[:, None], {} if self.read_gate is None else {self.read_gate: ends})
         return bool(np.max(np.abs(value(read))) <= 1.0)
 
-    def update(self, s: Any, u: Drives) -> Any:
-        """One step of the memory, elementwise: s' = keep(u)·s + write(u)·candidate(u)."""
+    def update(self, s: Any, u: PreActivations) -> Any:
+        """Return the next memory, elementwise: s' = keep(u)·s + write(u)·candidate(u)."""
         return self.keep(u) * s + self.write(u) * self.candidate(u)
 
-    def drives(self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]) -> dict[str, Any]:
-        """All pre-activations of one step.
+    def pre_activations(self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all pre-activations of one step, by gate.
 
-        ``recurrent(gate, message)`` returns W_k m_k (a matrix product, a Gaussian process, …) and
-        ``external[gate]`` is U_k x + b_k.
+        Args:
+            h: The visible state, (units,).
+            recurrent: Called with a gate and its recurrent input m_k, it returns W_k m_k (a matrix product, a Gaussian
+                process, …).
+            external: U_k x + b_k by gate.
         """
         u: dict[str, Any] = {}
         if self.embeds_input:
-            u["input"] = external["input"]
+            u[EMBEDDED] = external[EMBEDDED]
         for gate in self.gates:
             before, after = self.before.get(gate), self.after.get(gate)
             message = h if before is None else before.factor(u[before.gate]) * h
@@ -192,4 +222,4 @@ class Cell:
         return u
 
     def __repr__(self) -> str:
-        return f"<cell {self.name}{f', reset {self.reset}' if self.reset else ''}>"
+        return f"<cell {self.name}>"

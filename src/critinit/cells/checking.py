@@ -13,27 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from critinit.cells._base import Cell, Scale
+from critinit.cells._base import EMBEDDED, Cell, Scale
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import CellError
 
 __all__ = ["check_cell"]
 
 _UNITS = 7
+"""Units of the probes: few, and no number that a shape has by chance."""
 _FARTHEST = 100.0
+"""The largest pre-activation, in either direction, at which functions must be finite."""
 _CLOSE = 1e-9
+"""Numbers that should be equal may differ by this much, relative to 1 or to themselves."""
 _LONGEST_NAME = 60
-_RESERVED = frozenset({"input", "names", "items"})
-"""Words that a gate cannot be called: the embedded input's, and those of a spec's gates as a table."""
+"""Characters of a name."""
 _ROLES = ("keep_gate", "write_gate", "candidate_gate", "read_gate")
 _FUNCTIONS = ("keep", "write", "candidate", "read")
 
 
-class _Asked(dict[str, Any]):
-    """Drives that remember which gates were asked for."""
+class _Recording(dict[str, Any]):
+    """Pre-activations that remember which gates were asked for."""
 
-    def __init__(self, drives: Mapping[str, Any]) -> None:
-        super().__init__(drives)
+    def __init__(self, u: Mapping[str, Any]) -> None:
+        super().__init__(u)
         self.asked: set[str] = set()
 
     def __getitem__(self, gate: str) -> Any:
@@ -48,16 +50,17 @@ def check_cell(cell: Cell, source: str = "") -> None:
         _functions(cell)
         _update(cell)
     except _NotACellError as error:
-        where = f"{source}: " if source else ""
-        raise CellError(f"{where}{type(cell).__name__}.{error}") from None
+        field, found, allowed = error.args
+        where = f"{type(cell).__name__}.{field}"
+        raise CellError(where, found=found, allowed=allowed, source=source) from None
 
 
 class _NotACellError(Exception):
-    pass
+    """With the field, what was found and what is allowed."""
 
 
 def _refuse(field: str, found: str, allowed: str) -> None:
-    raise _NotACellError(f"{field}: found {found}; allowed: {allowed}")
+    raise _NotACellError(field, found, allowed)
 
 
 # ---- what is declared ------------------------------------------------------------------------------------
@@ -76,8 +79,8 @@ def _declared(cell: Cell) -> None:
     for gate in gates:
         if not (isinstance(gate, str) and gate.isidentifier() and gate.isascii() and len(gate) <= _LONGEST_NAME):
             _refuse("gates", repr(gate), "letters, digits and _")
-        if gate.startswith("_") or _is_reserved(gate, cell):
-            _refuse("gates", repr(gate), "a name that no table of gates has a use for")
+        if gate == EMBEDDED and cell.embeds_input:
+            _refuse("gates", repr(gate), "another name: in a cell that embeds its input this is the input's")
     if len(set(gates)) < len(gates):
         _refuse("gates", repr(gates), "each name once")
     _roles(cell)
@@ -86,12 +89,6 @@ def _declared(cell: Cell) -> None:
     idle = set(gates) - {getattr(cell, role) for role in _ROLES} - {scale.gate for scale in _all_scales(cell)}
     if idle:
         _refuse("gates", f"{sorted(idle)[0]!r}, which nothing reads", f"a gate named by one of {', '.join(_ROLES)}")
-
-
-def _is_reserved(gate: str, cell: Cell) -> bool:
-    from pydantic import BaseModel
-
-    return hasattr(BaseModel, gate) or gate in _RESERVED - ({"input"} if not cell.embeds_input else set())
 
 
 def _roles(cell: Cell) -> None:
@@ -193,7 +190,7 @@ def _update(cell: Cell) -> None:
 
 def _draw(cell: Cell, units: int = _UNITS) -> tuple[Array, dict[str, Array]]:
     rng = np.random.default_rng(0)
-    return rng.standard_normal(units), {g: 2.0 * rng.standard_normal(units) for g in (*cell.gates, "input")}
+    return rng.standard_normal(units), {g: 2.0 * rng.standard_normal(units) for g in (*cell.gates, EMBEDDED)}
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -201,15 +198,15 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _elementwise(field: str, function: Callable[..., Any], gate: str | None = None) -> None:
-    """Probe a factor of one pre-activation or, with a ``gate``, a function of the drives that may read it."""
+    """Probe a factor of one pre-activation or, with a ``gate``, a function of the pre-activations that may read it."""
     is_factor = field.endswith(".factor")
 
     def on(x: Any) -> Any:
         if is_factor:
             return function(x)
-        drives = _Asked({} if gate is None else {gate: x})
+        u = _Recording({} if gate is None else {gate: x})
         try:
-            return function(drives)
+            return function(u)
         except KeyError as error:
             raise _other_gate(field, error, gate) from None
 
@@ -220,17 +217,17 @@ def _elementwise(field: str, function: Callable[..., Any], gate: str | None = No
 
 def _elementwise_in_all(cell: Cell, field: str, function: Callable[..., Any], allowed: set[Any] | None = None) -> None:
     s, u = _draw(cell)
-    drives = u if allowed is None else {g: u[g] for g in allowed}
+    given = u if allowed is None else {g: u[g] for g in allowed}
 
     def on(shift: Any) -> Any:
-        asked = _Asked({g: x + shift for g, x in drives.items()})
+        asked = _Recording({g: x + shift for g, x in given.items()})
         try:
             return function(s + shift, asked)
         except KeyError as error:
-            raise _other_gate(field, error, ", ".join(map(str, drives)) or None) from None
+            raise _other_gate(field, error, ", ".join(map(str, given)) or None) from None
 
     def of(part: slice) -> Any:
-        return function(s[part], {g: x[part] for g, x in drives.items()})
+        return function(s[part], {g: x[part] for g, x in given.items()})
 
     _probe(field, on, np.zeros(_UNITS), of, None)
     for shift in (-_FARTHEST, _FARTHEST):
@@ -239,15 +236,15 @@ def _elementwise_in_all(cell: Cell, field: str, function: Callable[..., Any], al
 
 def _other_gate(field: str, error: KeyError, gate: str | None) -> _NotACellError:
     allowed = gate or "no gate, as the cell declares none for it"
-    return _NotACellError(f"{field}: found that it reads {error.args[0]!r}; allowed: {allowed}")
+    return _NotACellError(field, f"that it reads {error.args[0]!r}", allowed)
 
 
 def _probe(field: str, on: Callable[[Any], Any], x: Array, of: Callable[[slice], Any], ends: Array | None) -> None:
-    """``on``: the function at drives moved by x; ``of``: the same on some of the units alone."""
+    """``on``: the function at pre-activations moved by x; ``of``: the same on some of the units alone."""
     plain = _called(field, lambda: on(x))
     if np.shape(plain) not in ((), x.shape):
         _refuse(field, f"an array of shape {np.shape(plain)} for {_UNITS} units", f"shape ({_UNITS},), or a number")
-    _finite(field, plain, "at moderate drives")
+    _finite(field, plain, "at moderate pre-activations")
     first = slice(0, 3)
     whole = np.broadcast_to(value(plain), x.shape)[first]
     if not _alike(whole, _called(field, lambda: of(first))):

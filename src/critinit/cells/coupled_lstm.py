@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.cells._base import Cell, Drives
+from critinit.cells._base import Cell, PreActivations
 from critinit.dual import sigmoid
 
 __all__ = ["CoupledLSTM"]
@@ -25,14 +25,14 @@ class CoupledLSTM(Cell):
     candidate_gate = "cell"
     read_gate = "output"
 
-    def keep(self, u: Drives) -> Any:
+    def keep(self, u: PreActivations) -> Any:
         return sigmoid(u["forget"])
 
-    def write(self, u: Drives) -> Any:
+    def write(self, u: PreActivations) -> Any:
         return sigmoid(-u["forget"])
 
-    def candidate(self, u: Drives) -> Any:
+    def candidate(self, u: PreActivations) -> Any:
         return np.tanh(u["cell"])
 
-    def read(self, s: Any, u: Drives) -> Any:
+    def read(self, s: Any, u: PreActivations) -> Any:
         return sigmoid(u["output"]) * np.tanh(s)

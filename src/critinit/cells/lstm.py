@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.cells._base import Cell, Drives
+from critinit.cells._base import Cell, PreActivations
 from critinit.dual import sigmoid
 
 __all__ = ["LSTM", "CellMemory"]
@@ -22,13 +22,13 @@ class CellMemory(Cell):
     write_gate = "input"
     candidate_gate = "cell"
 
-    def keep(self, u: Drives) -> Any:
+    def keep(self, u: PreActivations) -> Any:
         return sigmoid(u["forget"])
 
-    def write(self, u: Drives) -> Any:
+    def write(self, u: PreActivations) -> Any:
         return sigmoid(u["input"])
 
-    def candidate(self, u: Drives) -> Any:
+    def candidate(self, u: PreActivations) -> Any:
         return np.tanh(u["cell"])
 
 
@@ -39,5 +39,5 @@ class LSTM(CellMemory):
     gates = ("input", "forget", "cell", "output")
     read_gate = "output"
 
-    def read(self, s: Any, u: Drives) -> Any:
+    def read(self, s: Any, u: PreActivations) -> Any:
         return sigmoid(u["output"]) * np.tanh(s)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.cells._base import Cell, Drives, Scale
+from critinit.cells._base import Cell, PreActivations, Scale
 from critinit.dual import sigmoid
 
 __all__ = ["MGU"]
@@ -23,7 +23,7 @@ def _forget(u: Any) -> Any:
 
 
 class MGU(Cell):
-    """One gate keeps, writes and scales the candidate's message ahead of its kernel."""
+    """One gate keeps, writes and scales the candidate's recurrent input ahead of its kernel."""
 
     name = "mgu"
     gates = ("update", "candidate")
@@ -32,11 +32,11 @@ class MGU(Cell):
     candidate_gate = "candidate"
     before = {"candidate": Scale("update", _forget)}
 
-    def keep(self, u: Drives) -> Any:
+    def keep(self, u: PreActivations) -> Any:
         return sigmoid(u["update"])
 
-    def write(self, u: Drives) -> Any:
+    def write(self, u: PreActivations) -> Any:
         return _forget(u["update"])
 
-    def candidate(self, u: Drives) -> Any:
+    def candidate(self, u: PreActivations) -> Any:
         return np.tanh(u["candidate"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from critinit.cells._base import Cell, Drives
+from critinit.cells._base import Cell, PreActivations
 from critinit.dual import sigmoid
 
 __all__ = ["MinimalRNN"]
@@ -19,11 +19,11 @@ class MinimalRNN(Cell):
     write_gate = "update"
     embeds_input = True
 
-    def keep(self, u: Drives) -> Any:
+    def keep(self, u: PreActivations) -> Any:
         return sigmoid(u["update"])
 
-    def write(self, u: Drives) -> Any:
+    def write(self, u: PreActivations) -> Any:
         return sigmoid(-u["update"])
 
-    def candidate(self, u: Drives) -> Any:
+    def candidate(self, u: PreActivations) -> Any:
         return u["input"]

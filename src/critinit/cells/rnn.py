@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.cells._base import Cell, Drives
+from critinit.cells._base import Cell, PreActivations
 
 __all__ = ["RNN"]
 
@@ -18,11 +18,11 @@ class RNN(Cell):
     gates = ("hidden",)
     candidate_gate = "hidden"
 
-    def keep(self, u: Drives) -> Any:
+    def keep(self, u: PreActivations) -> Any:
         return 0.0
 
-    def write(self, u: Drives) -> Any:
+    def write(self, u: PreActivations) -> Any:
         return 1.0
 
-    def candidate(self, u: Drives) -> Any:
+    def candidate(self, u: PreActivations) -> Any:
         return np.tanh(u["hidden"])

@@ -109,7 +109,7 @@ KINDS: dict[str, Kind] = {
             "compare",
             "All schemes",
             "The same cell and sequence length from every way of initializing. Good: time constants that reach the "
-            "dotted line T, survival that is not nothing, and a state (second moment) that is not tiny. Bars reach from "
+            "dotted line T, retention that is not nothing, and a state (second moment) that is not tiny. Bars reach from "
             "the shortest to the longest time constant, the mark is the median. This spec's scheme is bold and filled.",
             _schemes.compute,
             _schemes.draw,

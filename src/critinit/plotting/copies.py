@@ -12,7 +12,7 @@ from critinit.dual import Array
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
 from critinit.spec import InitSpec, Numbers
-from critinit.theory.tied import tied_course
+from critinit.theory.tied.solution import tied_course
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Distances:
-    """The courses that there are (of networks and of the tied theory: the geometric mean over them), and the tied theory's survival at the spec's T."""
+    """The courses that there are (of networks and of the tied theory: the geometric mean over them), and the tied theory's retention at the spec's T."""
 
     T: int
     courses: tuple[Course, ...]
@@ -48,7 +48,7 @@ class Distances:
         ends = ", ".join(f"{c.label} {c.squared[-1]:.3g} after {c.steps[-1]:.0f} steps" for c in self.courses)
         return (
             f"What is left of the squared distance of two nearby copies: {ends}; "
-            f"theory with tied weights {self.tied.survival:.3g} after {self.T}."
+            f"theory with tied weights {self.tied.retention:.3g} after {self.T}."
         )
 
 
@@ -66,7 +66,7 @@ def compute(study: Study) -> Distances:
     steps = np.unique(np.round(np.linspace(0, max(study.spec.T, study.steps), _POINTS)).astype(int))
     for label, theory in (("theory, untied", study.solution), ("the same, while padding", study.idle)):
         if theory is not None:
-            squared = np.array([float(theory.survival(int(t))) for t in steps])
+            squared = np.array([float(theory.retention(int(t))) for t in steps])
             courses.append(Course(label, steps.astype(float), squared))
     course = tied_course(
         study.spec.find_cell(),
@@ -112,11 +112,11 @@ def draw(found: Distances, figure: Figure, theme: Theme) -> None:
         every = {"markevery": max(1, len(course.steps) // 12)} if "marker" in look else {}
         axes.plot(course.steps, shown, label=course.label, **look, **every)  # type: ignore[arg-type]
     followed = max(float(c.steps[-1]) for c in found.courses if c.label == "theory, tied")
-    if followed < found.T and found.tied.survival > _FLOOR:
-        error = (found.tied.standard_error or {}).get("survival") or 0.0
-        reach = min(2.0 * error, 0.99 * found.tied.survival)
+    if followed < found.T and found.tied.retention > _FLOOR:
+        error = (found.tied.standard_error or {}).get("retention") or 0.0
+        reach = min(2.0 * error, 0.99 * found.tied.retention)
         axes.errorbar(
-            [found.T], [found.tied.survival], yerr=[[reach], [2.0 * error]], color=theme.orange, marker="D",
+            [found.T], [found.tied.retention], yerr=[[reach], [2.0 * error]], color=theme.orange, marker="D",
             markersize=8, markerfacecolor=theme.surface, capsize=4, linestyle="none", zorder=5,
             label="theory, tied, at T", clip_on=False,
         )  # fmt: skip

@@ -16,8 +16,8 @@ from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn
 from critinit.spec import InitSpec
 from critinit.spec.overrides import override
-from critinit.theory.laws import GateLaw, LayerLaw, layer_law
-from critinit.theory.untied import solve
+from critinit.theory.parameters import GateParameters, LayerParameters, layer_parameters
+from critinit.theory.untied.solution import solve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +93,7 @@ def compute(
     if study.solution is None:
         raise ArgumentError("phase diagram: an identity kernel has no untied reading")
     cell = study.spec.find_cell()
-    own = layer_law(cell, study.layer)
+    own = layer_parameters(cell, study.layer)
     count = _POINTS[int(cell.has_readout) * (1 + int(own.class_weights.size > 1))] if points is None else points
     if not 2 <= count <= 400:
         raise ArgumentError(f"points: found {count}; allowed: 2 to 400")
@@ -101,12 +101,12 @@ def compute(
     across, up = _axis("x", study, x or default_x, count), _axis("y", study, y or default_y, count)
     if across.path == up.path:
         raise ArgumentError(f"y: found {up.path}, which x has; allowed: another one")
-    laws = [_law(study, {across.path: a, up.path: b}) for b in up.values for a in across.values]
-    for axis, other in (("x", laws[count - 1]), ("y", laws[-count])):
-        if _same(other, laws[0]):
+    points = [_law(study, {across.path: a, up.path: b}) for b in up.values for a in across.values]
+    for axis, other in (("x", points[count - 1]), ("y", points[-count])):
+        if _same(other, points[0]):
             path = across.path if axis == "x" else up.path
             raise ArgumentError(f"{axis}: {path} does not enter the untied theory of layer {study.index}")
-    chi = _solved(laws, study.reporter("phase diagram")).reshape(count, count)
+    chi = _solved(points, study.reporter("phase diagram")).reshape(count, count)
     return Phases(across, up, chi, float(study.solution.chi))
 
 
@@ -162,57 +162,57 @@ def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[flo
     return 0.0, max(12.0, 1.5 * value)
 
 
-def _law(study: Study, at: dict[str, float]) -> LayerLaw:
+def _law(study: Study, at: dict[str, float]) -> LayerParameters:
     spec = override(study.spec, [f"{path}={float(value)!r}" for path, value in at.items()])
-    return layer_law(spec.find_cell(), spec.layers[study.index])
+    return layer_parameters(spec.find_cell(), spec.layers[study.index])
 
 
-def _arrays(law: LayerLaw) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {"r": law.input_variance, "c": law.correlation}
-    for name, gate in law.gates.items():
+def _arrays(params: LayerParameters) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {"r": params.input_variance, "c": params.correlation}
+    for name, gate in params.gates.items():
         found |= {f"{name}.{field}": array for field, array in vars(gate).items()}
     return found
 
 
-def _same(one: LayerLaw, other: LayerLaw) -> bool:
+def _same(one: LayerParameters, other: LayerParameters) -> bool:
     arrays = _arrays(other)
     return all(np.array_equal(array, arrays[name]) for name, array in _arrays(one).items())
 
 
-def _solved(laws: list[LayerLaw], report: Callable[[int, int], None] | None) -> Array:
-    """χ of every law; those that share their classes of units are solved in one call."""
+def _solved(points: list[LayerParameters], report: Callable[[int, int], None] | None) -> Array:
+    """χ of every point; those that share their classes of units are solved in one call."""
     groups: dict[bytes, list[int]] = {}
-    for n, law in enumerate(laws):
-        groups.setdefault(law.class_weights.tobytes() + law.environment_weights.tobytes(), []).append(n)
-    chi, done = np.full(len(laws), math.nan), 0
+    for n, params in enumerate(points):
+        groups.setdefault(params.class_weights.tobytes() + params.environment_weights.tobytes(), []).append(n)
+    chi, done = np.full(len(points), math.nan), 0
     for members in groups.values():
         for start in range(0, len(members), 200):
             part = members[start : start + 200]
             with np.errstate(all="ignore"):
-                found = solve(_stacked([laws[n] for n in part]))
+                found = solve(_stacked([points[n] for n in part]))
             chi[part] = np.where(found.converged, found.chi, math.nan)
             done += len(part)
             if report:
-                report(done, len(laws))
+                report(done, len(points))
     return chi
 
 
-def _stacked(laws: list[LayerLaw]) -> LayerLaw:
-    first = laws[0]
+def _stacked(points: list[LayerParameters]) -> LayerParameters:
+    first = points[0]
 
     def stack(arrays: list[NDArray[Any]]) -> NDArray[Any]:
         return np.stack(np.broadcast_arrays(*arrays))
 
     gates = {
-        name: GateLaw(**{field: stack([vars(law.gates[name])[field] for law in laws]) for field in vars(gate)})
+        name: GateParameters(**{field: stack([vars(params.gates[name])[field] for params in points]) for field in vars(gate)})
         for name, gate in first.gates.items()
     }
     return replace(
         first,
         gates=gates,
-        input_variance=stack([law.input_variance for law in laws]),
-        correlation=stack([law.correlation for law in laws]),
-        batch=(len(laws),),
+        input_variance=stack([params.input_variance for params in points]),
+        correlation=stack([params.correlation for params in points]),
+        batch=(len(points),),
     )
 
 

@@ -23,10 +23,10 @@ _LEAST = 1e-16
 
 @dataclass(frozen=True)
 class Reading:
-    """Time constants (shortest, median, longest unit) and survival over T steps, with input or while it is padding."""
+    """Time constants (shortest, median, longest unit) and retention over T steps, with input or while it is padding."""
 
     times: tuple[float, float, float]
-    survival: float
+    retention: float
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Schemes:
     def summary(self) -> str:
         """The picture in a sentence."""
         return "; ".join(
-            f"{row.scheme}: time constants up to {row.informed.times[2]:.3g} steps, survival {row.informed.survival:.2g}"
-            + ("" if row.idle is None else f" ({row.idle.times[2]:.3g} and {row.idle.survival:.2g} while padding)")
+            f"{row.scheme}: time constants up to {row.informed.times[2]:.3g} steps, retention {row.informed.retention:.2g}"
+            + ("" if row.idle is None else f" ({row.idle.times[2]:.3g} and {row.idle.retention:.2g} while padding)")
             + f", second moment {row.second_moment:.2g}"
             for row in self.rows
         )
 
 
 def compare(spec: InitSpec, *, dark: bool = False) -> Figure:
-    """The schemes' time constants, survival over T steps and second moments, for the spec's cell, T and inputs."""
+    """The schemes' time constants, retention over T steps and second moments, for the spec's cell, T and inputs."""
     found = compute(Study(spec))
     return drawn(lambda figure, theme: draw(found, figure, theme), dark=dark, height=HEIGHT)
 
@@ -74,14 +74,13 @@ def compute(study: Study) -> Schemes:
     for done, scheme in enumerate(NAMES, 1):
         try:
             other = _of_scheme(spec, scheme)
-        except ArgumentError as error:
-            if not str(error).startswith("scheme: "):
-                raise
+        except SchemeError:
+            continue
         else:
             numbers = other.layers[0].predicted.untied
             if isinstance(numbers, Numbers):
                 spread = numbers.unit_time_constants
-                informed = Reading((spread.min, spread.median, spread.max), numbers.survival)
+                informed = Reading((spread.min, spread.median, spread.max), numbers.retention)
                 rows.append(Row(scheme, numbers.second_moment, informed, _idle(other)))
         if report:
             report(done, len(NAMES))
@@ -89,17 +88,13 @@ def compute(study: Study) -> Schemes:
 
 
 def _of_scheme(spec: InitSpec, scheme: str) -> InitSpec:
-    """What the scheme gives for a spec's cell, T and inputs: of its own scheme, the spec itself.
-
-    Padding as strong as the input counts as unknown, for a spec does not say which it was.
-    """
+    """What the scheme gives for a spec's cell, T and inputs: of its own scheme, the spec itself."""
     if scheme == spec.scheme and isinstance(spec.layers[0].predicted.untied, Numbers):
         return spec
     source = spec.layers[0].input
-    null = None if source.null_variance == source.variance else source.null_variance
     return generate(
-        spec.cell, spec.T, scheme=scheme, reset=spec.reset, input_variance=source.variance,
-        input_correlation=source.correlation, null_variance=null,
+        spec.cell, spec.T, scheme=scheme, input_variance=source.variance,
+        input_correlation=source.correlation, padding=source.padding,
     )  # fmt: skip
 
 
@@ -107,16 +102,16 @@ def _idle(spec: InitSpec) -> Reading | None:
     theory = Study(spec).idle
     if theory is None:
         return None
-    low, middle, high = (float(t) for t in theory.keep_times)
-    return Reading((low, middle, high), float(theory.survival(spec.T)))
+    low, middle, high = (float(t) for t in theory.time_constants)
+    return Reading((low, middle, high), float(theory.retention(spec.T)))
 
 
 def draw(found: Schemes, figure: Figure, theme: Theme) -> None:
     """A row for each scheme in three panels; the spec's own name is bold and its marks are filled."""
-    times, survival, moment = figure.subplots(3, 1, height_ratios=(1.2, 1.4, 1.0))
+    times, retention, moment = figure.subplots(3, 1, height_ratios=(1.2, 1.4, 1.0))
     names = [row.scheme for row in found.rows]
     both = any(row.idle is not None for row in found.rows)
-    for axes in (times, survival, moment):
+    for axes in (times, retention, moment):
         plain(axes, theme)
         axes.grid(visible=False, axis="y")
         axes.set_xscale("log")
@@ -138,15 +133,15 @@ def draw(found: Schemes, figure: Figure, theme: Theme) -> None:
                 times.plot([low, high], [at, at], color=mark["color"], linewidth=1.6, linestyle=line)
                 times.plot([low, high], [at, at], color=mark["color"], linestyle="none", marker="|", markersize=9)
                 times.plot([middle], [at], linestyle="none", **mark)
-                _point(survival, reading.survival, at, mark, theme)
+                _point(retention, reading.retention, at, mark, theme)
         _point(moment, row.second_moment, y, look, theme)
     times.axvline(found.T, color=theme.ink, linestyle=":", linewidth=1.2)
     times.annotate(
         f"T = {found.T}", (found.T, -0.5), xytext=(-3, 3), textcoords="offset points", ha="right", annotation_clip=False
     )
     times.set_title("time constants of the units, in steps", pad=16)
-    survival.set_title(f"what {found.T} steps leave of a perturbation")
-    survival.set_xlim(_LEAST, max(1.0, *survival.get_xlim()))
+    retention.set_title(f"what {found.T} steps leave of a perturbation")
+    retention.set_xlim(_LEAST, max(1.0, *retention.get_xlim()))
     moment.set_title("second moment of the state")
     low, high = moment.get_xlim()
     moment.set_xlim(min(low, 1e-4), max(high, 1.0))

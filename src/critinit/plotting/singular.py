@@ -13,7 +13,7 @@ from critinit.errors import ArgumentError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
 from critinit.spec import InitSpec
-from critinit.theory.density import spectrum_density
+from critinit.theory.spectrum.density import spectrum_density
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,11 +10,11 @@ from critinit.errors import ArgumentError
 from critinit.simulation import Measurement, simulate_layer
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.laws import LayerLaw, has_identity, layer_law
-from critinit.theory.tied import tied_layer
-from critinit.theory.untied import Untied, solve
+from critinit.theory.parameters import LayerParameters, has_identity, layer_parameters
+from critinit.theory.tied.solution import tied_layer
+from critinit.theory.untied.solution import Untied, solve
 
-__all__ = ["Progress", "Reading", "Study", "idle_law"]
+__all__ = ["Progress", "Reading", "Study", "padding_parameters"]
 
 Reading = Literal["untied", "tied"]
 Progress = Callable[[str, int, int], None]
@@ -23,9 +23,9 @@ Progress = Callable[[str, int, int], None]
 _STEPS = (10, 2000)
 
 
-def idle_law(spec: InitSpec, layer: Layer) -> LayerLaw:
-    """The law of a layer while its inputs carry no information."""
-    return layer_law(spec.find_cell(), layer, input_variance=layer.input.null_power)
+def padding_parameters(spec: InitSpec, layer: Layer) -> LayerParameters:
+    """The hyperparameters of a layer while its inputs carry no information."""
+    return layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power)
 
 
 class Study:
@@ -71,15 +71,15 @@ class Study:
         """The untied theory; None without an untied reading."""
         if not self.has_untied:
             return None
-        return solve(layer_law(self.spec.find_cell(), self.layer))
+        return solve(layer_parameters(self.spec.find_cell(), self.layer))
 
     @cached_property
     def idle(self) -> Untied | None:
         """The untied theory while the input is padding; None where that is no different, or without a reading."""
         source = self.layer.input
-        if not self.has_untied or source.null_power == source.variance:
+        if not self.has_untied or source.padding_power == source.variance:
             return None
-        return solve(idle_law(self.spec, self.layer))
+        return solve(padding_parameters(self.spec, self.layer))
 
     def numbers(self, reading: Reading) -> Numbers | None:
         """The theory's numbers."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from critinit.cells import Cell
+from critinit.distributions.numbers import LONGEST_TIME
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, drawn, plain
 from critinit.spec import InitSpec
-from critinit.spec.distributions import CoupledBias, NormalBias, SpreadBias, bias_of_quantile
-from critinit.spec.model import Gates
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
+from critinit.theory.untied.solution import Untied
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["UnitTimes", "compute", "draw", "time_constants"]
 
 _QUANTILES = 201
+"""Points of the curve: one for each half percent of the units."""
+_TAIL = 1e-3
+"""Share of the units left out at either end where a distribution of biases has no end."""
 
 
 @dataclass(frozen=True)
@@ -57,46 +57,31 @@ def time_constants(spec: InitSpec, *, layer: int = 0, dark: bool = False) -> Fig
 
 
 def compute(study: Study) -> UnitTimes:
-    """E keep of each unit at the untied fixed point: the pre-activation's variance is σ²E m² + ν²R."""
+    """Return 1/(1 − E keep) of each unit at the untied fixed point: the pre-activation's variance is σ²E m² + ν²R.
+
+    While the input is padding, the fixed point is that of a layer which reads padding alone.
+    """
     cell, layer = study.spec.find_cell(), study.layer
     if cell.keep_gate is None:
-        raise ArgumentError(f"time constants: {cell.name} has no gate that keeps the state")
+        raise ArgumentError("time constants", hint=f"{cell.name} has no gate that keeps the state")
     if study.solution is None:
-        raise ArgumentError("time constants: an identity kernel has no untied reading")
+        raise ArgumentError("time constants", hint="an identity kernel has no untied reading")
     gate = layer.gates[cell.keep_gate]
     quantile = np.linspace(0.0, 1.0, _QUANTILES)
-    bias = np.sort(_bias(layer.gates, cell.keep_gate, quantile))
-    recurrent = gate.recurrent.variance * float(study.solution.second_moment)
-    keep = partial(_kept, cell)
-    informed = _times(keep, bias, recurrent + gate.input.variance * layer.input.variance)
-    idle = None
-    if layer.input.null_power != layer.input.variance:
-        idle = _times(keep, bias, recurrent + gate.input.variance * layer.input.null_power)
-    return UnitTimes(study.spec.T, quantile, informed, idle)
+    sign, bias = layer.gates.followed(cell.keep_gate)
+    biases = bias.quantile(quantile)
+    if not np.all(np.isfinite(biases)):  # tails without end
+        biases = bias.quantile(np.clip(quantile, _TAIL, 1.0 - _TAIL))
+    biases = np.sort(sign * biases)
 
+    def times(state: Untied, power: float) -> Array:
+        variance = gate.recurrent.variance * float(state.second_moment) + gate.input.variance * power
+        z, w = rule_for(math.sqrt(variance), LOGISTIC_STRIP)
+        kept = value(cell.keep({str(cell.keep_gate): biases[:, None] + math.sqrt(variance) * z}))
+        return np.asarray(1.0 / np.maximum(1.0 - kept @ w, 1.0 / LONGEST_TIME))
 
-def _bias(gates: Gates, name: str, quantile: Array) -> Array:
-    """The bias at each quantile of the units; a normal one is cut at 1/1000 of either tail."""
-    bias = gates[name].bias
-    if isinstance(bias, CoupledBias):
-        return bias.sign * _bias(gates, bias.to, quantile)
-    if isinstance(bias, SpreadBias):
-        return bias_of_quantile(bias.distribution, bias.min_time, bias.max_time, quantile)
-    if isinstance(bias, NormalBias):
-        from scipy.special import ndtri
-
-        return np.asarray(bias.mean + math.sqrt(bias.variance) * ndtri(np.clip(quantile, 1e-3, 1.0 - 1e-3)))
-    return np.full(quantile.shape, bias.mean)
-
-
-def _kept(cell: Cell, u: Array) -> Array:
-    return value(cell.keep({str(cell.keep_gate): u}))
-
-
-def _times(keep: Callable[[Array], Array], bias: Array, variance: float) -> Array:
-    z, w = rule_for(math.sqrt(variance), LOGISTIC_STRIP)
-    leak = 1.0 - keep(bias[:, None] + math.sqrt(variance) * z) @ w
-    return np.asarray(1.0 / np.maximum(leak, 1e-15))
+    idle = None if study.idle is None else times(study.idle, layer.input.padding_power)
+    return UnitTimes(study.spec.T, quantile, times(study.solution, layer.input.variance), idle)
 
 
 def draw(found: UnitTimes, figure: Figure, theme: Theme) -> None:

@@ -1,4 +1,4 @@
-"""What a scheme is: a function from a layer's circumstances to its gates."""
+"""What a scheme is: a function from what is known of a layer to its gates."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any, Literal
 
 from critinit.cells import Cell
 from critinit.dual import sigmoid
-from critinit.errors import ArgumentError
+from critinit.errors import SchemeError
+from critinit.spec.model import Padding
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 
 __all__ = [
     "PROJECTION_WIDTH",
-    "Circumstances",
+    "LayerContext",
     "Parts",
     "Scheme",
     "bias",
-    "drive",
+    "coupled",
     "gate",
+    "input_variance",
     "keep_bias",
     "kernel",
     "near_zero",
@@ -31,45 +33,62 @@ Parts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class LayerContext:
     """What is known where a layer is initialized.
 
-    ``T``: sequence length in steps; ``input_variance`` R and ``null_variance`` R₀: second moment per coordinate of the
-    layer's inputs, and of those that carry no information; ``noise``: R₀, or 0 where it is only taken to be R, and
-    where the latter are all alike; ``correlation`` of the inputs between two copies;
-    ``index`` of the layer; ``hidden_size`` H and ``input_size`` M where they are known.
+    Attributes:
+        cell: The cell.
+        T: Sequence length in steps.
+        input_variance: R, the second moment of a coordinate of the layer's input.
+        correlation: Of the inputs of the two copies whose distance χ describes.
+        padding: Inputs that carry no information, or None where nothing is known of them.
+        index: The layer's number, from 0.
+        hidden_size: H, the number of units, or None where it is not known.
+        input_size: M, the number of coordinates of the input, or None where it is not known.
     """
 
     cell: Cell
     T: int
     input_variance: float
     correlation: float
-    null_variance: float
-    noise: float
+    padding: Padding | None
     index: int
     hidden_size: int | None
     input_size: int | None
 
+    @property
+    def noise(self) -> float:
+        """The power of padding that is known to be noise; 0 where it is unknown, silent or all alike."""
+        return 0.0 if self.padding is None or self.padding.constant else self.padding.variance
+
+    @property
+    def strongest_input(self) -> float:
+        """The power of the input, or of the padding where that is known to be stronger."""
+        return max(self.input_variance, 0.0 if self.padding is None else self.padding.variance)
+
     def orthogonal(self) -> Parts:
-        """A recurrent kernel of gain 1: orthogonal where it is square, else normal of the same variance."""
+        """Return a recurrent kernel of gain 1: orthogonal where it is square, else normal of the same variance."""
         return kernel("normal" if self.cell.projects else "orthogonal", 1.0)
 
-    def drive(self, variance: float) -> float:
-        """The input kernel's ν² that gives the pre-activation this variance: ν²R (R = 0 counts as 1)."""
-        return drive(variance, self.input_variance)
+    def input_variance_for(self, pre_activation_variance: float) -> float:
+        """Return the input kernel's ν² that gives the pre-activation this variance, ν²R (R = 0 counts as 1)."""
+        return input_variance(pre_activation_variance, self.input_variance)
 
 
-def drive(variance: float, power: float) -> float:
-    """ν² = variance/power; no power counts as 1, and less than a spec can answer (1e-100) stays a finite number."""
-    return variance / max(power, 1e-200) if power > 0.0 else variance
+def input_variance(pre_activation_variance: float, power: float) -> float:
+    """Return ν² = pre-activation variance / power of the input.
+
+    No power counts as 1; less than a spec can answer (1e-100) gives a finite number all the same.
+    """
+    return pre_activation_variance / max(power, 1e-200) if power > 0.0 else pre_activation_variance
 
 
 PROJECTION_WIDTH = 0.5
-"""Coordinates per unit where nothing is said."""
+"""Coordinates per unit of a projection where nothing is said."""
 
 
-def projection(at: Circumstances) -> Parts:
-    """A projection that keeps the second moment: orthonormal rows."""
+def projection(layer: LayerContext) -> Parts:
+    """Return a projection that keeps the second moment: orthonormal rows."""
     return {"kernel": kernel("orthogonal", 1.0), "width": PROJECTION_WIDTH}
 
 
@@ -77,23 +96,37 @@ def projection(at: Circumstances) -> Parts:
 class Scheme:
     """A named way to choose the gates of a layer.
 
-    ``gates(circumstances)`` returns every gate of the cell, ``projection(circumstances)`` its projection; ``target``: what it wants, quantity and value, or None.
+    Attributes:
+        name: Its name; specs keep it.
+        description: The scheme in a line; specs of a scheme of your own keep it.
+        gates: From a ``LayerContext`` to every gate of the cell.
+        target: What it sets out to reach in T steps, or None.
+        projection: From a ``LayerContext`` to the projection of a cell that has one.
+
+    Example:
+        >>> def gates(layer):
+        ...     return {
+        ...         name: gate(layer.orthogonal(), kernel("normal", 1.0), bias(2.0 if name == "forget" else 0.0))
+        ...         for name in layer.cell.gates
+        ...     }
+        >>> Scheme("lab", "orthogonal kernels, forget bias 2", gates).name
+        'lab'
     """
 
     name: str
-    summary: str
-    gates: Callable[[Circumstances], Mapping[str, Parts]]
+    description: str
+    gates: Callable[[LayerContext], Mapping[str, Parts]]
     target: Literal["time_scale", "unit_time_constant"] | None = None
-    projection: Callable[[Circumstances], Parts] = projection
+    projection: Callable[[LayerContext], Parts] = projection
 
 
-def kernel(distribution: str, variance: float) -> Parts:
-    """A kernel's part."""
-    return {"distribution": distribution, "variance": float(variance)}
+def kernel(distribution: str, variance: float, **parameters: Any) -> Parts:
+    """Return a kernel's part; ``parameters`` are the distribution's others, such as ``fan="average"``."""
+    return {"distribution": distribution, "variance": float(variance), **parameters}
 
 
 def bias(mean: float, variance: float = 0.0) -> Parts:
-    """A bias that is constant, or normal where it has a variance."""
+    """Return a bias that is constant, or normal where it has a variance."""
     return {
         "distribution": "normal" if variance else "constant",
         "mean": float(mean),
@@ -101,42 +134,51 @@ def bias(mean: float, variance: float = 0.0) -> Parts:
     }
 
 
+def coupled(to: str, sign: int = -1) -> Parts:
+    """Return a bias that is that of gate ``to`` times ``sign``, unit by unit."""
+    return {"distribution": "coupled", "to": to, "sign": sign}
+
+
 def gate(recurrent: Parts, input: Parts, bias: Parts) -> Parts:
-    """A whole gate."""
+    """Return a whole gate."""
     return {"recurrent": recurrent, "input": input, "bias": bias}
 
 
 def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:
-    """The bias b at which a keep gate f = σ(b + √variance·z) leaks that much: E(1 − f), or E(1 − f²) if ``squared``.
+    """Return the bias b at which a keep gate f = σ(b + √variance·z) leaks that much.
 
-    ``leak`` is between 0 and 1; the leak falls as b grows, so bisection finds it, to 1e-12.
+    Args:
+        leak: E(1 − f), between 0 and 1; it falls as b grows.
+        variance: Of the pre-activation, beside the bias.
+        squared: Whether E(1 − f²) is meant.
     """
+    from scipy.optimize import brentq
+
     z, w = rule_for(math.sqrt(variance), LOGISTIC_STRIP)
 
-    def leaks(b: float) -> float:
+    def excess(b: float) -> float:
         g = sigmoid(-(b + math.sqrt(variance) * z))
-        return float((g * (2.0 - g) if squared else g) @ w)
+        return float((g * (2.0 - g) if squared else g) @ w) - leak
 
-    low, high = -50.0 - variance, 60.0 + variance
-    for _ in range(80):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if leaks(middle) > leak else (low, middle)
-    return 0.5 * (low + high)
+    # within these ends every leak between 1e-20 and 1 − 1e-20 is found
+    return float(brentq(excess, -50.0 - variance, 60.0 + variance, xtol=1e-13, rtol=1e-14))
 
 
 def near_zero(T: int) -> float:
-    """A recurrent variance "near zero": what the kernels add to χ in one step, summed over T steps, is below 1 %."""
+    """Return a recurrent variance "near zero": what the kernels add to χ in one step, over T steps, is below 1 %."""
     return min(1e-5, 0.01 / T)
 
 
 def needs_keep_gate(scheme: str, cell: Cell) -> str:
-    """The keep gate; raises ``ArgumentError`` for cells without one, or with one that keeps otherwise than sigmoid(u)."""
+    """Return the keep gate.
+
+    Raises:
+        SchemeError: The cell has none, or keeps otherwise than sigmoid(u).
+    """
     if cell.keep_gate is None:
-        raise ArgumentError(
-            f"scheme: {scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
-        )
+        hint = f"{scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
+        raise SchemeError("scheme", found=scheme, hint=hint)
     if not cell.is_logistic:
-        raise ArgumentError(
-            f"scheme: {scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps otherwise"
-        )
+        hint = f"{scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps otherwise"
+        raise SchemeError("scheme", found=scheme, hint=hint)
     return cell.keep_gate

@@ -6,18 +6,18 @@ usual: orthogonal recurrent, normal input of unit variance.
 
 from __future__ import annotations
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel, needs_keep_gate
+from critinit.schemes._base import LayerContext, Parts, Scheme, bias, coupled, gate, kernel, needs_keep_gate
 
 __all__ = ["SCHEME"]
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    keep = needs_keep_gate("chrono", at.cell)
-    spread = {"distribution": "uniform_time", "min_time": 2.0, "max_time": float(max(at.T, 2))}
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    keep = needs_keep_gate("chrono", layer.cell)
+    spread = {"distribution": "uniform_time", "min_time": 2.0, "max_time": float(max(layer.T, 2))}
     biases = {keep: spread}
-    if at.cell.write_gate not in (None, keep):
-        biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
-    return {name: gate(at.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in at.cell.gates}
+    if layer.cell.write_gate not in (None, keep):
+        biases[str(layer.cell.write_gate)] = coupled(keep)
+    return {name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates}
 
 
 SCHEME = Scheme("chrono", "time constants uniform up to T, coupled input gate (arXiv:1804.11188)", _gates)

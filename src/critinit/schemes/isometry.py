@@ -2,7 +2,7 @@
 
 With v → 0 the one-step Jacobian is D_f: its squared singular values have mean χ = E f² and vanishing variance, and the
 keep gate's bias alone sets the time scale: χ = exp(−1/T) is solved for it with the untied theory, all units alike.
-The vanilla RNN has no gate: there an orthogonal kernel of gain 1 is used and the input's variance, which drives tanh
+The vanilla RNN has no gate: there an orthogonal kernel of gain 1 is used and the input's variance, which takes tanh
 into its nonlinearity, is solved for: ν²R ≈ 1/(2T²).
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from critinit.cells import Cell
+from critinit.distributions.numbers import rounded
 from critinit.schemes._base import (
-    Circumstances,
+    LayerContext,
     Parts,
     Scheme,
     bias,
@@ -24,48 +23,48 @@ from critinit.schemes._base import (
     near_zero,
     needs_keep_gate,
 )
-from critinit.theory.laws import grid_law
-from critinit.theory.untied import solve
+from critinit.theory.parameters import grid_parameters
+from critinit.theory.untied.solution import solve
 
 __all__ = ["SCHEME", "rnn_gates"]
 
 
-def rnn_drive(cell: Cell, T: int) -> float:
-    """The variance ν²R of the vanilla RNN's input drive at which an orthogonal kernel of gain 1 has χ = exp(−1/T).
+def rnn_input(cell: Cell, T: int) -> float:
+    """Return the pre-activation variance ν²R of a cell h' = n(u) at which an orthogonal kernel of gain 1 has χ = exp(−1/T).
 
-    Solved on a grid that narrows around the small-drive limit 1/(2T²); to 1e-6 of its logarithm.
+    Solved around the limit of small variances, 1/(2T²); to 1e-9 of its logarithm.
     """
+    from scipy.optimize import brentq
+
+    def excess(log_variance: float) -> float:
+        gates = {name: {"recurrent": 1.0, "input": math.exp(log_variance), "mean": 0.0} for name in cell.gates}
+        return float(solve(grid_parameters(cell.name, gates)).chi) - math.exp(-1.0 / T)
+
     low, high = math.log(0.05 / T**2), math.log(200.0 / T**2)
-    for _ in range(4):
-        logs = np.linspace(low, high, 24)
-        gates = {name: {"recurrent": np.ones(1), "input": np.exp(logs), "mean": np.zeros(1)} for name in cell.gates}
-        chi = solve(grid_law(cell.name, gates)).chi
-        above = int(np.sum(chi > math.exp(-1.0 / T)))
-        low, high = logs[max(above - 1, 0)], logs[min(above, len(logs) - 1)]
-    return math.exp(low)
+    return rounded(math.exp(brentq(excess, low, high, xtol=1e-12, rtol=1e-12)))
 
 
-def rnn_gates(at: Circumstances) -> dict[str, Parts]:
-    """The gates of a cell without a keep gate: orthogonal kernels of gain 1, inputs that keep tanh nearly linear."""
-    drive = rnn_drive(at.cell, at.T)
+def rnn_gates(layer: LayerContext) -> dict[str, Parts]:
+    """Return the gates of a cell h' = n(u): orthogonal kernels of gain 1, inputs that keep tanh nearly linear."""
+    variance = layer.input_variance_for(rnn_input(layer.cell, layer.T))
     return {
-        name: gate(kernel("orthogonal", 1.0), kernel("normal", at.drive(drive)), bias(0.0)) for name in at.cell.gates
+        name: gate(kernel("orthogonal", 1.0), kernel("normal", variance), bias(0.0)) for name in layer.cell.gates
     }
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    if at.cell.is_plain:
-        return rnn_gates(at)
-    keep = needs_keep_gate("isometry", at.cell)
-    small = near_zero(at.T)
-    mean = keep_bias(-math.expm1(-1.0 / at.T), small * at.input_variance, squared=True)
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    if layer.cell.is_plain:
+        return rnn_gates(layer)
+    keep = needs_keep_gate("isometry", layer.cell)
+    small = near_zero(layer.T)
+    mean = rounded(keep_bias(-math.expm1(-1.0 / layer.T), small * layer.input_variance, squared=True))
     return {
         name: gate(
             kernel("normal", small),
-            kernel("normal", at.drive(1.0) if name == at.cell.candidate_gate else small),
+            kernel("normal", layer.input_variance_for(1.0) if name == layer.cell.candidate_gate else small),
             bias(mean if name == keep else 0.0),
         )
-        for name in at.cell.gates
+        for name in layer.cell.gates
     }
 
 

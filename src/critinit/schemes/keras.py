@@ -7,18 +7,18 @@ kernel is orthogonal for n > 1.  Biases are 0, the LSTM's forget bias 1.  Cells 
 
 from __future__ import annotations
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel
+from critinit.schemes._base import LayerContext, Parts, Scheme, bias, gate, kernel
 
 __all__ = ["SCHEME"]
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    n = len(at.cell.gates)
-    ratio = 1.0 if at.index or not (at.input_size and at.hidden_size) else at.input_size / at.hidden_size
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    n = len(layer.cell.gates)
+    ratio = 1.0 if layer.index or not (layer.input_size and layer.hidden_size) else layer.input_size / layer.hidden_size
     recurrent = kernel("orthogonal", 1.0) if n == 1 else kernel("normal", 1.0 / n)
     return {
         name: gate(recurrent, kernel("uniform", 2.0 * ratio / (ratio + n)), bias(1.0 if name == "forget" else 0.0))
-        for name in at.cell.gates
+        for name in layer.cell.gates
     }
 
 

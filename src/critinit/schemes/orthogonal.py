@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from critinit.errors import ArgumentError
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel
+from critinit.errors import SchemeError
+from critinit.schemes._base import LayerContext, Parts, Scheme, bias, gate, kernel
 
 __all__ = ["SCHEME"]
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    if at.cell.projects:
-        raise ArgumentError(
-            f"scheme: orthogonal needs square recurrent kernels; those of {at.cell.name} read a projection"
-        )
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    if layer.cell.projects:
+        hint = f"orthogonal needs square recurrent kernels; those of {layer.cell.name} read a projection"
+        raise SchemeError("scheme", found="orthogonal", hint=hint)
     return {
-        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), bias(1.0 if name == at.cell.keep_gate else 0.0))
-        for name in at.cell.gates
+        name: gate(kernel("orthogonal", 1.0), kernel("normal", 1.0), bias(1.0 if name == layer.cell.keep_gate else 0.0))
+        for name in layer.cell.gates
     }
 
 

@@ -8,20 +8,20 @@ U(±1/√H) too, σ² = α/3.  Cells that PyTorch lacks follow the same rule.
 
 from __future__ import annotations
 
-from critinit.schemes._base import PROJECTION_WIDTH, Circumstances, Parts, Scheme, bias, gate, kernel
+from critinit.schemes._base import PROJECTION_WIDTH, LayerContext, Parts, Scheme, bias, gate, kernel
 
 __all__ = ["SCHEME"]
 
 _HIDDEN = 128
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    hidden = at.hidden_size or _HIDDEN
-    share = PROJECTION_WIDTH if at.cell.projects else 1.0
-    width = share * hidden if at.index else (at.input_size or hidden)
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    hidden = layer.hidden_size or _HIDDEN
+    share = PROJECTION_WIDTH if layer.cell.projects else 1.0
+    width = share * hidden if layer.index else (layer.input_size or hidden)
     gates = {}
-    for name in at.cell.gates:
-        biases = 1 if name in at.cell.after else 2
+    for name in layer.cell.gates:
+        biases = 1 if name in layer.cell.after else 2
         gates[name] = gate(
             kernel("uniform", share / 3.0),
             kernel("uniform", width / (3.0 * hidden)),
@@ -30,7 +30,7 @@ def _gates(at: Circumstances) -> dict[str, Parts]:
     return gates
 
 
-def _projection(at: Circumstances) -> Parts:
+def _projection(layer: LayerContext) -> Parts:
     return {"kernel": kernel("uniform", 1.0 / 3.0), "width": PROJECTION_WIDTH}
 
 

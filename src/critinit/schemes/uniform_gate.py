@@ -6,18 +6,18 @@ opposite bias, unit by unit.
 
 from __future__ import annotations
 
-from critinit.schemes._base import Circumstances, Parts, Scheme, bias, gate, kernel, needs_keep_gate
+from critinit.schemes._base import LayerContext, Parts, Scheme, bias, coupled, gate, kernel, needs_keep_gate
 
 __all__ = ["SCHEME"]
 
 
-def _gates(at: Circumstances) -> dict[str, Parts]:
-    keep = needs_keep_gate("uniform_gate", at.cell)
-    d = float(max(at.hidden_size or at.T, 3))
+def _gates(layer: LayerContext) -> dict[str, Parts]:
+    keep = needs_keep_gate("uniform_gate", layer.cell)
+    d = float(max(layer.hidden_size or layer.T, 3))
     biases: dict[str, Parts] = {keep: {"distribution": "uniform_gate", "min_time": d / (d - 1.0), "max_time": d}}
-    if at.cell.write_gate not in (None, keep):
-        biases[str(at.cell.write_gate)] = {"distribution": "coupled", "to": keep, "sign": -1}
-    return {name: gate(at.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in at.cell.gates}
+    if layer.cell.write_gate not in (None, keep):
+        biases[str(layer.cell.write_gate)] = coupled(keep)
+    return {name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates}
 
 
 SCHEME = Scheme("uniform_gate", "gate values uniform over units, coupled input gate (arXiv:1910.09890)", _gates)

@@ -3,7 +3,7 @@
 A network runs from rest until its state is stationary; then K random perturbations of the memory are carried along
 by forward mode, δs' = (∂s'/∂s) δs, and made orthonormal again every few steps (QR), Δ_t = Q_t P_t:
 
-    survival(t) = |Δ_t|²/|Δ_0|²,    ln χ = slope of ln |Δ_t|² over the second half,
+    retention(t) = |Δ_t|²/|Δ_0|²,    ln χ = slope of ln |Δ_t|² over the second half,
     Lyapunov exponents = mean of ln |R_ii| per step over the second half
 
 (of the LSTM the perturbation is of c, h following at fixed output gate, and is measured in c).  With inputs of
@@ -25,7 +25,7 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.simulation.network import Network, State, Weights, draw_network
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied_growth import (
+from critinit.theory.tied.growth import (
     LEAST_STEPS,
     Sample,
     Settling,
@@ -36,7 +36,7 @@ from critinit.theory.tied_growth import (
     reach,
     windows,
 )
-from critinit.theory.tied_inputs import STEADY, Inputs
+from critinit.theory.tied.inputs import STEADY, Inputs
 
 __all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]
 
@@ -128,9 +128,7 @@ def simulate_layer(
         raise ArgumentError(f"weights: found {weights!r}; allowed: tied, untied")
     if tangents >= width:
         raise ArgumentError(f"width: found {width}; allowed: above {tangents}, the number of tangents")
-    if weights == "untied" and any(
-        g.recurrent.distribution == "identity" and g.recurrent.variance > 0 for _, g in layer.gates.items()
-    ):
+    if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
     length = follow_steps(T) if steps is None else steps
     if length < LEAST_STEPS:
@@ -195,7 +193,7 @@ class _Run:
     ) -> _Result:
         net, cell = self.network, self.network.cell
         state, u, first = net.rest(), None, settling.first
-        for external in net.drive(-_FOREVER, 0):
+        for external in net.external_inputs(-_FOREVER, 0):
             state, u = net.step(state, external)
             if not settling.goes_on(float(np.mean(state.h**2))):
                 break
@@ -205,7 +203,7 @@ class _Run:
         pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
         state = _perturbed(net, state, u, carried.start)
         keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
-        for t, external in enumerate(net.drive(0, steps)):
+        for t, external in enumerate(net.external_inputs(0, steps)):
             state, u = net.step(state, external)
             state = pair.record(t, net, state, u) if pair else carried.record(t, state)
             keep += np.broadcast_to(value(cell.keep(u)), (net.copies, self.width))[0]
@@ -218,7 +216,7 @@ class _Run:
         sample = Sample(
             second_moment=float(moments[0] / seen),
             memory=float(moments[1] / seen) if cell.has_readout else None,
-            keep_times=1.0 / np.maximum(1.0 - keep / seen, 1.0 / _LARGEST_TIME),
+            time_constants=1.0 / np.maximum(1.0 - keep / seen, 1.0 / _LARGEST_TIME),
             log_square=pair.log_square if pair else carried.log_square,
             participation=np.ones(_PAIR_STEPS + 1) if pair else carried.participation,
             jacobian_square=float(np.trace(gram) / self.width),
@@ -246,7 +244,7 @@ class _Run:
         """ln E|δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
         carried = _Tangents(self._signs(), steps)
         state = _perturbed(self.network, state, u, carried.start)
-        for t, external in enumerate(self.network.drive(0, steps)):
+        for t, external in enumerate(self.network.external_inputs(0, steps)):
             state, u = self.network.step(state, external)
             state = carried.record(t, state)
         return carried.log_square, state, u
@@ -255,7 +253,7 @@ class _Run:
         """∂s'/∂s of the first copy at the present state (of the LSTM at fixed output gate), (N, N)."""
         net = self.network.frozen()
         unit = np.eye(self.width)[:, None, :]
-        external = next(iter(net.drive(0, 1)))
+        external = next(iter(net.external_inputs(0, 1)))
         first = {n: value(x)[:1] for n, x in external.items()}
         here = State(value(state.s)[:1], value(state.h)[:1])
         gates = {n: value(x)[:1] for n, x in (u or {}).items()}

@@ -12,8 +12,9 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual
 from critinit.simulation.kernels import Apply, fixed, fresh
-from critinit.spec import Gates, Layer, NormalBias
-from critinit.theory.tied_inputs import STEADY, Inputs, draw_biases
+from critinit.distributions import CoupledBias
+from critinit.spec import Gates, Layer
+from critinit.theory.tied.inputs import STEADY, Inputs
 
 __all__ = ["Network", "State", "Weights", "draw_network"]
 
@@ -74,24 +75,24 @@ class Network:
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         """The next state, and the pre-activations that led there."""
-        u = self.cell.drives(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
+        u = self.cell.pre_activations(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
         s = self.cell.update(state.s, u)
         return State(s, self.visible(s, u)), u
 
     def frozen(self) -> Network:
-        """This network; of an untied one a network with full matrices, equal in law for one step."""
+        """This network; of an untied one a network with full matrices, equal in distribution for one step."""
         if self.weights == "tied":
             return self
         recurrent, projection = _draw_recurrent(self.layer, self.width, self.rng, fixed)
         return Network(**{**self.__dict__, "recurrent": recurrent, "projection": projection, "weights": "tied"})
 
-    def drive(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
+    def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
         """U_k x + b_k of each gate, (copies, N), for steps ``start`` (negative: before the perturbation) to ``stop``."""
         shape = (self.copies, self.width)
         power = self.layer.input
         for first in range(start, stop, _CHUNK):
             steps = range(first, min(first + _CHUNK, stop))
-            root = np.array([self.inputs.scale(t, power.variance, power.null_power) for t in steps])
+            root = np.array([self.inputs.scale(t, power.variance, power.padding_power) for t in steps])
             if self.inputs.constant:
                 x = np.broadcast_to(self.first_input, (len(steps), *shape))
             else:
@@ -111,10 +112,11 @@ class Network:
     def _redrawn(self) -> Mapping[str, Array]:
         """Biases of an untied network: normal ones are drawn with the weights, spread ones stay with their unit."""
         gates = self.layer.gates
-        if not any(isinstance(g.bias, NormalBias) and g.bias.variance > 0 for _, g in gates.items()):
+        redrawn = {name for name in gates if gates.followed(name)[1].redrawn_variance > 0.0}
+        if not redrawn:
             return self.biases
         drawn = _biases(gates, self.width, self.rng)
-        return {n: drawn[n] if _is_normal(gates, n) else self.biases[n] for n in drawn}
+        return {n: drawn[n] if n in redrawn else self.biases[n] for n in drawn}
 
 
 def _draw_input(layer: Layer, shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
@@ -126,13 +128,10 @@ def _draw_input(layer: Layer, shape: tuple[int, int, int], rng: np.random.Genera
     return x
 
 
-def _is_normal(gates: Gates, name: str) -> bool:
-    bias = gates[name].bias
-    return isinstance(gates[getattr(bias, "to", name)].bias, NormalBias)
-
-
 def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:
-    return draw_biases(gates, width, lambda: rng.standard_normal(width), lambda: rng.random(width))
+    """Biases as the portable sampler draws them, (width,) each."""
+    own = {n: gate.bias.sample(rng, width) for n, gate in gates.items() if not isinstance(gate.bias, CoupledBias)}
+    return {n: g.bias.sign * own[g.bias.to] if isinstance(g.bias, CoupledBias) else own[n] for n, g in gates.items()}
 
 
 def draw_network(
@@ -157,7 +156,7 @@ def draw_network(
 
 def _coordinates(layer: Layer, width: int) -> int:
     """How many coordinates the kernels read."""
-    return width if layer.projected is None else layer.projected.coordinates(width)
+    return width if layer.projection is None else layer.projection.coordinates(width)
 
 
 def _draw_recurrent(
@@ -165,4 +164,4 @@ def _draw_recurrent(
 ) -> tuple[dict[str, Apply], Apply | None]:
     read = _coordinates(layer, width)
     recurrent = {n: make(g.recurrent, width, read, rng) for n, g in layer.gates.items()}
-    return recurrent, None if layer.projected is None else make(layer.projected.kernel, read, width, rng)
+    return recurrent, None if layer.projection is None else make(layer.projection.kernel, read, width, rng)

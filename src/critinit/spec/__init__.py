@@ -1,44 +1,44 @@
-"""InitSpec: the models, reading and writing, overrides, and the published schema."""
+"""InitSpec: the models, reading and writing, overrides, tables, and the published schema."""
 
 from __future__ import annotations
 
-from critinit.spec.distributions import Bias, ConstantBias, CoupledBias, Kernel, NormalBias, SpreadBias
 from critinit.spec.model import (
     SCHEMA_VERSION,
     Gate,
     Gates,
+    Generated,
+    Group,
     InitSpec,
     Input,
     Jacobian,
     Layer,
     NotComputed,
     Numbers,
+    Padding,
     Predicted,
     Projection,
     Target,
     TimeConstants,
 )
-from critinit.spec.reading import parse
+from critinit.spec.reading import load, parse
 
 __all__ = [
     "SCHEMA_VERSION",
-    "Bias",
-    "ConstantBias",
-    "CoupledBias",
     "Gate",
     "Gates",
+    "Generated",
+    "Group",
     "InitSpec",
     "Input",
     "Jacobian",
-    "Kernel",
     "Layer",
-    "NormalBias",
     "NotComputed",
     "Numbers",
+    "Padding",
     "Predicted",
     "Projection",
-    "SpreadBias",
     "Target",
     "TimeConstants",
+    "load",
     "parse",
 ]

@@ -1,110 +1,168 @@
 """The InitSpec: what a recurrent network's weights are to be, in terms of no framework.
 
-The JSON form is canonical: one order of keys, shortest exact numbers, so the same spec has the same bytes.
+The JSON form is canonical: one order of keys, shortest exact numbers, so the same spec has the same bytes.  What is
+unknown stays unknown (null); nothing is filled in that a reader could take for something that a user said.
 
-Evolution: ``schema_version`` is 1.  A change that lets old files keep their meaning (a new optional key, a
-new distribution) keeps the number; a change that would alter what an existing file means raises it, and the
-reader then converts the older versions it knows.  It refuses a version that it does not know, by number.
+Evolution: ``schema_version`` is 1.  A change that lets old files keep their meaning (a new optional key, a new
+distribution) keeps the number; a change that would alter what an existing file means raises it, and the reader then
+converts the older versions that it knows.  It refuses a version that it does not know, by number.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
-    SerializeAsAny,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
     Tag,
-    create_model,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from critinit import cells
+from critinit.cells import CELLS, Cell, find_cell
+from critinit.distributions import Bias, CoupledBias, Kernel, KernelFamily
+from critinit.distributions.numbers import Finite, Integer, NonNegative, StrictModel, rounded
+from critinit.distributions.registry import AnyBias, AnyKernel
+from critinit.errors import ArgumentError
+from critinit.frozen import FrozenMapping, frozen, thawed
 from critinit.showing import Shown, Table
-from critinit.spec.distributions import (
-    AnyBias,
-    CoupledBias,
-    Finite,
-    Integer,
-    Kernel,
-    NonNegative,
-    StrictModel,
-)
 
 __all__ = [
+    "MAX_LAYERS",
+    "MAX_T",
     "SCHEMA_VERSION",
     "Gate",
     "Gates",
+    "Generated",
+    "Group",
     "InitSpec",
     "Input",
     "Jacobian",
     "Layer",
+    "NotComputed",
     "Numbers",
+    "Padding",
     "Predicted",
-    "ProjectedLayer",
     "Projection",
     "Target",
     "TimeConstants",
-    "spec_model",
 ]
 
 SCHEMA_VERSION = 1
 MAX_LAYERS = 1000
+"""Layers of a spec: more than anybody stacks, few enough that a spec is read at once."""
 MAX_T = 10**9
+"""Steps of a sequence."""
+_MOMENT_TOLERANCE = 1e-6
+"""How far a coupled bias's stated moment may be from the other gate's, relative to 1 or to itself."""
+_SHARE_TOLERANCE = 1e-9
+"""How far the shares of groups may be from adding up to 1."""
+ONE_GROUP = "all"
+"""The name of the group in a layer whose JSON has ``gates``."""
+
+
+
+def _without(*names: str) -> Any:
+    """A serializer that leaves these keys out where they say nothing (null, or nothing in them)."""
+
+    def serialize(self: Any, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        return {key: value for key, value in data.items() if key not in names or (value is not None and value != [])}
+
+    return model_serializer(mode="wrap")(serialize)
+
+
+# ---- gates -----------------------------------------------------------------------------------------------
 
 
 class Gate(StrictModel):
     """One gate: u = U x + W m + b."""
 
-    recurrent: Kernel = Field(description="W: reads the state.")
-    input: Kernel = Field(description="U: reads the input.")
+    recurrent: AnyKernel = Field(description="W: reads the state.")
+    input: AnyKernel = Field(description="U: reads the input.")
     bias: AnyBias = Field(description="b: the effective bias, the sum of all that a framework adds.")
 
 
-class Gates(StrictModel):
-    """The gates of a cell, by semantic name; every gate of the cell is required."""
+class Gates(FrozenMapping[Gate]):
+    """The gates of a layer by name; coupled biases know their moments."""
 
-    def __getitem__(self, name: str) -> Gate:
-        if name not in type(self).model_fields:
-            raise KeyError(name)
-        return cast(Gate, getattr(self, name))
+    __slots__ = ()
 
-    def names(self) -> tuple[str, ...]:
-        """Gate names in canonical order."""
-        return tuple(type(self).model_fields)
+    def followed(self, name: str) -> tuple[int, Bias]:
+        """Return the bias that a gate's bias is, itself or the one that it is coupled to, and the sign."""
+        bias = self[name].bias
+        return (bias.sign, self[bias.to].bias) if isinstance(bias, CoupledBias) else (1, bias)
 
-    def items(self) -> Iterator[tuple[str, Gate]]:
-        """Pairs of name and gate in canonical order."""
-        return ((name, self[name]) for name in self.names())
+    def replace(self, **gates: Gate) -> Gates:
+        """Return the same gates, but for these."""
+        return _coupled({**self, **gates})
 
-    @model_validator(mode="after")
-    def _couple(self) -> Self:
-        for name, gate in self.items():
-            if isinstance(gate.bias, CoupledBias):
-                others = [n for n, g in self.items() if n != name and not isinstance(g.bias, CoupledBias)]
-                if gate.bias.to not in others:
-                    raise PydanticCustomError(
-                        "coupling",
-                        "allowed: {others}",
-                        {
-                            "field": f"{name}.bias.to",
-                            "others": ", ".join(others) or "none (all others are coupled)",
-                        },
-                    )
-                try:
-                    gate.bias.resolve(self[gate.bias.to].bias)
-                except PydanticCustomError as error:
-                    context = dict(error.context or {})
-                    context["field"] = f"{name}.bias.{context['field']}"
-                    raise PydanticCustomError(error.type, error.message_template, context) from None
-        return self
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> core_schema.CoreSchema:
+        def validated(value: Any, inner: Callable[[Any], Any]) -> Gates:
+            if isinstance(value, Gates):
+                return value
+            return _coupled(inner(dict(value) if isinstance(value, Mapping) else value))
+
+        return core_schema.no_info_wrap_validator_function(
+            validated,
+            core_schema.dict_schema(core_schema.str_schema(), handler(Gate), min_length=1),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda gates, info: {name: gate.model_dump(mode=info.mode) for name, gate in gates.items()},
+                info_arg=True,
+            ),
+        )
+
+
+def _coupled(gates: Mapping[str, Gate]) -> Gates:
+    """The gates, with the moments of coupled biases filled in, or held to what they must be."""
+    made = dict(gates)
+    for name, gate in gates.items():
+        bias = gate.bias
+        if not isinstance(bias, CoupledBias):
+            continue
+        others = [n for n, g in gates.items() if n != name and not isinstance(g.bias, CoupledBias)]
+        if bias.to not in others:
+            allowed = ", ".join(others) or "none (all others are coupled)"
+            raise PydanticCustomError("coupling", "{others}", {"field": f"{name}.bias.to", "others": allowed})
+        mean, variance = gates[bias.to].bias.moments
+        found = {}
+        for field, moment in (("mean", bias.sign * mean), ("variance", variance)):
+            stated, wanted = getattr(bias, field), rounded(moment)
+            if stated is not None and abs(stated - wanted) > _MOMENT_TOLERANCE * max(1.0, abs(wanted)):
+                context = {"field": f"{name}.bias.{field}", "to": bias.to, "wanted": f"{wanted:.8g}"}
+                raise PydanticCustomError("moment", "what follows from the bias of {to}: {wanted}", context)
+            found[field] = wanted if stated is None else stated
+        made[name] = gate.model_copy(update={"bias": bias.model_copy(update=found)})
+    return Gates(made)
+
+
+class Group(StrictModel):
+    """Units of a layer that are drawn alike; a group's recurrent kernels read its own units."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)] = Field(description="Its name within the layer.")
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(description="Share of the layer's units.")
+    gates: Gates
+
+
+# ---- what is known of the input --------------------------------------------------------------------------
+
+
+class Padding(StrictModel):
+    """Inputs that carry no information, before or after a sequence."""
+
+    variance: NonNegative = Field(description="Their power per coordinate; 0 when silent.")
+    constant: bool = Field(default=False, description="Whether they are all alike, so that they are no noise.")
 
 
 class Input(StrictModel):
@@ -114,22 +172,15 @@ class Input(StrictModel):
     correlation: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=1.0, description="Correlation of the inputs of the two copies whose distance χ describes."
     )
-    null_variance: NonNegative | None = Field(
-        default=None,
-        description="Power per coordinate of inputs that carry no information (padding); 0 when silent; "
-        "left out means unknown, which counts as variance.",
-    )
-
-    @model_validator(mode="after")
-    def _unknown_null_counts_as_variance(self) -> Self:
-        if self.null_variance is None:
-            object.__setattr__(self, "null_variance", self.variance)
-        return self
+    padding: Padding | None = Field(default=None, description="Inputs that carry no information; null: unknown.")
 
     @property
-    def null_power(self) -> float:
-        """``null_variance``, filled in."""
-        return self.variance if self.null_variance is None else self.null_variance
+    def padding_power(self) -> float:
+        """The power of padding where it is known; where it is not, padding counts as strong as the input."""
+        return self.variance if self.padding is None else self.padding.variance
+
+
+# ---- what is predicted -----------------------------------------------------------------------------------
 
 
 class TimeConstants(StrictModel):
@@ -152,32 +203,17 @@ ERROR_NAMES = (
     "cell_second_moment",
     "chi",
     "time_scale",
-    "survival",
+    "retention",
     *(f"unit_time_constants.{name}" for name in TimeConstants.model_fields),
     *(f"jacobian.{name}" for name in Jacobian.model_fields),
 )
 
 
-class ErrorTable(dict[str, float | None]):
-    """The standard errors by name, in canonical order; immutable."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self.items()))
-
-    def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("a spec is immutable; make another with model_copy(update=...)")
-
-    __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
-
-    def __reduce__(self) -> Any:  # a dict is unpickled, and copied, entry by entry
-        return ErrorTable, (dict(self),)
-
-
-def _error_table(table: dict[str, float | None]) -> ErrorTable:
+def _errors(table: dict[str, float | None]) -> Mapping[str, float | None]:
     for name in table:
         if name not in ERROR_NAMES:
             raise PydanticCustomError("error_name", "the names {names}", {"names": ", ".join(ERROR_NAMES)})
-    return ErrorTable((name, table[name]) for name in ERROR_NAMES if name in table)
+    return FrozenMapping({name: table[name] for name in ERROR_NAMES if name in table})
 
 
 class Numbers(StrictModel):
@@ -186,24 +222,19 @@ class Numbers(StrictModel):
     second_moment: NonNegative = Field(description="E h² per unit (of c for the peephole LSTM).")
     cell_second_moment: NonNegative | None = Field(default=None, description="E c² per unit (LSTM only).")
     chi: NonNegative = Field(description="Growth per step of the mean squared distance of two copies.")
-    time_scale: NonNegative | None = Field(description="−1/ln χ in steps; null where χ ≥ 1.")
-    survival: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation.")
+    time_scale: NonNegative | None = Field(default=None, description="−1/ln χ in steps; null where χ ≥ 1.")
+    retention: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation.")
     unit_time_constants: TimeConstants
     jacobian: Jacobian
-    standard_error: Annotated[dict[str, NonNegative | None], AfterValidator(_error_table)] | None = Field(
-        default=None, description="Of each number, where it was sampled; nested names joined with a dot."
-    )
+    standard_error: (
+        Annotated[
+            dict[str, NonNegative | None], AfterValidator(_errors), PlainSerializer(lambda t: t and dict(t))
+        ]
+        | None
+    ) = Field(default=None, description="Of each number, where it was sampled; nested names joined with a dot.")
     notes: tuple[str, ...] = Field(default=(), strict=False, description="Where a number is no longer valid, in words.")
 
-    @model_serializer(mode="wrap")
-    def _leave_out_the_empty(self, handler: Any) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
-        for key in ("cell_second_moment", "standard_error"):
-            if data.get(key) is None:
-                data.pop(key, None)
-        if not data.get("notes"):
-            data.pop("notes", None)
-        return data
+    _serialize = _without("cell_second_moment", "standard_error", "notes")
 
 
 class NotComputed(StrictModel):
@@ -235,47 +266,28 @@ class Target(StrictModel):
         "while the input carries no information; the first layer is meant."
     )
     wanted: NonNegative
-    reached: NonNegative | None = Field(description="null: unbounded (a time scale where χ ≥ 1).")
+    reached: NonNegative | None = Field(default=None, description="null: unbounded (a time scale where χ ≥ 1).")
     limit: str | None = Field(default=None, description="What stops it; left out where the target is met.")
 
-    @model_serializer(mode="wrap")
-    def _leave_out_the_empty(self, handler: Any) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
-        if data.get("limit") is None:
-            data.pop("limit", None)
-        return data
+    _serialize = _without("limit")
 
 
-class Layer(StrictModel):
-    """One recurrent layer; both directions of a bidirectional layer follow it."""
-
-    input: Input
-    gates: SerializeAsAny[Gates]
-    predicted: Predicted = Predicted()
-
-    @property
-    def projected(self) -> Projection | None:
-        """The projection whose coordinates the kernels read, in a cell that has one."""
-        return None
-
-    def unprojected(self) -> Layer:
-        """The layer whose kernels read h as these read P h: what both are at infinite width but for ``spread``."""
-        return self
+# ---- layers ----------------------------------------------------------------------------------------------
 
 
 class Projection(StrictModel):
     """r = P h, with P of as many rows as r has coordinates: what the kernels read and the layer gives."""
 
-    kernel: Kernel = Field(description="P: normal, uniform or orthogonal (orthonormal rows times a gain).")
+    kernel: AnyKernel = Field(description="P: normal, uniform or orthogonal (orthonormal rows times a gain).")
     width: Annotated[float, Field(gt=0, le=1, description="Coordinates of r per unit.")]
 
-    @model_validator(mode="after")
-    def _projects(self) -> Self:
-        if self.kernel.distribution in _SQUARE_OR_NOTHING:
-            raise PydanticCustomError(
-                "projection", "allowed: normal, uniform, orthogonal", {"field": "kernel.distribution"}
-            )
-        return self
+    @field_validator("kernel")
+    @classmethod
+    def _projects(cls, kernel: Kernel) -> Kernel:
+        if kernel.family is KernelFamily.DIAGONAL or (kernel.is_square and kernel.family is not KernelFamily.HAAR):
+            allowed = "normal, uniform, truncated_normal, orthogonal"
+            raise PydanticCustomError("projection", "{allowed}", {"field": "distribution", "allowed": allowed})
+        return kernel
 
     @property
     def gain(self) -> float:
@@ -283,165 +295,223 @@ class Projection(StrictModel):
         return self.kernel.variance
 
     @property
-    def spread(self) -> float:
+    def excess(self) -> float:
         """κ: with Z = J − D_a at infinite width, the mean of (Z Zᵀ)² is that of an unprojected layer + κ (tr Z Zᵀ)²."""
-        return 1.0 / self.width - (1.0 if self.kernel.distribution == "orthogonal" else 0.0)
+        return 1.0 / self.width - (1.0 if self.kernel.family is KernelFamily.HAAR else 0.0)
 
     def coordinates(self, units: int) -> int:
-        """How many r has, at least 1."""
+        """Return how many coordinates r has, at least 1."""
         return max(1, round(self.width * units))
 
 
-_SQUARE_OR_NOTHING = ("identity", "zero")
+class Layer(StrictModel):
+    """One recurrent layer; both directions of a bidirectional layer follow it.
 
+    A layer of one group is written with ``gates``; ``layer.gates`` reads them.  Several groups are written with
+    ``groups``, whose shares add up to 1.
+    """
 
-class ProjectedLayer(Layer):
-    """A layer whose kernels read a projection of the state."""
+    input: Input
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, strict=False)]
+    projection: Projection | None = Field(default=None, description="What the kernels read, in a cell that projects.")
+    predicted: Predicted = Predicted()
 
-    projection: Projection = Field(description="P, whose coordinates all kernels read.")
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_group(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.keys() & {"gates", "groups"}:
+            raise PydanticCustomError("missing", "required", {"field": "gates"})
+        if isinstance(data, dict) and "gates" in data:
+            if "groups" in data:
+                context = {"field": "groups", "hint": "a layer has gates or groups"}
+                raise PydanticCustomError("extra_forbidden", "an unknown key", context)
+            groups = [{"name": ONE_GROUP, "share": 1.0, "gates": data["gates"]}]
+            return {**{key: value for key, value in data.items() if key != "gates"}, "groups": groups}
+        return data
 
-    @model_validator(mode="after")
-    def _kernels_read_coordinates(self) -> Self:
-        for name, gate in self.gates.items():
-            for part in ("recurrent", "input"):
-                if getattr(gate, part).distribution in ("orthogonal", "identity"):
-                    raise PydanticCustomError(
-                        "projected_kernel",
-                        "allowed where the state is projected: normal, uniform, zero (an orthogonal or identity "
-                        "kernel is square)",
-                        {"field": f"gates.{name}.{part}.distribution"},
-                    )
-        return self
+    @field_validator("groups")
+    @classmethod
+    def _is_whole(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+        names = [group.name for group in groups]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("group_names", "each group's name once", {})
+        if abs(sum(group.share for group in groups) - 1.0) > _SHARE_TOLERANCE:
+            total = f"{sum(group.share for group in groups):.6g}"
+            raise PydanticCustomError("shares", "shares that add up to 1; these add up to {total}", {"total": total})
+        return groups
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        groups = data.pop("groups")
+        alone = len(groups) == 1 and groups[0]["name"] == ONE_GROUP
+        projection = data.pop("projection")
+        return {
+            "input": data["input"],
+            **({"gates": groups[0]["gates"]} if alone else {"groups": groups}),
+            **({} if projection is None else {"projection": projection}),
+            "predicted": data["predicted"],
+        }
 
     @property
-    def projected(self) -> Projection:
-        return self.projection
+    def gates(self) -> Gates:
+        """The gates of a layer that has one group.
+
+        Raises:
+            ArgumentError: It has several.
+        """
+        if len(self.groups) > 1:
+            found = f"{len(self.groups)} groups ({', '.join(group.name for group in self.groups)})"
+            raise ArgumentError("groups", found=found, allowed="one group of units here")
+        return self.groups[0].gates
+
+    def with_gates(self, gates: Mapping[str, Gate]) -> Layer:
+        """Return the layer of one group with other gates, and no prediction."""
+        groups = (self.groups[0].model_copy(update={"gates": gates}),)
+        return Layer(input=self.input, groups=groups, projection=self.projection)
 
     def unprojected(self) -> Layer:
-        gates = {
-            name: gate.model_copy(
-                update={
-                    "recurrent": gate.recurrent.model_copy(
-                        update={"variance": gate.recurrent.variance * self.projection.gain}
-                    )
-                }
-            )
-            for name, gate in self.gates.items()
-        }
-        return Layer(input=self.input, gates=self.gates.model_copy(update=gates))
+        """Return the layer without its projection P: its kernels are W P as they act on h.
+
+        At infinite width it does what the projected layer does, but for ``Projection.excess``.
+        """
+        if self.projection is None:
+            return self
+        gain = self.projection.gain
+        gates = {}
+        for name, gate in self.gates.items():
+            through = gate.recurrent.model_copy(update={"variance": gate.recurrent.variance * gain})
+            gates[name] = gate.model_copy(update={"recurrent": through})
+        return Layer(input=self.input, groups=(self.groups[0].model_copy(update={"gates": gates}),))
+
+
+class Generated(StrictModel):
+    """What generated a spec: ``critinit.generate(**arguments)`` gives the same bytes again."""
+
+    critinit: str = Field(description="The version of critinit.")
+    arguments: Annotated[dict[str, Any], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        description="The arguments of critinit.generate."
+    )
 
 
 class InitSpec(Shown, StrictModel):
     """What the weights of a recurrent network are to be.
 
-    Validating against ``InitSpec`` gives an instance of the model of the named cell, in which every gate of
-    that cell is required; ``isinstance(spec, InitSpec)`` holds for all.  Instances are immutable;
-    ``to_json()`` is canonical.  Raises ``pydantic.ValidationError``; ``critinit.load`` and ``critinit.parse``
-    raise ``SpecError`` with one clear message instead.
+    A value that never changes: it hashes, compares, copies and pickles.  ``to_json()`` is canonical.
+
+    Raises:
+        pydantic.ValidationError: It is not valid.  ``critinit.load`` and ``critinit.parse`` raise ``SpecError`` with
+            one clear message instead.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=100)
+        >>> spec.layers[0].gates["update"].bias.distribution
+        'log_uniform_time'
     """
 
     schema_version: Annotated[Literal[1], Integer]
-    cell: str
-    reset: Literal["after", "before"] | None = Field(
-        default=None, description="gru only: where the reset gate acts, after or before the recurrent kernel."
-    )
+    cell: str = Field(description="The cell; it decides which gates a layer has.")
     scheme: str = Field(min_length=1, max_length=100, description="Where this came from; custom after changes.")
+    description: str | None = Field(default=None, max_length=1000, description="The scheme in a line.")
     T: Annotated[int, Field(ge=1, le=MAX_T, description="Sequence length that it is made for, in steps.")]
+    generated: Generated | None = Field(default=None, description="What generated it; left out in one made by hand.")
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     target: Target | None = Field(default=None, description="What the scheme set out to reach.")
 
-    @model_validator(mode="wrap")
+    _serialize = _without("description", "generated", "target")
+
+    @field_validator("cell")
     @classmethod
-    def _dispatch(cls, data: Any, handler: Any) -> Any:
-        if cls is not InitSpec or isinstance(data, InitSpec):
-            return handler(data)
-        if not isinstance(data, dict):
-            raise PydanticCustomError("object", "a JSON object", {"field": ""})
-        name = data.get("cell")
-        if not isinstance(name, str) or not cells.is_known(name):
-            own = isinstance(name, str) and name.isidentifier()
-            raise PydanticCustomError(
-                "cell" if "cell" in data else "missing",
-                "allowed: {names}" + ("; for a cell of your own name its file with --cell-file" if own else ""),
-                {"field": "cell", "names": ", ".join(cells.known())},
-            )
-        return spec_model(name).model_validate(data)
+    def _is_known(cls, name: str) -> str:
+        if CELLS.find(name) is None:
+            own = "name the file of a cell of your own with --cell-file" if name.isidentifier() else ""
+            hint = "; ".join(filter(None, (CELLS.hint(name), own)))
+            raise PydanticCustomError("cell", "{names}", {"names": ", ".join(CELLS.names()), "hint": hint})
+        return name
 
-    @model_validator(mode="after")
-    def _kernels_fit(self) -> Self:
-        for gate, parts in self.layers[0].gates.items():
-            if parts.input.distribution in ("orthogonal", "identity"):
-                raise PydanticCustomError(
-                    "input_kernel",
-                    "allowed in the first layer: normal, uniform, zero (its input has a width of its own, "
-                    "and an orthogonal or identity kernel is square)",
-                    {"field": f"layers.0.gates.{gate}.input.distribution"},
-                )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_the_empty(self, handler: Any) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
-        for key in ("reset", "target"):
-            if data.get(key) is None:
-                data.pop(key, None)
-        return data
+    @field_validator("layers")
+    @classmethod
+    def _fit_the_cell(cls, layers: tuple[Layer, ...], info: ValidationInfo) -> tuple[Layer, ...]:
+        if "cell" not in info.data:  # it is refused already
+            return layers
+        cell = find_cell(info.data["cell"])
+        problems = [problem for index, layer in enumerate(layers) for problem in _misfits(cell, index, layer)]
+        if problems:
+            raise ValidationError.from_exception_data("InitSpec", problems)
+        return tuple(_in_order(cell, layer) for layer in layers)
 
     def to_json(self) -> str:
-        """The canonical JSON text, newline at the end."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+        """Return the canonical JSON text, newline at the end."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes: ``to_json`` in UTF-8."""
+        """Return the canonical bytes: ``to_json`` in UTF-8."""
         return self.to_json().encode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON value: plain dicts, lists, numbers and text, null where a number is unbounded or unknown."""
+        return self.model_dump(mode="json")
+
+    def find_cell(self) -> Cell:
+        """Return the cell's definition."""
+        return find_cell(self.cell)
 
     def _tables(self) -> Iterator[Table]:
         from critinit.spec.tables import tables
 
         return tables(self)
 
-    def find_cell(self) -> cells.Cell:
-        """The cell's definition."""
-        return cells.find(self.cell, self.reset)
+
+def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]:
+    """What of a layer does not fit the cell, or the layer's place, as pydantic's errors."""
+
+    def wrong(kind: str, message: str, *loc: str | int, found: Any = None, **context: Any) -> InitErrorDetails:
+        error = PydanticCustomError(kind, message, context)  # type: ignore[arg-type]
+        return InitErrorDetails(type=error, loc=(index, *loc), input=found)
+
+    if (layer.projection is None) == cell.projects:
+        if cell.projects:
+            yield wrong("missing", "required", "projection")
+        else:
+            yield wrong("extra_forbidden", "an unknown key", "projection")
+    for number, group in enumerate(layer.groups):
+        place = ("groups", number, "gates")
+        for name in cell.gates:
+            if name not in group.gates:
+                yield wrong("missing", "required", *place, name)
+        for name, gate in group.gates.items():
+            if name not in cell.gates:
+                yield wrong("extra_forbidden", "an unknown key", *place, name)
+            for part in ("recurrent", "input"):
+                found: Kernel = getattr(gate, part)
+                where = (*place, name, part)
+                names = ", ".join(n for n, kind in _kernels() if not kind.is_square)
+                if cell.projects and found.is_square:
+                    message = "{names}, where the state is projected (that kernel is square)"
+                    yield wrong("kernel", message, *where, "distribution", found=found.distribution, names=names)
+                elif cell.projects and getattr(found, "fan", "in") != "in":
+                    message = "in, where the state is projected"
+                    yield wrong("kernel", message, *where, "fan", found=found.fan)  # type: ignore[attr-defined]
+                elif part == "input" and index == 0 and found.is_square:
+                    message = "{names} in the first layer, whose input has a width of its own (that kernel is square)"
+                    yield wrong("kernel", message, *where, "distribution", found=found.distribution, names=names)
 
 
-def spec_model(cell: str) -> type[InitSpec]:
-    """The model of one known cell's specs: its gates and its reset variants, all required."""
-    variants = cells.variants(cell)
-    return _spec_model(cell, variants[0].gates, tuple(variant.reset for variant in variants), variants[0].projects)
+def _kernels() -> Iterator[tuple[str, type[Kernel]]]:
+    from critinit.distributions import KERNELS
+
+    return iter(KERNELS.loaded().items())
 
 
-def _title(cell: str) -> str:
-    return "".join(part.capitalize() for part in cell.split("_"))
+def _in_order(cell: Cell, layer: Layer) -> Layer:
+    """The layer with its gates in the cell's order."""
+    if all(tuple(group.gates) == cell.gates for group in layer.groups):
+        return layer
+    groups = tuple(
+        group.model_copy(update={"gates": Gates({name: group.gates[name] for name in cell.gates})})
+        for group in layer.groups
+    )
+    return layer.model_copy(update={"groups": groups})
 
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of this module
-
-    def __getattr__(name: str) -> Any:
-        """The models of the cells, ``GruSpec``, ``GruLayer`` and ``GruGates``: by these names specs are pickled."""
-        for cell in cells.known():
-            if name.startswith(_title(cell)):
-                model = spec_model(cell)
-                layer = cast(Any, model.model_fields["layers"].annotation).__args__[0]
-                for found in (model, layer, layer.model_fields["gates"].annotation):
-                    if found.__name__ == name:
-                        return found
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
-def _spec_model(cell: str, gates: tuple[str, ...], resets: tuple[str | None, ...], projects: bool) -> type[InitSpec]:
-    title = _title(cell)
-    fields: Any = dict.fromkeys(gates, (Gate, ...))
-    gates_model = create_model(f"{title}Gates", __base__=Gates, **fields)
-    layer_fields: Any = {"gates": (gates_model, ...)}
-    layer_model: Any = create_model(f"{title}Layer", __base__=ProjectedLayer if projects else Layer, **layer_fields)
-    spec_fields: Any = {
-        "cell": (Literal[cell], ...),
-        "layers": (tuple[layer_model, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)),
-    }
-    if resets == (None,):
-        spec_fields["reset"] = (type(None), None)
-    else:
-        spec_fields["reset"] = (Literal[resets], Field(description="Where the reset gate acts."))
-    return create_model(f"{title}Spec", __base__=InitSpec, **spec_fields)

@@ -1,71 +1,83 @@
 """Changing values of a spec by path: ``layers.0.gates.update.bias.mean=3``.
 
-A setting names a field, or a whole part as JSON; ``*`` stands for every layer or gate.  What follows from
-other fields follows the change:
+A setting names a field, or a whole part as JSON; ``*`` stands for every layer or gate.  What follows from other fields
+follows the change:
 
-- the moments of spread and coupled biases are computed anew;
+- the moments of spread and coupled biases, and the variance of a spectral radius, are computed anew;
 - the ``mean`` of a spread bias moves its ``max_time``; its ``variance`` cannot be set;
-- another ``distribution`` of a bias keeps what the new one has in common with the old, its mean above all;
-- ``input.null_variance`` follows ``input.variance`` while the two are equal, for unknown counts as equal.
+- another ``distribution`` keeps what the new one has in common with the old, a bias's mean above all.
 
-The result says ``"scheme": "custom"``, has no target, and nothing is predicted of it yet.
+The result says ``"scheme": "custom"`` unless a setting names the scheme, has no target, and nothing is predicted of it
+yet.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from critinit.distributions import BIASES, KERNELS, Bias
+from critinit.distributions.numbers import StrictModel
 from critinit.errors import ArgumentError, SpecError
-from critinit.spec.distributions import SPREAD_DENSITY, Kernel, spread_moments
-from critinit.spec.model import Gate, InitSpec, Input
+from critinit.spec.model import Gate, Gates, InitSpec, Input, Padding, Projection
 from critinit.spec.reading import decode, show, validate_object
 
-__all__ = ["override"]
+__all__ = ["CUSTOM", "override"]
 
-_LONGEST = 1e15
-"""The largest time constant that a spec allows."""
+CUSTOM = "custom"
+"""The scheme of a spec whose values were set."""
 
 _FIXED = {
     "schema_version": "it is the version of the format",
     "cell": "choose it with --cell",
-    "scheme": "choose it with --scheme; a spec with set values says custom",
     "target": "it belongs to the scheme; a spec with set values has none",
     "predicted": "it is computed for what is written",
+    "generated": "it records what made the spec",
+    "groups": "it is a list; set the values in it",
 }
-
-_BIAS_KEYS = {
-    "constant": ("distribution", "mean", "variance"),
-    "normal": ("distribution", "mean", "variance"),
-    "coupled": ("distribution", "to", "sign", "mean", "variance"),
-    **dict.fromkeys(SPREAD_DENSITY, ("distribution", "min_time", "max_time", "mean", "variance")),
-}
-
-# length of the path to a node -> its model: layers.0.gates.update, layers.0.gates.update.recurrent
-_MODELS: dict[int, type[BaseModel]] = {4: Gate, 5: Kernel}
+_FREE = ("scheme", "description")
+"""Texts that a setting may give to a spec, so that a scheme of one's own has a name."""
+_LONG_LIST = 12
+"""Keys that a message lists one by one."""
 
 
 def override(spec: InitSpec, settings: Iterable[str]) -> InitSpec:
-    """``spec`` with every ``PATH=VALUE`` of ``settings`` set, in their order; VALUE is JSON or else a string.
+    """Return ``spec`` with every ``PATH=VALUE`` of ``settings`` set, in their order; VALUE is JSON or else a string.
 
-    Raises ``ArgumentError`` where a path or value cannot be set and ``SpecError`` where the outcome is no
-    valid spec; both name the path, what was found and what is allowed.
+    Args:
+        spec: The spec.
+        settings: For example ``layers.*.gates.update.bias.mean=3``.
+
+    Raises:
+        ArgumentError: A path or value cannot be set.
+        SpecError: The outcome is no valid spec.
+
+    Example:
+        >>> from critinit import generate
+        >>> changed = override(generate("gru", T=50, scheme="torch"), ["layers.0.gates.update.bias.mean=3"])
+        >>> changed.layers[0].gates["update"].bias.mean
+        3.0
     """
-    data = spec.model_dump(mode="json")
-    for layer in data["layers"]:
-        for gate in layer["gates"].values():
-            _forget_moments(gate["bias"])
+    data = spec.to_dict()
+    for node in _distributions(data):
+        _forget_derived(node)
+    named = False
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
-            raise ArgumentError(f"{show(setting)}: found no '='; allowed: PATH=VALUE")
+            raise ArgumentError(show(setting), found="no '='", allowed="PATH=VALUE")
+        if path in _FREE:
+            data[path] = text
+            named = named or path == "scheme"
+            continue
         value = _value(path, text)
         for node, key, where in _places(data, path):
             _set(data, node, key, where, value)
-    data["scheme"] = "custom"
+    if not named:
+        data["scheme"] = CUSTOM
     data.pop("target", None)
     for layer in data["layers"] if isinstance(data["layers"], list) else ():
         if isinstance(layer, dict):
@@ -78,17 +90,32 @@ def _value(path: str, text: str) -> Any:
         return decode(text)
     except SpecError as error:
         if text.lstrip()[:1] in ("{", "["):
-            problem = error.problems[0]
-            raise ArgumentError(f"{path}: found {problem.found}; allowed: one JSON value") from None
+            raise ArgumentError(path, found=error.found, allowed="one JSON value") from None
         return text
+
+
+def _gates(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The gates of every layer and group."""
+    for layer in data["layers"]:
+        for group in layer.get("groups", [layer]):
+            yield group["gates"]
+
+
+def _distributions(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for gates in _gates(data):
+        for gate in gates.values():
+            yield from gate.values()
+
+
+# ---- places ----------------------------------------------------------------------------------------------
 
 
 def _places(data: Any, path: str) -> Iterator[tuple[Any, Any, list[str]]]:
     """Node, key and full path of every place that ``path`` names; raises ``ArgumentError`` where none is."""
     steps = path.split(".")
-    fixed = "predicted" if steps[2:3] == ["predicted"] else steps[0]
+    fixed = steps[2] if steps[2:] in (["predicted"], ["groups"]) or steps[2:3] == ["predicted"] else steps[0]
     if fixed in _FIXED:
-        raise ArgumentError(f"{path}: cannot be set; {_FIXED[fixed]}")
+        raise ArgumentError(path, hint=f"cannot be set; {_FIXED[fixed]}")
     # the list is complete before the first change
     yield from list(_walk(data, steps, []))
 
@@ -96,27 +123,35 @@ def _places(data: Any, path: str) -> Iterator[tuple[Any, Any, list[str]]]:
 def _walk(node: Any, steps: list[str], done: list[str]) -> Iterator[tuple[Any, Any, list[str]]]:
     step, *rest = steps
     keys = _keys(node, done)
+    where = ".".join((*done, step))
     if not keys:
-        raise ArgumentError(f"{_path(*done, step)}: found no such field; {_path(*done)} has none below it")
+        raise ArgumentError(where, found="no such field", hint=f"{'.'.join(done)} has none below it")
     if step not in keys and not (step == "*" and _is_collection(node, done)):
-        allowed = list(keys) if len(keys) <= 12 else [keys[0], "…", keys[-1]]
-        raise ArgumentError(f"{_path(*done, step)}: found {show(step)}; allowed: {', '.join(allowed)}")
+        allowed = list(keys) if len(keys) <= _LONG_LIST else [keys[0], "…", keys[-1]]
+        raise ArgumentError(where, found=show(step), allowed=", ".join(allowed))
     for name in keys if step == "*" else (step,):
         key: Any = int(name) if isinstance(node, list) else name
-        where = [*done, name]
         if not rest:
-            yield node, key, where
+            yield node, key, [*done, name]
         else:
             child = node[key] if isinstance(node, list) else node.get(key)
-            yield from _walk(child, rest, where)
-
-
-def _path(*steps: str) -> str:
-    return ".".join(steps)
+            yield from _walk(child, rest, [*done, name])
 
 
 def _is_collection(node: Any, done: list[str]) -> bool:
-    return isinstance(node, list) or done[2:] == ["gates"]
+    return isinstance(node, list) or done[-1:] == ["gates"]
+
+
+def _model(node: Mapping[str, Any], done: list[str]) -> type[BaseModel] | None:
+    """The model of the object that stands at ``done``; None where its own keys are all there are."""
+    last, above = done[-1] if done else "", done[-2] if len(done) > 1 else ""
+    if above == "gates":
+        return Gate
+    if last in ("bias", "recurrent", "kernel") or (last == "input" and len(done) > 3):
+        registry: Any = BIASES if last == "bias" else KERNELS
+        found: type[BaseModel] | None = registry.find(str(node.get("distribution")))
+        return found
+    return {"input": Input, "padding": Padding, "projection": Projection}.get(last)
 
 
 def _keys(node: Any, done: list[str]) -> tuple[str, ...]:
@@ -125,12 +160,15 @@ def _keys(node: Any, done: list[str]) -> tuple[str, ...]:
         return tuple(str(n) for n in range(len(node)))
     if not isinstance(node, dict):
         return ()
-    if done[4:] == ["bias"]:
-        return _BIAS_KEYS.get(str(node.get("distribution")), tuple(node))
-    model: type[BaseModel] | None = Input if done[2:] == ["input"] else _MODELS.get(len(done))
+    model = _model(node, done)
     if model is not None:
         return tuple(model.model_fields)
-    return tuple(key for key in node if key not in _FIXED or done[2:] == ["gates"])
+    if done[-1:] == ["gates"]:
+        return tuple(node)
+    return tuple(key for key in node if key not in _FIXED or key == "groups")
+
+
+# ---- values ----------------------------------------------------------------------------------------------
 
 
 def _set(data: Any, node: Any, key: Any, where: list[str], value: Any) -> None:
@@ -138,92 +176,91 @@ def _set(data: Any, node: Any, key: Any, where: list[str], value: Any) -> None:
     if part == "bias":
         _set_bias(data, node, key, where, value)
         return
-    if where[2:] == ["input", "variance"] and node.get("null_variance") == node.get("variance"):
-        node["null_variance"] = value
-    if part in ("input", "recurrent") and key == "distribution" and value == "zero":
-        node["variance"] = 0.0
+    if isinstance(node, dict) and "distribution" in node:
+        if key == "distribution":
+            _keep_common(node, KERNELS.find(value) if isinstance(value, str) else None)
+        elif key not in ("variance",):
+            _forget_derived(node)
     node[key] = value
 
 
+def _keep_common(node: dict[str, Any], kind: type[StrictModel] | None) -> None:
+    """Drop what the new distribution has no key for, and a variance that it does not have."""
+    if kind is None:
+        return
+    for key in [key for key in node if key not in kind.model_fields]:
+        del node[key]
+    if "variance" in kind.derived or not kind.model_fields["variance"].is_required():
+        node.pop("variance", None)
+
+
+def _forget_derived(node: dict[str, Any]) -> None:
+    """Drop what validation computes from the other keys."""
+    name = str(node.get("distribution"))
+    kind: type[StrictModel] | None = BIASES.find(name) if "mean" in node or "to" in node else KERNELS.find(name)
+    for key in () if kind is None else kind.derived:
+        node.pop(key, None)
+
+
 def _set_bias(data: Any, bias: dict[str, Any], key: str, where: list[str], value: Any) -> None:
-    kind = str(bias.get("distribution"))
-    path = _path(*where)
-    if key in ("mean", "variance") and kind == "coupled":
-        raise ArgumentError(f"{path}: follows the bias of {bias.get('to')}; set that one's")
-    if key == "variance" and kind in SPREAD_DENSITY:
-        raise ArgumentError(f"{path}: follows min_time and max_time of {kind}; set those")
-    if key == "mean" and kind in SPREAD_DENSITY:
-        bias["max_time"] = _longest_time(kind, bias.get("min_time"), value, path)
-        bias["mean"] = value
-        bias.pop("variance", None)
+    kind = BIASES.find(str(bias.get("distribution")))
+    path = ".".join(where)
+    if kind is not None and key in kind.derived and "to" in kind.model_fields:
+        raise ArgumentError(path, hint=f"follows the bias of {bias.get('to')}; set that one's")
+    if kind is not None and key in kind.derived and key == "variance":
+        raise ArgumentError(path, hint=f"follows min_time and max_time of {bias['distribution']}; set those")
+    if kind is not None and key in kind.derived:
+        _move_mean(kind, bias, value, path)
     elif key == "distribution":
         _change_distribution(data, bias, where, value)
     else:
         bias[key] = value
-        _forget_moments(bias)
+        _forget_derived(bias)
 
 
-def _forget_moments(bias: dict[str, Any]) -> None:
-    """Drop the moments that validation computes."""
-    if str(bias.get("distribution")) in (*SPREAD_DENSITY, "coupled"):
-        bias.pop("mean", None)
-        bias.pop("variance", None)
+def _move_mean(kind: type[Bias], bias: dict[str, Any], mean: Any, path: str) -> None:
+    if type(mean) not in (int, float) or not math.isfinite(mean):
+        raise ArgumentError(path, found=show(mean), allowed="a finite number")
+    try:
+        moved = kind.model_validate(bias).with_mean(float(mean)).model_dump(mode="json")
+    except ValidationError as error:  # a ValueError too, so it comes first
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArgumentError(path, hint=f"needs a valid {place}; found {show(first['input'])}") from None
+    except ValueError as error:
+        raise ArgumentError(path, found=show(mean), allowed=str(error)) from None
+    bias.update(moved)
+    bias.pop("variance", None)
 
 
 def _change_distribution(data: Any, bias: dict[str, Any], where: list[str], value: Any) -> None:
     mean, variance = _current_moments(data, bias, where)
-    known = _BIAS_KEYS.get(value, tuple(bias)) if isinstance(value, str) else tuple(bias)
-    for key in [key for key in bias if key not in known]:
+    kind = BIASES.find(value) if isinstance(value, str) else None
+    for key in [key for key in bias if kind is not None and key not in kind.model_fields]:
         del bias[key]
     bias["distribution"] = value
-    if value in ("constant", "normal"):
-        bias["mean"] = mean
-        bias["variance"] = variance if value == "normal" else 0.0
+    if kind is None:
+        return
+    if kind.derived:
+        _forget_derived(bias)
     else:
-        _forget_moments(bias)
+        bias["mean"] = mean
+        bias["variance"] = variance if kind.model_fields["variance"].is_required() else 0.0
 
 
 def _current_moments(data: Any, bias: dict[str, Any], where: list[str]) -> tuple[Any, Any]:
     """Mean and variance of a bias, stated or computed; None where they cannot be."""
-    kind = str(bias.get("distribution"))
-    if kind == "coupled":
-        other = data["layers"][int(where[1])]["gates"].get(str(bias.get("to")))
-        followed = other.get("bias") if isinstance(other, dict) else None
-        if not isinstance(followed, dict) or followed.get("distribution") == "coupled":
-            return None, None
-        mean, variance = _current_moments(data, followed, where)
-        return (-mean if bias.get("sign") == -1 and type(mean) in (int, float) else mean), variance
-    if kind in SPREAD_DENSITY:
-        shortest, longest = bias.get("min_time"), bias.get("max_time")
-        if not (_is_time(shortest) and _is_time(longest)):
-            return None, None
-        mean, variance = spread_moments(kind, float(shortest), float(longest))
-        return float(f"{mean:.12g}"), float(f"{variance:.12g}")
-    return bias.get("mean"), bias.get("variance", 0.0)
-
-
-def _is_time(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value) and 1.0 < value <= _LONGEST
-
-
-def _longest_time(kind: str, shortest: Any, mean: Any, path: str) -> float:
-    """The max_time that gives a spread bias from ``shortest`` on this mean: bisection in ln(max_time − 1)."""
-    if type(mean) not in (int, float) or not math.isfinite(mean):
-        raise ArgumentError(f"{path}: found {show(mean)}; allowed: a finite number")
-    if not _is_time(shortest):
-        raise ArgumentError(f"{path}: needs a min_time; found {show(shortest)}; allowed: more than 1")
-
-    def mean_up_to(log_time: float) -> float:
-        return spread_moments(kind, float(shortest), 1.0 + math.exp(log_time))[0]
-
-    low, high = math.log(shortest - 1.0), math.log(_LONGEST - 1.0)
-    least, most = mean_up_to(low), mean_up_to(high)
-    if not least <= mean <= most:
-        allowed = f"{least:.6g} to {most:.6g} for {kind} from min_time {shortest:.6g}"
-        raise ArgumentError(f"{path}: found {show(mean)}; allowed: {allowed}")
-    while high - low > 1e-15 * max(1.0, abs(low)):
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if mean_up_to(middle) < mean else (low, middle)
-    return min(1.0 + math.exp(0.5 * (low + high)), _LONGEST)
+    node: Any = data
+    for step in where[:-3]:
+        node = node[int(step)] if isinstance(node, list) else node[step]
+    try:
+        gate = where[-3]
+        biases = {name: {"bias": parts["bias"]} for name, parts in node.items()}
+        blank = {"recurrent": {"distribution": "zero"}, "input": {"distribution": "zero"}}
+        needed = {gate, bias.get("to", gate)}
+        gates = {name: Gate.model_validate({**blank, **biases[name]}) for name in needed}
+        followed = Gates(gates).followed(gate)
+        mean, variance = followed[1].moments
+        return followed[0] * mean, variance
+    except (ValidationError, KeyError, TypeError, ValueError):
+        return bias.get("mean"), bias.get("variance", 0.0)

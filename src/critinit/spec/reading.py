@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from critinit import files
 from critinit.errors import ArgumentError, Problem, SpecError
-from critinit.spec.distributions import BIAS_DISTRIBUTIONS
 from critinit.spec.mappings import plain
 from critinit.spec.model import InitSpec
 
-__all__ = ["MAX_BYTES", "decode", "parse", "problems_of", "show", "validate_object"]
+__all__ = ["MAX_BYTES", "decode", "load", "parse", "problems_of", "read_stream", "show", "validate_object"]
 
 MAX_BYTES = 4 * 2**20
-"""A spec of the largest allowed number of layers takes less; larger files are refused unread."""
+"""A spec of the largest allowed number of layers takes less than 4 MiB; larger files are refused unread."""
 
-_UNION_TAGS = {"constant", "normal", "spread", "coupled", "numbers", "nothing"}
+_UNION_TAGS = {"numbers", "nothing"}
 
 
 class _DuplicateKeyError(ValueError):
@@ -39,7 +40,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def show(found: Any) -> str:
-    """What was found, short enough for a line and in printable ASCII."""
+    """Return what was found, short enough for a line and in printable ASCII."""
     if isinstance(found, float) and not math.isfinite(found):
         return "NaN" if math.isnan(found) else ("infinity" if found > 0 else "-infinity")
     if isinstance(found, dict):
@@ -53,27 +54,56 @@ def show(found: Any) -> str:
     return text if len(text) <= 60 else f"{text[:56]} ..."
 
 
-def parse(data: bytes | str | Mapping[str, Any], source: str = "") -> InitSpec:
-    """The spec in ``data``: JSON, or a mapping of the same structure (a dict, OmegaConf's DictConfig).
+def load(path: str | os.PathLike[str]) -> InitSpec:
+    """Return the spec in a file.
 
-    Raises ``SpecError``, naming ``source``, for anything that is not a valid spec: bytes that are not UTF-8,
-    text that is not JSON, a key given twice, a value that cannot be read, a wrong structure, or values out of range;
-    and ``ArgumentError`` for data of another type.
+    Args:
+        path: A JSON file, such as ``critinit spec -o FILE`` writes.
+
+    Raises:
+        FileError: The file cannot be read.
+        SpecError: It holds no valid spec.
+    """
+    try:
+        return parse(files.read(path, MAX_BYTES), os.fspath(path))
+    except files.TooLongError as error:
+        raise SpecError([Problem("", error.found, f"a spec of {error.allowed}")], error.source) from None
+
+
+def read_stream(stream: Any, name: str) -> InitSpec:
+    """Return the spec on a binary stream; ``name`` is what messages call it."""
+    try:
+        return parse(files.read_stream(stream, MAX_BYTES, name), name)
+    except files.TooLongError as error:
+        raise SpecError([Problem("", error.found, f"a spec of {error.allowed}")], error.source) from None
+
+
+def parse(data: bytes | str | Mapping[str, Any], source: str = "") -> InitSpec:
+    """Return the spec in ``data``.
+
+    Args:
+        data: JSON, or a mapping of the same structure (a dict, OmegaConf's DictConfig).
+        source: The file that it comes from, for messages.
+
+    Raises:
+        SpecError: It is not a valid spec: bytes that are not UTF-8, text that is not JSON, a key given twice, a value
+            that cannot be read, a wrong structure, or values out of range.
+        ArgumentError: Data of another type.
     """
     if isinstance(data, Mapping):
         return validate_object(plain(data, source), source)
     if not isinstance(data, (bytes, str)):
-        allowed = "JSON text or a mapping (critinit.load reads a file)"
-        raise ArgumentError(f"data: found {type(data).__name__}; allowed: {allowed}")
+        allowed = "JSON text or a mapping"
+        raise ArgumentError("data", found=type(data).__name__, allowed=allowed, hint="critinit.load reads a file")
     return validate_object(decode(data, source), source)
 
 
 def validate_object(data: Any, source: str = "") -> InitSpec:
-    """The spec in a decoded JSON value; raises ``SpecError``."""
+    """Return the spec in a decoded JSON value; raises ``SpecError``."""
     try:
         return InitSpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError(problems_of(error), source) from None
+        raise SpecError(problems_of(error, data), source) from None
 
 
 def _refuse(source: str, found: str, allowed: str) -> NoReturn:
@@ -81,61 +111,69 @@ def _refuse(source: str, found: str, allowed: str) -> NoReturn:
 
 
 def decode(data: bytes | str, source: str = "") -> Any:
-    """The JSON value in ``data``; raises ``SpecError`` for what is not JSON, or has a key twice."""
+    """Return the JSON value in ``data``; raises ``SpecError`` for what is not JSON, or has a key twice."""
     if len(data) > MAX_BYTES:
-        _refuse(source, f"{len(data):,} bytes", f"a spec has at most {MAX_BYTES:,}")
+        _refuse(source, f"{len(data):,} bytes", f"a spec of at most {MAX_BYTES:,}")
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
     except UnicodeDecodeError as error:
-        _refuse(source, f"byte {error.start} that is not UTF-8", "a spec is JSON in UTF-8")
+        _refuse(source, f"byte {error.start} that is not UTF-8", "JSON in UTF-8")
     if not text.strip():
-        _refuse(source, "nothing", "a spec is a JSON object")
+        _refuse(source, "nothing", "a JSON object")
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKeyError as error:
-        _refuse(source, f"the key {show(str(error))} twice in one object", "each key stands once")
+        _refuse(source, f"the key {show(str(error))} twice in one object", "each key once")
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        _refuse(source, f"no JSON at {where} ({error.msg})", "a spec is a JSON object")
+        _refuse(source, f"no JSON at {where} ({error.msg})", "a JSON object")
     except RecursionError:
-        _refuse(source, "JSON nested too deeply", "a spec nests at most 8 levels")
+        _refuse(source, "JSON nested too deeply", "at most 8 levels")
     except ValueError:  # an integer of thousands of digits
-        _refuse(source, "a number with too many digits", "numbers are at most 1e100")
+        _refuse(source, "a number with too many digits", "numbers of at most 1e100")
 
 
-def problems_of(error: ValidationError) -> list[Problem]:
-    """pydantic's errors as field path, found and allowed; the deepest and most telling first."""
+def problems_of(error: ValidationError, data: Any = None) -> list[Problem]:
+    """Return pydantic's errors as problems, the deepest and most telling first.
+
+    Args:
+        error: What validation raised.
+        data: The JSON value that was validated; paths are given as it has them.
+    """
     details = error.errors(include_url=False)
     if len(details) > 1:  # a failed item also makes its list too short: say it once
         details = [d for d in details if d["type"] != "too_short"] or details
-    return [_problem(detail) for detail in details]
+    return [_problem(detail, data) for detail in details]
 
 
-def _problem(detail: ErrorDetails) -> Problem:
+def _problem(detail: ErrorDetails, data: Any) -> Problem:
     context = detail.get("ctx") or {}
-    parts = list(detail["loc"])
-    path = [_step(part) for n, part in enumerate(parts) if not _is_tag(parts, n)]
+    path = _path(detail, data)
     found: Any = detail["input"]
-    if "field" in context:
-        field = str(context["field"])
-        if field:
-            path.append(field)
-        for key in field.split(".") if field else ():
-            found = _child(found, key)
-    kind = detail["type"]
-    if kind == "missing":
-        return Problem(".".join(path), "nothing", _missing(detail, context))
-    if kind == "extra_forbidden":
-        return Problem(".".join(path), "an unknown key", "remove it")
-    if kind.startswith("union_tag"):
-        if not isinstance(found, dict):
-            return Problem(".".join(path), show(found), "allowed: an object")
-        path.append("distribution")
-        value = found.get("distribution")
-        return Problem(".".join(path), show(value), f"allowed: {', '.join(BIAS_DISTRIBUTIONS)}")
-    if kind == "float_type" and type(found) is int:  # one that no float can hold
-        return Problem(".".join(path), show(found), "allowed: a number of at most 1e100")
-    return Problem(".".join(path), show(found), _allowed(detail, context))
+    field = str(context.get("field", ""))
+    for key in field.split(".") if field else ():
+        path.append(key)
+        found = _child(found, key)
+    where, hint = ".".join(path), str(context.get("hint", ""))
+    match detail["type"]:
+        case "missing":
+            return Problem(where, "nothing", str(context.get("names", "")), hint or "this field is required")
+        case "extra_forbidden":
+            return Problem(where, "an unknown key", "", hint or "remove it")
+        case "float_type" if type(found) is int:  # one that no float can hold
+            return Problem(where, show(found), "a number of at most 1e100")
+        case _:
+            return Problem(where, show(found), _allowed(detail, context), hint)
+
+
+def _path(detail: ErrorDetails, data: Any) -> list[str]:
+    """The path of an error in the file, whose layers of one group have no "groups"."""
+    parts = list(detail["loc"])
+    if parts[:1] == ["layers"] and parts[2:4] == ["groups", 0]:
+        layer = _child(_child(data, "layers"), str(parts[1]))
+        if isinstance(layer, dict) and "groups" not in layer:
+            del parts[2:4]
+    return [_step(part) for n, part in enumerate(parts) if not _is_tag(parts, n)]
 
 
 def _step(part: int | str) -> str:
@@ -147,53 +185,44 @@ def _step(part: int | str) -> str:
 def _is_tag(parts: list[int | str], n: int) -> bool:
     """Whether part n of a location is pydantic's name of a union's member and no key of the file."""
     before = parts[n - 1] if n else None
-    return parts[n] in _UNION_TAGS and before in ("bias", "untied", "tied")
+    return parts[n] in _UNION_TAGS and before in ("untied", "tied")
 
 
 def _child(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return value.get(key)
     if isinstance(value, (list, tuple)) and key.isdigit():
-        return value[int(key)]
+        return value[int(key)] if int(key) < len(value) else None
     return getattr(value, key, None)
-
-
-def _missing(detail: ErrorDetails, context: dict[str, Any]) -> str:
-    if "names" in context:
-        return detail["msg"]
-    return "this field is required"
 
 
 # pydantic's error type -> what is allowed, from its context
 _ALLOWED = {
-    "greater_than": "allowed: more than {gt}",
-    "greater_than_equal": "allowed: at least {ge}",
-    "less_than": "allowed: less than {lt}",
-    "less_than_equal": "allowed: at most {le}",
-    "finite_number": "allowed: a finite number",
-    "float_type": "allowed: a number",
-    "float_parsing": "allowed: a number",
-    "int_type": "allowed: an integer",
-    "int_parsing_size": "allowed: an integer of at most 19 digits",
-    "int_from_float": "allowed: an integer",
-    "string_type": "allowed: a string",
-    "string_unicode": "allowed: a string of whole characters",
-    "string_too_short": "allowed: at least {min_length} character",
-    "string_too_long": "allowed: at most {max_length} characters",
-    "literal_error": "allowed: {expected}",
-    "tuple_type": "allowed: a list",
-    "too_short": "allowed: at least {min_length}",
-    "too_long": "allowed: at most {max_length}",
-    "model_type": "allowed: an object",
-    "model_attributes_type": "allowed: an object",
-    "dict_type": "allowed: an object",
-    "none_required": "this cell has no reset gate to place; leave it out",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "an integer",
+    "int_parsing_size": "an integer of at most 19 digits",
+    "int_from_float": "an integer",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "string_unicode": "a string of whole characters",
+    "string_too_short": "at least {min_length} character",
+    "string_too_long": "at most {max_length} characters",
+    "literal_error": "{expected}",
+    "tuple_type": "a list",
+    "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
 }
 
 
 def _allowed(detail: ErrorDetails, context: dict[str, Any]) -> str:
     template = _ALLOWED.get(detail["type"])
-    if template is None:
-        message = detail["msg"]
-        return message if message.startswith("allowed") else f"allowed: {message}"
-    return template.format(**context)
+    return detail["msg"] if template is None else template.format(**context)

@@ -1,69 +1,112 @@
 """The published JSON Schema of an InitSpec (draft 2020-12).
 
-It comes from the models themselves: one member per cell, told apart by ``cell``, every gate required.  Two
-rules that the models check in code are added as conditions; what relates several fields to each other
-(moments, couplings, ``predicted``) is beyond a schema and left to ``critinit validate``.
+It comes from the models themselves, with one rule for each cell, told apart by ``cell``: which gates a layer has.  Rules
+that the models check in code are added as conditions; what relates several fields to each other (moments, couplings,
+shares, ``predicted``) is beyond a schema and left to ``critinit validate``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter
-
-from critinit import cells
-from critinit.spec.model import spec_model
+from critinit.cells import CELLS, Cell, find_cell
+from critinit.distributions import BIASES, KERNELS
+from critinit.spec.model import InitSpec
 
 __all__ = ["DIALECT", "SCHEMA_ID", "json_schema", "schema_text"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-SCHEMA_ID = "https://critinit.org/schemas/initspec.v1.schema.json"
+SCHEMA_ID = "urn:critinit:schema:initspec:v1"
 """A name for the schema, not an address to read it from."""
-
-_ZERO_IS_ZERO = {
-    "if": {"properties": {"distribution": {"const": "zero"}}, "required": ["distribution"]},
-    "then": {"properties": {"variance": {"const": 0}}},
-}
 
 
 def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
-    """The schema as a JSON value, its keys in the order they are published in.
+    """Return the schema as a JSON value, its keys in the order they are published in.
 
-    It has critinit's own cells and ``more`` registered ones; a schema with more is one's own, and has no ``$id``.
+    Args:
+        more: Names of registered cells beside critinit's own; a schema with more is one's own, and has no ``$id``.
     """
-    models: Any = reduce(or_, (spec_model(name) for name in (*cells.NAMES, *more)))
-    body = TypeAdapter(Annotated[models, Field(discriminator="cell")]).json_schema()
-    definitions: dict[str, Any] = {name: _plain(body["$defs"][name]) for name in sorted(body["$defs"])}
-    definitions["Kernel"] |= _ZERO_IS_ZERO
-    for definition in definitions.values():
-        if "layers" in definition.get("properties", {}):
-            definition["description"] = f"A spec of {definition['properties']['cell']['const']}."
-            layer = definition["properties"]["layers"]["items"]["$ref"].rsplit("/", 1)[1]
-            if "projection" in definitions[layer]["properties"]:
-                definitions[layer] |= _kernels(definitions, layer, ("recurrent", "input"))
-            else:
-                first = {"$ref": f"#/$defs/{layer}", **_kernels(definitions, layer, ("input",))}
-                definition["properties"]["layers"] |= {"prefixItems": [first]}
+    body = InitSpec.model_json_schema()
+    definitions: dict[str, Any] = {name: _plain(found) for name, found in body.pop("$defs").items()}
+    for name, registry in (("Kernel", KERNELS), ("Bias", BIASES)):
+        kinds = {kind: f"{cls.__name__}" for kind, cls in registry.built_in.items()}
+        for kind, cls in registry.built_in.items():
+            definitions[kinds[kind]] = _plain(cls.model_json_schema())
+            definitions[kinds[kind]]["required"] = ["distribution", *_required(cls.model_json_schema())]
+        definitions[name] = {
+            "description": f"A {name.lower()}'s distribution.",
+            "type": "object",
+            "required": ["distribution"],
+            "oneOf": [{"$ref": f"#/$defs/{found}"} for found in kinds.values()],
+        }
+    definitions["Layer"] = _layer(definitions["Layer"])
+    cells = [*(find_cell(name) for name in CELLS.built_in), *(find_cell(name) for name in more)]
+    properties = _plain(body)["properties"]
+    properties["cell"] |= {"enum": [cell.name for cell in cells]}
     return {
         "$schema": DIALECT,
         **({} if more else {"$id": SCHEMA_ID}),
         "title": "InitSpec",
         "description": "What the weights of a recurrent network are to be, in terms of no framework.",
         "type": "object",
-        "required": ["cell"],
-        "oneOf": body["oneOf"],
-        "discriminator": body["discriminator"],
-        "$defs": definitions,
+        "required": body["required"],
+        "properties": properties,
+        "additionalProperties": False,
+        "allOf": [
+            {"properties": {"layers": {"prefixItems": [_not_square(("input",))]}}},  # its input has a width of its own
+            *map(_of_cell, cells),
+        ],
+        "$defs": {name: definitions[name] for name in sorted(definitions)},
     }
 
 
 def schema_text(more: Sequence[str] = ()) -> str:
-    """The schema in the bytes in which it is published, newline at the end; ``more``: names of registered cells."""
+    """Return the schema in the bytes in which it is published, newline at the end; ``more`` as in ``json_schema``."""
     return json.dumps(json_schema(more), indent=2, allow_nan=False) + "\n"
+
+
+def _required(schema: dict[str, Any]) -> list[str]:
+    return [name for name in schema.get("required", ()) if name != "distribution"]
+
+
+def _layer(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer as files have it: with gates, or with groups."""
+    groups = layer["properties"]["groups"]
+    gates = {"type": "object", "additionalProperties": {"$ref": "#/$defs/Gate"}, "description": "By name."}
+    return {
+        **layer,
+        "description": "One recurrent layer: its gates or, where units are drawn differently, its groups of units.",
+        "properties": {"input": layer["properties"]["input"], "gates": gates, "groups": groups, **layer["properties"]},
+        "required": ["input"],
+        "oneOf": [{"required": ["gates"]}, {"required": ["groups"]}],
+    }
+
+
+def _not_square(parts: Sequence[str]) -> dict[str, Any]:
+    """That no gate's kernel of these parts is a square one."""
+    square = sorted(name for name, kind in KERNELS.built_in.items() if kind.is_square)
+    refused = {"properties": {"distribution": {"not": {"enum": square}}}}
+    return _in_gates({"additionalProperties": {"properties": dict.fromkeys(parts, refused)}})
+
+
+def _in_gates(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule of a layer's gates, whether it has one group or several."""
+    return {"properties": {"gates": rule, "groups": {"items": {"properties": {"gates": rule}}}}}
+
+
+def _of_cell(cell: Cell) -> dict[str, Any]:
+    """Which gates the layers of a cell's specs have, and whether they have a projection."""
+    gates = _in_gates({"required": list(cell.gates), "propertyNames": {"enum": list(cell.gates)}})
+    if cell.projects:
+        layer = {"allOf": [gates, _not_square(("recurrent", "input")), {"required": ["projection"]}]}
+    else:
+        layer = {"allOf": [gates, {"properties": {"projection": False}}]}
+    return {
+        "if": {"properties": {"cell": {"const": cell.name}}, "required": ["cell"]},
+        "then": {"properties": {"layers": {"items": layer}}},
+    }
 
 
 def _plain(node: Any, *, is_property: bool = False) -> Any:
@@ -78,6 +121,8 @@ def _plain(node: Any, *, is_property: bool = False) -> Any:
         node = node["allOf"][0] | {key: value for key, value in node.items() if key != "allOf"}
     if "const" in node:
         node = {key: value for key, value in node.items() if key != "enum"}
+    if "union" in node:
+        node = {"$ref": f"#/$defs/{node['union']}"} | {key: value for key, value in node.items() if key != "union"}
     plain = {}
     for key, value in node.items():
         if is_property and key == "title":
@@ -87,15 +132,3 @@ def _plain(node: Any, *, is_property: bool = False) -> Any:
         else:
             plain[key] = value if key in ("default", "const", "enum") else _plain(value)
     return plain
-
-
-def _kernels(definitions: dict[str, Any], layer: str, parts: Sequence[str]) -> dict[str, Any]:
-    """That kernels of these parts are not square ones (``InitSpec`` and ``ProjectedLayer`` say why)."""
-    gates = definitions[layer]["properties"]["gates"]["$ref"]
-    kernel = {"properties": {"distribution": {"enum": ["normal", "uniform", "zero"]}}}
-    gate = {"properties": dict.fromkeys(parts, kernel)}
-    names = definitions[gates.rsplit("/", 1)[1]]["properties"]
-    found = {"properties": {"gates": {"properties": dict.fromkeys(names, gate)}}}
-    if parts == ("input",):
-        return found
-    return {"allOf": [found]}

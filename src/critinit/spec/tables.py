@@ -8,7 +8,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from critinit.showing import Table
-from critinit.spec.distributions import Bias, ConstantBias, CoupledBias, Kernel, NormalBias
 
 if TYPE_CHECKING:
     from critinit.spec.model import InitSpec, Layer, Numbers
@@ -21,7 +20,7 @@ _NUMBERS = (
     ("cell second moment", "cell_second_moment"),
     ("chi", "chi"),
     ("time scale", "time_scale"),
-    ("survival over T", "survival"),
+    ("retention over T", "retention"),
     ("time constant, shortest", "unit_time_constants.min"),
     ("time constant, median", "unit_time_constants.median"),
     ("time constant, longest", "unit_time_constants.max"),
@@ -34,14 +33,13 @@ _ABSENT, _NO_READING = "-", "none"
 
 
 def heading(spec: InitSpec, layer: int | None = None) -> str:
-    """What a spec is, in a line; which of its layers, where it has several."""
-    reset = f" (reset {spec.reset})" if spec.reset else ""
+    """Return what a spec is, in a line; which of its layers, where it has several."""
     where = f", layer {layer}" if layer is not None and len(spec.layers) > 1 else ""
-    return f"{spec.cell}{reset}, scheme {spec.scheme}, T = {spec.T}{where}"
+    return f"{spec.cell}, scheme {spec.scheme}, T = {spec.T}{where}"
 
 
 def tables(spec: InitSpec) -> Iterator[Table]:
-    """The tables of every layer."""
+    """Return the tables of every layer."""
     for index, layer in enumerate(spec.layers):
         yield gates_table(heading(spec, index), layer)
         predicted = _predicted(layer)
@@ -50,25 +48,19 @@ def tables(spec: InitSpec) -> Iterator[Table]:
 
 
 def gates_table(title: str, layer: Layer) -> Table:
-    """A row for each gate."""
-    rows = tuple((g, _kernel(p.recurrent), _kernel(p.input), _bias(p.bias)) for g, p in layer.gates.items())
-    return Table(title, ("gate", "recurrent kernel, variance", "input kernel, variance", "bias"), rows)
-
-
-def _kernel(kernel: Kernel) -> str:
-    return kernel.distribution if kernel.distribution == "zero" else f"{kernel.distribution}, {kernel.variance:.4g}"
-
-
-def _bias(bias: Bias) -> str:
-    match bias:
-        case ConstantBias():
-            return f"{bias.mean:.4g}"
-        case NormalBias():
-            return f"normal, mean {bias.mean:.4g}, variance {bias.variance:.4g}"
-        case CoupledBias():
-            return f"{'−' if bias.sign < 0 else ''}{bias.to}, unit by unit"
-        case _:
-            return f"{bias.distribution}, {bias.min_time:.4g} to {bias.max_time:.4g} steps"
+    """Return a row for each gate of each group."""
+    several = len(layer.groups) > 1
+    rows = tuple(
+        (
+            f"{group.name} ({group.share:.3g}): {name}" if several else name,
+            gate.recurrent.describe(),
+            gate.input.describe(),
+            gate.bias.describe(),
+        )
+        for group in layer.groups
+        for name, gate in group.gates.items()
+    )
+    return Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), rows)
 
 
 def _predicted(layer: Layer) -> dict[str, Numbers]:
@@ -80,13 +72,13 @@ def _predicted(layer: Layer) -> dict[str, Numbers]:
 
 
 def numbers_table(title: str, readings: Mapping[str, Numbers | None]) -> Table:
-    """The numbers side by side, their notes below."""
+    """Return the numbers side by side, their notes below."""
     notes = tuple(f"{name}: {note}" for name, numbers in readings.items() if numbers for note in numbers.notes)
     return Table(title, ("", *readings), number_rows(readings.values()), notes)
 
 
 def number_rows(readings: Iterable[Numbers | None]) -> tuple[tuple[str, ...], ...]:
-    """A row for each number that a reading has: what it is and, for every reading, the number and its standard error."""
+    """Return a row for each number that a reading has: what it is and, for every reading, the number and its error."""
     found = tuple(readings)
     rows = ((label, *(_number(numbers, name) for numbers in found)) for label, name in _NUMBERS)
     return tuple(row for row in rows if set(row[1:]) - {_ABSENT, _NO_READING})

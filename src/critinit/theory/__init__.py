@@ -11,6 +11,6 @@ in time; the exact theory at large width is a causal dynamic mean field (``tied`
 
 Departures from the literature: cells are one affine recursion of a scalar memory (``critinit.cells``) and no coupling
 is derived by hand; averages use whichever of two rules needs fewer nodes (``quadrature``); biases that are spread over
-units stay with their unit, so populations are split in classes (``laws``), while normal biases are drawn anew in the
-untied theory, as the literature has it; the law of the LSTM's cell is found from its transfer operator (``cell_law``).
+units stay with their unit, so populations are split in classes (``points``), while normal biases are drawn anew in the
+untied theory, as the literature has it; the distribution of the LSTM's cell is found from its transfer operator (``untied.memory``).
 """

@@ -16,7 +16,7 @@ _ERRORS = 3.0
 def agreement(untied: Numbers | None, tied: Numbers) -> tuple[bool, str]:
     """Whether the two agree, and a sentence; time scales, what T steps leave, and second moments are compared.
 
-    They agree where both are chaotic or neither is, and every ratio is below 1.1 (of the survival: e, where more than
+    They agree where both are chaotic or neither is, and every ratio is below 1.1 (of the retention: e, where more than
     1e-6 is left), or what separates them is within three standard errors.  With a spread of time constants χ depends
     on when it is read: untied it is that of the slowest units, after all the others; tied it is sampled over T.  Time
     scales that differ mislead, so, only where the decay over the same T steps differs too.
@@ -29,8 +29,8 @@ def agreement(untied: Numbers | None, tied: Numbers) -> tuple[bool, str]:
     differences = []
     if _apart(untied.chi - 1.0, tied.chi - 1.0, _error(tied, "chi")) and not _same_decay(untied, tied):
         differences.append(_memory(untied, tied))
-    if max(untied.survival, tied.survival) > 1e-6 and abs(_log(tied.survival) - _log(untied.survival)) > 1.0:
-        differences.append(f"{tied.survival:.3g} of a perturbation is left after T steps, not {untied.survival:.3g}")
+    if max(untied.retention, tied.retention) > 1e-6 and abs(_log(tied.retention) - _log(untied.retention)) > 1.0:
+        differences.append(f"{tied.retention:.3g} of a perturbation is left after T steps, not {untied.retention:.3g}")
     if _apart(untied.second_moment, tied.second_moment, _error(tied, "second_moment")):
         differences.append(f"the second moment is {tied.second_moment:.3g}, not {untied.second_moment:.3g}")
     if differences:
@@ -41,11 +41,11 @@ def agreement(untied: Numbers | None, tied: Numbers) -> tuple[bool, str]:
 
 
 def _same_decay(untied: Numbers, tied: Numbers) -> bool:
-    """Whether both decay, and ln survival is within a tenth: the mean rate over T steps."""
-    one, other = untied.survival, tied.survival
+    """Whether both decay, and ln retention is within a tenth: the mean rate over T steps."""
+    one, other = untied.retention, tied.retention
     if untied.chi >= 1.0 or tied.chi >= 1.0 or not 0.0 < min(one, other) <= max(one, other) < 1.0:
         return False
-    return not _apart(-_log(one), -_log(other), _error(tied, "survival") / other)
+    return not _apart(-_log(one), -_log(other), _error(tied, "retention") / other)
 
 
 def _memory(untied: Numbers, tied: Numbers) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
-from critinit.spec.distributions import StrictModel
+from critinit.distributions.numbers import StrictModel
 from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
 from critinit.spec.tables import numbers_table
-from critinit.theory.laws import has_identity, layer_law
-from critinit.theory.untied import Untied, keep_times, solve
+from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.untied.solution import Untied, time_constants, solve
 
 __all__ = [
     "Analysis",
@@ -73,7 +73,7 @@ def analyze(
         raise ArgumentError(f"weights: found {weights!r}; allowed: untied, tied, both")
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
-        from critinit.theory.tied import tied
+        from critinit.theory.tied.solution import tied
 
         sampled = tied(spec, seed=seed, progress=progress)
     layers = []
@@ -98,7 +98,7 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
 def _solution(cell: Cell, layer: Layer) -> Untied:
     """The solved layer, kept: a spec and its target, and layers that are alike, ask for the same one."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return solve(layer_law(cell, layer))
+        return solve(layer_parameters(cell, layer))
 
 
 def _bare(layer: Layer) -> Layer:
@@ -115,22 +115,22 @@ def _rounded(x: Any, limit: float = _LARGEST) -> float:
 def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
     with np.errstate(over="ignore", invalid="ignore"):
-        survival = max(float(solution.survival(spec.T)), 0.0)  # of next to nothing, rounding is left
+        retention = max(float(solution.retention(spec.T)), 0.0)  # of next to nothing, rounding is left
     notes = []
     if not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
     if bool(solution.several):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
-    if not survival <= _LARGEST:
-        notes.append("survival is beyond 1e100")
-    shortest, median, longest = (float(t) for t in solution.keep_times)
+    if not retention <= _LARGEST:
+        notes.append("retention is beyond 1e100")
+    shortest, median, longest = (float(t) for t in solution.time_constants)
     return _stated(
         Numbers(
             second_moment=float(solution.second_moment),
             cell_second_moment=float(solution.memory_moment) if spec.find_cell().has_readout else None,
             chi=min(chi, _LARGEST),
             time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-            survival=survival if survival <= _LARGEST else _LARGEST,
+            retention=retention if retention <= _LARGEST else _LARGEST,
             unit_time_constants=TimeConstants(min=shortest, median=median, max=longest),
             jacobian=Jacobian(
                 mean_squared_singular_value=min(float(solution.jacobian_mean), _LARGEST),
@@ -151,7 +151,7 @@ def _stated(numbers: Numbers) -> Numbers:
             "cell_second_moment": None if memory is None else _rounded(memory),
             "chi": _rounded_near_one(numbers.chi),
             "time_scale": None if scale is None else _rounded(scale),
-            "survival": _rounded(numbers.survival),
+            "retention": _rounded(numbers.retention),
             "unit_time_constants": TimeConstants(**{name: _rounded(x, _LONGEST) for name, x in times.items()}),
             "jacobian": Jacobian(
                 mean_squared_singular_value=_rounded_near_one(jacobian.mean_squared_singular_value),
@@ -190,7 +190,7 @@ def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
 
 @lru_cache(maxsize=8)
 def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | NotComputed:
-    from critinit.theory.tied_fast import fast_tied
+    from critinit.theory.tied.estimate import fast_tied
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
@@ -203,10 +203,10 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
     if quantity == "time_scale":
         untied = untied_numbers(spec, layer)
         return None if untied is None else untied.time_scale
-    if layer.input.null_power == layer.input.variance:
-        times = _solution(spec.find_cell(), _bare(layer)).keep_times
+    if layer.input.padding_power == layer.input.variance:
+        times = _solution(spec.find_cell(), _bare(layer)).time_constants
     else:
-        times = keep_times(layer_law(spec.find_cell(), layer, input_variance=layer.input.null_power))
+        times = time_constants(layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power))
     return _rounded(min(float(np.max(times)), _LONGEST))
 
 
@@ -250,7 +250,7 @@ def _missed(spec: InitSpec) -> list[Problem]:
 
 
 def _pairs(a: Numbers, b: Numbers) -> list[tuple[str, float | None, float | None]]:
-    scalars = ("second_moment", "cell_second_moment", "chi", "time_scale", "survival")
+    scalars = ("second_moment", "cell_second_moment", "chi", "time_scale", "retention")
     pairs = [(name, getattr(a, name), getattr(b, name)) for name in scalars]
     for group in ("unit_time_constants", "jacobian"):
         one, other = getattr(a, group), getattr(b, group)

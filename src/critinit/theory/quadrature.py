@@ -2,7 +2,7 @@
 
 Two rules for z ~ N(0, 1), whichever needs fewer nodes for f(μ + σz) with f analytic in the strip |Im u| < d:
 
-    Gauss–Hermite          error ≈ exp(−d√(2n)/σ): best for narrow laws
+    Gauss–Hermite          error ≈ exp(−d√(2n)/σ): best for narrow points
     trapezoidal, |z| ≤ 8.2  error ≈ exp(−2πp/h + p²/2), p = d/σ, h the step (tail mass 2e-16): best for wide ones
 
 The logistic function and all that is made of it has d = π; tanh has d = π/2.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from critinit_adapters.jax_arrays import path_name
+from critinit_adapters.shared.jax_arrays import path_name
 
 from tests.adapters.frameworks import Built, Row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from critinit_adapters.jax_arrays import path_name
+from critinit_adapters.shared.jax_arrays import path_name
 from flax import linen as nn
 
 from tests.adapters.frameworks import Built, Row

@@ -1,0 +1,61 @@
+"""Equinox: GRUCell and LSTMCell; gates stacked along axis 0, each (H, fan_in), a single bias.
+
+    the GRU's rows are reset, update, candidate, and ``bias_n`` sits inside r∘(·)
+    i, f, g, o of the LSTM are input, forget, cell, output
+
+Names are the flattened path of the tree, joined with "/".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from critinit.tensors.blocks import Block, fused, zeros
+from critinit.tensors.layouts import Form, Layout, Sizes, Stored, below
+
+__all__ = ["GATES", "LAYOUT", "PARTS", "RESET", "blocks"]
+
+GATES = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "cell", "output")}
+PARTS = {"weight_ih": "input", "weight_hh": "recurrent", "bias": "bias"}
+RESET = {"gru": "after"}
+
+
+def blocks(name: str, cell: str, hidden: int) -> tuple[Block, ...]:
+    """The blocks of one tensor."""
+    if name == "bias_n":  # inside r∘(·): no part of the effective bias
+        return zeros()
+    return fused(GATES[cell], PARTS[name], 0, hidden)  # type: ignore[arg-type]
+
+
+def _form(cell: str) -> Form:
+    names = (*PARTS, *["bias_n"] * (cell == "gru"))
+
+    def tensors(sizes: Sizes) -> tuple[Stored, ...]:
+        rows = len(GATES[cell]) * sizes.hidden
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, sizes.input),
+            "weight_hh": (rows, sizes.hidden),
+            "bias": (rows,),
+            "bias_n": (sizes.hidden,),
+        }
+        return tuple(Stored(n, shapes[n], blocks(n, cell, sizes.hidden), optional="bias" in n) for n in names)
+
+    def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+        return Sizes(shapes["weight_ih"][1], shapes["weight_hh"][1])
+
+    return Form(f"{cell.upper()}Cell", cell, RESET.get(cell), names, tensors, sizes)
+
+
+def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
+    stack = [str(layer)] if layers > 1 else []
+    return "/".join([*stack, *([("forward", "backward")[direction]] if directions == 2 else [])])
+
+
+_FORMS = tuple(map(_form, GATES))
+LAYOUT = Layout(
+    framework="equinox",
+    forms=_FORMS,
+    path=_path,
+    split=below(_FORMS),
+    model="a cell; {'forward': cell, 'backward': cell} for two directions; a list of these for several layers",
+)

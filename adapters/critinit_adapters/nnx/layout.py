@@ -1,0 +1,94 @@
+"""Flax NNX: SimpleCell, GRUCell, OptimizedLSTMCell and LSTMCell.
+
+    r, z, n of the GRU are reset, update, candidate
+    i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
+
+Kernels are (fan_in, H), gates side by side or, in LSTMCell, one ``Linear`` each.  Names are the flattened path of the
+state, joined with "/".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from critinit.tensors.blocks import Block, fused, whole, zeros
+from critinit.tensors.layouts import Form, Layout, Sizes, Stored, below
+
+__all__ = ["CELLS", "GATES", "LAYOUT", "RESET", "blocks"]
+
+# class -> cell
+CELLS = {"SimpleCell": "rnn", "GRUCell": "gru", "OptimizedLSTMCell": "lstm", "LSTMCell": "lstm"}
+# the order of the gates along the last axis, ...
+GATES = {
+    "rnn": ("hidden",),
+    "gru": ("reset", "update", "candidate"),
+    "lstm": ("input", "forget", "cell", "output"),
+}
+# ... or the names that LSTMCell gives to each gate's two Linear modules.
+LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
+RESET = {"gru": "after"}
+
+
+def blocks(kind: str, hidden: int) -> Mapping[str, tuple[Block, ...]]:
+    """The path of every parameter below a cell of class ``kind``, and its blocks."""
+    if kind == "LSTMCell":
+        return {
+            path: found
+            for gate, (x, h) in LINEARS.items()
+            for path, found in (
+                (f"{x}/kernel", whole(gate, "input", transposed=True)),
+                (f"{h}/kernel", whole(gate, "recurrent", transposed=True)),
+                (f"{h}/bias", whole(gate, "bias")),
+            )
+        }
+    gates = GATES[CELLS[kind]]
+    biased = "dense_h" if kind == "OptimizedLSTMCell" else "dense_i"
+    table = {
+        "dense_i/kernel": fused(gates, "input", 1, hidden, transposed=True),
+        "dense_h/kernel": fused(gates, "recurrent", 1, hidden, transposed=True),
+        f"{biased}/bias": fused(gates, "bias", 0, hidden),
+    }
+    # a bias inside r∘(·), which some versions of the GRU have, is no part of the effective bias
+    return {**table, "hn_bias": zeros()} if kind == "GRUCell" else table
+
+
+def _form(kind: str) -> Form:
+    cell = CELLS[kind]
+    count = 1 if kind == "LSTMCell" else len(GATES[cell])
+    first = "ii/kernel" if kind == "LSTMCell" else "dense_i/kernel"
+
+    def tensors(sizes: Sizes) -> tuple[Stored, ...]:
+        def shape(name: str, blocks: tuple[Block, ...]) -> tuple[int, ...]:
+            if name == "hn_bias":
+                return (sizes.hidden,)
+            columns = count * sizes.hidden
+            rows = sizes.input if blocks[0].part == "input" else sizes.hidden
+            return (rows, columns) if blocks[0].transposed else (columns,)
+
+        table = blocks(kind, sizes.hidden)
+        return tuple(
+            Stored(n, shape(n, b), b, optional=n.endswith("bias"), rare=n == "hn_bias") for n, b in table.items()
+        )
+
+    def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
+        rows, columns = shapes[first]
+        return Sizes(rows, columns // count)
+
+    return Form(kind, cell, RESET.get(cell), tuple(blocks(kind, 1)), tensors, sizes)
+
+
+def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
+    stack = f"layers/{layer}/" if layers > 1 else ""
+    way = f"{('forward', 'backward')[direction]}_rnn/" if directions == 2 else ""
+    return f"{stack}{way}cell"
+
+
+_FORMS = tuple(map(_form, CELLS))
+LAYOUT = Layout(
+    framework="nnx",
+    forms=_FORMS,
+    path=_path,
+    split=below(_FORMS),
+    model="nnx.RNN(cell), nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(cell)) for two directions, nnx.Sequential of them "
+    "for several layers; the LSTM is OptimizedLSTMCell",
+)

@@ -1,0 +1,289 @@
+"""PyTorch: RNN (tanh), GRU, LSTM and their Cell classes, in any module tree.
+
+    r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
+    matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn)) i, f, g, o of the LSTM are input, forget, cell,
+    output;  with a projection h' = W_hr(o∘tanh c')
+
+Both bias vectors are added, so ``bias_ih`` takes the effective bias and ``bias_hh`` becomes 0; with it
+b_hn, which sits inside r∘(·) and is no part of the effective bias.  Parameters are written in place under
+``no_grad``: their device, type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw
+from critinit.spec import Kernel
+from critinit_adapters.shared.adapter import InPlaceAdapter
+from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
+from critinit_adapters.torch.layout import GATES, PROJECTED, RESET, STEMS, blocks
+from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
+from critinit_adapters.shared.planning import Write
+
+__all__ = ["ADAPTER", "TorchAdapter"]
+
+CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
+CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_WRAPPERS = ("_orig_mod",)  # what torch.compile adds to a path
+
+
+class TorchAdapter(InPlaceAdapter):
+    """The adapter for ``torch.nn.Module``."""
+
+    framework = "torch"
+    cells = tuple(GATES)
+
+    def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        # Keras layers on its torch backend are torch modules too, laid out Keras' way
+        keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
+        return isinstance(target, nn.Module) and not keras
+
+    def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        networks = [_network(_path(name), module) for name, module in target.named_modules()]
+        keys = {name: _key(tensor) for name, tensor in _tensors(target)}
+        return Survey(tuple(n for n in networks if n is not None), tuple(keys), keys)
+
+    def read(self, tensor: Tensor) -> NDArray[Any]:
+        local = _local(tensor.handle.detach())
+        return np.asarray(local.cpu().contiguous().view(torch.uint8).numpy())
+
+    @torch.no_grad()
+    def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
+        local = _local(tensor.handle)
+        local.copy_(torch.from_numpy(values).view(local.dtype))
+
+    @torch.no_grad()
+    def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
+        _write(tensor.handle, torch.from_numpy(values).to(tensor.handle.dtype))
+
+    @torch.no_grad()
+    def store_portable(self, write: Write) -> None:
+        parameter = write.tensor.handle
+        if _is_sharded(parameter):
+            super().store_portable(write)
+            return
+        for block, draw in write.draws:
+            region = parameter[block.index]
+            if draw is None:
+                region.zero_()
+            else:
+                region.copy_(torch.from_numpy(draw.sample()).to(region.dtype))
+
+    @torch.no_grad()
+    def store_native(self, write: Write) -> None:
+        parameter = write.tensor.handle
+        sharded = _is_sharded(parameter)
+        local = _local(parameter)
+        # every process draws the whole tensor from the same stream and keeps its shard
+        full = torch.empty(parameter.shape, dtype=local.dtype, device=local.device) if sharded else local
+        haar = _Haar()
+        for block, draw in write.draws:
+            _fill(full[block.index], draw, haar)
+        if sharded:
+            _write(parameter, full)
+
+    def view(self, tensor: Tensor) -> Any:
+        values = tensor.handle.detach()
+        return values.full_tensor() if _is_sharded(values) else values
+
+    def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
+        return _measure(stored, draw)
+
+
+ADAPTER = TorchAdapter()
+
+
+def _path(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, then buffers; of modules that stand in several places one name, of tensors that do all."""
+    modules = [(f"{name}." if name else "", module) for name, module in target.named_modules()]
+    for kind in ("_parameters", "_buffers"):
+        for prefix, module in modules:
+            own = ((name, tensor) for name, tensor in getattr(module, kind).items() if tensor is not None)
+            yield from ((_path(prefix + name), tensor) for name, tensor in own)
+
+
+def _key(tensor: torch.Tensor) -> Hashable:
+    """The same for tensors that hold the same numbers: where they lie, as two objects can share memory."""
+    try:
+        local = _local(tensor)
+        return (local.untyped_storage()._cdata, local.storage_offset()) if local.numel() else id(tensor)
+    except (RuntimeError, NotImplementedError, ValueError):  # without memory of its own, or lazy
+        return id(tensor)
+
+
+def _network(name: str, module: nn.Module) -> Network | None:
+    """The network that ``module`` is, or None."""
+    if isinstance(module, nn.RNNBase):
+        cell, relu = CELL_OF_MODE.get(module.mode), module.mode == "RNN_RELU"
+        layers, directions = module.num_layers, 2 if module.bidirectional else 1
+        projection = module.proj_size or None
+    else:
+        cell = next((cell for kind, cell in CELL_OF_CLASS.items() if isinstance(module, kind)), None)
+        relu = getattr(module, "nonlinearity", "tanh") == "relu"
+        layers, directions, projection = 1, 1, None
+    if cell is None:
+        return None
+    hidden = int(cast(int, module.hidden_size))
+    refusal = _refusal(module, relu)
+    sites = () if refusal else tuple(_sites(name, module, cell, hidden, layers, directions))
+    projected = None if projection is None else PROJECTED.get(cell)
+    return Network(name, cell, hidden, sites, RESET.get(cell), projection, projected, refusal)
+
+
+def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[Site]:
+    prefix = f"{path}." if path else ""
+    for layer in range(layers):
+        for direction in range(directions):
+            suffix = f"_l{layer}{'_reverse' * direction}" if isinstance(module, nn.RNNBase) else ""
+            found = [(stem, module._parameters.get(stem + suffix)) for stem in STEMS]
+            tensors = tuple(
+                Tensor(
+                    f"{prefix}{stem}{suffix}",
+                    tuple(parameter.shape),
+                    parameter,
+                    blocks(stem, cell, hidden),
+                    key=_key(parameter),
+                )
+                for stem, parameter in found
+                if parameter is not None
+            )
+            yield Site(layer, direction, tensors[0].shape[1], tensors)
+
+
+def _names(module: nn.Module) -> list[str]:
+    """The parameters that this module's class defines, wherever they live now."""
+    if isinstance(module, nn.RNNBase):
+        return [name for names in module._all_weights for name in names]
+    return [*STEMS[:2], *(STEMS[2:4] if module.bias else ())]
+
+
+def _refusal(module: nn.Module, relu: bool) -> str | None:
+    """Why this module takes no spec, or None."""
+    if relu:
+        return "found nonlinearity relu; the theory of the rnn cell is for tanh"
+    for name in _names(module):
+        # a parametrization (also weight_norm's and pruning's older hooks) moves the parameter elsewhere
+        if name not in module._parameters:
+            if name in module._buffers or not hasattr(module, name):
+                return f"{name}: found {'a buffer' if name in module._buffers else 'none'}; allowed: a parameter"
+            return f"{name} is parametrized, computed from other tensors; remove the parametrization first"
+        parameter = module._parameters[name]
+        if parameter is None:  # bias=False
+            continue
+        if nn.parameter.is_lazy(parameter):
+            return f"{name} has no shape yet; run the model once first"
+        if parameter.is_meta:
+            return f"{name} is on the meta device and holds no numbers; call to_empty(device=...) first"
+        if parameter.dtype not in FLOATS:
+            allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+            return f"{name}: found type {str(parameter.dtype).removeprefix('torch.')}; allowed: {allowed}"
+    return None
+
+
+def _is_sharded(tensor: torch.Tensor) -> bool:
+    """Whether this is a DTensor; told by its attributes, as not every build has torch.distributed."""
+    return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, tensor.to_local()) if _is_sharded(tensor) else tensor
+
+
+def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:
+    """Copy ``full`` into the parameter; into a DTensor without communication, each process its own shard."""
+    if not _is_sharded(parameter):
+        parameter.copy_(full)
+        return
+    from torch.distributed.tensor import DTensor, Replicate
+
+    sharded = cast(DTensor, parameter)
+    mesh, local = sharded.device_mesh, sharded.to_local()
+    whole = DTensor.from_local(full.to(local.device), mesh, [Replicate()] * mesh.ndim, run_check=False)
+    local.copy_(whole.redistribute(mesh, sharded.placements).to_local())
+
+
+def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:
+    """Draw into a view of a tensor, on its device, from a generator of its own."""
+    if draw is None:
+        region.zero_()
+        return
+    if not isinstance(draw.law, Kernel):
+        region.copy_(torch.from_numpy(draw.sample()))
+        return
+    scale = math.sqrt(draw.law.variance)
+    match draw.law.distribution:
+        case "zero":
+            region.zero_()
+        case "identity":
+            region.zero_().diagonal().fill_(scale)
+        case "normal":
+            region.normal_(0.0, scale / math.sqrt(draw.fan_in), generator=_generator(region, draw))
+        case "uniform":
+            bound = scale * math.sqrt(3.0 / draw.fan_in)
+            region.uniform_(-bound, bound, generator=_generator(region, draw))
+        case "orthogonal":
+            region.copy_(haar.rows(region, _generator(region, draw)).mul_(scale))
+
+
+def _generator(region: torch.Tensor, draw: Draw) -> torch.Generator:
+    low, high = draw.stream.words()
+    return torch.Generator(device=region.device).manual_seed(low | high << 32)
+
+
+class _Haar:
+    """The first rows of Haar matrices by Householder QR, at least in single precision.
+
+    ``torch.linalg.qr`` forms Q and R anew each time; here two work arrays serve all gates of a tensor.
+    """
+
+    def __init__(self) -> None:
+        self._work: tuple[torch.Tensor, ...] = ()
+
+    def rows(self, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Rows in ``like``'s shape (rows ≤ columns), in a work array: valid until the next call."""
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        if not self._work or self._work[0].shape != like.shape:
+            self._work = tuple(torch.empty(like.shape, dtype=dtype, device=like.device) for _ in range(2))
+        first, second = self._work
+        first.normal_(generator=generator)
+        tau = torch.empty(like.shape[0], dtype=dtype, device=like.device)
+        # transposed, the rows become the columns in LAPACK's own order
+        torch.geqrf(first.mT, out=(second.mT, tau))
+        signs = torch.where(second.diagonal() < 0, -1.0, 1.0).to(dtype)
+        torch.linalg.householder_product(second.mT, tau, out=first.mT)
+        return first.mul_(signs[:, None])
+
+
+def _measure(stored: torch.Tensor, draw: Draw) -> Measured:
+    values = stored if stored.dtype in (torch.float32, torch.float64) else stored.float()
+    if values.ndim == 2:  # a kernel, whose mean is small: no cancellation, and far cheaper than var_mean
+        mean = float(values.mean())
+        square = torch.linalg.vector_norm(values, dim=1).double().square().mean()
+        variance = float(square) / values.shape[1] - mean**2
+    else:
+        variance, mean = map(float, torch.var_mean(values, correction=0))
+    error = None
+    if draw.gain:
+        rows = rows_to_check(values.shape[0])
+        some = values[rows].double()
+        # a few columns of the Gram matrix at a time: no second copy of the kernel in double precision
+        parts = [some @ part.double().mT for part in torch.split(values, 4 * ROWS)]
+        gram = torch.cat(parts, dim=1) / draw.gain**2
+        gram[range(len(rows)), rows] -= 1.0
+        error = float(gram.abs().max())
+    return Measured(mean, max(variance, 0.0) * draw.fan_in, error)

@@ -1,0 +1,99 @@
+"""PyTorch Lightning: a callback that puts a spec's weights into the model when training starts.
+
+    trainer = Trainer(callbacks=[CriticalInit(spec)])
+
+Lightning sets a model up, restores a checkpoint if there is one, then makes the optimizers.  The weights are written
+first, at ``setup``, so that whatever is restored counts, and optimizers and averages see what was written.  A model
+that is only made by its ``configure_model`` does not exist then; it is written when the fit starts, unless something was
+restored in between.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from importlib import import_module
+from typing import Any
+
+import critinit
+from critinit.tensors.application import Report, Sampler
+from critinit.errors import ArgumentError, MissingExtraError
+from critinit.tensors.sampling import check_seed
+from critinit.spec import InitSpec
+from critinit_adapters.torch.adapter import ADAPTER
+
+__all__ = ["CriticalInit"]
+
+
+def _callback() -> Any:
+    """``Callback`` of the Lightning that is in use: the package has two names, and their classes do not mix."""
+    names = ("lightning.pytorch", "pytorch_lightning")
+    for name in (*(name for name in names if name in sys.modules), *names):
+        try:
+            return import_module(name).Callback
+        except ImportError:
+            continue
+    raise MissingExtraError("Lightning", "lightning")
+
+
+class CriticalInit(_callback()):  # type: ignore[misc]
+    """Applies ``spec`` once to each model that is fitted, before its first step; a resumed run keeps what it restored.
+
+    ``seed``, ``sampler`` and ``include`` are those of ``critinit.apply``; ``report`` is what it reported, None until
+    then and where a run was resumed.  A checkpoint holds the spec and the seed.  Weights that you load yourself
+    before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes (``ddp_spawn``) writes at
+    every ``fit``, as what the processes saw does not come back.
+    """
+
+    def __init__(
+        self,
+        spec: InitSpec,
+        seed: int = 0,
+        *,
+        sampler: Sampler = "portable",
+        include: str | list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(spec, InitSpec):
+            raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
+        self.spec, self.seed, self.sampler, self.include = spec, check_seed(seed), sampler, include
+        self.report: Report | None = None
+        self._done: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, whose models are others than those that were written here."""
+        return {**vars(self), "_done": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _done=weakref.WeakSet())
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Write, where the model is there already; what a resumed run restores comes after it."""
+        if stage == "fit" and not _is_made_later(pl_module):
+            self._apply(pl_module)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """What is restored counts."""
+        self.report = None
+        self._done.add(pl_module)
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Write, where the model was only made after ``setup``."""
+        self._apply(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: where the weights came from."""
+        return {"spec": self.spec.to_json(), "seed": self.seed}
+
+    def _apply(self, module: Any) -> None:
+        if module not in self._done:
+            applied = critinit.apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
+            self.report = applied.report
+            self._done.add(module)
+
+
+def _is_made_later(module: Any) -> bool:
+    """Whether there is no recurrent network yet, and a ``configure_model`` that may make one."""
+    lightning = ("lightning.", "pytorch_lightning.")
+    own = any("configure_model" in vars(k) for k in type(module).__mro__ if not k.__module__.startswith(lightning))
+    return own and not ADAPTER.survey(module, {}).networks

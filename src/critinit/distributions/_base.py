@@ -1,0 +1,215 @@
+"""What a kernel's and a bias's distribution is: the two base classes."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from critinit.distributions.drawing import Drawing, NumpyDrawing, deviation, fan
+from critinit.distributions.goodness import Observed, Outcome
+from critinit.distributions.numbers import Positive, StrictModel
+
+__all__ = ["Bias", "Kernel", "KernelFamily", "Part"]
+
+Array = NDArray[np.float64]
+A = TypeVar("A")
+
+
+class KernelFamily(Enum):
+    """How a kernel acts on a vector at large width; the theories know these three ways and no distribution by name."""
+
+    INDEPENDENT = "independent entries"
+    """Independent entries of mean 0: the products are Gaussian, whatever the entries' distribution."""
+    HAAR = "orthogonal"
+    """A gain times a Haar-distributed orthogonal matrix."""
+    DIAGONAL = "multiple of the identity"
+    """Each unit reads itself alone."""
+
+
+class Part(StrictModel):
+    """What kernels and biases share."""
+
+    max_learning_rate: Positive | None = Field(
+        default=None,
+        description="Largest learning rate of an optimizer of Adam's kind that the start can bear; left out: no limit.",
+    )
+    optional: ClassVar[tuple[str, ...]] = ("max_learning_rate",)
+    """Keys that are left out of the JSON where they say nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        own = [key for key in data if key not in ("distribution", "mean", "variance", *self.optional)]
+        told = [key for key in self.optional if data[key] != type(self).model_fields[key].default]
+        return {key: data[key] for key in ("distribution", *own, "mean", "variance", *told) if key in data}
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the distribution in a few words, for tables."""
+
+
+class Kernel(Part):
+    """The distribution of a weight matrix.
+
+    Attributes:
+        distribution: Its name in a spec.
+        variance: Var(entry)·fan-in, or the gain squared of an orthogonal or identity kernel.
+        family: How it acts at large width.
+        is_square: Whether it needs as many rows as columns.
+    """
+
+    if TYPE_CHECKING:  # fields of every subclass, in its own order
+        distribution: str
+        variance: float
+    family: ClassVar[KernelFamily]
+    is_square: ClassVar[bool] = False
+
+    @abstractmethod
+    def draw(self, drawing: Drawing[A]) -> A:
+        """Return the matrix, made of one of the drawing's primitives."""
+
+    @abstractmethod
+    def check(self, observed: Observed) -> tuple[Outcome, ...]:
+        """Return the goodness-of-fit tests of a matrix that should be of this distribution."""
+
+    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, rows: int, columns: int) -> Array:
+        """Draw the matrix by NumPy in float64.
+
+        Args:
+            generator: A random generator, or a function that makes one where numbers are drawn.
+            rows: Number of rows, the units.
+            columns: Number of columns, the fan-in.
+
+        Returns:
+            An array of shape (rows, columns).
+
+        Example:
+            >>> from critinit.distributions import kernel
+            >>> kernel("identity", 4.0).sample(np.random.default_rng(0), 2, 2).tolist()
+            [[2.0, 0.0], [0.0, 2.0]]
+        """
+        make = (lambda: generator) if isinstance(generator, np.random.Generator) else generator
+        return self.draw(NumpyDrawing(make, rows, columns))
+
+    def problem(self, rows: int, columns: int) -> str | None:
+        """Return why the matrix cannot have this shape, or None."""
+        if self.is_square and rows != columns:
+            return f"an {self.distribution} kernel of shape ({rows}, {columns}), which is not square"
+        return None
+
+    def entry_mean(self, columns: int) -> float:
+        """Return the mean of the entries of a matrix with so many columns."""
+        return 0.0
+
+    @property
+    def gain(self) -> float:
+        """The square root of the variance: by how much the kernel stretches a vector in the mean."""
+        return math.sqrt(self.variance)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every entry is 0 with certainty."""
+        return self.variance == 0
+
+    @property
+    def reads_itself(self) -> bool:
+        """Whether each unit reads its own state alone, so that there is no untied reading."""
+        return self.family is KernelFamily.DIAGONAL and not self.is_zero
+
+    @property
+    def keeps_angles(self) -> bool:
+        """Whether W Wᵀ = gain²·I for a matrix of at most as many rows as columns."""
+        return self.family is not KernelFamily.INDEPENDENT
+
+
+class EntryKernel(Kernel):
+    """A kernel of independent entries whose variance is divided by a width.
+
+    ``fan`` says which: "in" (the default: variance = Var(entry)·fan-in), "out", or "average", as in Glorot's (Xavier's)
+    initialization, which is variance 1 over the average.  The spec then holds for every size.  The theory takes the
+    widths as equal where they are not known.
+    """
+
+    family = KernelFamily.INDEPENDENT
+    fan: Literal["in", "out", "average"] = Field(
+        default="in", description="The width that divides the variance: fan-in, fan-out or their average."
+    )
+    optional = ("fan", "max_learning_rate")
+
+    def deviation(self, rows: int, columns: int) -> float:
+        """Return the standard deviation of an entry of a (rows, columns) matrix."""
+        return deviation(self.variance, fan(self.fan, rows, columns))
+
+    def describe(self) -> str:
+        """Return the name and the variance."""
+        by = {"in": "", "out": " over fan-out", "average": " over the average fan"}[self.fan]
+        return f"{self.distribution}, variance {self.variance:.4g}{by}"
+
+
+class Bias(Part):
+    """The distribution of a gate's bias over units.
+
+    Attributes:
+        distribution: Its name in a spec.
+        mean: Mean over units.
+        variance: Variance over units.
+    """
+
+    if TYPE_CHECKING:  # fields of every subclass, in its own order
+        distribution: str
+        mean: float | None
+        variance: float | None
+
+    @abstractmethod
+    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
+        """Draw one bias a unit by NumPy: an array of shape (units,)."""
+
+    @abstractmethod
+    def check(self, observed: Observed) -> tuple[Outcome, ...]:
+        """Return the goodness-of-fit tests of biases that should be of this distribution."""
+
+    @abstractmethod
+    def quantile(self, q: Array) -> Array:
+        """Return the bias at quantile q of the units, the inverse of the distribution function; shape of ``q``."""
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance over units."""
+        if self.mean is None or self.variance is None:  # a coupled bias outside of a spec
+            raise ValueError("the moments follow from the gate that the bias is coupled to")
+        return self.mean, self.variance
+
+    @property
+    def is_random(self) -> bool:
+        """Whether units differ."""
+        return True
+
+    @property
+    def redrawn_variance(self) -> float:
+        """The variance that the untied theory draws anew at every step, as the literature does; 0: units keep theirs."""
+        return 0.0
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The smallest and largest bias that counts when times are estimated."""
+        mean, _ = self.moments
+        return mean, mean
+
+    def classes(self, nodes: int) -> tuple[Array, Array] | None:
+        """Return biases (ascending) and weights (sum 1) that stand for units which differ for good, or None."""
+        return None
+
+    def with_mean(self, mean: float) -> Bias:
+        """Return the same distribution with another mean.
+
+        Raises:
+            ValueError: It cannot have that mean; the message is what is allowed.
+        """
+        return self.model_copy(update={"mean": mean})

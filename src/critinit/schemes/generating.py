@@ -1,0 +1,195 @@
+"""``generate``: from a cell and a sequence length to an InitSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from critinit._version import __version__
+from critinit.cells import Cell, find_cell, register_cell
+from critinit.errors import ArgumentError, SpecError
+from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_scheme
+from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, InitSpec, Numbers, Padding, Target
+from critinit.spec.overrides import override
+from critinit.spec.reading import problems_of, validate_object
+from critinit.theory.analysis import predict, reached
+
+__all__ = ["generate"]
+
+_MET = 1.0 - 1e-3
+"""A target counts as met from this share of it on: what six digits resolve."""
+_MAX_SIZE = 10**9
+"""Units or coordinates."""
+
+
+def generate(
+    cell: str | Cell | type[Cell],
+    T: int,
+    *,
+    scheme: str | Scheme = DEFAULT,
+    layers: int = 1,
+    input_variance: float = 1.0,
+    input_correlation: float = 1.0,
+    padding: Padding | Mapping[str, Any] | None = None,
+    hidden_size: int | None = None,
+    input_size: int | None = None,
+    settings: Sequence[str] = (),
+) -> InitSpec:
+    """Return the InitSpec of a cell for sequences of ``T`` steps.
+
+    Args:
+        cell: The cell's name, or a cell of your own, which is registered.
+        T: Sequence length in steps: the longest lag that has to be remembered.
+        scheme: The scheme's name, or a scheme of your own, which is registered.
+        layers: Number of recurrent layers.
+        input_variance: R, the mean square of an input number; standardized inputs have 1.
+        input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
+        padding: Inputs that carry no information, as ``Padding`` or a mapping: ``variance`` is their power per coordinate
+            (0 when silent), ``constant`` whether they are all alike.  None: nothing is known of them, so they count as
+            strong as the input.  ``critical`` lets gates react less where padding is noise.
+        hidden_size: Units, for the schemes that depend on widths (torch, keras, uniform_gate).
+        input_size: Input coordinates, likewise.
+        settings: Values to set afterwards, ``PATH=VALUE`` each (``critinit.spec.overrides``); the spec then says
+            ``"scheme": "custom"`` unless a setting names the scheme.
+
+    Returns:
+        The spec, its prediction filled in; a missed target is stated in ``target.limit``.  It records these arguments:
+        ``generate(**spec.generated.arguments)`` gives the same bytes.
+
+    Raises:
+        ArgumentError: An argument is out of its range; ``SchemeError`` where the scheme does not suit the cell.
+
+    Example:
+        >>> generate("gru", T=784).target.reached > 784
+        True
+    """
+    the_cell = find_cell(cell) if isinstance(cell, str) else register_cell(cell)
+    the_scheme = SCHEMES.get(scheme) if isinstance(scheme, str) else register_scheme(scheme)
+    T, layers = _integer("T", T, MAX_T), _integer("layers", layers, MAX_LAYERS)
+    hidden_size, input_size = (
+        size if size is None else _integer(name, size, _MAX_SIZE)
+        for name, size in (("hidden_size", hidden_size), ("input_size", input_size))
+    )
+    r = _number("input_variance", input_variance, 1e100)
+    correlation = _number("input_correlation", input_correlation, 1.0)
+    known = _padding(padding)
+    arguments = {
+        "cell": the_cell.name,
+        "T": T,
+        "scheme": the_scheme.name,
+        "layers": layers,
+        "input_variance": r,
+        "input_correlation": correlation,
+        "padding": None if known is None else known.model_dump(),
+        "hidden_size": hidden_size,
+        "input_size": input_size,
+        **({"settings": list(settings)} if settings else {}),
+    }
+    own = the_scheme.name not in SCHEMES.built_in
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "cell": the_cell.name,
+        "scheme": the_scheme.name,
+        "description": the_scheme.description if own else None,
+        "T": T,
+        "generated": {"critinit": __version__, "arguments": arguments},
+    }
+    spec: InitSpec | None = None
+    for index in range(layers):
+        if spec is not None:
+            r, known = _state_below(spec, known)
+        layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size)
+        try:
+            one = predict(validate_object({**data, "layers": [_layer(the_scheme, layer)]}))
+        except SpecError as error:
+            hint = f"{the_scheme.name} has no valid spec for these numbers: {error}"
+            raise ArgumentError("scheme", found=the_scheme.name, hint=hint) from None
+        spec = one if spec is None else spec.model_copy(update={"layers": spec.layers + one.layers})
+    assert spec is not None  # there is at least one layer
+    return predict(override(spec, settings)) if settings else _with_target(spec, the_scheme)
+
+
+def _layer(scheme: Scheme, layer: LayerContext) -> dict[str, Any]:
+    """A layer as the JSON of a spec has it."""
+    return {
+        "input": {
+            "variance": layer.input_variance,
+            "correlation": layer.correlation,
+            "padding": None if layer.padding is None else layer.padding.model_dump(),
+        },
+        "gates": dict(scheme.gates(layer)),
+        **({"projection": scheme.projection(layer)} if layer.cell.projects else {}),
+    }
+
+
+def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Padding | None]:
+    """The power of the state of the last layer, which the next one reads, and its padding.
+
+    Inputs that are noise for a share of their power are taken to make such a share of the state; those that are all
+    alike lead to states that are.
+    """
+    source = spec.layers[-1].input
+    below = spec.layers[-1].predicted.untied
+    if not isinstance(below, Numbers):
+        hint = "an identity recurrent kernel has no second moment in the untied theory, which the next layer needs"
+        raise ArgumentError("layers", found=str(len(spec.layers) + 1), allowed="1 with this scheme", hint=hint)
+    power = below.second_moment
+    if padding is None:
+        return power, None
+    noise = not padding.constant and padding.variance > 0.0
+    share = padding.variance / source.variance if noise and padding.variance < source.variance else 1.0
+    return power, Padding(variance=power * share, constant=not noise)
+
+
+def _with_target(spec: InitSpec, scheme: Scheme) -> InitSpec:
+    """The spec with what its scheme set out to reach, and what stops it where it did not."""
+    if scheme.target is None:
+        return spec
+    quantity = "time_scale" if spec.find_cell().keep_gate is None else scheme.target
+    found = reached(spec, quantity)
+    limit = None
+    if found is not None and found < spec.T * _MET:
+        limit = "no bias or input variance that a spec can state reaches it with these inputs"
+    target = Target(quantity=quantity, wanted=float(spec.T), reached=found, limit=limit)
+    return spec.model_copy(update={"target": target})
+
+
+def _padding(padding: object) -> Padding | None:
+    if padding is None or isinstance(padding, Padding):
+        return padding
+    if not isinstance(padding, Mapping):
+        allowed = "None, or variance and constant, as in {'variance': 0.0}"
+        raise ArgumentError("padding", found=_short(padding), allowed=allowed)
+    try:
+        return Padding.model_validate({key: _plain(value) for key, value in padding.items()})
+    except ValidationError as error:
+        problem = problems_of(error)[0]
+        where = ".".join(filter(None, ("padding", problem.where)))
+        raise ArgumentError(where, found=problem.found, allowed=problem.allowed, hint=problem.hint) from None
+
+
+def _integer(name: str, value: object, high: int) -> int:
+    value = _plain(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
+        raise ArgumentError(name, found=_short(value), allowed=f"an integer from 1 to {high}")
+    return value
+
+
+def _number(name: str, value: object, high: float) -> float:
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
+        raise ArgumentError(name, found=_short(value), allowed=f"a number from 0 to {high:g}")
+    return float(value)
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:36]}…"

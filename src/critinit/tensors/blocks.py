@@ -1,0 +1,112 @@
+"""Where a gate's part lies in a tensor.
+
+A tensor is cut into *blocks*, each holding one gate's part,
+
+    stored[index] = sign · (canonical, transposed where so) + offset
+
+with the canonical forms of ``critinit.tensors.sampling``: recurrent (H, F), input (H, I), bias (H,), projection (P, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.tensors.sampling import Draw, Part
+
+__all__ = ["Block", "Index", "Shape", "fill", "fused", "second_bias", "whole_tensor", "zeros"]
+
+Index = tuple[slice | int, ...]
+Shape = tuple[int, ...]
+_NONE: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One gate's part in a tensor, or a region to be zeroed (part "zero").
+
+    ``index``: the region, () for the whole tensor; a number drops its axis.  ``transposed``: stored as
+    (fan_in, H).  A zeroed region that names a gate is a second bias vector, added to that gate's effective bias;
+    one that names none has no part in what a spec describes.
+    """
+
+    gate: str
+    part: Part | Literal["zero"]
+    index: Index = ()
+    transposed: bool = False
+    sign: float = 1.0
+    offset: float = 0.0
+
+    def stored(self, canonical: NDArray[Any]) -> NDArray[Any]:
+        """Return what stands in the tensor for ``canonical``."""
+        return np.asarray(self.sign * (canonical.T if self.transposed else canonical) + self.offset)
+
+    def canonical(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Return the canonical numbers of what stands in the tensor, the inverse of ``stored``."""
+        return np.asarray(self.sign * ((stored.T if self.transposed else stored) - self.offset))
+
+
+def fused(
+    gates: Sequence[str],
+    part: Part | Literal["zero"],
+    axis: int,
+    width: int,
+    *,
+    transposed: bool = False,
+    sign: Mapping[str, float] = _NONE,
+    offset: Mapping[str, float] = _NONE,
+    within: Mapping[int, slice | int] = MappingProxyType({}),
+) -> tuple[Block, ...]:
+    """Return the blocks of a fused tensor: ``gates`` side by side along ``axis``, each ``width`` wide.
+
+    ``within`` restricts other axes (rows [x; h] of one matrix: ``{0: slice(0, I)}``; first row of two:
+    ``{0: 0}``).
+    """
+
+    def index(n: int) -> Index:
+        along: dict[int, slice | int] = {**within, axis: slice(n * width, (n + 1) * width)}
+        return tuple(along.get(k, slice(None)) for k in range(max(along) + 1))
+
+    return tuple(
+        Block(gate, part, index(n), transposed, sign.get(gate, 1.0), offset.get(gate, 0.0))
+        for n, gate in enumerate(gates)
+    )
+
+
+def whole_tensor(
+    gate: str, part: Part, *, transposed: bool = False, sign: float = 1.0, offset: float = 0.0
+) -> tuple[Block, ...]:
+    """Return the one block of a tensor that a single gate's part fills."""
+    return (Block(gate, part, (), transposed, sign, offset),)
+
+
+def zeros(*index: slice | int) -> tuple[Block, ...]:
+    """Return a region that is set to 0 and is no part of what a spec describes; the whole tensor by default."""
+    return (Block("", "zero", index),)
+
+
+def second_bias(
+    gates: Sequence[str],
+    axis: int,
+    width: int,
+    *,
+    inside: str | None = None,
+    within: Mapping[int, slice | int] = MappingProxyType({}),
+) -> tuple[Block, ...]:
+    """Return the blocks of a second bias vector, set to 0: it adds to the first, but for the gate ``inside`` r∘(·)."""
+    names = ["" if gate == inside else gate for gate in gates]
+    return fused(names, "zero", axis, width, within=within)
+
+
+def fill(shape: Shape, pairs: Sequence[tuple[Block, Draw | None]]) -> NDArray[np.float64]:
+    """Return a whole tensor in float64: portable draws in their blocks, 0 elsewhere."""
+    values = np.zeros(shape)
+    for block, draw in pairs:
+        if draw is not None:
+            values[block.index] = block.stored(draw.sample())
+    return values

@@ -1,0 +1,305 @@
+"""The portable sampler: the weights of a spec, drawn by NumPy in float64, the same for every framework.
+
+Canonical form, per layer, direction and gate, in the notation u = U x + W m + b of ``critinit.spec``:
+
+    recurrent W  (H, F)   F = H, or the projection's width P where the state is projected
+    input     U  (H, I)   I = the input's width; (F · directions) of the layer below for further layers
+    bias      b  (H,)     effective: the sum of all that a framework adds
+    projection   (P, H)   h' = projection·(o∘tanh c'), where there is one
+
+What each distribution is, ``critinit.distributions`` says.  Where a cell has a projection that its spec does not state
+(torch's ``proj_size`` with a spec of ``lstm``), it is the first P rows of a Haar matrix: entries of variance 1/H, so
+E h'² = E(o tanh c')².  A coupled bias is the other gate's draw times its sign.
+
+Every (module, layer, direction, gate, part) has its own stream, ``SeedSequence(seed, spawn_key=...)``, so
+draws can be made one at a time, in any order, and a wider model changes no other part's stream.  The same
+seed gives the same weights for one version of NumPy's ``Generator`` and of LAPACK's QR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.distributions import KERNELS, Bias, CoupledBias, Kernel, OrthogonalKernel
+from critinit.distributions._base import EntryKernel
+from critinit.errors import ArgumentError, Problem
+from critinit.spec import InitSpec
+
+__all__ = [
+    "Direction",
+    "Draw",
+    "GateWeights",
+    "Part",
+    "Stream",
+    "Weights",
+    "check_seed",
+    "draw",
+    "draws_of",
+]
+
+Array = NDArray[np.float64]
+Part = Literal["recurrent", "input", "bias", "projection"]
+_PARTS: tuple[Part, ...] = ("recurrent", "input", "bias", "projection")
+_MAX_SEED = 2**128
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The address of one random stream.  ``module`` counts the separate networks of one model."""
+
+    seed: int
+    module: int
+    layer: int
+    direction: int
+    gate: int
+    part: Part
+
+    @property
+    def sequence(self) -> np.random.SeedSequence:
+        """NumPy's seed sequence of this address."""
+        key = (self.module, self.layer, self.direction, self.gate, _PARTS.index(self.part))
+        return np.random.SeedSequence(self.seed, spawn_key=key)
+
+    def generator(self) -> np.random.Generator:
+        """Return a fresh generator at the start of this stream."""
+        return np.random.Generator(np.random.PCG64(self.sequence))
+
+    def words(self) -> tuple[int, int]:
+        """Return two 32-bit words that seed another library's generator for this stream."""
+        first, second = self.sequence.generate_state(2, np.uint32)
+        return int(first), int(second)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One array to be drawn.
+
+    Attributes:
+        distribution: Its distribution, never a coupled bias: those are the draw of gate ``coupled_to`` times ``sign``.
+        shape: Its canonical shape.
+        stream: Its random stream.
+        gate: The gate.
+        part: The gate's part.
+        path: The spec's field.
+        sign: What the draw is multiplied with.
+        coupled_to: The gate whose bias it follows, or None.
+    """
+
+    distribution: Kernel | Bias
+    shape: tuple[int, ...]
+    stream: Stream
+    gate: str
+    part: Part
+    path: str
+    sign: int = 1
+    coupled_to: str | None = None
+
+    @property
+    def fan_in(self) -> int:
+        """Width of what the kernel reads; 1 for a bias, whose variance is not scaled."""
+        return self.shape[1] if len(self.shape) == 2 else 1
+
+    @property
+    def mean(self) -> float:
+        """Mean of the entries that the spec asks for."""
+        if isinstance(self.distribution, Kernel):
+            return self.distribution.entry_mean(self.shape[1])
+        return self.sign * self.distribution.moments[0]
+
+    @property
+    def variance(self) -> float:
+        """What the spec asks for: Var(entry)·fan-in of a kernel, Var(entry) of a bias."""
+        if isinstance(self.distribution, EntryKernel):
+            return self.distribution.deviation(*self.shape) ** 2 * self.fan_in
+        return self.distribution.variance if isinstance(self.distribution, Kernel) else self.distribution.moments[1]
+
+    @property
+    def gain(self) -> float | None:
+        """The g with W Wᵀ = g²·I, of an orthogonal or identity kernel or a projection; else None."""
+        keeps = isinstance(self.distribution, Kernel) and self.distribution.keeps_angles
+        return math.sqrt(self.variance) if keeps and self.variance else None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every entry is 0 with certainty."""
+        if isinstance(self.distribution, Kernel):
+            return self.distribution.is_zero
+        return self.distribution.moments == (0.0, 0.0)
+
+    def problem(self) -> Problem | None:
+        """Return why this distribution cannot have this shape, or None."""
+        if self.part == "projection" or not isinstance(self.distribution, Kernel):
+            return None
+        found = self.distribution.problem(*self.shape)
+        if found is None:
+            return None
+        names = ", ".join(name for name, kind in KERNELS.loaded().items() if not kind.is_square)
+        if self.part == "recurrent":
+            hint = "the map from state to state goes through a projection, so it is not square; the theory does not hold"
+            return Problem(self.path, found, names, hint)
+        return Problem(self.path, found, f"{names}, or an input as wide as the hidden state")
+
+    def sample(self) -> Array:
+        """Return the canonical float64 array, of ``shape``.
+
+        Raises:
+            ArgumentError: ``problem`` names one.
+        """
+        problem = self.problem()
+        if problem is not None:
+            raise ArgumentError(problem.where, found=problem.found, allowed=problem.allowed, hint=problem.hint)
+        if isinstance(self.distribution, Kernel):
+            rows, columns = self.shape
+            return self.distribution.sample(self.stream.generator, rows, columns)
+        return self.sign * self.distribution.sample(self.stream.generator, self.shape[0])
+
+
+def draws_of(
+    spec: InitSpec,
+    layer: int,
+    *,
+    seed: int,
+    input_size: int,
+    hidden_size: int,
+    projection_size: int | None = None,
+    direction: int = 0,
+    module: int = 0,
+) -> Mapping[tuple[str, Part], Draw]:
+    """Return what one layer in one direction asks for, keyed by (gate, part); nothing is drawn yet.
+
+    A projection has the key ("", "projection").  It is that of the spec or, of a cell without one, of
+    ``projection_size`` coordinates where that is given.
+    """
+    gates = spec.layers[layer].gates
+    names = tuple(gates)
+    projection = spec.layers[layer].projection
+    if projection is not None:  # the spec's word counts
+        projection_size = projection.coordinates(hidden_size)
+    message = hidden_size if projection_size is None else projection_size
+    shapes: dict[Part, tuple[int, ...]] = {
+        "recurrent": (hidden_size, message),
+        "input": (hidden_size, input_size),
+        "bias": (hidden_size,),
+    }
+
+    def one(gate: str, part: Part) -> Draw:
+        asked: Kernel | Bias = getattr(gates[gate], part)
+        path = f"layers.{layer}.gates.{gate}.{part}"
+        if isinstance(asked, CoupledBias):
+            return replace(one(asked.to, part), sign=asked.sign, coupled_to=asked.to, gate=gate, path=path)
+        stream = Stream(seed, module, layer, direction, names.index(gate), part)
+        return Draw(asked, shapes[part], stream, gate, part, path)
+
+    draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
+    if projection_size is not None:
+        stream = Stream(seed, module, layer, direction, len(names), "projection")
+        kernel = OrthogonalKernel(variance=1.0) if projection is None else projection.kernel
+        shape = (projection_size, hidden_size)
+        path = f"layers.{layer} projection" if projection is None else f"layers.{layer}.projection.kernel"
+        draws["", "projection"] = Draw(kernel, shape, stream, "", "projection", path)
+    return MappingProxyType(draws)
+
+
+@dataclass(frozen=True, slots=True)
+class GateWeights:
+    """The drawn arrays of one gate: recurrent (H, F), input (H, I), bias (H,)."""
+
+    recurrent: Array
+    input: Array
+    bias: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """One layer in one direction: its gates by name, and the projection (P, H) or None."""
+
+    gates: Mapping[str, GateWeights]
+    projection: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Canonical weights: ``weights.layers[k][direction].gates["update"].recurrent``."""
+
+    layers: tuple[tuple[Direction, ...], ...]
+
+
+def draw(
+    spec: InitSpec,
+    input_size: int,
+    hidden_size: int,
+    *,
+    seed: int = 0,
+    directions: int = 1,
+    projection_size: int | None = None,
+    module: int = 0,
+) -> Weights:
+    """Return all canonical float64 weights of ``spec`` for a stack of layers of one width.
+
+    Layer 0 reads ``input_size`` coordinates, every further layer the state below it in all ``directions``.
+    ``module`` is the index of the network within a model that has several.  Cost: O(H³) per orthogonal
+    kernel.
+
+    Raises ``ArgumentError`` for sizes below 1, a seed that is no integer ≥ 0, or an orthogonal or identity
+    kernel that would not be square.
+    """
+    seed = check_seed(seed)
+    sizes = {"input_size": input_size, "hidden_size": hidden_size, "directions": directions}
+    for name, size in (
+        *sizes.items(),
+        ("projection_size", 1 if projection_size is None else projection_size),
+    ):
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            raise ArgumentError(name, found=repr(size), allowed="an integer of at least 1")
+    if directions > 2:
+        raise ArgumentError("directions", found=str(directions), allowed="1, 2")
+    if projection_size is not None and projection_size > hidden_size:
+        allowed = f"at most hidden_size, {hidden_size}"
+        raise ArgumentError("projection_size", found=str(projection_size), allowed=allowed)
+    layers: list[tuple[Direction, ...]] = []
+    for layer in range(len(spec.layers)):
+        below = None if layer == 0 else spec.layers[layer - 1].projection
+        message = projection_size or hidden_size if below is None else below.coordinates(hidden_size)
+        reads = input_size if layer == 0 else message * directions
+        layers.append(
+            tuple(
+                _sample_all(
+                    draws_of(
+                        spec,
+                        layer,
+                        seed=seed,
+                        input_size=reads,
+                        hidden_size=hidden_size,
+                        projection_size=projection_size,
+                        direction=direction,
+                        module=module,
+                    )
+                )
+                for direction in range(directions)
+            )
+        )
+    return Weights(tuple(layers))
+
+
+def _sample_all(draws: Mapping[tuple[str, Part], Draw]) -> Direction:
+    projection = draws.get(("", "projection"))
+    return Direction(_gates(draws), None if projection is None else projection.sample())
+
+
+def _gates(draws: Mapping[tuple[str, Part], Draw]) -> Mapping[str, GateWeights]:
+    names = dict.fromkeys(gate for gate, part in draws if part == "recurrent")
+    return MappingProxyType({name: GateWeights(*(draws[name, part].sample() for part in _PARTS[:3])) for name in names})
+
+
+def check_seed(seed: object) -> int:
+    """Return ``seed`` as an int; raises ``ArgumentError`` unless it is an integer from 0 to 2¹²⁸ − 1."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
+        raise ArgumentError("seed", found=repr(seed), allowed="an integer from 0 to 2**128 - 1")
+    return int(seed)

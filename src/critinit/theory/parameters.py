@@ -1,0 +1,244 @@
+"""Hyperparameters of one layer as arrays: what the untied theory is a function of.
+
+Every array broadcasts to (*batch, K, E): ``batch`` is the caller's grid, K the classes of units (units whose
+biases differ for good: the spread distributions), E the environments (normal biases that several gates share
+because one is coupled to the other; drawn anew with the weights, as the untied theory draws all biases).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from critinit.cells import Cell, find_cell
+from critinit.dual import Array
+from critinit.errors import ArgumentError
+from critinit.distributions import CoupledBias, KernelFamily
+from critinit.spec.model import Gates, Layer
+from critinit.theory.quadrature import normal_rule
+
+__all__ = ["GateParameters", "LayerParameters", "grid_parameters", "layer_parameters", "split_parameters"]
+
+CLASS_NODES = (24, 9, 5, 4)
+"""Gauss–Legendre nodes in the bias, when so many gates are spread independently: averages over units to 1e-6 for one
+(time constants up to 10⁶), 1e-3 for two, a few percent beyond."""
+
+_KEPT = np.array([0.5, 0.0, 1.0])  # quantiles of units kept without weight: median, shortest, longest
+
+_ENVIRONMENT_NODES = 24
+"""Gauss–Hermite nodes of a normal bias that two gates share: averages over it to 1e-10 for variances up to 10."""
+
+
+@dataclass(frozen=True)
+class GateParameters:
+    """One gate: variances of W and U (σ², ν²), bias mean, variance ρ² of the bias that is drawn anew."""
+
+    recurrent: Array
+    input: Array
+    mean: Array
+    bias_variance: Array
+    orthogonal: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LayerParameters:
+    """One layer: its cell, gates, input second moment R and correlation, and its classes of units.
+
+    ``class_weights`` (K,) sums to 1 and has zeros at nodes kept for their value alone: the ends of the spread
+    and its median (``median_class``).  ``environment_weights`` (E,) sums to 1.  ``gain``, ``spread``: E r²/E h² and κ of
+    a projection (``critinit.spec.Projection``); the gates' ``recurrent`` has the gain in it.
+    """
+
+    cell: Cell
+    gates: Mapping[str, GateParameters]
+    input_variance: Array
+    correlation: Array
+    class_weights: Array
+    environment_weights: Array
+    median_class: int
+    batch: tuple[int, ...]
+    gain: float = 1.0
+    excess: float = 0.0
+
+
+def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None = None) -> LayerParameters:
+    """Return the hyperparameters of a layer of a cell (batch shape ()); ``input_variance`` replaces the declared one.
+
+    Of a projection r = P h they have the kernels W P as they act on h, whose variance is σ²·E r²/E h².
+    Raises ``ArgumentError`` where a recurrent kernel is the identity, which has no untied reading.
+    """
+    gates, source, projection = layer.unprojected().gates, layer.input, layer.projection
+    if has_identity(gates):
+        raise ArgumentError("an identity kernel has no untied reading")
+    nodes, weights, median = _classes(gates)
+    shared, environment_weights = _environments(gates)
+    params_by_gate = {}
+    for name, gate in gates.items():
+        mean, variance = _bias(gates, name, nodes, shared)
+        params_by_gate[name] = GateParameters(
+            recurrent=np.full((1, 1), gate.recurrent.variance),
+            input=np.full((1, 1), gate.input.variance),
+            mean=mean,
+            bias_variance=np.full((1, 1), variance),
+            orthogonal=np.full((1, 1), gate.recurrent.family is KernelFamily.HAAR),
+        )
+    variance = source.variance if input_variance is None else input_variance
+    return LayerParameters(
+        cell=cell,
+        gates=params_by_gate,
+        input_variance=np.full((1, 1), variance),
+        correlation=np.full((1, 1), source.correlation),
+        class_weights=weights,
+        environment_weights=environment_weights,
+        median_class=median,
+        batch=(),
+        gain=1.0 if projection is None else projection.gain,
+        excess=0.0 if projection is None else projection.excess,
+    )
+
+
+def grid_parameters(
+    cell: str,
+    gates: Mapping[str, Mapping[str, ArrayLike]],
+    *,
+    input_variance: ArrayLike = 1.0,
+    input_correlation: ArrayLike = 1.0,
+) -> LayerParameters:
+    """Return the hyperparameters of a whole grid: every value may be an array, and all broadcast to the grid's shape.
+
+    ``gates``: gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
+    ``recurrent``, ``input`` and ``mean`` are required.  Raises ``ArgumentError`` for a missing or unknown gate
+    or key, a negative variance, a number that is not finite, or a cell with a projection.
+    """
+    the_cell = find_cell(cell)
+    if the_cell.projects:
+        raise ArgumentError(f"cell: found {cell}; allowed: a cell without a projection")
+    if set(gates) != set(the_cell.gates):
+        raise ArgumentError(f"gates: found {', '.join(gates) or 'none'}; {cell} has: {', '.join(the_cell.gates)}")
+    keys = ("recurrent", "input", "mean", "variance", "orthogonal")
+    values: dict[tuple[str, str], Array] = {}
+    for name, parts in gates.items():
+        for key in (*keys[:3], *parts):
+            if key not in keys or key not in parts:
+                wrong = "missing" if key in keys else "an unknown key"
+                raise ArgumentError(f"gates.{name}.{key}: {wrong}; allowed: {', '.join(keys)}")
+        for key in keys:
+            values[name, key] = _numbers(f"gates.{name}.{key}", parts.get(key, 0.0), key != "mean")
+    r = _numbers("input_variance", input_variance, True)
+    c = _numbers("input_correlation", input_correlation, True)
+    if np.any(c > 1):
+        raise ArgumentError(f"input_correlation: found {float(c.max())}; allowed: 0 to 1")
+    batch = np.broadcast_shapes(r.shape, c.shape, *(v.shape for v in values.values()))
+
+    def shaped(v: Array) -> Array:
+        return np.broadcast_to(v, batch)[..., None, None]
+
+    return LayerParameters(
+        cell=the_cell,
+        gates={
+            name: GateParameters(
+                recurrent=shaped(values[name, "recurrent"]),
+                input=shaped(values[name, "input"]),
+                mean=shaped(values[name, "mean"]),
+                bias_variance=shaped(values[name, "variance"]),
+                orthogonal=shaped(values[name, "orthogonal"]) > 0,
+            )
+            for name in the_cell.gates
+        },
+        input_variance=shaped(r),
+        correlation=shaped(c),
+        class_weights=np.ones(1),
+        environment_weights=np.ones(1),
+        median_class=0,
+        batch=batch,
+    )
+
+
+def split_parameters(params: LayerParameters, points: int) -> list[LayerParameters]:
+    """Return the grid's points in order, in parts of at most so many points each."""
+
+    def flat(x: Any) -> Any:
+        return np.broadcast_to(x, (*params.batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
+
+    gates = {name: {f.name: flat(getattr(g, f.name)) for f in fields(g)} for name, g in params.gates.items()}
+    r, c = flat(params.input_variance), flat(params.correlation)
+    parts = []
+    for start in range(0, len(r), points):
+        here = slice(start, start + points)
+        parts.append(
+            replace(
+                params,
+                gates={
+                    name: replace(params.gates[name], **{f: x[here] for f, x in arrays.items()})
+                    for name, arrays in gates.items()
+                },
+                input_variance=r[here],
+                correlation=c[here],
+                batch=(len(r[here]),),
+            )
+        )
+    return parts
+
+
+def has_identity(gates: Gates) -> bool:
+    """Whether a recurrent kernel is the identity."""
+    return any(gate.recurrent.reads_itself for gate in gates.values())
+
+
+def _numbers(path: str, value: Any, non_negative: bool) -> Array:
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{path}: found {value!r}; allowed: numbers") from None
+    if not np.all(np.isfinite(numbers)):
+        raise ArgumentError(f"{path}: found a number that is not finite; allowed: finite numbers")
+    if non_negative and np.any(numbers < 0):
+        raise ArgumentError(f"{path}: found {float(numbers.min())}; allowed: 0 or more")
+    return numbers
+
+
+def _classes(gates: Gates) -> tuple[dict[str, Array], Array, int]:
+    """Bias of each spread gate at each class (K,), the class weights, and the class of medians."""
+    own = {name: gate.bias for name, gate in gates.items() if not isinstance(gate.bias, CoupledBias)}
+    spread = {name: bias for name, bias in own.items() if bias.classes(2) is not None}
+    if not spread:
+        return {}, np.ones(1), 0
+    count = CLASS_NODES[min(len(spread), len(CLASS_NODES)) - 1]
+    rules = {name: rule for name, bias in spread.items() if (rule := bias.classes(count)) is not None}
+    index = np.array(list(itertools.product(range(count), repeat=len(spread)))).T
+    weights = np.prod([w[i] for (_, w), i in zip(rules.values(), index, strict=True)], axis=0)
+    nodes = {
+        name: np.concatenate([bias.quantile(_KEPT), rules[name][0][i]])
+        for (name, bias), i in zip(spread.items(), index, strict=True)
+    }
+    return nodes, np.concatenate([np.zeros(len(_KEPT)), weights]), 0
+
+
+def _environments(gates: Gates) -> tuple[dict[str, Array], Array]:
+    """Standard normal z (E,) of each bias that is drawn anew and that another gate is coupled to."""
+    names = {gate.bias.to for gate in gates.values() if isinstance(gate.bias, CoupledBias)}
+    names = {name for name in names if gates[name].bias.redrawn_variance > 0.0}
+    if not names:
+        return {}, np.ones(1)
+    z, w = normal_rule("hermite", _ENVIRONMENT_NODES)
+    axes = np.meshgrid(*[z] * len(names), indexing="ij")
+    weights = np.prod(np.meshgrid(*[w] * len(names), indexing="ij"), axis=0)
+    return {name: axis.ravel() for name, axis in zip(sorted(names), axes, strict=True)}, weights.ravel()
+
+
+def _bias(gates: Gates, name: str, classes: dict[str, Array], shared: dict[str, Array]) -> tuple[Array, float]:
+    """Mean of a gate's bias by class and environment, (K, E) or broadcastable, and the variance left over."""
+    sign, bias = gates.followed(name)
+    bias_gate = gates[name].bias
+    followed = bias_gate.to if isinstance(bias_gate, CoupledBias) else name
+    if followed in classes:
+        return sign * classes[followed][:, None], 0.0
+    mean, _ = bias.moments
+    if followed in shared:
+        return sign * (mean + np.sqrt(bias.redrawn_variance) * shared[followed])[None, :], 0.0
+    return np.full((1, 1), sign * mean), bias.redrawn_variance

@@ -1,0 +1,136 @@
+"""The couplings of units in the stationary state of an infinitely wide network, and the spectral edge they make.
+
+J has fixed diagonals at a given time, and eigenvalues at λ where perturbations of its resolvent feed themselves: with
+a, a_k, e_k and b_kl as in ``tied_jacobian`` the matrix over gates
+
+    A_kl(λ) = σ_l² E|b_kl + e_k a_l/(λ − a)|²
+
+has spectral radius 1 at the edge of the eigenvalues, above it inside.  One gate: 1 = σ² E[a_k² e_k²/|λ − a|²].
+Normal, uniform and orthogonal kernels share the outer edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.dual import Array
+from critinit.errors import ArgumentError
+from critinit.distributions import Kernel
+from critinit.spec import Layer
+from critinit.theory.tied.fields import Field
+from critinit.theory.tied.growth import Settling, first_burn_in, follow_steps
+from critinit.theory.tied.inputs import STEADY, Inputs, draw_biases
+from critinit.theory.tied.jacobian import Couplings
+from critinit.theory.tied.particles import Population
+
+__all__ = ["sampled_couplings", "self_feeding", "spectral_edge"]
+
+_FORGOTTEN = 100
+_ACCURACY = 1e-9
+
+
+def sampled_couplings(
+    cell: Cell,
+    layer: Layer,
+    *,
+    T: int,
+    tied: bool = True,
+    particles: int = 1000,
+    snapshots: int = 4,
+    seed: int | tuple[int, ...] = 0,
+    inputs: Inputs = STEADY,
+) -> Couplings:
+    """The couplings of ``particles`` units at ``snapshots`` times, side by side: (…, particles·snapshots).
+
+    The times are apart by what the median unit takes to forget, at most 100 steps.  Raises ``ArgumentError`` for
+    numbers out of range.
+    """
+    for name, number, least in (("particles", particles, 2), ("snapshots", snapshots, 1)):
+        if number < least:
+            raise ArgumentError(f"{name}: found {number}; allowed: at least {least}")
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    population = Population(cell, layer, particles, rng, inputs=inputs)
+
+    def step() -> None:
+        if not tied:
+            _draw_anew(population)
+        population.step(-1)
+
+    settling = Settling(first_burn_in(cell, layer), follow_steps(T))
+    step()
+    while settling.goes_on(float(np.mean(population.h**2))):
+        step()
+    found = [population.couplings()]
+    keep = float(np.median(cell.keep(population.u)))
+    apart = math.ceil(min(1.0 / max(1.0 - keep, 1.0 / _FORGOTTEN), _FORGOTTEN))
+    for _ in range(snapshots - 1):
+        for _ in range(apart):
+            step()
+        found.append(population.couplings())
+    return _joined(found)
+
+
+def _draw_anew(population: Population) -> None:
+    """New kernels, and with them normal biases; biases that are spread over units stay with their unit."""
+    rng, count, gates = population.rng, population.particles, population.layer.gates
+    fields = {m: Field(count, f.gains, rng, recent=1) for m, f in population.states.fields.items()}
+    population.states = replace(population.states, fields=fields)
+    drawn = draw_biases(gates, count, lambda bias: rng.random(count))
+    population.biases = {
+        name: drawn[name] if gates.followed(name)[1].redrawn_variance else bias
+        for name, bias in population.biases.items()
+    }
+
+
+def _joined(parts: list[Couplings]) -> Couplings:
+    names, shape = parts[0].names, parts[0].update.shape
+
+    def side_by_side(blocks: list[Array]) -> Array:
+        return np.concatenate([np.broadcast_to(x, shape).reshape(1 + len(names), -1) for x in blocks], axis=1)
+
+    messages = {n: side_by_side([p.messages[n] for p in parts]) for n in names}
+    return Couplings(names, side_by_side([p.update for p in parts]), messages)
+
+
+def self_feeding(couplings: Couplings, kernels: Mapping[str, Kernel], eigenvalue: complex) -> float:
+    """The spectral radius of A(λ): above 1 where J has a density of eigenvalues, below 1 outside of its edge.
+
+    Infinite on the diagonal a itself, where a kernel acts.
+    """
+    names, by = couplings.names, couplings.update
+    if not names:
+        return 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.where(by[1:] == 0.0, 0.0, by[1:] / (eigenvalue - by[0]))
+    matrix = np.empty((len(names), len(names)))
+    for i, name in enumerate(names):
+        message = np.broadcast_to(couplings.messages[name], by.shape)
+        through = message[1:] + message[0] * reach
+        matrix[i] = np.mean(np.abs(through) ** 2, axis=1)
+    matrix *= np.array([kernels[n].variance for n in names])
+    return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if np.all(np.isfinite(matrix)) else math.inf
+
+
+def spectral_edge(couplings: Couplings, kernels: Mapping[str, Kernel]) -> float:
+    """The largest real eigenvalue λ of J at infinite width, to 1e-9: where ``self_feeding`` falls to 1.
+
+    At least max a over the units that were sampled, which are eigenvalues by themselves where no kernel acts.
+    """
+    low = float(np.max(couplings.update[0]))
+
+    def outside(x: float) -> bool:
+        return self_feeding(couplings, kernels, x) < 1.0
+
+    reach = 1.0
+    while not outside(low + reach):
+        low, reach = low + reach, 2.0 * reach
+    high = low + reach
+    while high - low > _ACCURACY * max(1.0, abs(high)):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if outside(middle) else (middle, high)
+    return high

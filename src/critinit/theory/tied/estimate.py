@@ -1,0 +1,445 @@
+"""A fast estimate of the tied theory: milliseconds to a tenth of a second, no particles.
+
+Every unit's fluctuations are taken as linear in the recurrent fields, with all that is left as white noise
+(``tied_spectrum``), where the linear part is exact in the mean: by Stein's lemma E[∂s'/∂y] is the weight of a Gaussian
+field y in s'.  Units differ by what stays with them: their biases and the static part of their fields, whose
+variance σ_k² E m̄² is that of the units' mean messages.  Averages are taken with fixed low-discrepancy points, over
+classes of units first and over drives and memory within each, through the cell's own definition and forward mode.
+
+Validity: infinite width and Gaussian memory; the variances must not make the drives' fluctuations slower than the
+units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation-tied.md shows
+how far off it is over random points; where χ > .9 or the recurrent variances exceed 1, ask the full theory (``tied``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.cells import Cell
+from critinit.dual import Array, Dual, value
+from critinit.distributions import Bias, CoupledBias
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
+from critinit.theory.tied.inputs import draw_biases
+from critinit.theory.tied.jacobian import Couplings
+from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+
+__all__ = ["NOTE", "fast_tied"]
+
+NOTE = "fast estimate; the full tied theory is sampled by analyze"
+
+_NORMAL = NormalDist()  # importing scipy.special would take longer than the estimate
+_STATE = "state"
+_INNER = 4096
+_CLASSES, _WITHIN = 96, 128
+_CYCLES = 80
+_MET = 3e-4
+_NOTHING = 1e-30
+_WILDEST, _FARTHEST = 3.0, 7.0
+_UP, _FARTHEST_SIZE = 1.0, 30.0
+_LARGEST = 1e100
+_LONGEST = 1e15
+
+
+@lru_cache(maxsize=16)
+def _ranks(count: int, dimensions: int) -> NDArray[np.int64]:
+    """Permutations of 0 … count − 1, (dimensions, count), evenly spread together.
+
+    The ranks of the Kronecker sequence of the generalised golden ratio: every coordinate visits each stratum once.
+    """
+    ratio = 1.0
+    for _ in range(64):
+        ratio = (1.0 + ratio) ** (1.0 / (dimensions + 1.0))
+    steps = ratio ** -np.arange(1.0, dimensions + 1.0)
+    points = (0.5 + np.outer(steps, np.arange(1, count + 1))) % 1.0
+    return np.asarray(np.argsort(np.argsort(points, axis=1), axis=1))
+
+
+@lru_cache(maxsize=16)
+def _normal_points(count: int, dimensions: int) -> Array:
+    """Standard normal points, (dimensions, count): means of equal strata, of variance 1, uncorrelated coordinates."""
+    edges = np.array([_NORMAL.inv_cdf(i / count) for i in range(1, count)])
+    density = np.concatenate([[0.0], np.exp(-0.5 * edges**2) / math.sqrt(2.0 * math.pi), [0.0]])
+    z = (count * -np.diff(density))[_ranks(count, dimensions)]
+    if count == 1:
+        return np.zeros((dimensions, 1))
+    z = np.linalg.solve(np.linalg.cholesky(z @ z.T / count), z)
+    z.setflags(write=False)
+    return np.asarray(z)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What averages are taken at: moving and static variance of each message, mean and variance of the memory (O,)."""
+
+    moving: dict[str, float]
+    static: dict[str, float]
+    mean: Array
+    variance: Array
+
+    def vector(self) -> Array:
+        """Logarithms of the variances that move, and the rest."""
+        logs = np.log(np.maximum(np.concatenate([list(self.moving.values()), self.variance]), _NOTHING))
+        return np.concatenate([logs, list(self.static.values()), self.mean])
+
+    @property
+    def size(self) -> float:
+        """ln of the largest variance that moves."""
+        return math.log(max(*self.moving.values(), _NOTHING))
+
+    def scaled(self, size: float) -> _State:
+        """With fluctuations of this size."""
+        factor = math.exp(size - self.size)
+        moving = {g: factor * q for g, q in self.moving.items()}
+        return replace(self, moving=moving, variance=factor * self.variance)
+
+    def of(self, vector: Array) -> _State:
+        """The state that has this vector."""
+        groups, o = list(self.moving), len(self.mean)
+        moving, variance, static, mean = np.split(vector, np.cumsum([len(groups), o, len(groups)]))
+        return _State(
+            dict(zip(groups, map(float, np.exp(moving)), strict=True)),
+            dict(zip(groups, map(float, np.maximum(static, 0.0)), strict=True)),
+            mean,
+            np.exp(variance),
+        )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The cell at all points (O, P): h, keep, s − E s, s'; and by direction (1 + fields, O, P) the derivatives of s' and
+    of messages."""
+
+    h: Array
+    keep: Array
+    memory: Array
+    after: Dual
+    messages: dict[str, Dual]
+    read_slope: Array | None
+
+
+class _Units:
+    """Classes of units and the points at which their pre-activations are taken; arrays are (O, P)."""
+
+    def __init__(self, cell: Cell, layer: Layer, *, tied: bool = True) -> None:
+        gates = layer.gates
+        self.cell, self.layer, self.tied = cell, layer, tied
+        self.fields = {
+            name: name if name in cell.before else _STATE
+            for name, gate in gates.items()
+            if gate.recurrent.variance > 0 and not gate.recurrent.reads_itself
+        }
+        self.groups = list(dict.fromkeys(self.fields.values()))
+        self.reads_itself = any(gate.recurrent.reads_itself for gate in gates.values())
+        self.strength = {name: gate.recurrent.variance for name, gate in gates.items()}
+        differ = any(
+            gate.bias.variance or (name == cell.candidate_gate and gate.bias.mean) for name, gate in gates.items()
+        )
+        self.count, points = (_CLASSES, _WITHIN) if differ else (1, _INNER)
+        rows = iter(_normal_points(self.count, 2 * len(cell.gates)))
+        self.fixed = {name: next(rows) for name in gates}
+        names = [*gates, "memory", "input", "read", *(f"{n} input" for n in cell.after)]
+        names += [f"{name} bias" for name in gates]
+        self.z = dict(zip(names, _normal_points(points, len(names)), strict=True))
+
+        def uniform(bias: Bias) -> Array:
+            if not tied and bias.classes(2) is None:  # the untied theory draws it anew at every step
+                return np.full(self.count, 0.5)
+            return np.array([_NORMAL.cdf(x) for x in next(rows)])
+
+        drawn = draw_biases(gates, self.count, uniform)
+        self.biases = {name: b[:, None] + (0.0 if tied else self._anew(name)) for name, b in drawn.items()}
+
+    def _anew(self, name: str) -> Any:
+        """The part of a gate's bias that changes at every step in the untied theory."""
+        own = self.layer.gates[name].bias
+        sign, bias = self.layer.gates.followed(name)
+        followed = own.to if isinstance(own, CoupledBias) else name
+        return sign * math.sqrt(bias.redrawn_variance) * self.z[f"{followed} bias"]
+
+    def start(self) -> _State:
+        """A first guess."""
+        half = dict.fromkeys(self.groups, 0.1)
+        return _State(half, dict.fromkeys(self.groups, 0.0), np.zeros(self.count), np.full(self.count, 0.1))
+
+    def sample(self, state: _State) -> _Sample:
+        """The cell at Gaussian drives and memory of these variances."""
+        gates, cell, r = self.layer.gates, self.cell, self.layer.input.variance
+        names = list(self.fields)
+        unit = np.eye(1 + len(names))[:, :, None, None]
+        spread: dict[str, float] = {}
+        external: dict[str, Array] = {}
+        fixed: dict[str, Array] = {}
+        for name, gate in gates.items():
+            group = self.fields.get(name)
+            fixed[name] = np.zeros((self.count, 1))
+            moving = 0.0
+            if group is not None:
+                fixed[name] = math.sqrt(self.strength[name] * state.static[group]) * self.fixed[name][:, None]
+                moving = self.strength[name] * state.moving[group]
+            external[name] = self.biases[name]
+            feed = gate.input.variance * r
+            if name in cell.after:
+                external[name] = external[name] + math.sqrt(feed) * self.z[f"{name} input"]
+                feed = 0.0
+            spread[name] = math.sqrt(moving + feed)
+        if cell.embeds_input:
+            external["input"] = math.sqrt(r) * self.z["input"]
+        memory = np.sqrt(state.variance)[:, None] * self.z["memory"]
+        s = Dual(state.mean[:, None] + memory, unit[0])
+        read: dict[str, Array] = {}
+        slope = None
+        if cell.read_gate is not None:
+            by = cell.read_gate
+            read[by] = external[by] + fixed[by] + spread[by] * self.z["read"]
+            slope = cell.read(s.value, {by: Dual(read[by], 1.0)}).tangent
+        messages: dict[str, Dual] = {}
+
+        def recurrent(name: str, message: Any) -> Any:
+            y = fixed[name] + spread[name] * self.z[name]
+            if name not in self.fields:
+                return y + math.sqrt(self.strength[name]) * message if self.strength[name] else y
+            messages[self.fields[name]] = message
+            return Dual(y, unit[1 + names.index(name)])
+
+        h = cell.read(s, read)
+        u = cell.pre_activations(h, recurrent, external)
+        keep = np.broadcast_to(value(cell.keep(u)), (self.count, self.z["memory"].size))
+        return _Sample(value(h), keep, memory, cell.update(s, u), messages, slope)
+
+
+def _mean(x: Array) -> Array:
+    """Over the points of each class."""
+    return np.asarray(x.mean(axis=-1))
+
+
+class _Step:
+    """The linear response and the noise that a sample shows, and the state that they would make."""
+
+    def __init__(self, units: _Units, state: _State) -> None:
+        self.units, self.state = units, state
+        self.sample = sample = units.sample(state)
+        shape = (1 + len(units.fields), *sample.h.shape)
+        self.slopes = np.broadcast_to(sample.after.tangent, shape)
+        self.after = np.broadcast_to(sample.after.value, sample.h.shape)
+        o, groups = units.count, units.groups
+        self.keep = np.clip(_mean(self.slopes[0]), 0.0, 1.0 - 1e-12)
+        self.couplings = {name: self.slopes[1 + i] for i, name in enumerate(units.fields)}
+        self.passed = {g: np.broadcast_to(m.tangent, shape) for g, m in sample.messages.items()}
+        self.values = {g: np.broadcast_to(m.value, sample.h.shape) for g, m in sample.messages.items()}
+        coupling = np.zeros((o, len(groups)))
+        if units.tied:
+            for name, a in self.couplings.items():
+                coupling[:, groups.index(units.fields[name])] += units.strength[name] * _mean(a) ** 2
+        message = np.stack([_mean(self.passed[g][0]) ** 2 for g in groups], axis=1) if groups else np.zeros((o, 0))
+        self.response = Response(np.full(o, 1.0 / o), self.keep, coupling, message)
+
+    @property
+    def stationary(self) -> bool:
+        """Whether fluctuations have a stationary size: below the spectral edge."""
+        return self.response.radius(1.0) < 1.0
+
+    def next(self) -> _State:
+        """The state whose fluctuations the response and noise make."""
+        units, response = self.units, self.response
+        rest = [
+            float(np.mean((self.values[g] - _mean(self.passed[g][0])[:, None] * self.sample.memory).var(axis=-1)))
+            for g in units.groups
+        ]
+        variance, q = spectrum(response, self._noise(), np.array(rest))
+        static = {g: float(np.mean(_mean(m) ** 2)) for g, m in self.values.items()}
+        moving = dict(zip(units.groups, map(float, q), strict=True))
+        if not units.tied:
+            moving, static = {g: moving[g] + static[g] for g in moving}, dict.fromkeys(static, 0.0)
+        return _State(moving, static, self._memory_mean(), variance)
+
+    def _noise(self) -> Array:
+        """Variance of s' less what is linear in the memory and in the fields: these are uncorrelated with the rest."""
+        total = (self.after - self.keep[:, None] * self.sample.memory).var(axis=-1)
+        moving = np.array([self.state.moving[g] for g in self.units.groups])
+        return np.asarray(np.maximum(total - self.response.coupling @ moving, 0.0))
+
+    def _memory_mean(self) -> Array:
+        """E s, from s' = f s + b with f and b independent of s; through identity kernels f depends on it."""
+        slope = self.keep[:, None] if self.units.reads_itself else self.slopes[0]
+        written = _mean(self.after - slope * (self.sample.memory + self.state.mean[:, None]))
+        return np.asarray(written / (1.0 - self.keep), dtype=float)
+
+    def fluctuations(self) -> Fluctuations:
+        """How the response varies in time."""
+        units, groups = self.units, self.units.groups
+        coupling, mixing = np.zeros((units.count, len(groups))), np.zeros((len(groups), len(groups)))
+        for name, a in self.couplings.items():
+            spread = a.var(axis=-1) if units.tied else np.mean(a * a, axis=-1)
+            coupling[:, groups.index(units.fields[name])] += units.strength[name] * spread
+        message = np.zeros((units.count, len(groups)))
+        for i, g in enumerate(groups):
+            message[:, i] = self.passed[g][0].var(axis=-1)
+            for j, name in enumerate(units.fields):
+                mixing[i, groups.index(units.fields[name])] += units.strength[name] * float(
+                    np.mean(self.passed[g][1 + j] ** 2)
+                )
+        read = units.cell.read_gate
+        if self.sample.read_slope is not None and read in units.fields:
+            i = groups.index(units.fields[read])
+            mixing[i, i] += units.strength[read] * float(np.mean(self.sample.read_slope**2))
+        return Fluctuations(self.slopes[0].var(axis=-1), coupling, message, mixing)
+
+
+def _settle(units: _Units) -> tuple[_Step, bool]:
+    """The self-consistent state, and whether it was reached: two steps, then a leap to where they converge."""
+    step = _Step(units, units.start())
+    path: list[Array] = []
+    for _ in range(_CYCLES):
+        if not step.stationary:
+            return _settle_at_the_edge(step)
+        path.append(step.state.vector())
+        x = step.next().vector()
+        if np.max(np.abs(np.expm1(x - path[-1]))[: len(units.groups) + units.count]) <= _MET:
+            return step, True
+        if len(path) == 2:
+            x = _leap(path[0], path[1], x)
+            path.clear()
+        step = _Step(units, step.state.of(x))
+    return step, False
+
+
+def _settle_at_the_edge(step: _Step) -> tuple[_Step, bool]:
+    """The same by bisection of the fluctuations' size: too small where they have no stationary size or make larger ones.
+
+    Near the edge of stability the step's size depends on the state's too steeply to be followed.
+    """
+    low, high, stable = -math.inf, math.inf, step
+    for _ in range(_CYCLES):
+        state, size = step.state, step.state.size
+        new = step.next() if step.stationary else state
+        if not step.stationary or new.size > size:
+            low = size
+        else:
+            high, stable = size, step
+        if high - low <= _MET:
+            return stable, True
+        bracketed = math.isfinite(low) and math.isfinite(high)
+        aim = 0.5 * (low + high) if bracketed else size + (_UP if high == math.inf else -_UP)
+        if abs(aim) > _FARTHEST_SIZE:
+            break
+        step = _Step(step.units, new.scaled(aim))
+    return stable, False
+
+
+def _leap(x: Array, y: Array, z: Array) -> Array:
+    """The limit of a geometric sequence, element by element; z where it is far away or there is none."""
+    first, second = y - x, z - y
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        limit = x - first**2 / (second - first)
+        ratio = second / first
+    trusted = (ratio > -_WILDEST) & (ratio < 1.0) & (np.abs(limit - z) <= _FARTHEST)
+    return np.where(trusted, limit, z)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """The numbers by themselves; retention as its logarithm, time constants (O,)."""
+
+    second_moment: float
+    memory_moment: float
+    chi: float
+    log_retention: float
+    times: Array
+    jacobian_mean: float
+    jacobian_variance: float
+    settled: bool
+
+
+def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
+    """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
+
+    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
+    """
+    layer, projection = layer.unprojected(), layer.projection
+    gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
+    units = _Units(cell, layer, tied=tied)
+    step, met = _settle(units)
+    response, fluctuations = step.response, step.fluctuations()
+    chi = growth(response, fluctuations)
+    if not math.isfinite(chi):
+        return None
+    with np.errstate(divide="ignore"):
+        own = T * np.log(step.keep**2 + fluctuations.keep)
+        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
+    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
+    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
+    kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
+    names = list(units.fields)
+    flat = {name: step.passed[g].reshape(1 + len(names), -1) for name, g in units.fields.items()}
+    factor = Couplings(names, step.slopes.reshape(1 + len(names), -1), flat).factor(kernels)
+    m1 = factor.first_moment()
+    return _Estimate(
+        second_moment=gain * float(np.mean(step.sample.h**2)),
+        memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
+        chi=chi,
+        log_retention=float(np.logaddexp(alone, together)),
+        times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / _LONGEST),
+        jacobian_mean=m1,
+        jacobian_variance=factor.second_moment(excess) - m1**2,
+        settled=met,
+    )
+
+
+def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | None:
+    """The tied numbers of a layer, estimated; deterministic, no standard errors.
+
+    ``untied``: the numbers of the untied theory, None where it has none (identity kernels).  They are exact, so each
+    number here is the untied one times what tying the weights changes, tied over untied at the same points: the
+    points' own error cancels, and at recurrent variances near 0 the two theories agree to all digits.
+    None where a number is beyond the range of the estimate.
+    """
+    tied = _estimate(cell, layer, T, tied=True)
+    fresh = None if untied is None else _estimate(cell, layer, T, tied=False)
+    if tied is None or (untied is not None and fresh is None):
+        return None
+
+    def scaled(name: str, exact: float | None) -> float:
+        mine = float(getattr(tied, name))
+        other = 0.0 if fresh is None else float(getattr(fresh, name))
+        return mine if exact is None or not exact > 0.0 or not other > 0.0 else exact * (mine / other)
+
+    known = untied.model_dump() if untied is not None else {}
+    chi = scaled("chi", known.get("chi"))
+    log_retention = tied.log_retention
+    if untied is not None and fresh is not None and untied.retention > 0.0 and math.isfinite(fresh.log_retention):
+        log_retention += math.log(untied.retention) - fresh.log_retention
+    exact_times = known.get("unit_time_constants", {})
+
+    def constant(name: str, share: float) -> float:
+        scale = np.quantile(tied.times, share) / (np.quantile(fresh.times, share) if fresh else 1.0)
+        return float(min(scale * exact_times.get(name, 1.0), _LONGEST))
+
+    jacobian = known.get("jacobian", {})
+    second_moment = scaled("second_moment", known.get("second_moment"))
+    memory = scaled("memory_moment", known.get("cell_second_moment")) if cell.has_readout else None
+    m1 = scaled("jacobian_mean", jacobian.get("mean_squared_singular_value"))
+    variance = scaled("jacobian_variance", jacobian.get("variance"))
+    if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
+        return None
+    notes = [NOTE]
+    if not (tied.settled and (fresh is None or fresh.settled)):
+        notes.append("the self-consistent state was not reached; the numbers are those of the last iterate")
+    return Numbers(
+        second_moment=second_moment,
+        cell_second_moment=memory,
+        chi=chi,
+        time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
+        retention=min(math.exp(min(log_retention, 600.0)), _LARGEST),
+        unit_time_constants=TimeConstants(
+            min=constant("min", 0.0), median=constant("median", 0.5), max=constant("max", 1.0)
+        ),
+        jacobian=Jacobian(mean_squared_singular_value=m1, variance=variance),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,152 @@
+"""Gaussian fields W m(t) of a fixed matrix W, sampled as the messages m(t) become known.
+
+Over P particles, m(t) ∈ ℝᴾ.  Given y(s) = W m(s) for s < t, the params of W m(t) is: the same combination of the
+y(s) as m(t) has of the m(s), plus a fresh vector for what is left of m(t).  With the Cholesky factor L of the
+Gram matrix m(s)·m(t)/P, grown by one row a step, and fresh vectors ξ_s,
+
+    y(t) = σ Σ_{s≤t} L_ts ξ_s.
+
+W enters a forward pass only through W m, never through Wᵀ, so this is exact for a Gaussian W of size P (ξ
+independent normal) and for a Haar orthogonal one (ξ orthonormal); their limits P → ∞ agree, a Gaussian process with
+covariance σ² E m(t) m(s).  Orthonormal ξ hold that covariance exactly over the particles and leave less noise, so
+they are used for both.
+
+Two safeguards.  A message that the past determines to 1e-8 of its square adds no row, so no square root of a
+rounding error is ever taken; nothing accumulates, for the next message is again compared with all the past.  And
+the past is kept as its newest messages one by one and its older ones as averages over blocks of doubling length:
+what an average forgets is the part of a long-gone message that varies within its block, with which later messages
+have no correlation left once the block is older than it is long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from critinit.dual import Array
+
+__all__ = ["Field"]
+
+_DETERMINED = 1e-8
+"""Share of a message's square below which the past determines it."""
+
+
+class Field:
+    """The signals σ_k W_k m(t) of all gates k that read one message, one independent field each.
+
+    ``rows``: particles, ``gains``: gate -> σ_k, ``recent``: newest messages kept one by one, ``level``: block
+    averages kept of each length.  One step costs O(rows·(gates + 1)·kept) with kept ≤ 2·recent + level·log₂(steps).
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        gains: Mapping[str, float],
+        rng: np.random.Generator,
+        *,
+        recent: int = 32,
+        level: int = 6,
+    ) -> None:
+        self.rows, self.gains, self.rng = rows, dict(gains), rng
+        self.recent, self.level = recent, level
+        self.kept = 0
+        self.sizes: list[int] = []
+        self.messages: Array
+        self.inverse: Array
+        self.factor: Array
+        self.noise: dict[str, Array]
+        self._grow(2 * recent)
+
+    def _grow(self, capacity: int) -> None:
+        """Room for ``capacity`` messages, with fresh noise for those to come."""
+        old, self.capacity = self.kept, capacity
+        messages, inverse = np.zeros((capacity, self.rows)), np.zeros((capacity, capacity))
+        factor = np.zeros((capacity, capacity))
+        noise = {gate: np.empty((capacity, self.rows)) for gate in self.gains}
+        if old:
+            messages[:old], inverse[:old, :old], factor[:old, :old] = (
+                self.messages[:old], self.inverse[:old, :old], self.factor[:old, :old],
+            )  # fmt: skip
+            for gate in noise:
+                noise[gate][:old] = self.noise[gate][:old]
+        for block in noise.values():
+            block[old:] = _fresh(block[:old], capacity - old, self.rng)
+        self.messages, self.inverse, self.factor, self.noise = messages, inverse, factor, noise
+
+    def signals(self, message: Array) -> dict[str, Array]:
+        """σ_k W_k m for the next message m, of shape (rows,)."""
+        square = float(message @ message) / self.rows
+        if square == 0.0:
+            return {gate: np.zeros(self.rows) for gate in self.gains}
+        if self.kept == self.capacity:
+            self._condense()
+        r = self.kept
+        c = self.inverse[:r, :r] @ (self.messages[:r] @ message / self.rows)
+        left = square - float(c @ c)
+        if left > _DETERMINED * square:
+            c = np.append(c, math.sqrt(left))
+            self.messages[r] = message
+            self.factor[r, : r + 1] = c
+            self.inverse[r, :r] = -(c[:r] @ self.inverse[:r, :r]) / c[r]
+            self.inverse[r, r] = 1.0 / c[r]
+            self.sizes.append(1)
+            self.kept += 1
+        return {gate: gain * (c @ self.noise[gate][: len(c)]) for gate, gain in self.gains.items()}
+
+    def _condense(self) -> None:
+        """Average old neighbours, and turn the noise into the frame of what is kept."""
+        r = self.kept
+        groups = _groups(self.sizes, self.recent, self.level)
+        mix = np.zeros((len(groups), r))
+        for i, group in enumerate(groups):
+            weight = np.array([self.sizes[j] for j in group], dtype=float)
+            mix[i, group] = weight / weight.sum()
+        factor = mix @ self.factor[:r, :r]
+        scale = np.linalg.norm(factor, axis=1)
+        v, upper = np.linalg.qr(factor.T)
+        own = np.abs(np.diag(upper)) > math.sqrt(_DETERMINED) * np.maximum(scale, 1e-300)
+        if not np.all(own):  # drop what the older ones already span
+            groups = [g for g, keep in zip(groups, own, strict=True) if keep]
+            mix, factor = mix[own], factor[own]
+            v, upper = np.linalg.qr(factor.T)
+        sign = np.where(np.diag(upper) < 0.0, -1.0, 1.0)
+        v, lower = v * sign, (upper * sign[:, None]).T
+        n = len(groups)
+        self.messages[:n] = mix @ self.messages[:r]
+        self.factor[:n, :n] = lower
+        self.inverse[:n, :n] = solve_triangular(lower, np.eye(n), lower=True)
+        for block in self.noise.values():
+            block[:n] = v.T @ block[:r]
+        self.sizes = [sum(self.sizes[j] for j in g) for g in groups]
+        self.kept = n
+        self._grow(n + self.recent)
+
+
+def _groups(sizes: list[int], recent: int, level: int) -> list[list[int]]:
+    """Which of the kept messages, oldest first, are averaged: pairs of equal size beyond ``level`` of that size."""
+    old = len(sizes) - recent
+    groups, i = [], 0
+    while i < old:
+        later = sum(1 for s in sizes[i + 2 : old] if s <= sizes[i])
+        if i + 1 < old and sizes[i] == sizes[i + 1] and later >= level:
+            groups.append([i, i + 1])
+            i += 2
+        else:
+            groups.append([i])
+            i += 1
+    return groups + [[j] for j in range(old, len(sizes))]
+
+
+def _fresh(old: Array, count: int, rng: np.random.Generator) -> Array:
+    """``count`` rows of noise: orthonormal (times √rows) among each other and to ``old`` where the rows are long enough."""
+    rows = old.shape[1]
+    z = rng.standard_normal((count, rows))
+    if len(old) + count + 1 > rows // 2:
+        return z
+    z -= z.mean(axis=1, keepdims=True)
+    z -= (z @ old.T / rows) @ old
+    factor = np.linalg.cholesky(z @ z.T / rows)  # far from singular: many more columns than rows
+    return np.asarray(solve_triangular(factor, z, lower=True))

@@ -1,0 +1,191 @@
+"""A population of single units in the fields that they make for each other: causal dynamic mean field theory.
+
+Each of P particles is one unit of an infinitely wide network.  Its biases stay its own, its inputs are Gaussian,
+and its recurrent signals come from ``Field``, fed by all particles' messages.  K tangents a particle ride along by
+forward mode, in fields of their own: a perturbation is random, so it has no overlap with the state and its fields
+are independent of the state's, with covariance σ² E δm(t) δm(s) over particles and tangents.  An identity kernel
+returns a unit's own message and needs no field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.dual import Array, Dual, value
+from critinit.spec import Layer
+from critinit.theory.tied.fields import Field
+from critinit.theory.tied.inputs import Inputs, draw_biases
+from critinit.theory.tied.jacobian import Couplings
+
+__all__ = ["Population"]
+
+_STATE = "state"
+_AHEAD = 32
+"""Steps whose inputs are drawn at once."""
+
+
+@dataclass
+class _Fields:
+    """The fields of one kind of message vector (states, or tangents), by the message that gates share."""
+
+    fields: dict[str, Field]
+    shared: dict[str, str]
+    signals: dict[str, dict[str, Array]]
+
+    @classmethod
+    def of(cls, cell: Cell, layer: Layer, rows: int, rng: np.random.Generator, recent: int) -> _Fields:
+        """One field for each message: gates with a scale ahead of the kernel have their own, the others share."""
+        shared: dict[str, str] = {}
+        gains: dict[str, dict[str, float]] = {}
+        for name, gate in layer.gates.items():
+            if gate.recurrent.variance > 0 and not gate.recurrent.reads_itself:
+                shared[name] = name if name in cell.before else _STATE
+                gains.setdefault(shared[name], {})[name] = math.sqrt(gate.recurrent.variance)
+        return cls({m: Field(rows, g, rng, recent=recent) for m, g in gains.items()}, shared, {})
+
+    def signal(self, gate: str, message: Array) -> Array:
+        """The signal of one gate; the first gate of a step that asks moves the field of its message on."""
+        group = self.shared[gate]
+        if group not in self.signals:
+            self.signals[group] = self.fields[group].signals(message.reshape(-1))
+        return self.signals[group][gate].reshape(message.shape)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What one step started from: the memory, the pre-activations that led to it, and the external drives."""
+
+    s: Array
+    u: Mapping[str, Array]
+    external: Mapping[str, Array]
+
+
+class Population:
+    """P particles with K tangents each; ``s`` and ``h`` are (P,) arrays, or duals with tangents (K, P)."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        layer: Layer,
+        particles: int,
+        rng: np.random.Generator,
+        *,
+        inputs: Inputs,
+        tangents: int = 1,
+        recent: int = 32,
+    ) -> None:
+        self.cell, self.layer, self.particles, self.rng, self.inputs = cell, layer, particles, rng, inputs
+        self.tangents, self.recent = tangents, recent
+        self.states = _Fields.of(cell, layer, particles, rng, recent)
+        self.deltas = _Fields({}, self.states.shared, {})
+        self.biases = draw_biases(
+            layer.gates, particles, lambda bias: _strata(particles, rng)
+        )
+        self._feeds, self._vectors = _feeds(cell, layer)
+        self._ahead: list[Array] = []
+        self.first = self._drawn()
+        self._own = {
+            name: math.sqrt(gate.recurrent.variance)
+            for name, gate in layer.gates.items()
+            if name not in self.states.shared
+        }
+        self.s: Any = np.zeros(particles)
+        self.h: Any = self.s
+        self.u: dict[str, Any] = {}
+
+    def _drawn(self) -> dict[str, Array]:
+        """Input drives U_k x for x of power 1: independent between gates, x itself through identity kernels."""
+        if not self._ahead:
+            z = self.rng.standard_normal((_AHEAD, self._vectors, self.particles))
+            z -= z.mean(axis=2, keepdims=True)
+            z /= np.sqrt(np.mean(z * z, axis=2, keepdims=True))
+            self._ahead = list(z)
+        z = self._ahead.pop()
+        return {name: gain * z[i] for name, (i, gain) in self._feeds.items()}
+
+    def external(self, t: int) -> dict[str, Array]:
+        """U_k x + b_k of each gate at step t after the perturbation."""
+        power = self.layer.input
+        root = self.inputs.scale(t, power.variance, power.padding_power)
+        drives = self.first if self.inputs.constant or root == 0.0 else self._drawn()
+        u = dict(self.biases)
+        for name, drive in drives.items():
+            u[name] = u[name] + root * drive if name in u else root * drive
+        return u
+
+    def recurrent(self, gate: str, message: Any) -> Any:
+        """W_k m_k of an array or a dual."""
+        if gate in self._own:
+            return self._own[gate] * message if self._own[gate] else 0.0
+        signal = self.states.signal(gate, value(message))
+        return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
+
+    def step(self, t: int) -> None:
+        """One step of all particles, tangents too once they are there."""
+        self.states.signals.clear()
+        self.deltas.signals.clear()
+        external = self.external(t)
+        self.before = Before(value(self.s), {name: value(x) for name, x in self.u.items()}, external)
+        self.u = self.cell.pre_activations(self.h, self.recurrent, external)
+        self.s = self.cell.update(self.s, self.u)
+        self.h = self.cell.read(self.s, self.u)
+
+    def perturb(self, steps: int) -> None:
+        """Give the memory K new tangents of random signs, for ``steps`` steps; h follows at fixed pre-activations."""
+        recent = min(self.recent, steps // 2 + 1)
+        self.deltas = _Fields.of(self.cell, self.layer, self.particles * self.tangents, self.rng, recent)
+        signs = np.where(self.rng.random((self.tangents, self.particles)) < 0.5, -1.0, 1.0)
+        self.s = Dual(value(self.s), signs)
+        self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
+
+    def couplings(self) -> Couplings:
+        """The derivatives of the last step: of s' by s and by each field, of each message by s and by other fields."""
+        names = list(self.states.shared)
+        unit = np.eye(1 + len(names))[:, :, None] * np.ones(self.particles)
+        s = Dual(self.before.s, unit[0][None] if not names else unit[0] * np.eye(1 + len(names))[:, :1])
+        messages: dict[str, Array] = {}
+
+        def recurrent(gate: str, message: Any) -> Any:
+            if gate in self._own:
+                return self._own[gate] * message
+            messages[gate] = message.tangent
+            return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
+
+        u = self.cell.pre_activations(self.cell.read(s, self.before.u), recurrent, self.before.external)
+        return Couplings(names, self.cell.update(s, u).tangent, messages)
+
+    def rescale(self) -> float:
+        """Bring the tangents of the memory back to mean square 1; the logarithm of what it was (−∞: all dead)."""
+        square = float(np.mean(self.s.tangent**2))
+        if square == 0.0:
+            return -math.inf
+        root = math.sqrt(square)
+        same = self.h is self.s
+        self.s = Dual(self.s.value, self.s.tangent / root)
+        self.h = self.s if same else Dual(self.h.value, self.h.tangent / root)
+        return math.log(square)
+
+
+def _feeds(cell: Cell, layer: Layer) -> tuple[dict[str, tuple[int, float]], int]:
+    """Which of the standard normal vectors of a step drives each gate, times what; and how many vectors there are.
+
+    Vector 0 is the input itself, which identity kernels pass on and an embedding cell reads as "input".
+    """
+    feeds, count = ({"input": (0, 1.0)} if cell.embeds_input else {}), 1
+    for name, gate in layer.gates.items():
+        if gate.input.variance > 0:
+            own = gate.input.reads_itself
+            feeds[name] = (0 if own else count, math.sqrt(gate.input.variance))
+            count += not own
+    return feeds, count
+
+
+def _strata(count: int, rng: np.random.Generator) -> Array:
+    """Uniform numbers, one in each of ``count`` equal strata, in random order."""
+    return np.asarray((rng.permutation(count) + rng.random(count)) / count)

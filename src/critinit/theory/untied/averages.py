@@ -1,0 +1,422 @@
+"""Averages of the parts of a cell over its pre-activations, at given second moment of the message.
+
+A *copy* is a trajectory; two copies see inputs of correlation c and their pre-activations have covariance
+cov ≤ var.  A function of one gate averaged over a pair is E_z[F̄(z)²], F̄(z) = E_w F(μ + √cov·z + √(var−cov)·w);
+with cov = var the inner rule has one node and the pair is a single copy.
+
+Shapes: (*batch, K, E) as in ``critinit.theory.parameters``, and trailing quadrature axes inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from critinit.dual import Array, Dual, tangent, value
+from critinit.errors import ArgumentError
+from critinit.theory.parameters import LayerParameters
+from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, rule_for
+
+__all__ = [
+    "Candidate",
+    "Memory",
+    "OneGate",
+    "PairCandidate",
+    "Scaling",
+    "gate_moments",
+    "over_environments",
+    "scaling",
+    "shared_moments",
+]
+
+_FACTOR_NODES = 14
+_MOST_POINTS = 30_000_000
+"""Of one average: arrays of a quarter of a gigabyte."""
+_INNER = 1e-13
+"""Private variances below this share of the whole are rounding."""
+
+
+def gate_moments(params: LayerParameters, gate: str, message: Array, correlated: Array) -> tuple[Array, Array]:
+    """Variance of U x + b + W m of a gate and its covariance between the copies.
+
+    ``message``, ``correlated``: E m² and E m m' over the copies.
+    """
+    g = params.gates[gate]
+    external = g.input * params.input_variance
+    variance = g.recurrent * message + external + g.bias_variance
+    covariance = g.recurrent * correlated + external * params.correlation + g.bias_variance
+    return variance, np.minimum(covariance, variance)
+
+
+def over_environments(params: LayerParameters, x: Array) -> Array:
+    """Average over the environments: (…, K, E) -> (…, K)."""
+    return x[..., 0] if x.shape[-1] == 1 else np.asarray(x @ params.environment_weights)
+
+
+def _largest(variance: Array) -> float:
+    return float(np.sqrt(np.max(variance, initial=0.0)))
+
+
+def _split(variance: Array, covariance: Array) -> tuple[Array, Array]:
+    private = variance - covariance
+    private = np.where(private > _INNER * variance, private, 0.0)
+    return variance - private, private
+
+
+class OneGate:
+    """A function of one gate on the shared nodes z, averaged over the private ones."""
+
+    def __init__(self, mean: Array, variance: Array, covariance: Array, strip: float, order: float) -> None:
+        shared, private = _split(variance, covariance)
+        z, self.weights = rule_for(_largest(shared), strip, order)
+        w, self.inner_weights = rule_for(_largest(private), strip, order)
+        # (…, shared nodes, private nodes)
+        self.u = (mean[..., None] + np.sqrt(shared)[..., None] * z)[..., None] + np.sqrt(private)[..., None, None] * w
+
+    def conditional(self, function: Any) -> tuple[Array, Array]:
+        """Value and derivative of ``function`` averaged over the private nodes, shape (…, shared nodes)."""
+        y = function(Dual(self.u, 1.0))
+        return self._reduce(value(y)), self._reduce(tangent(y))
+
+    def _reduce(self, y: Array) -> Array:
+        y = np.broadcast_to(y, self.u.shape)
+        return y[..., 0] if self.inner_weights.size == 1 else y @ self.inner_weights
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A gate's factor on another's recurrent signal: pair averages of the factor and of its derivative."""
+
+    square: Array
+    slope_square: Array
+    fourth: Array
+    slope_fourth: Array
+    mixed: Array  # E factor²·slope²
+
+
+def scaling(params: LayerParameters, gate: str, factor: Any, message: Array, correlated: Array, order: float) -> Scaling:
+    """Averages of ``factor(u[gate])``; the fourth moments hold for a single copy (correlated = message)."""
+    variance, covariance = gate_moments(params, gate, message, correlated)
+    nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+    f, df = nodes.conditional(factor)
+    w = nodes.weights
+    return Scaling((f**2) @ w, (df**2) @ w, (f**4) @ w, (df**4) @ w, (f**2 * df**2) @ w)
+
+
+def shared_moments(params: LayerParameters, message: Array, order: float) -> Callable[..., Array]:
+    """(a, b, c, d, e, f) -> E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ·ρᵉ·ρ'ᶠ of the one gate that keeps, writes and scales the
+    candidate's message by ρ; for a single copy."""
+    cell = params.cell
+    gate = cell.keep_gate or ""
+    variance, _ = gate_moments(params, gate, message, message)
+    nodes = OneGate(params.gates[gate].mean, variance, variance, LOGISTIC_STRIP, order)
+    functions = (
+        lambda u: cell.keep({gate: u}),
+        lambda u: cell.write({gate: u}),
+        cell.before[cell.candidate_gate or ""].factor,
+    )
+    values = [x for function in functions for x in nodes.conditional(function)]
+
+    def moment(*powers: int) -> Array:
+        return np.asarray(_product(*zip(values, powers, strict=True)) @ nodes.weights)
+
+    return moment
+
+
+Term = tuple[float, int, int, int, int]
+_BY_KEEP: Term = (1.0, 2, 0, 2, 0)
+_BY_BOTH: Term = (2.0, 1, 1, 1, 1)
+_BY_WRITE: Term = (1.0, 0, 2, 0, 2)
+
+
+class Memory:
+    """keep and write: moments over the copies' pre-activations.
+
+    ``moment(a, b, c, d)`` is E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ (primes: derivatives by the own gate); over a pair it is
+    meaningful for a+b+c+d = 2, one factor a copy, and for 1.  ``couplings`` names for each gate the square of
+    ∂s'/∂u = keep'·s + write'·n as terms (factor, b, d, power of s, power of n).
+    """
+
+    def __init__(self, params: LayerParameters, message: Array, correlated: Array, order: float) -> None:
+        cell = params.cell
+        self._same = cell.keep_gate is not None and cell.keep_gate == cell.write_gate
+        self._parts: list[tuple[Array, Array, Array]] = []
+        self._moments: dict[tuple[int, int, int, int], Array] = {}
+        self.couplings: list[tuple[str, list[Term]]] = []
+        for gate, function in ((cell.keep_gate, cell.keep), (cell.write_gate, cell.write)):
+            if gate is None:
+                constant = np.full((1, 1, 1), float(function({})))
+                self._parts.append((constant, np.zeros((1, 1, 1)), np.ones(1)))
+                continue
+            variance, covariance = gate_moments(params, gate, message, correlated)
+            nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+            self._parts.append((*nodes.conditional(lambda u, f=function, g=gate: f({g: u})), nodes.weights))
+            if self._same:
+                self.couplings = [(gate, [_BY_KEEP, _BY_BOTH, _BY_WRITE])]
+            else:
+                self.couplings.append((gate, [_BY_KEEP if gate == cell.keep_gate else _BY_WRITE]))
+
+    def moment(self, a: int, b: int, c: int, d: int) -> Array:
+        powers = (a, b, c, d)
+        if powers not in self._moments:
+            (keep, keep_slope, w), (write, write_slope, v) = self._parts
+            if self._same:
+                found = _product((keep, a), (keep_slope, b), (write, c), (write_slope, d)) @ w
+            else:
+                found = (_product((keep, a), (keep_slope, b)) @ w) * (_product((write, c), (write_slope, d)) @ v)
+            self._moments[powers] = np.asarray(found)
+        return self._moments[powers]
+
+
+def _product(*factors: tuple[Array, int]) -> Array:
+    """The product of xᵖ over the (x, p); powers of 0 cost nothing."""
+    present = [_power(x, p) for x, p in factors if p]
+    return math.prod(present[1:], start=present[0]) if present else np.ones_like(factors[0][0])
+
+
+def _power(x: Array, p: int) -> Array:
+    """xᵖ by squaring: NumPy's own power is an order of magnitude slower."""
+    if p < 2:
+        return x if p else np.ones_like(x)
+    half = _power(x, p // 2)
+    return half * half * x if p % 2 else half * half
+
+
+class Candidate:
+    """The candidate n and its couplings, for a single copy.
+
+    ``n(p)`` = E nᵖ; ``coupling[gate]`` the square k of ∂n/∂(W m) of each gate that the candidate depends on;
+    ``with_k(a, b)`` = E nᵃ Kᵇ with K = Σ σ² k.  Where a gate scales the recurrent product (gru), the
+    candidate is a ridge function n(e + g(u)·y): the rule runs over u and over the whole argument, and y given the
+    argument is Gaussian, so its moments enter in closed form.
+    """
+
+    def __init__(self, params: LayerParameters, message: Array, scaled_message: Array, order: float) -> None:
+        cell, self._law = params.cell, params
+        self._n: dict[int, Array] = {}
+        self.gate = cell.candidate_gate
+        if self.gate is None:  # the embedded input, N(0, R)
+            self._embedded = params.input_variance
+            return
+        g = params.gates[self.gate]
+        external = g.input * params.input_variance + g.bias_variance
+        recurrent = g.recurrent * scaled_message
+        after = cell.after.get(self.gate)
+        self.after_gate = after.gate if after else None
+        if after is None:
+            gain: Array = np.ones((1, 1, 1))
+            slope: Array = np.zeros((1, 1, 1))
+            w = np.ones(1)
+        else:
+            variance, _ = gate_moments(params, after.gate, message, message)
+            reset = OneGate(params.gates[after.gate].mean, variance, variance, LOGISTIC_STRIP, order)
+            gain, slope = reset.conditional(after.factor)
+            w = reset.weights
+        variance = external[..., None] + gain**2 * recurrent[..., None]
+        z, v = rule_for(_largest(variance), TANH_STRIP, order)
+        u = np.sqrt(variance)[..., None] * z
+        mean = g.mean[..., None, None]
+        u = np.add(u, mean, out=u) if np.broadcast_shapes(u.shape, mean.shape) == u.shape else u + mean
+        self._gate_weights, self._argument_weights = w, v
+        self._u, self._z, self._gain, self._slope = u, z, gain, slope
+        self._variance, self._recurrent = variance, recurrent
+        self._by_node: dict[tuple[int, int], Array] = {}
+
+    @cached_property
+    def _plain(self) -> Array:
+        """n at the nodes (…, scaling gate's, argument's)."""
+        assert self.gate is not None
+        return np.asarray(self._law.cell.candidate({self.gate: self._u}))
+
+    @cached_property
+    def _values(self) -> tuple[Array, Array]:
+        """n and its slope at the nodes."""
+        assert self.gate is not None
+        y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
+        return y.value, y.tangent
+
+    def n(self, p: int) -> Array:
+        """E nᵖ."""
+        if p not in self._n:
+            if self.gate is None:  # moments of N(0, R)
+                self._n[p] = (1.0, 0.0, 1.0, 0.0, 3.0)[p] * self._embedded ** (p / 2)
+            else:
+                by_node = _power(self._plain, p) @ self._argument_weights
+                self._n[p] = np.asarray(by_node @ self._gate_weights) if p else np.ones((1, 1))
+        return self._n[p]
+
+    @cached_property
+    def _squares(self) -> dict[str, tuple[Array, Array]]:
+        """Gate -> conditional means of k/slope² and k²/slope⁴ at the scaling gate's nodes.
+
+        Each is a polynomial in the argument's node z, its coefficients of 1, z², z⁴ on the last axis.
+        """
+        if self.gate is None:
+            return {}
+        own = self._gain**2
+        nothing = np.zeros_like(own)
+        squares = {self.gate: (np.stack([own, nothing, nothing], -1), np.stack([own**2, nothing, nothing], -1))}
+        if self.after_gate is not None:
+            # y given the argument: mean gain·recurrent/variance·(u − μ), variance recurrent·external/variance
+            share = _ratio(self._gain * self._recurrent[..., None], np.sqrt(self._variance)) ** 2
+            left = np.maximum(self._recurrent[..., None] - share, 0.0)
+            reset = np.broadcast_to(self._slope**2, share.shape)
+            second = np.stack([left, share, np.zeros_like(left)], -1)
+            fourth = np.stack([3.0 * left**2, 6.0 * share * left, share**2], -1)
+            squares[self.after_gate] = (reset[..., None] * second, reset[..., None] ** 2 * fourth)
+        return squares
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Gates whose recurrent signal reaches the candidate."""
+        return tuple(self._squares)
+
+    def _average(self, coefficients: Array, a: int, p: int) -> Array:
+        """E nᵃ slopeᵖ q(z), q the polynomial of those coefficients."""
+        if (a, p) not in self._by_node:
+            n, slope = self._values
+            self._by_node[a, p] = _product((n, a), (slope, p)) @ (
+                self._argument_weights[:, None] * self._z[:, None] ** np.array([0, 2, 4])
+            )
+        return np.asarray(np.sum(coefficients * self._by_node[a, p], axis=-1) @ self._gate_weights)
+
+    def coupling(self, gate: str) -> Array:
+        """E k of one gate."""
+        return self._average(self._squares[gate][0], 0, 2)
+
+    def with_k(self, a: int, b: int) -> Array:
+        """E nᵃ Kᵇ, b = 1 or 2, K = Σ_gates σ²·k."""
+        if self.gate is None:
+            return np.zeros((1, 1))
+        sigma = {gate: self._law.gates[gate].recurrent for gate in self._squares}
+        if b == 1:
+            return np.asarray(sum(sigma[gate] * self._average(k, a, 2) for gate, (k, _) in self._squares.items()))
+        total = sum(sigma[gate] ** 2 * self._average(k2, a, 4) for gate, (_, k2) in self._squares.items())
+        if self.after_gate is not None:
+            own, reset = self._squares[self.gate][0][..., :1], self._squares[self.after_gate][0]
+            total = total + 2.0 * sigma[self.gate] * sigma[self.after_gate] * self._average(own * reset, a, 4)
+        return np.asarray(total)
+
+
+class PairCandidate:
+    """E n n' over two copies and the couplings E[∂n ∂n'], gate by gate (``coupling``).
+
+    ``message``, ``correlated``: E m² and E m m' of the message that the candidate reads; ``scaling_gate``: the same
+    of the message that its scaling gate reads.  With a scaled product (gru) the rule runs over both copies'
+    gates and arguments; the products y y' given the arguments are Gaussian and enter in closed form.
+    """
+
+    def __init__(
+        self,
+        params: LayerParameters,
+        message: Array,
+        correlated: Array,
+        scaling_gate: tuple[Array, Array],
+        order: float,
+    ) -> None:
+        cell = params.cell
+        self._couplings: dict[str, Array] = {}
+        if cell.candidate_gate is None:
+            self.product = params.input_variance * params.correlation
+            return
+        g = params.gates[cell.candidate_gate]
+        after = cell.after.get(cell.candidate_gate)
+        if after is None:
+            variance, covariance = gate_moments(params, cell.candidate_gate, message, correlated)
+            nodes = OneGate(g.mean, variance, covariance, TANH_STRIP, order)
+            n, slope = nodes.conditional(lambda u: cell.candidate({cell.candidate_gate or "": u}))
+            self.product = np.asarray(n**2 @ nodes.weights)
+            self._couplings[cell.candidate_gate] = np.asarray(slope**2 @ nodes.weights)
+            return
+        self._scaled_product(params, message, correlated, scaling_gate, min(order, 0.7))
+
+    def coupling(self, gate: str) -> Array:
+        """E ∂n/∂(W m) ∂n'/∂(W m') of one gate."""
+        return self._couplings[gate]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Gates whose recurrent signal reaches the candidate."""
+        return tuple(self._couplings)
+
+    def _scaled_product(
+        self, params: LayerParameters, message: Array, correlated: Array, scaling_gate: tuple[Array, Array], order: float
+    ) -> None:
+        cell = params.cell
+        name = cell.candidate_gate or ""
+        g, after = params.gates[name], cell.after[name]
+        variance, covariance = gate_moments(params, after.gate, *scaling_gate)
+        reset = OneGate(params.gates[after.gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+        r, plain, sloped = _on_nodes(reset, after.factor)
+        # axes from here: factor of copy 1, of copy 2, argument of 1, of 2
+        r1, r2 = r[:, None, None, None], r[None, :, None, None]
+        tail = (..., None, None, None, None)
+        external = (g.input * params.input_variance + g.bias_variance)[tail]
+        external_pair = (g.input * params.input_variance * params.correlation + g.bias_variance)[tail]
+        y, y_pair = (g.recurrent * message)[tail], (g.recurrent * correlated)[tail]
+        deviation1 = np.sqrt(external + r1**2 * y)
+        slant = _ratio(external_pair + r1 * r2 * y_pair, deviation1)
+        deviation2 = np.sqrt(np.maximum(external + r2**2 * y - slant**2, 0.0))
+        z, v = rule_for(float(max(deviation1.max(), deviation2.max(), slant.max())), TANH_STRIP, order)
+        mean = g.mean[tail]
+        points = math.prod(np.broadcast_shapes(mean.shape, deviation1.shape, deviation2.shape)) * len(z) ** 2
+        if points > _MOST_POINTS:
+            raise ArgumentError(
+                f"gates.{name}: variances and spreads this large, at an input correlation below 1, take {points:.0e}"
+                f" points of quadrature; allowed: {_MOST_POINTS:.0e}, or an input correlation of 1"
+            )
+        z1, z2 = z[:, None], z[None, :]
+        n1, n2 = (
+            cell.candidate({name: Dual(u, np.ones_like(u))})
+            for u in (mean + deviation1 * z1, mean + slant * z1 + deviation2 * z2)
+        )
+        # y = β·z + rest in each copy
+        b11 = _ratio(r1 * y, deviation1)
+        b21 = _ratio(r1 * y_pair, deviation1)
+        b12 = _ratio(r2 * y_pair - slant * b11, deviation2)
+        b22 = _ratio(r2 * y - slant * b21, deviation2)
+        yy = (b11 * z1 + b12 * z2) * (b21 * z1 + b22 * z2) + y_pair - b11 * b21 - b12 * b22
+
+        def average(x: Array, factors: Array) -> Array:
+            return np.asarray(np.einsum("...abde,...ab,d,e->...", x, factors, v, v))
+
+        slopes = n1.tangent * n2.tangent
+        self.product = average(n1.value * n2.value, plain)
+        self._couplings = {name: average(slopes * r1 * r2, plain), after.gate: average(slopes * yy, sloped)}
+
+
+def _on_nodes(gate: OneGate, factor: Any) -> tuple[Array, Array, Array]:
+    """A pair of a gate's factors r, r' as a signed rule on few nodes: nodes (m,), weights (…, m, m), and the same
+    weighted by the product of the slopes.
+
+    Smooth functions of (r, r') are interpolated at Chebyshev points of the range of r, so the cost does not grow with
+    how hard the gate is driven.
+    """
+    r = factor(Dual(gate.u, np.ones_like(gate.u)))
+    low, high = float(r.value.min()), float(r.value.max())
+    if high - low < 1e-12:
+        nodes, at_nodes = np.array([low]), np.ones((*r.value.shape, 1))
+    else:
+        points = np.cos((np.arange(_FACTOR_NODES) + 0.5) * np.pi / _FACTOR_NODES)
+        nodes = low + (high - low) * 0.5 * (points + 1.0)
+        degrees = np.arange(_FACTOR_NODES)
+        to_coefficients = np.cos(np.outer(degrees, np.arccos(points))) * (2.0 / _FACTOR_NODES)
+        to_coefficients[0] *= 0.5
+        angle = np.arccos(np.clip(2.0 * (r.value - low) / (high - low) - 1.0, -1.0, 1.0))
+        at_nodes = np.cos(angle[..., None] * degrees) @ to_coefficients
+
+    def weights(values: Array) -> Array:
+        inner = np.einsum("...zwm,w->...zm", values, gate.inner_weights)
+        return np.asarray(np.einsum("...zm,...zn,z->...mn", inner, inner, gate.weights))
+
+    return nodes, weights(at_nodes), weights(at_nodes * r.tangent[..., None])
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    return np.divide(a, b, out=np.zeros(shape), where=np.broadcast_to(b > 0, shape))

@@ -1,0 +1,530 @@
+"""The untied theory: weights drawn anew at every step (arXiv:1901.08987).
+
+Given E m² of the message, every pre-activation is Gaussian and independent of the state, so the moments of the
+memory s' = keep·s + write·n close exactly:
+
+    M_p (1 − E keepᵖ) = Σ_{j<p} C(p, j) E[keepʲ writeᵖ⁻ʲ] E[nᵖ⁻ʲ] M_j
+
+and E m² itself is the one unknown, found by an accelerated fixed-point iteration, for a whole grid at once.
+The LSTM's message o·tanh(c) needs the params of c: ``critinit.theory.untied.memory``.
+
+χ and the retention follow from the linear recursion of squared distances by class of units,
+
+    D_β' = E keep²·D_β + Σ_k σ_k² E a_k²·Δ_k,     Δ_k = E over units of the squared distance of the messages,
+
+the Jacobian's first two moments from free probability (``_jacobian``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from critinit.dual import Array
+from critinit.theory.untied.averages import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling, shared_moments
+from critinit.theory.untied.memory import MemoryDistribution, DistanceOperator
+from critinit.theory.parameters import LayerParameters, split_parameters
+from critinit.theory.quadrature import normal_rule
+
+__all__ = ["UnitMoments", "Untied", "time_constants", "solve", "unit_moments"]
+
+_MAX_CYCLES = 300
+_TALLEST = 1e6
+_COARSE = 0.4
+_LEAP = 1e-5
+_KINKED = 16.0
+"""The order at which a slope that jumps is averaged to about 1 %, with as many nodes as a rule has."""
+_BIAS_NODES = 401  # powers of what a unit keeps switch on within a bias of 1 or so
+_SHUT = 1e-16  # a gate that leaks less is shut to double precision
+_CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
+
+
+@dataclass(frozen=True)
+class Untied:
+    """The untied theory of a grid of layers; every array has the grid's shape.
+
+    ``converged``: the fixed point was reached.  ``several``: the iteration from below and from above end apart,
+    so the state depends on where it starts; the numbers are those reached from rest.
+    ``time_constants``: 1/(1 − E keep) at (shortest, median, longest) units, shape (*grid, 3).
+    ``retention(T)``: what is left after T steps of a perturbation of the memory, relative squared length.
+    """
+
+    second_moment: Array
+    memory_moment: Array
+    mean: Array
+    product_moment: Array
+    chi: Array
+    jacobian_mean: Array
+    jacobian_variance: Array
+    time_constants: Array
+    converged: Array
+    several: Array
+    retention: Callable[[int], Array]
+
+    @property
+    def time_scale(self) -> Array:
+        """ξ = −1/ln χ in steps; infinite where χ ≥ 1."""
+        chi = np.minimum(self.chi, 1.0)
+        with np.errstate(divide="ignore"):
+            return np.where(chi < 1.0, -1.0 / np.log(chi), np.inf)
+
+
+def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
+    """Fixed point, χ, retention and Jacobian of every point of ``params``; deterministic.
+
+    Gaussian averages are accurate to about 1e-10 (``order`` > 1: higher order, to measure the error); averages
+    over the LSTM's cell as ``critinit.theory.untied.memory`` says.  Cost: about 100 µs a point for the GRU.
+    """
+    if math.prod(params.batch) > _CHUNK:
+        return _join([solve(part, order=order) for part in split_parameters(params, _CHUNK)], params.batch)
+    state, met, several = _fixed_state(params, order)
+    c = state.q
+    if np.any(params.correlation < 1.0):
+        c, met_pair = _fixed_point(
+            lambda c: state.pair(c).messages(), state.q * params.correlation, state.q, _tolerance(params)
+        )
+        met = np.logical_and(met, met_pair)
+    return _numbers(state, c, np.asarray(np.all(met, axis=0)), several)
+
+
+def time_constants(params: LayerParameters) -> Array:
+    """1/(1 − E keep) at the shortest, median and longest units, (*batch, 3), without all the other numbers."""
+    return _time_constants(_fixed_state(params, 1.0)[0])
+
+
+class UnitMoments(NamedTuple):
+    """Averages of a stationary layer by bias, class and environment of units, (B, K, E) or what broadcasts to it."""
+
+    keep: Array
+    keep_square: Array
+    write: Array
+    written_variance: Array
+    """Var(write·candidate)."""
+    bias_weights: Array
+    """(B,): of the nodes of the keep gate's bias where it is normal and stays with its unit; one node where it is not."""
+
+
+def unit_moments(params: LayerParameters) -> UnitMoments:
+    """How the units of a layer (batch shape ()) keep and write in its stationary state.
+
+    The state is that of the untied theory; in it a normal bias of the keep gate stays with its unit, over whose biases
+    powers of what it keeps are to be averaged.
+    """
+    state = _fixed_state(params, 1.0)[0]
+    memory, n, weights = state.memory, state.candidate.n, np.ones(1)
+    keep = params.cell.keep_gate or ""
+    gate = params.gates[keep]
+    if np.any(gate.bias_variance > 0.0):
+        z, weights = normal_rule("trapezoidal", _BIAS_NODES)
+        means = gate.mean + np.sqrt(gate.bias_variance) * z[:, None, None]
+        own = replace(gate, mean=means, bias_variance=np.zeros((1, 1)))
+        params = replace(state.params, gates={**params.gates, keep: own}, batch=(z.size,))
+        memory = Memory(params, state.q[0], state.q[0], 1.0)
+    moment = memory.moment
+    written = moment(0, 0, 2, 0) * n(2) - (moment(0, 0, 1, 0) * n(1)) ** 2
+    return UnitMoments(moment(1, 0, 0, 0), moment(2, 0, 0, 0), moment(0, 0, 1, 0), np.maximum(written, 0.0), weights)
+
+
+def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, Array]:
+    """The stationary state of one copy, where it was reached, and where another one exists."""
+    components = 2 if params.cell.before else 1
+    shape = (components, *params.batch, 1, 1)
+    ceiling = np.broadcast_to(_ceiling(params), shape)
+    # which fixed point is decided at low order; the one taken is then polished at full order
+    low, met = _fixed_point(lambda q: _messages(params, q, _COARSE), np.zeros(shape), ceiling, 1e-5)
+    high, met_high = _fixed_point(lambda q: _messages(params, q, _COARSE), ceiling, ceiling, 1e-5, near=low)
+    # rest is a fixed point without inputs and biases; where it is unstable the state is the upper one
+    unstable_rest = (low[0] < 1e-12) & (high[0] > 1e-9)
+    if np.any(unstable_rest):
+        unstable_rest &= _messages(params, np.full(shape, 1e-8), order)[0] > 1e-8
+    apart = np.abs(high[0] - low[0]) > 1e-3 * np.maximum(high[0], 1e-12)
+    several = apart & ~unstable_rest & met[0] & met_high[0]
+    start = np.where(unstable_rest, high, low)
+    q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
+    return _State(params, q, order), met, several
+
+
+def _tolerance(params: LayerParameters) -> float:
+    """Of the fixed point: what averages over the LSTM's cell resolve is less than the rest."""
+    return 1e-9 if params.cell.has_readout else 1e-13
+
+
+def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
+    """The grid whose points were solved in parts."""
+
+    def joined(arrays: list[Array]) -> Array:
+        return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
+
+    names = [field.name for field in fields(Untied) if field.name != "retention"]
+    return Untied(
+        **{name: joined([getattr(part, name) for part in parts]) for name in names},
+        retention=lambda steps: joined([np.atleast_1d(part.retention(steps)) for part in parts]),
+    )
+
+
+def _ceiling(params: LayerParameters) -> Array:
+    """An upper bound of E m²: 1 where the cell bounds its message so, R for the embedded input, else a large start."""
+    if params.cell.embeds_input:
+        return params.input_variance
+    return np.full((1, 1), 1.0 if params.cell.bounded else _TALLEST)
+
+
+def _fixed_point(
+    g: Callable[[Array], Array], start: Array, ceiling: Array, tolerance: float, near: Array | None = None
+) -> tuple[Array, Array]:
+    """Solve q = g(q) elementwise by Aitken's acceleration, falling back on plain steps where it leaves [0, ceiling].
+
+    ``near``: iterates that come within 1e-4 of it count as having reached it.
+    """
+    q = np.array(start, dtype=float)
+    for _ in range(_MAX_CYCLES):
+        q1 = np.minimum(g(q), ceiling)
+        q2 = np.minimum(g(q1), ceiling)
+        first, second = q1 - q, q2 - q1
+        met = np.abs(second) <= tolerance * np.maximum(q2, 1e-30)
+        if near is not None:
+            met = met | (np.abs(q2 - near) <= 1e-4 * np.maximum(near, 1e-12))
+        if np.all(met):
+            return q2, met
+        with np.errstate(divide="ignore", invalid="ignore"):
+            leap = q - first**2 / (second - first)
+        good = np.isfinite(leap) & (leap >= 0) & (leap <= ceiling) & (np.abs(second) < np.abs(first))
+        q = np.where(good & ~met, leap, q2)
+        # the leap squares the relative error, which is its own length: from here it is below the tolerance
+        near_enough = np.abs(leap - q2) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, 1e-30)
+        if np.all(met | (good & near_enough)):
+            return q, np.ones_like(met)
+    return q, np.abs(g(q) - q) <= 1e-9 * np.maximum(q, 1e-30)
+
+
+def _messages(params: LayerParameters, q: Array, order: float) -> Array:
+    """E m² that the state has when the pre-activations are those of E m² = q; see ``_State``."""
+    return _State(params, q, order).messages()
+
+
+class _State:
+    """One copy at given message moments ``q`` (components, *batch, 1, 1): E h², and E (ρh)² where a gate scales h."""
+
+    def __init__(self, params: LayerParameters, q: Array, order: float) -> None:
+        self.paired_params = params
+        if params.cell.has_kinks:
+            order = max(order, _KINKED)
+        params = replace(params, correlation=np.ones((1, 1)))
+        self.params, self.q, self.order = params, q, order
+        self.memory = Memory(params, q[0], q[0], order)
+        self.candidate = Candidate(params, q[0], q[-1], order)
+        self._moments: list[Array] = [np.ones((1,))]
+
+    @cached_property
+    def scaling(self) -> Scaling | None:
+        """The gate that scales the message of the candidate, if one does."""
+        before = self.params.cell.before.get(self.params.cell.candidate_gate or "")
+        return scaling(self.params, before.gate, before.factor, self.q[0], self.q[0], self.order) if before else None
+
+    def moments(self, highest: int) -> list[Array]:
+        """E s⁰ … E sᵖ of the memory by class, each (*batch, K)."""
+        params, memory, n, moments = self.params, self.memory, self.candidate.n, self._moments
+        for p in range(len(moments), highest + 1):
+            total: Array = np.zeros((1,))
+            for j in range(p):
+                factor = over_environments(params, memory.moment(j, 0, p - j, 0) * n(p - j))
+                total = total + math.comb(p, j) * factor * moments[j]
+            kept = over_environments(params, memory.moment(p, 0, 0, 0))
+            moments.append(total / np.maximum(1.0 - kept, _SHUT))
+        return moments[: highest + 1]
+
+    @cached_property
+    def memory_distribution(self) -> MemoryDistribution:
+        """The distribution of the memory, for a cell with a read-out."""
+        return MemoryDistribution(self.params, self.q[0], self.moments(4), self.order)
+
+    @cached_property
+    def second(self) -> Array:
+        """E m² by class, before any scaling: of h, or of s where that is the message."""
+        return self.memory_distribution.average(2, None) if self.params.cell.has_readout else self.moments(2)[2]
+
+    def messages(self) -> Array:
+        """The message moments that this state has."""
+        parts = [self.second]
+        if self.scaling is not None:
+            parts.append(self.second * over_environments(self.params, self.scaling.square))
+        return np.stack([_full(self.params, _units(self.params, part)) for part in parts])[..., None, None]
+
+    def pair(self, c: Array) -> _Pair:
+        """Two copies whose messages have product moments ``c``."""
+        return _Pair(self, c)
+
+
+class _Pair:
+    """Two copies of a state at product moments ``c`` of their messages."""
+
+    def __init__(self, state: _State, c: Array) -> None:
+        params, q, order = (state.params if c is state.q else state.paired_params), state.q, state.order
+        self.state, self.c = state, c
+        self.same = c is q
+        self.memory = Memory(params, q[0], c[0], order)
+        self.candidate: PairCandidate | Candidate
+        if self.same:
+            self.candidate = state.candidate
+            self.scaling = state.scaling
+            self.n_product = state.candidate.n(2)
+            return
+        self.candidate = PairCandidate(params, q[-1], c[-1], (q[0], c[0]), order)
+        self.n_product = self.candidate.product
+        before = params.cell.before.get(params.cell.candidate_gate or "")
+        self.scaling = scaling(params, before.gate, before.factor, q[0], c[0], order) if before else None
+
+    @cached_property
+    def product(self) -> Array:
+        """E s s' of the memories by class."""
+        params, memory, n, mean = self.state.params, self.memory, self.state.candidate.n, self.state.moments(1)[1]
+        crossed = 2.0 * over_environments(params, memory.moment(1, 0, 1, 0) * n(1)) * mean
+        written = over_environments(params, memory.moment(0, 0, 2, 0) * self.n_product)
+        kept = over_environments(params, memory.moment(2, 0, 0, 0))
+        return (crossed + written) / np.maximum(1.0 - kept, _SHUT)
+
+    @cached_property
+    def correlation(self) -> Array:
+        """Of the memories, about their mean, by class."""
+        _, mean, second = self.state.moments(2)
+        spread = second - mean**2
+        return np.where(spread > 0, (self.product - mean**2) / np.where(spread > 0, spread, 1.0), 1.0)
+
+    def read(self, by: str | None) -> Array:
+        """E over the copies of the product of h or of its slopes (read-out cells), by class."""
+        if self.same:
+            return self.state.memory_distribution.average(2, by)
+        return self.state.memory_distribution.paired(self.state.q[0], self.c[0], self.correlation, by)
+
+    def messages(self) -> Array:
+        """The product moments that these copies have."""
+        params = self.state.params
+        parts = [self.read(None) if params.cell.has_readout else self.product]
+        if self.scaling is not None:
+            parts.append(parts[0] * over_environments(params, self.scaling.square))
+        return np.stack([_full(params, _units(params, part)) for part in parts])[..., None, None]
+
+    def couplings(self) -> dict[str, Array]:
+        """E a_k a_k' of every gate that acts on the memory, by class, without σ²."""
+        params, memory = self.state.params, self.memory
+        mean, n = self.state.moments(1)[1], self.state.candidate.n(1)
+        powers = {(2, 0): self.product[..., None], (1, 1): mean[..., None] * n, (0, 2): self.n_product}
+        found = {
+            gate: sum(
+                (over_environments(params, t[0] * memory.moment(0, t[1], 0, t[2]) * powers[t[3], t[4]]) for t in terms),
+                start=np.zeros(1),
+            )
+            for gate, terms in memory.couplings
+        }
+        for gate in self.candidate.gates:
+            found[gate] = over_environments(params, memory.moment(0, 0, 2, 0) * self.candidate.coupling(gate))
+        return found
+
+
+def _units(params: LayerParameters, x: Array) -> Array:
+    """Average over the classes: (…, K) -> (…)."""
+    return np.asarray(x[..., 0] if x.shape[-1] == 1 else x @ params.class_weights)
+
+
+def _full(params: LayerParameters, x: Array) -> Array:
+    return np.broadcast_to(x, params.batch)
+
+
+def _sigma(params: LayerParameters, gate: str) -> Array:
+    """σ² of a gate, (*batch, K or 1)."""
+    return params.gates[gate].recurrent[..., 0]
+
+
+def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untied:
+    params = state.params
+    pair = state.pair(c)
+    kept = over_environments(params, pair.memory.moment(2, 0, 0, 0))
+    couplings = pair.couplings()
+    if params.cell.has_readout:
+        source = sum((_sigma(params, gate) * a for gate, a in couplings.items()), start=np.zeros(1))
+        if pair.same:
+            operator = state.memory_distribution.distance_operator(kept, source)
+        else:
+            by_output = _sigma(params, params.cell.read_gate) * pair.read("gate") if params.cell.read_gate else np.zeros(1)
+            read = pair.read("memory")[..., None]
+            operator = DistanceOperator(
+                np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, params
+            )
+        chi = operator.growth()
+        retention: Callable[[int], Array] = operator.retention
+    else:
+        chi, retention = _memory_distance(params, kept, couplings, pair)
+    moments = state.moments(4)
+    jacobian_mean, jacobian_variance = _jacobian(state)
+    flat = (..., 0, 0)
+    return Untied(
+        second_moment=_full(params, params.gain * state.q[0][flat]),
+        memory_moment=_full(params, _units(params, moments[2])),
+        mean=_full(params, _units(params, moments[1])),
+        product_moment=_full(params, params.gain * pair.c[0][flat]),
+        chi=_full(params, chi),
+        jacobian_mean=_full(params, jacobian_mean),
+        jacobian_variance=_full(params, jacobian_variance),
+        time_constants=_time_constants(state),
+        converged=_full(params, converged[flat]),
+        several=_full(params, several[flat]),
+        retention=retention,
+    )
+
+
+def _time_constants(state: _State) -> Array:
+    params = state.params
+    times = 1.0 / np.maximum(1.0 - over_environments(params, state.memory.moment(1, 0, 0, 0)), 1e-300)
+    times = np.broadcast_to(times, (*params.batch, params.class_weights.size))
+    return np.stack([times.min(axis=-1), times[..., params.median_class], times.max(axis=-1)], axis=-1)
+
+
+def _memory_distance(
+    params: LayerParameters, kept: Array, couplings: dict[str, Array], pair: _Pair
+) -> tuple[Array, Callable[[int], Array]]:
+    """χ and retention of cells whose state is the memory: the matrix diag(E keep²) + Σ_k σ_k² E a_k² ⊗ row_k."""
+    k = params.class_weights.size
+    shape = (*params.batch, k)
+    matrix = np.zeros((*shape, k))
+    matrix[..., np.arange(k), np.arange(k)] = np.broadcast_to(kept, shape)
+    for gate, a in couplings.items():
+        row: Array = params.class_weights
+        if pair.scaling is not None and gate == params.cell.candidate_gate:
+            # δ(ρh) = ρ δh + ρ' h δu_r: the scaling gate's own kernel passes distances too
+            before = params.cell.before[gate]
+            through = over_environments(params, pair.scaling.slope_square) * pair.product
+            passed = _sigma(params, before.gate)[..., 0] * _units(params, through)
+            row = params.class_weights * (over_environments(params, pair.scaling.square) + passed[..., None])
+        column = np.broadcast_to(_sigma(params, gate) * a, shape)
+        matrix += column[..., :, None] * np.broadcast_to(row, shape)[..., None, :]
+    chi = matrix[..., 0, 0] if k == 1 else np.max(np.linalg.eigvals(matrix).real, axis=-1)
+
+    def retention(steps: int) -> Array:
+        """E|δ_T|²/E|δ_0|² after ``steps`` steps."""
+        with np.errstate(over="ignore", under="ignore"):
+            power = np.linalg.matrix_power(matrix, steps)
+        return np.asarray(power.sum(axis=-1) @ params.class_weights)
+
+    return chi, retention
+
+
+def _jacobian(state: _State) -> tuple[Array, Array]:
+    """Mean and variance of the squared singular values of J = D_a + Σ_k D_{a_k} W_k M_k D_e.
+
+    v = Σ_k σ_k² β_k a_k², β_k = E of the squared singular values of M_k (1, or of D_ρ + D_{ρ'h}W_r), e = ∂h/∂c:
+
+        m₁ = E a² + E v·E e²
+        m₂ = E a⁴ + 2E[a²v]E e² + 2E[a²e²]E v + E v²(E e²)² + (E v)²E e⁴ + σ_n⁴(E a_n²)²(β₂ − β²)
+             − Σ_{orthogonal k} σ_k⁴ β_k² (E a_k²)²(E e²)²
+
+    with κ (E v·E e²)² more where the kernels read a projection, and what ``_through_one_kernel`` adds where the gate that scales the message is the one that keeps.
+    """
+    params, memory, candidate = state.params, state.memory, state.candidate
+    s = state.moments(4)
+    n = candidate.n
+
+    def env(x: Array) -> Array:
+        return over_environments(params, np.asarray(x))
+
+    beta, beta2 = np.ones(()), np.ones(())
+    if state.scaling is not None:
+        beta, beta2 = _scaled_message(state, s)
+    beta_k = beta[..., None, None]
+    e2: Array = np.ones(1)
+    e4: Array = np.ones(1)
+    if params.cell.has_readout:
+        e2, e4 = state.memory_distribution.average(2, "memory"), state.memory_distribution.average(4, "memory")
+
+    sigma = {gate: params.gates[gate].recurrent for gate in params.gates}
+    kk1 = {a: candidate.with_k(a, 1) * beta_k for a in (0, 1, 2)}
+    a2, a4 = env(memory.moment(2, 0, 0, 0)), env(memory.moment(4, 0, 0, 0))
+    by_gate = state.pair(state.q).couplings()
+    v_gate = {
+        gate: _sigma(params, gate) * a * (beta_k[..., 0] if gate == params.cell.candidate_gate else 1.0)
+        for gate, a in by_gate.items()
+    }
+    v = sum(v_gate.values(), start=np.zeros(1))
+
+    a2v = env(memory.moment(2, 0, 2, 0) * kk1[0])
+    v2 = env(memory.moment(0, 0, 4, 0) * candidate.with_k(0, 2) * beta_k**2)
+    for gate, terms in memory.couplings:
+        for t, b, d, i, j in terms:
+            a2v = a2v + env(sigma[gate] * t * memory.moment(2, b, 0, d) * s[i][..., None] * n(j))
+            v2 = v2 + 2.0 * env(sigma[gate] * t * memory.moment(0, b, 2, d) * s[i][..., None] * kk1[j])
+            for other, others in memory.couplings:
+                for t2, b2, d2, i2, j2 in others:
+                    both = memory.moment(0, b + b2, 0, d + d2) * s[i + i2][..., None] * n(j + j2)
+                    v2 = v2 + env(sigma[gate] * sigma[other] * t * t2 * both)
+
+    def units(x: Array) -> Array:
+        return _units(params, x)
+
+    mean_v, mean_e2 = units(v), units(e2)
+    m1 = units(a2) + mean_v * mean_e2
+    m2 = units(a4) + 2.0 * units(a2v) * mean_e2 + 2.0 * units(a2 * e2) * mean_v
+    m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4) + params.excess * (mean_v * mean_e2) ** 2
+    if state.scaling is not None:
+        own = units(v_gate[params.cell.candidate_gate or ""]) / np.maximum(beta, 1e-300)
+        m2 = m2 + own**2 * (beta2 - beta**2) + 2.0 * own * _through_one_kernel(state, s)
+    for gate, a in v_gate.items():
+        m2 = m2 - np.where(params.gates[gate].orthogonal[..., 0, 0], units(a) ** 2 * mean_e2**2, 0.0)
+    return m1, np.maximum(m2 - m1**2, 0.0)
+
+
+def _through_one_kernel(state: _State, s: list[Array]) -> Array:
+    """What m₂ has, over 2σ_n²E a_n², where W_f of the gate f that keeps also scales the candidate's message (MGU).
+
+    With g = ρ'h and f its coupling a_f, both W_f stand in J = D_a + D_f W_f + D_n W_n (D_ρ + D_g W_f), so that
+
+        E a²ρ² − E a²·E ρ² + 2σ_f² E[a f ρ g] + σ_f⁴ (E f²g², less E f²·E g² where W_f is orthogonal)
+
+    are added; 0 where the scaling gate is another one.
+    """
+    params, memory = state.params, state.memory
+    gate = params.cell.before[params.cell.candidate_gate or ""].gate
+    if gate != params.cell.keep_gate:
+        return np.zeros(())
+    moment = shared_moments(params, state.q[0], state.order)
+    n = state.candidate.n
+    sigma = _sigma(params, gate)[..., 0]
+
+    def units(*terms: tuple[Array, int, int]) -> Array:
+        """E over units of Σ x·E sⁱ·E nʲ."""
+        return _units(params, sum((over_environments(params, x * n(j)) * s[i] for x, i, j in terms), start=np.zeros(1)))
+
+    def apart(x: Array, y: Array) -> Array:
+        return _units(params, over_environments(params, x)) * _units(params, over_environments(params, y))
+
+    kept = units((moment(2, 0, 0, 0, 2, 0), 0, 0)) - apart(moment(2, 0, 0, 0, 0, 0), moment(0, 0, 0, 0, 2, 0))
+    crossed = units((moment(1, 1, 0, 0, 1, 1), 2, 0), (moment(1, 0, 0, 1, 1, 1), 1, 1))
+    squares = units(
+        (moment(0, 2, 0, 0, 0, 2), 4, 0), (2.0 * moment(0, 1, 0, 1, 0, 2), 3, 1), (moment(0, 0, 0, 2, 0, 2), 2, 2)
+    )
+    f2 = units(
+        (memory.moment(0, 2, 0, 0), 2, 0), (2.0 * memory.moment(0, 1, 0, 1), 1, 1), (memory.moment(0, 0, 0, 2), 0, 2)
+    )
+    g2 = units((moment(0, 0, 0, 0, 0, 2), 2, 0))
+    squares = squares - np.where(params.gates[gate].orthogonal[..., 0, 0], f2 * g2, 0.0)
+    return kept + 2.0 * sigma * crossed + sigma**2 * squares
+
+
+def _scaled_message(state: _State, s: list[Array]) -> tuple[Array, Array]:
+    """First two moments of the squared singular values of B = D_ρ + D_{ρ'h} W_r."""
+    params, scaled = state.params, state.scaling
+    assert scaled is not None
+    gate = params.cell.before[params.cell.candidate_gate or ""].gate
+    sigma = _sigma(params, gate)
+
+    def units(x: Array, h: Array) -> Array:
+        return _units(params, over_environments(params, x) * h)
+
+    r2, w = units(scaled.square, s[0]), sigma[..., 0] * units(scaled.slope_square, s[2])
+    w2 = sigma[..., 0] ** 2 * units(scaled.slope_fourth, s[4])
+    r2w = sigma[..., 0] * units(scaled.mixed, s[2])
+    second = units(scaled.fourth, s[0]) + 2.0 * r2w + 2.0 * r2 * w + w2 + w**2
+    return r2 + w, second - np.where(params.gates[gate].orthogonal[..., 0, 0], w**2, 0.0)
