@@ -72,8 +72,8 @@ def _run_of(way: str, model: Any) -> Callable[[], object]:
     """The way to initialize ``model``, ready to run."""
     import torch
 
-    from critinit.tensors.application import apply
     from critinit.spec.reading import validate_object
+    from critinit.tensors.application import apply
 
     if way == "torch.nn.init":
         return lambda: _by_hand(model)

@@ -1,8 +1,8 @@
 """How often ``critinit check`` is wrong: alarms on freshly initialized models, and planted mistakes that it misses.
 
-``python -m benchmarks check_rates [--models N]`` initializes N models (default 200) of 128 units with ``apply``, by each
-framework's own generators where it has them, over cells, schemes and frameworks; checks each; then plants every known
-mistake that fits into a copy of each and checks those.
+``python -m benchmarks check_rates [--models N]`` initializes N models (default 200) of 128 units with ``apply``, by
+each framework's own generators where it has them, over cells, schemes and frameworks.  It checks each, plants every
+known mistake that fits into a copy of each, and checks those.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from scipy.stats import binom
 
 from benchmarks._options import count
 from critinit import apply, check, generate
-from critinit.weights.finding import Site, networks_of
-from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import haar
+from critinit.distributions import KernelFamily, haar
 from critinit.spec import InitSpec
+from critinit.tensors.blocks import Block
+from critinit.weights.finding import FoundLayer, networks_of
 
 __all__ = ["FAULTS", "initialized", "main", "planted"]
 
 H, INPUT, T = 128, 16, 300
+"""Units, coordinates of the input and steps: a common size, at which models take milliseconds."""
 RATE = 1e-3
+"""The false-alarm rate at which mistakes are looked for, the default of ``check``."""
 SCHEMES = ("critical", "chrono", "orthogonal", "uniform_gate")
 FRAMEWORKS = {
     "torch": "torch",
@@ -38,20 +40,19 @@ FRAMEWORKS = {
     "equinox": "equinox",
     "haiku": "haiku",
 }
-KEEP = {"gru": "update", "lstm": "forget"}
-OTHER = {"gru": "candidate", "lstm": "cell"}
+KEEP = {"gru": "update", "gru_reset_before": "update", "lstm": "forget"}
+OTHER = {"gru": "candidate", "gru_reset_before": "candidate", "lstm": "cell"}
 Tensors = dict[str, np.ndarray]
 
 
 @cache
-def _spec(cell: str, scheme: str, reset: str | None) -> InitSpec:
-    return generate(cell, T, scheme=scheme, reset=reset)
+def _spec(cell: str, scheme: str) -> InitSpec:
+    return generate(cell, T, scheme=scheme)
 
 
 def initialized(framework: str, cell: str, scheme: str, seed: int) -> tuple[InitSpec, Tensors]:
     """A fresh model of a framework, written by ``apply`` with the framework's generators, as flat arrays."""
-    reset = {"haiku": "before"}.get(framework, "after") if cell == "gru" else None
-    spec = _spec(cell, scheme, reset)
+    spec = _spec("gru_reset_before" if (framework, cell) == ("haiku", "gru") else cell, scheme)
     return spec, _MAKE[framework](spec, seed)
 
 
@@ -103,12 +104,14 @@ def _haiku(spec: InitSpec, seed: int) -> Tensors:
     import haiku as hk
     import jax
 
+    module, kind = {"gru_reset_before": ("gru", hk.GRU), "lstm": ("lstm", hk.LSTM)}[spec.cell]
+
     def run(x: Any) -> Any:
-        core = {"gru": hk.GRU, "lstm": hk.LSTM}[spec.cell](H)
+        core = kind(H)
         return core(x, core.initial_state(1))[0]
 
     params = hk.transform(run).init(jax.random.key(0), jax.numpy.zeros((1, INPUT)))
-    return _leaves(apply(spec, params, seed=seed, sampler="native", haiku={spec.cell: spec.cell}).model)
+    return _leaves(apply(spec, params, seed=seed, sampler="native", haiku={module: module}).model)
 
 
 def _leaves(tree: Any) -> Tensors:
@@ -131,16 +134,16 @@ _MAKE: Mapping[str, Callable[[InitSpec, int], Tensors]] = {
 # ---- mistakes --------------------------------------------------------------------------------------------
 
 
-def _parts(site: Site, part: str) -> Iterator[tuple[str, Block]]:
-    for name, stored in site.tensors.items():
+def _parts(layer: FoundLayer, part: str) -> Iterator[tuple[str, Block]]:
+    for name, stored in layer.tensors.items():
         for block in stored.blocks:
             if block.part == part:
                 yield name, block
 
 
-def _fused(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
-    places = list(_parts(site, "recurrent"))
-    if any(gate.recurrent.distribution != "orthogonal" for _, gate in spec.layers[0].gates.items()):
+def _fused(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
+    places = list(_parts(layer, "recurrent"))
+    if any(gate.recurrent.family is not KernelFamily.HAAR for gate in spec.layers[0].gates.values()):
         return False
     pieces = np.split(haar(rng, H, len(places) * H).T, len(places))
     for (name, block), piece in zip(places, pieces, strict=True):
@@ -148,61 +151,61 @@ def _fused(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generato
     return True
 
 
-def _second(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
-    seconds = {block.gate: (name, block) for name, block in _parts(site, "zero") if block.gate}
-    for name, block in _parts(site, "bias"):
+def _second(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
+    seconds = {block.gate: (name, block) for name, block in _parts(layer, "zero") if block.gate}
+    for name, block in _parts(layer, "bias"):
         if block.gate in seconds:
             where, region = seconds[block.gate]
             tensors[where][region.index] = tensors[name][block.index]
     return bool(seconds)
 
 
-def _inner(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
-    places = [(name, block) for name, block in _parts(site, "zero") if not block.gate]
+def _inner(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
+    places = [(name, block) for name, block in _parts(layer, "zero") if not block.gate]
     for name, block in places:
         tensors[name][block.index] = rng.uniform(-1, 1, H) / np.sqrt(H)
     return bool(places)
 
 
-def _order(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
+def _order(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
     unlike = False
     for part in ("recurrent", "input", "bias"):
         (a, first), (b, other) = (
-            next((name, block) for name, block in _parts(site, part) if block.gate == gate)
+            next((name, block) for name, block in _parts(layer, part) if block.gate == gate)
             for gate in (KEEP[spec.cell], OTHER[spec.cell])
         )
         kept = tensors[a][first.index].copy()
         unlike |= part == "bias" and not np.array_equal(kept, tensors[b][other.index])
         tensors[a][first.index] = tensors[b][other.index]
         tensors[b][other.index] = kept
-    return unlike  # two gates whose stored numbers have one law can change places
+    return unlike  # two gates whose stored numbers have one distribution can change places
 
 
-def _sign(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
+def _sign(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
     changed = False
-    for name, block in _parts(site, "bias"):
+    for name, block in _parts(layer, "bias"):
         if block.gate == KEEP[spec.cell]:
             changed = bool(tensors[name][block.index].any())
             tensors[name][block.index] *= -1
-    # a law symmetric about 0 has no sign, unless another gate is coupled to it
+    # a distribution symmetric about 0 has no sign, unless another gate is coupled to it
     symmetric = abs(spec.layers[0].gates[KEEP[spec.cell]].bias.mean or 0.0) < 1e-9
     return changed and (spec.cell == "lstm" or not symmetric)
 
 
-def _one(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
-    for name, block in _parts(site, "bias"):
+def _one(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
+    for name, block in _parts(layer, "bias"):
         if block.gate == KEEP[spec.cell]:
             tensors[name][block.index] += 1
     return True
 
 
-def _default(spec: InitSpec, site: Site, tensors: Tensors, rng: np.random.Generator) -> bool:
+def _default(spec: InitSpec, layer: FoundLayer, tensors: Tensors, rng: np.random.Generator) -> bool:
     for name, array in tensors.items():
         tensors[name] = rng.uniform(-1, 1, array.shape).astype(array.dtype) / np.float32(np.sqrt(H))
     return True
 
 
-FAULTS: Mapping[str, Callable[[InitSpec, Site, Tensors, np.random.Generator], bool]] = {
+FAULTS: Mapping[str, Callable[[InitSpec, FoundLayer, Tensors, np.random.Generator], bool]] = {
     "1 fused block orthogonal": _fused,
     "2 both bias vectors": _second,
     "3 candidate's second bias": _inner,
@@ -218,7 +221,7 @@ def planted(fault: str, spec: InitSpec, tensors: Tensors, seed: int) -> Tensors 
     copy = {name: np.array(array) for name, array in tensors.items()}
     shapes = {name: array.shape for name, array in copy.items()}
     [[network]] = networks_of(shapes, spec, framework=None, modules=(), source="the model")
-    made = FAULTS[fault](spec, network.sites[0], copy, np.random.default_rng(seed))
+    made = FAULTS[fault](spec, network.layers[0], copy, np.random.default_rng(seed))
     return copy if made else None
 
 

@@ -14,14 +14,16 @@ __all__ = ["main", "response"]
 TASKS = ("digits", "adding")
 LENGTHS = (100, 300)
 RATES = (1e-3, 1e-2, 3e-2)
+"""Learning rates."""
 STEPS = 10
+"""Optimizer steps: the first ones, which are as long as the learning rate."""
 
 
 def response(cell: str, task: str, T: int, scheme: str, rates: Sequence[float] = RATES) -> list[float]:
-    """|h_T after − h_T before| / |h_T before|, root mean square over held-out sequences and units, a learning rate each.
+    """Return |h_T after − h_T before| / |h_T before| for each learning rate.
 
-    Only the recurrent layer learns, ``STEPS`` steps of Adam, which moves every entry by about the rate a step whatever
-    its gradient; the readout is as made.
+    It is a root mean square over held-out sequences and units.  Only the recurrent layer learns, in ``STEPS`` steps of
+    Adam, which moves every entry by about the rate a step whatever its gradient; the readout stays as it was made.
     """
     import numpy as np
     import torch
@@ -54,7 +56,7 @@ def response(cell: str, task: str, T: int, scheme: str, rates: Sequence[float] =
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """A table, a line a cell, task, length and scheme."""
+    """Print a table with a line for each cell, task, length and scheme."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks response", description=__doc__)
     parser.add_argument("--T", type=count, action="append", help=f"sequence lengths [{', '.join(map(str, LENGTHS))}]")
     options = parser.parse_args(list(arguments))

@@ -1,8 +1,9 @@
 """The spectrum of the one-step Jacobian at infinite width, held to simulated networks with tied weights.
 
-``python -m benchmarks spectrum`` prints, for each network, Kolmogorov's distance between the predicted law of the
-singular values and those of four simulated networks of 500 units, mean and variance of the squared ones, and where the
-eigenvalues end; then it draws histogram and density, eigenvalues and edge, to docs/images/spectrum.png and .svg.
+``python -m benchmarks spectrum`` prints, for each network, the largest difference between the predicted distribution
+function of the singular values and that of four simulated networks of 500 units (Kolmogorov's distance), mean and
+variance of the squared ones, and where the eigenvalues end.  Then it draws histogram and density, eigenvalues and edge,
+to docs/images/spectrum.png and .svg.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from critinit.files import write
 from critinit.simulation.network import State, draw_network
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
-from critinit.theory.spectrum.density import Density, spectrum_density
 from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding
+from critinit.theory.spectrum.density import Density, spectrum_density
 from critinit.theory.tied.jacobian import Couplings
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Measured", "draw", "main", "measure", "network_jacobian", "specs"]
 
 _BINS = 40
+"""Of a histogram: 50 singular values each with four networks of 500 units."""
 _BEFORE = 200
 """Steps from rest to the Jacobian."""
 
@@ -46,20 +48,20 @@ def _gate(recurrent: float, feed: float, mean: float, distribution: str = "norma
     }
 
 
-def _spec(cell: str, gates: dict[str, Any], power: float = 1.0, **more: str) -> InitSpec:
+def _spec(cell: str, gates: dict[str, Any], power: float = 1.0) -> InitSpec:
     layer = {"input": {"variance": power}, "gates": gates}
-    return validate_object({"schema_version": 1, "cell": cell, "scheme": "custom", "T": 100, "layers": [layer], **more})
+    return validate_object({"schema_version": 1, "cell": cell, "scheme": "custom", "T": 100, "layers": [layer]})
 
 
 def specs() -> dict[str, InitSpec]:
-    """The networks, by the titles of their pictures."""
+    """Return the specs of the networks, by the titles of their pictures."""
     gru = {"update": _gate(0.5, 0.5, 2), "reset": _gate(0.7, 0.3, 1), "candidate": _gate(1.5, 0.8, 0)}
     lstm = {
         "input": _gate(0.6, 0.4, -1), "forget": _gate(0.5, 0.3, 2), "cell": _gate(1.2, 1.0, 0),
         "output": _gate(0.8, 0.2, 0.5),
     }  # fmt: skip
     return {
-        "GRU, reset before": _spec("gru", gru, reset="before"),
+        "GRU, reset before": _spec("gru_reset_before", gru),
         "LSTM": _spec("lstm", lstm),
         "RNN, orthogonal": _spec("rnn", {"hidden": _gate(1.0, 0.2, 0, "orthogonal")}),
         "minimal RNN, orthogonal": _spec("minimal_rnn", {"update": _gate(3.0, 1.0, 1, "orthogonal")}),
@@ -69,7 +71,15 @@ def specs() -> dict[str, InitSpec]:
 
 @dataclass(frozen=True)
 class Measured:
-    """A network's prediction, and the spectra of simulated ones: (networks, width)."""
+    """A prediction, and the spectra of simulated networks.
+
+    Attributes:
+        spec: The spec.
+        density: The predicted density of the singular values.
+        couplings: What the prediction was made from.
+        singular_values: Measured, (networks, width).
+        eigenvalues: Measured, (networks, width).
+    """
 
     spec: InitSpec
     density: Density
@@ -79,10 +89,12 @@ class Measured:
 
     @property
     def distance(self) -> float:
-        """Kolmogorov's distance of the singular values from their predicted law, at 60 of their quantiles."""
+        """Kolmogorov's distance of the singular values from their predicted distribution, at 60 of their quantiles."""
         values = np.sort(self.singular_values, axis=None)
         at = np.quantile(values, np.linspace(0.005, 0.995, 60))
-        return float(np.max(np.abs(self.density.law.cumulative(at)[0] - np.searchsorted(values, at) / values.size)))
+        return float(
+            np.max(np.abs(self.density.distribution.cumulative(at)[0] - np.searchsorted(values, at) / values.size))
+        )
 
     @property
     def outermost(self) -> float:
@@ -91,18 +103,18 @@ class Measured:
 
 
 def network_jacobian(spec: InitSpec, width: int, seed: int) -> Array:
-    """∂s'/∂s of a tied network of the first layer (of the LSTM at fixed output gate), 200 steps after rest."""
+    """Return ∂s'/∂s of a tied network of the first layer (of the LSTM at fixed output gate), 200 steps after rest."""
     network = draw_network(spec.find_cell(), spec.layers[0], width, np.random.default_rng(seed))
     state, u = network.rest(), {}
-    for external in network.drive(0, _BEFORE):
+    for external in network.external_inputs(0, _BEFORE):
         state, u = network.step(state, external)
     s = Dual(state.s, np.eye(width)[:, None, :])
-    after, _ = network.step(State(s, network.cell.read(s, u)), next(iter(network.drive(0, 1))))
+    after, _ = network.step(State(s, network.cell.read(s, u)), next(iter(network.external_inputs(0, 1))))
     return np.ascontiguousarray(tangent(after.s)[:, 0, :].T)
 
 
 def measure(spec: InitSpec, *, width: int = 500, networks: int = 4, particles: int = 1000) -> Measured:
-    """Predict from ``particles`` units at four times, and simulate ``networks`` of ``width`` units."""
+    """Return a prediction from ``particles`` units at four times, and the spectra of simulated networks."""
     jacobians = [network_jacobian(spec, width, seed) for seed in range(networks)]
     return Measured(
         spec,
@@ -114,7 +126,7 @@ def measure(spec: InitSpec, *, width: int = 500, networks: int = 4, particles: i
 
 
 def row(title: str, found: Measured) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     squares, d = found.singular_values**2, found.density
     return (
         f"{title:26}{found.distance:9.4f}{d.mean:11.4f}{squares.mean():9.4f}{d.variance:11.4f}{squares.var():9.4f}"
@@ -129,7 +141,7 @@ HEADER = (
 
 
 def draw(found: dict[str, Measured]) -> Figure:
-    """Histograms with densities, and the eigenvalues of the LSTM and of the last network with their edges."""
+    """Return a figure: histograms with densities, the eigenvalues of two networks with their edges."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -176,7 +188,7 @@ def _plane(ax: Axes, title: str, found: Measured) -> None:
 
 
 def save(figure: Figure, folder: Path) -> list[Path]:
-    """Write spectrum.png and spectrum.svg to ``folder``; the same figure, the same bytes."""
+    """Write spectrum.png and spectrum.svg and return their paths; the same figure gives the same bytes."""
     import matplotlib as mpl
 
     written = []

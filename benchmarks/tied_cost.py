@@ -1,8 +1,8 @@
 """What the tied theory costs beside the simulation that gives the same standard error.
 
 ``python -m benchmarks tied_cost`` takes the LSTM and the GRU of the theory's check table, runs the sampled theory and
-four networks of width 1,000 over the same number of steps, and scales both to one standard error of ln χ with the
-law that both obey, error ∝ 1/√time (more populations, more networks).  Processor time on one core; target: at most a
+four networks of width 1,000 over the same number of steps, and scales both to one standard error of ln χ by
+error ∝ 1/√time, which holds for both (more populations, more networks).  Processor time on one core; target: at most a
 third.  The standard errors are themselves known to a quarter or so: the ratio is an order of magnitude, not a digit.
 """
 
@@ -16,16 +16,19 @@ from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied.solution import tied
 from critinit.theory.tied.estimate import fast_tied
+from critinit.theory.tied.solution import tied
 
 __all__ = ["TARGET", "cost", "main", "specs"]
 
 TARGET = 0.003
 """Standard error of ln χ that both are scaled to."""
 LIMIT = 1.0 / 3.0
+"""Largest wanted ratio of the theory's seconds to the network's."""
 _WIDTH = 1000
+"""Units of a simulated network."""
 _STEPS = 300
+"""Steps that both follow a perturbation."""
 
 
 def _spec(name: str, gates: Mapping[str, tuple[float, float, float]]) -> InitSpec:
@@ -37,26 +40,23 @@ def _spec(name: str, gates: Mapping[str, tuple[float, float, float]]) -> InitSpe
         }
 
     layer = {"input": {"variance": 1.0}, "gates": {key: gate(*numbers) for key, numbers in gates.items()}}
-    reset = {"reset": "before"} if name == "gru" else {}
-    return validate_object(
-        {"schema_version": 1, "cell": name, **reset, "scheme": "custom", "T": _STEPS, "layers": [layer]}
-    )
+    return validate_object({"schema_version": 1, "cell": name, "scheme": "custom", "T": _STEPS, "layers": [layer]})
 
 
 def specs() -> dict[str, InitSpec]:
-    """The points that are timed."""
+    """Return the specs that are timed, by cell."""
     gru = {"update": (0.5, 0.5, 2.0), "reset": (0.7, 0.3, 1.0), "candidate": (1.5, 0.8, 0.0)}
     lstm = {"input": (0.6, 0.4, -1.0), "forget": (0.5, 0.3, 2.0), "cell": (1.2, 1.0, 0.0), "output": (0.8, 0.2, 0.5)}
     peephole = {"input": (0.2, 0.4, -2.0), "forget": (0.1, 0.3, 1.0), "cell": (0.6, 1.0, 0.0)}
     return {
-        "gru, reset before": _spec("gru", gru),
+        "gru_reset_before": _spec("gru_reset_before", gru),
         "lstm": _spec("lstm", lstm),
         "peephole_lstm": _spec("peephole_lstm", peephole),
     }
 
 
 def cost(run: Callable[[], Numbers]) -> tuple[float, float, Numbers]:
-    """Processor seconds, the same scaled to the target error of ln χ, and the numbers."""
+    """Return processor seconds, the same scaled to the target error of ln χ, and the numbers."""
     start = time.process_time()
     numbers = run()
     seconds = time.process_time() - start

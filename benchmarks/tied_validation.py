@@ -1,7 +1,7 @@
 """Tied theory against simulated networks at random hyperparameters: ``python -m benchmarks tied_validation``.
 
-Draws points over all cells from fixed seeds, simulates networks of width 2,000, and keeps what they said, one
-JSON line a point, in docs/validation-tied.jsonl (points that stand there are not run again).  ``--table`` writes
+Draws points over all cells from fixed seeds, simulates networks of width 2,000, and keeps their numbers, one JSON line
+a point, in docs/validation-tied.jsonl (points that stand there are not run again).  ``--table`` writes
 docs/validation-tied.md from it, every miss included, with the theories computed afresh.
 """
 
@@ -21,58 +21,60 @@ from typing import Any
 import numpy as np
 
 from benchmarks._options import count
-from critinit.cells import CELLS
+from critinit.cells import find_cell
 from critinit.simulation import simulate
 from critinit.spec import InitSpec, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied.solution import tied, tied_course
 from critinit.theory.tied.estimate import fast_tied
 from critinit.theory.tied.growth import late_growth
+from critinit.theory.tied.solution import tied, tied_course
 
-__all__ = ["Row", "main", "points", "rows", "run", "table"]
+__all__ = ["PointRow", "main", "points", "rows", "run", "table"]
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RESULTS = DOCS / "validation-tied.jsonl"
 WIDTH = 2000
+"""Units of a simulated network: what theory leaves out is of order 1/width."""
 STEPS = 200
+"""Steps that a perturbation is followed."""
 NETWORKS = 4
+"""Networks of a point: their scatter is the standard error."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Points over some cells, in turn, from a seed of their own: another cell goes into another group."""
 
-    variants: tuple[tuple[str, str | None], ...]
+    cells: tuple[str, ...]
     count: int
     seed: int
 
 
 GROUPS = (
     Group(
-        (("rnn", None), ("minimal_rnn", None), ("gru", "after"), ("gru", "before"), ("lstm", None), ("peephole_lstm", None)),
+        ("rnn", "minimal_rnn", "gru", "gru_reset_before", "lstm", "peephole_lstm"),
         count=66, seed=20,
     ),
-    Group((("mgu", None), ("coupled_lstm", None), ("projection_lstm", None)), count=18, seed=21),
+    Group(("mgu", "coupled_lstm", "projection_lstm"), count=18, seed=21),
 )  # fmt: skip
 
 
 def points() -> list[InitSpec]:
-    """The specs of all groups, from wide ranges of every hyperparameter."""
+    """Return the specs of all groups, from wide ranges of every hyperparameter."""
     return [spec for group in GROUPS for spec in _drawn(group)]
 
 
 def _drawn(group: Group) -> Iterator[InitSpec]:
     rng = np.random.default_rng(group.seed)
     for i in range(group.count):
-        yield _point(group.variants[i % len(group.variants)], rng)
+        yield _point(group.cells[i % len(group.cells)], rng)
 
 
-def _point(variant: tuple[str, str | None], rng: np.random.Generator) -> InitSpec:
-    name, reset = variant
-    cell = CELLS[variant]
-    laws = ["normal", "normal", "normal" if cell.projects else "orthogonal", "uniform"]
-    distribution = str(rng.choice(laws))
+def _point(name: str, rng: np.random.Generator) -> InitSpec:
+    cell = find_cell(name)
+    distributions = ["normal", "normal", "normal" if cell.projects else "orthogonal", "uniform"]
+    distribution = str(rng.choice(distributions))
     spread = bool(rng.random() < 0.25)
     gates: dict[str, Any] = {}
     for gate in cell.gates:
@@ -99,11 +101,7 @@ def _point(variant: tuple[str, str | None], rng: np.random.Generator) -> InitSpe
     if cell.projects:
         kernel = {"distribution": str(rng.choice(["orthogonal", "normal"])), "variance": float(rng.uniform(0.5, 1.5))}
         layer["projection"] = {"kernel": kernel, "width": float(rng.uniform(0.2, 0.8))}
-    data = {
-        "schema_version": 1, "cell": name, **({"reset": reset} if reset else {}), "scheme": "custom", "T": STEPS,
-        "layers": [layer],
-    }  # fmt: skip
-    return validate_object(data)
+    return validate_object({"schema_version": 1, "cell": name, "scheme": "custom", "T": STEPS, "layers": [layer]})
 
 
 def run(width: int, only: int | None) -> None:
@@ -125,7 +123,7 @@ def run(width: int, only: int | None) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class PointRow:
     """One point: what was simulated and what the three theories say."""
 
     point: int
@@ -142,7 +140,7 @@ class Row:
         return _error(self.simulated, "chi") / max(self.simulated.chi, 1e-300)
 
     def miss(self, theory: Numbers | None) -> float:
-        """How far ln χ of a theory is from the simulated one."""
+        """Return how far ln χ of a theory is from the simulated one."""
         return math.nan if theory is None else abs(_log(theory.chi) - _log(self.simulated.chi))
 
     @property
@@ -170,11 +168,12 @@ class Row:
     def verdict(self) -> str:
         """What misses."""
         recognised = self.chaotic == any(note.startswith("chaotic") for note in self.tied.notes)
-        said = {"chi": self.chi_holds, "second moment": self.moment_holds, "chaos": recognised}
-        return ", ".join(f"**{name}**" for name, holds in said.items() if not holds) or "holds"
+        checks = {"chi": self.chi_holds, "second moment": self.moment_holds, "chaos": recognised}
+        return ", ".join(f"**{name}**" for name, holds in checks.items() if not holds) or "holds"
 
 
 def _log(x: float) -> float:
+    """ln x; of nothing that of the smallest number."""
     return math.log(max(x, 1e-300))
 
 
@@ -182,8 +181,8 @@ def _error(numbers: Numbers, name: str) -> float:
     return (numbers.standard_error or {}).get(name) or 0.0
 
 
-def rows() -> list[Row]:
-    """Every simulated point with the theories, computed now."""
+def rows() -> list[PointRow]:
+    """Return every simulated point with the theories, computed now."""
     specs, found = points(), []
     for line in RESULTS.read_text().splitlines():
         data = json.loads(line)
@@ -197,8 +196,8 @@ def rows() -> list[Row]:
         quick = fast_tied(cell, layer, spec.T, untied)
         seconds = middle - start, time.process_time() - middle
         sampled = _over_the_same_steps(spec, sampled, simulated, data["point"])
-        name = f"{spec.cell}{f' {spec.reset}' if spec.reset else ''}"
-        found.append(Row(data["point"], name, simulated, sampled, quick, untied, seconds))
+        name = spec.cell
+        found.append(PointRow(data["point"], name, simulated, sampled, quick, untied, seconds))
         print(data["point"], name, found[-1].verdict, file=sys.stderr, flush=True)
     return found
 
@@ -220,30 +219,34 @@ def _over_the_same_steps(spec: InitSpec, sampled: Numbers, simulated: Numbers, s
     return sampled.model_copy(update={"chi": chi, "standard_error": errors})
 
 
-def table(found: list[Row]) -> str:
-    """The page."""
+def table(found: list[PointRow]) -> str:
+    """Return the page."""
     good = [r for r in found if r.verdict == "holds"]
     untied_miss = [r.miss(r.untied) for r in found if r.untied is not None]
     calm = [r for r in found if not r.chaotic]
     lines = [
         "# Tied theory against simulated networks",
         "",
-        f"{len(found)} points over {len({(s.cell, s.reset) for s in points()})} cells, drawn from fixed seeds (`benchmarks/tied_validation.py`): kernel variances,",
+        f"{len(found)} points over {len({spec.cell for spec in points()})} cells, drawn from fixed seeds"
+        " (`benchmarks/tied_validation.py`): kernel variances,",
         "distributions, biases (constant, normal, spread over time constants) and input powers from wide ranges.",
         f"Simulated: {NETWORKS} networks of width {WIDTH:,}, a perturbation followed for {STEPS} steps.",
-        "Where few units carry what is left of it the growth changes with the steps over which it is read: the theory's",
-        f"is then read over the networks' steps, at 24 times {WIDTH:,} sampled units.",
+        "Where few units carry what is left of it, the growth changes with the steps over which it is read. The",
+        f"theory's growth is then read over the networks' steps, at 24 times {WIDTH:,} sampled units.",
         "",
-        "`python -m benchmarks tied_validation` simulates, `python -m benchmarks tied_validation --table` writes this page.",
+        "`python -m benchmarks tied_validation` simulates,"
+        " `python -m benchmarks tied_validation --table` writes this page.",
         "",
-        f"- all of a point holds at **{len(good)} of {len(found)}** points: χ within .01 in ln χ or twice the simulation's",
-        "  standard error, the second moment within 3 % (or twice its standard error) where the networks are not chaotic,",
-        "  and chaos called chaos;",
+        f"- all of a point holds at **{len(good)} of {len(found)}** points: χ within .01 in ln χ or twice the",
+        "  simulation's standard error, the second moment within 3 % (or twice its standard error) where the networks",
+        "  are not chaotic, and chaos called chaos;",
         f"- χ holds at {sum(r.chi_holds for r in found)}, the second moment at {sum(r.moment_holds for r in found)};",
         f"- median error in ln χ: tied theory {np.median([r.miss(r.tied) for r in found]):.4f}, fast estimate"
-        f" {np.median([r.miss(r.fast) for r in found]):.4f} ({np.median([r.miss(r.fast) for r in calm]):.4f} where not chaotic),"
+        f" {np.median([r.miss(r.fast) for r in found]):.4f}"
+        f" ({np.median([r.miss(r.fast) for r in calm]):.4f} where not chaotic),"
         f" untied theory {np.median(untied_miss):.4f};",
-        f"- largest error in ln χ: tied {max(r.miss(r.tied) for r in found):.3f}, fast {max(r.miss(r.fast) for r in found):.3f},"
+        f"- largest error in ln χ: tied {max(r.miss(r.tied) for r in found):.3f},"
+        f" fast {max(r.miss(r.fast) for r in found):.3f},"
         f" untied {max(untied_miss):.3f};",
         f"- median time: tied theory {np.median([r.seconds[0] for r in found]):.1f} s,"
         f" fast estimate {1e3 * np.median([r.seconds[1] for r in found]):.0f} ms.",
@@ -266,7 +269,7 @@ def table(found: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _why(row: Row) -> str:
+def _why(row: PointRow) -> str:
     """What is known of a point whose χ misses."""
     spec = points()[row.point]
     keep = spec.find_cell().keep_gate

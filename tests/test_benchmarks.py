@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import grid, response, tied_cost, tied_validation
+from benchmarks import grid, tied_cost, tied_validation
 from benchmarks.__main__ import QUICK, found, main
 from critinit.cells import CELLS
 from critinit.theory.tied.solution import tied
@@ -54,13 +54,16 @@ def test_a_wrong_option_is_a_usage_error_before_anything_runs(capsys, arguments,
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("law", [grid.gru_grid(3), grid.gru_grid(3, "before"), grid.lstm_grid(2)])
-def test_grids_are_solved_at_every_point(law):
-    solved, wall, processor = grid.timed(law)
-    assert solved.chi.shape == law.batch
+GRIDS = [grid.gru_grid(3), grid.gru_grid(3, "gru_reset_before"), grid.lstm_grid(2)]
+
+
+@pytest.mark.parametrize("parameters", GRIDS, ids=["gru", "gru_reset_before", "lstm"])
+def test_grids_are_solved_at_every_point(parameters):
+    solved, wall, processor = grid.timed(parameters)
+    assert solved.chi.shape == parameters.batch
     assert np.all(solved.converged)
     assert np.unique(solved.chi).size == solved.chi.size  # every point is another network
-    assert np.all(np.diff(solved.time_constants[:, 0, 1]) > 0)  # the first axis is the keep gate's bias
+    assert np.all(np.diff(solved.unit_time_constants[:, 0, 1]) > 0)  # the first axis is the keep gate's bias
     assert wall > 0
     assert processor > 0
 
@@ -74,10 +77,11 @@ def test_tied_theory_and_network_are_timed_side_by_side():
     assert scaled == pytest.approx(seconds * (error / tied_cost.TARGET) ** 2)
 
 
-def test_validation_points_cover_every_cell_and_law():
+def test_validation_points_cover_every_cell_and_distribution():
     specs = tied_validation.points()
     assert len(specs) >= 60
-    assert {(s.cell, s.reset) for s in specs} == {v for g in tied_validation.GROUPS for v in g.variants} == set(CELLS)
+    cells = {cell for group in tied_validation.GROUPS for cell in group.cells}
+    assert {spec.cell for spec in specs} == cells == set(CELLS.built_in)
     assert specs == tied_validation.points()
     assert specs[40].layers[0].gates["forget"].recurrent.variance == pytest.approx(1.20116)  # those that were simulated
     gates = [gate for s in specs for _, gate in s.layers[0].gates.items()]
@@ -103,8 +107,13 @@ def test_check_rates_counts_alarms_and_misses(capsys):
     assert int(rows["4 one added to the keep gate"][0]) == 6
 
 
+@pytest.mark.frameworks
 def test_the_first_steps_move_a_coupled_memory_less_than_an_uncoupled_one():
     """An LSTM that keeps with 1 − 1/T but writes with a half-open gate (``isometry``) drifts further."""
+    pytest.importorskip("torch", reason="trains networks")
+    pytest.importorskip("sklearn", reason="the tasks are loaded together with its digits")
+    from benchmarks import response
+
     ours, open_gate = (
         response.response("lstm", "adding", 40, scheme, [1e-3])[0] for scheme in ("critical", "isometry")
     )

@@ -12,7 +12,7 @@ from benchmarks.paper.lines import on_the_line, with_bias
 from critinit.theory.analysis import fast_numbers, untied_numbers
 
 
-def test_copies_follow_their_own_theory():
+def test_perturbed_copies_follow_their_own_theory():
     found = copies.follow(2.0, width=200, networks=3, steps=40)
     assert np.all(np.abs(found.fresh - found.untied) < 0.3)
     assert np.all(np.abs(found.kept - found.tied) < 0.6)
@@ -30,8 +30,10 @@ def test_along_the_line_only_the_tied_time_scale_grows():
     assert with_bias(3.0, 100).layers[0].gates["update"].bias.mean == 3.0
 
 
+@pytest.mark.frameworks
 def test_what_is_known_is_not_trained_again(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="the bare core has no framework")
+    pytest.importorskip("torch", reason="trains networks")
+    pytest.importorskip("sklearn", reason="trains on its digits")
     monkeypatch.setattr(trainability, "STEPS", 2)
     monkeypatch.setattr(trainability, "LENGTHS", (64, 70))
     monkeypatch.setattr(trainability, "ALPHAS", (0.0, 0.5))

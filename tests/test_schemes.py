@@ -9,28 +9,20 @@ import numpy as np
 import pytest
 
 import critinit
-from critinit import schemes
+from critinit.cells import CELLS
+from critinit.distributions import CoupledBias, SpreadBias
+from critinit.schemes import SCHEMES
 from critinit.spec import Numbers
-from critinit.spec.distributions import CoupledBias, SpreadBias
 from critinit.theory.analysis import deviations
+from tests.theory import points
 
-CELLS = [
-    ("rnn", None),
-    ("minimal_rnn", None),
-    ("gru", "after"),
-    ("gru", "before"),
-    ("lstm", None),
-    ("peephole_lstm", None),
-    ("mgu", None),
-    ("coupled_lstm", None),
-    ("projection_lstm", None),
-]
-GATED = [cell for cell in CELLS if cell[0] != "rnn"]
+BUILT_IN = tuple(CELLS.built_in)
+GATED = [cell for cell in BUILT_IN if cell != "rnn"]
 
 
-@pytest.mark.parametrize("scheme", schemes.NAMES)
-@pytest.mark.parametrize(("cell", "reset"), CELLS)
-def test_every_scheme_gives_a_spec_that_holds(cell, reset, scheme):
+@pytest.mark.parametrize("scheme", SCHEMES.built_in)
+@pytest.mark.parametrize("cell", BUILT_IN)
+def test_every_scheme_gives_a_spec_that_holds(cell, scheme):
     if cell == "rnn" and scheme in ("chrono", "uniform_gate"):
         with pytest.raises(critinit.ArgumentError, match="rnn has none"):
             critinit.generate(cell, 50, scheme=scheme)
@@ -39,8 +31,8 @@ def test_every_scheme_gives_a_spec_that_holds(cell, reset, scheme):
         with pytest.raises(critinit.ArgumentError, match="needs square recurrent kernels"):
             critinit.generate(cell, 50, scheme=scheme)
         return
-    spec = critinit.generate(cell, 50, scheme=scheme, reset=reset, layers=2)
-    assert (spec.cell, spec.reset, spec.scheme, spec.T, len(spec.layers)) == (cell, reset, scheme, 50, 2)
+    spec = critinit.generate(cell, 50, scheme=scheme, layers=2)
+    assert (spec.cell, spec.scheme, spec.T, len(spec.layers)) == (cell, scheme, 50, 2)
     assert deviations(spec) == []
     assert critinit.parse(spec.to_bytes()) == spec
     below, above = spec.layers
@@ -49,60 +41,63 @@ def test_every_scheme_gives_a_spec_that_holds(cell, reset, scheme):
 
 
 @pytest.mark.parametrize("T", [1, 2, 3, 10, 784, 5000, 100_000])
-@pytest.mark.parametrize(("cell", "reset"), CELLS)
-def test_isometry_reaches_its_time_scale(cell, reset, T):
-    spec = critinit.generate(cell, T, scheme="isometry", reset=reset)
+@pytest.mark.parametrize("cell", BUILT_IN)
+def test_isometry_reaches_its_time_scale(cell, T):
+    spec = critinit.generate(cell, T, scheme="isometry")
     assert spec.target.limit is None
     assert spec.layers[0].predicted.untied.time_scale == pytest.approx(T, rel=0.03)
 
 
-@pytest.mark.parametrize("null", [0.0, 0.3, 1.0, None])
+@pytest.mark.parametrize("padding", [0.0, 0.3, 1.0, None])
 @pytest.mark.parametrize("T", [2, 30, 784, 20_000])
-@pytest.mark.parametrize(("cell", "reset"), GATED)
-def test_critical_leaks_less_than_1_of_T_under_inputs_that_carry_nothing(cell, reset, T, null):
-    spec = critinit.generate(cell, T, reset=reset, null_variance=null)
+@pytest.mark.parametrize("cell", GATED)
+def test_critical_leaks_less_than_1_of_T_under_inputs_that_carry_nothing(cell, T, padding):
+    spec = points.generate(cell, T, padding)
     assert spec.target.quantity == "unit_time_constant"
     assert spec.target.limit is None
-    if null in (None, 1.0):  # the slack that is left for what the optimizer does
+    if padding in (None, 1.0):  # the slack that is left for what the optimizer does
         assert spec.target.reached == pytest.approx(4 * T, rel=2e-3)
-    else:  # at most e^(drive/2) more
+    else:  # at most e^(pre-activation variance / 2) more
         assert 4 * T < spec.target.reached < 4 * math.e * T
 
 
-@pytest.mark.parametrize("null", [0.0, 1.0, 9.0, None])
-def test_critical_by_its_requirements(null):
-    gates = critinit.generate("lstm", 500, null_variance=null).layers[0].gates
+@pytest.mark.parametrize("padding", [0.0, 1.0, 9.0, None])
+def test_critical_by_its_requirements(padding):
+    gates = points.generate("lstm", 500, padding).layers[0].gates
     forget, write = gates["forget"].bias, gates["input"].bias
     assert isinstance(forget, SpreadBias)
     assert isinstance(write, CoupledBias)
     assert (write.to, write.sign, write.mean) == ("forget", -1, pytest.approx(-forget.mean))
-    assert gates["forget"].input.variance == pytest.approx({1.0: 0.5, 9.0: 0.5 / 9.0}.get(null, 2.0))
+    assert gates["forget"].input.variance == pytest.approx({1.0: 0.5, 9.0: 0.5 / 9.0}.get(padding, 2.0))
     assert all(500 * gate.recurrent.variance <= 0.011 for _, gate in gates.items())
 
 
 def test_critical_needs_no_word_about_weaker_padding():
-    silent, unknown, loud = (critinit.generate("gru", 300, null_variance=null) for null in (0.0, None, 9.0))
+    silent, unknown, loud = (points.generate("gru", 300, padding) for padding in (0.0, None, 9.0))
     assert silent.layers[0].gates == unknown.layers[0].gates
     assert loud.target.reached == pytest.approx(1200, rel=2e-3)
 
 
-def test_critical_is_driven_less_where_noise_is_known_to_be_there():
-    """Up to a quarter of the signal's power it changes nothing; each further layer's share of it is that of the inputs."""
-    for ratio, drive in ((0.0, 2.0), (0.25, 2.0), (0.5, 1.0), (1.0, 0.5)):
-        spec = critinit.generate("lstm", 100, layers=2, input_variance=3.0, null_variance=3.0 * ratio)
+def test_critical_lets_gates_react_less_where_padding_is_noise():
+    """Up to a quarter of the signal's power nothing changes; each further layer's share of it is that of the inputs."""
+    for ratio, variance in ((0.0, 2.0), (0.25, 2.0), (0.5, 1.0), (1.0, 0.5)):
+        spec = points.generate("lstm", 100, 3.0 * ratio, layers=2, input_variance=3.0)
         for layer in spec.layers:
             for name, gate in layer.gates.items():
                 found = gate.input.variance * layer.input.variance
-                assert found == pytest.approx(4.0 if name == "cell" else drive)
+                assert found == pytest.approx(4.0 if name == "cell" else variance)
         assert spec.target.reached >= 400 * (1 - 1e-3)
-    alike = critinit.generate("lstm", 100, layers=2, null_variance=1.0, null_constant=True)
-    assert alike == critinit.generate("lstm", 100, layers=2)
-    loud = critinit.generate("lstm", 100, null_variance=8.0, null_constant=True)
+    alike = points.generate("lstm", 100, 1.0, constant=True, layers=2)
+    unknown = critinit.generate("lstm", 100, layers=2)
+    assert alike.target == unknown.target
+    for one, other in zip(alike.layers, unknown.layers, strict=True):
+        assert (one.gates, one.predicted) == (other.gates, other.predicted)
+    loud = points.generate("lstm", 100, 8.0, constant=True)
     assert loud.layers[0].gates["forget"].input.variance == pytest.approx(2 / 8)
     assert loud.target.reached >= 400 * (1 - 1e-3)
 
 
-def test_drive_does_not_depend_on_the_scale_of_the_inputs():
+def test_pre_activations_do_not_depend_on_the_scale_of_the_inputs():
     small, large = (critinit.generate("gru", 100, input_variance=r) for r in (0.01, 100.0))
     for name in ("update", "reset", "candidate"):
         a, b = (s.layers[0].gates[name].input.variance * s.layers[0].input.variance for s in (small, large))
@@ -137,15 +132,18 @@ def test_uniform_gate_uses_the_hidden_size():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cell": "gruu", "T": 5}, "cell: found 'gruu'; allowed: rnn, minimal_rnn, gru, lstm, peephole_lstm"),
+        (
+            {"cell": "gruu", "T": 5},
+            "cell: found 'gruu'; allowed: rnn, minimal_rnn, gru, gru_reset_before, lstm, peephole_lstm",
+        ),
         ({"cell": "gru", "T": 0}, "T: found 0; allowed: an integer from 1"),
         ({"cell": "gru", "T": True}, "T: found True"),
         ({"cell": "gru", "T": 2.5}, "T: found 2.5"),
         ({"cell": "gru", "T": float("nan")}, "T: found nan"),
         ({"cell": "gru", "T": 10**10}, "T: found 10000000000"),
         ({"cell": "gru", "T": 5, "scheme": "best"}, "scheme: found 'best'; allowed: critical"),
-        ({"cell": "gru", "T": 5, "reset": "never"}, "reset: found 'never'; allowed: after, before"),
-        ({"cell": "lstm", "T": 5, "reset": "after"}, "reset: found 'after'; lstm has no reset gate"),
+        ({"cell": "gru_reset_after", "T": 5}, "cell: found 'gru_reset_after'; allowed: rnn, minimal_rnn, gru"),
+        ({"cell": "gru", "T": 5, "padding": 0.0}, "padding: found 0.0; allowed: None, or variance and constant"),
         ({"cell": "gru", "T": 5, "layers": 0}, "layers: found 0"),
         ({"cell": "gru", "T": 5, "input_variance": -1.0}, "input_variance: found -1.0; allowed: a number from 0"),
         ({"cell": "gru", "T": 5, "input_variance": float("inf")}, "input_variance: found inf"),
@@ -153,8 +151,11 @@ def test_uniform_gate_uses_the_hidden_size():
             {"cell": "gru", "T": 5, "input_correlation": 1.5},
             "input_correlation: found 1.5; allowed: a number from 0 to 1",
         ),
-        ({"cell": "gru", "T": 5, "null_variance": float("nan")}, "null_variance: found nan"),
-        ({"cell": "gru", "T": 5, "null_constant": "yes"}, "null_constant: found 'yes'; allowed: True or False"),
+        ({"cell": "gru", "T": 5, "padding": {"variance": float("nan")}}, "padding.variance: found NaN"),
+        (
+            {"cell": "gru", "T": 5, "padding": {"variance": 0.0, "constant": "yes"}},
+            'padding.constant: found "yes"; allowed: true or false',
+        ),
         ({"cell": "gru", "T": 5, "hidden_size": 0}, "hidden_size: found 0"),
     ],
 )
@@ -167,9 +168,9 @@ def test_bad_arguments(arguments, message):
 
 def test_numbers_of_numpy_are_numbers():
     given = critinit.generate(
-        "gru", np.int64(60), layers=np.int32(2), input_variance=np.float32(2), null_variance=np.float64(0)
+        "gru", np.int64(60), layers=np.int32(2), input_variance=np.float32(2), padding={"variance": np.float64(0)}
     )
-    assert given == critinit.generate("gru", 60, layers=2, input_variance=2.0, null_variance=0.0)
+    assert given == critinit.generate("gru", 60, layers=2, input_variance=2.0, padding={"variance": 0.0})
 
 
 def test_same_arguments_same_bytes():

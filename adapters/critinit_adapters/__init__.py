@@ -1,12 +1,10 @@
-"""Adapters: where each framework keeps the numbers that a spec describes.
+"""Adapters: how each framework's recurrent layers take the weights that a spec describes.
 
-One file a framework, and beneath them what they share:
+A framework is one folder, here or in a package of your own:
 
-    layouts    where each gate lives, one table a framework, shared with files of weights
-    layout     what an adapter finds: Tensor, Site, Network, Survey
-    planning   from a survey and a spec to a checked plan: what is drawn for every block of every tensor
-    adapter    the two kinds of adapter, for models that are written in place and for immutable trees
-    journal    the old values, kept until all is written
+    layout.py    where each gate lives in the framework's tensors; imports no framework
+    adapter.py   finds the framework's layers in a model, reads and writes a tensor
 
-Importing this package imports no framework.
+``torch`` has two files more, ``lightning`` and ``huggingface``.  ``shared`` is what the adapters have in common.  The
+frameworks' folders export their names lazily: importing this package, a folder or a layout imports no framework.
 """

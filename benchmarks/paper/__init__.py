@@ -1,7 +1,7 @@
-"""The paper's experiments on networks that keep their weights: distance of copies, and what trains.
+"""The paper's experiments on networks that keep their weights: distance of perturbed copies, and what trains.
 
-``python -m benchmarks paper --only copies`` and ``python -m benchmarks paper --only trainability`` print a table and draw a picture
-to docs/images; the singular values are ``python -m benchmarks spectrum``.  docs/paper.md tells what they show.
+``python -m benchmarks paper --only copies`` and ``… --only trainability`` print a table and draw a picture to
+docs/images; the singular values are ``python -m benchmarks spectrum``.  docs/paper.md explains them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Distance of two nearby copies of a network over time, for three biases of the gate that keeps the state.
+"""Distance of two perturbed copies of a network over time, for three biases of the gate that keeps the state.
 
 Networks of 500 units whose weights stay, and the same with weights drawn anew at every step, against both theories.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks.paper.lines import with_bias
 from critinit.dual import Array
 from critinit.files import write
-from critinit.plotting.style import Theme, plain, render
+from critinit.plotting.style import Theme, new_figure, render, style_axes
 from critinit.simulation import simulate_layer
-from critinit.theory.parameters import layer_law
+from critinit.theory.parameters import layer_parameters
 from critinit.theory.tied.solution import tied_course
 from critinit.theory.untied.solution import solve
 
@@ -26,16 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["Courses", "draw", "follow", "run", "table"]
 
 BIASES = (1.0, 3.0, 5.0)
+"""Of the update gate, which keeps the state."""
 STEPS, WIDTH, NETWORKS = 150, 500, 6
+"""Steps that are followed, units of a network, networks."""
 _SHOWN_FROM = 1e-12
+"""Relative squared distance; less is not drawn."""
 
 
 @dataclass(frozen=True)
 class Courses:
-    """ln E|δ_t|²/E|δ_0|² at t = 0 … ``STEPS``.
+    """ln E|δ_t|²/E|δ_0|² at t = 0 … ``STEPS``, (steps + 1,) each.
 
-    ``untied``, ``tied``: the theories', (steps + 1,); ``error``: standard error of the tied one; ``fresh``, ``kept``:
-    of the networks, weights drawn anew and kept, mean over networks (steps + 1,).
+    Attributes:
+        bias: The update gate's bias.
+        untied: Of the untied theory.
+        tied: Of the tied theory.
+        error: Standard error of ``tied``.
+        fresh: Of networks whose weights are drawn anew at every step, mean over networks.
+        kept: Of networks that keep their weights, mean over networks.
     """
 
     bias: float
@@ -47,10 +55,10 @@ class Courses:
 
 
 def follow(bias: float, *, width: int = WIDTH, networks: int = NETWORKS, steps: int = STEPS) -> Courses:
-    """Both theories and both kinds of networks."""
+    """Return the courses of both theories and of both kinds of networks."""
     spec = with_bias(bias, steps)
     cell, layer = spec.find_cell(), spec.layers[0]
-    solution = solve(layer_law(cell, layer))
+    solution = solve(layer_parameters(cell, layer))
     populations = tied_course(cell, layer, steps=steps)
     found = []
     for weights in ("untied", "tied"):
@@ -67,7 +75,7 @@ def follow(bias: float, *, width: int = WIDTH, networks: int = NETWORKS, steps: 
 
 
 def table(courses: list[Courses]) -> str:
-    """What is left at three times, as powers of ten."""
+    """Return a Markdown table of what is left at three times, as powers of ten."""
     lines = [
         "| update bias | steps | theory, untied | networks, untied | theory, tied | networks, tied |",
         "|---|---|---|---|---|---|",
@@ -82,10 +90,10 @@ def table(courses: list[Courses]) -> str:
 
 
 def draw(courses: list[Courses], figure: Figure, theme: Theme) -> None:
-    """A panel for each bias: theories as lines, networks as marks."""
+    """Draw a panel for each bias: theories as lines, networks as marks."""
     panels = figure.subplots(1, len(courses), sharey=True)
     for axes, c in zip(panels, courses, strict=True):
-        plain(axes, theme)
+        style_axes(axes, theme)
         steps = np.arange(len(c.untied))
         every = slice(0, None, 10)
         axes.plot(steps, np.exp(c.untied), color=theme.ink, linewidth=1.6, label="theory, untied")
@@ -103,10 +111,8 @@ def draw(courses: list[Courses], figure: Figure, theme: Theme) -> None:
 
 def run(folder: Path) -> None:
     """Print the table, write the picture."""
-    from critinit.plotting.style import drawn
-
     courses = [follow(bias) for bias in BIASES]
     print(table(courses))
-    figure = drawn(lambda f, theme: draw(courses, f, theme))
+    figure = new_figure(lambda f, theme: draw(courses, f, theme))
     for kind in ("png", "svg"):
         write(folder / "images" / f"copies.{kind}", render(figure, kind))

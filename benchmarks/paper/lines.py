@@ -21,23 +21,24 @@ def _gate(recurrent: float, feed: float, mean: float) -> dict[str, Any]:
     }
 
 
-def _gru(update: dict[str, Any], reset: dict[str, Any], candidate: dict[str, Any], *, T: int, how: str) -> InitSpec:
-    """A GRU from its three gates; ``how``: where the reset gate acts."""
+def _gru(cell: str, update: dict[str, Any], reset: dict[str, Any], candidate: dict[str, Any], *, T: int) -> InitSpec:
+    """A GRU from its three gates; ``cell`` is ``gru`` or ``gru_reset_before``."""
     gates = {"update": update, "reset": reset, "candidate": candidate}
     layer = {"input": {"variance": 1.0}, "gates": gates}
-    return validate_object(
-        {"schema_version": 1, "cell": "gru", "reset": how, "scheme": "custom", "T": T, "layers": [layer]}
-    )
+    return validate_object({"schema_version": 1, "cell": cell, "scheme": "custom", "T": T, "layers": [layer]})
 
 
 def with_bias(mean: float, T: int) -> InitSpec:
-    """Recurrent variances of common size; ``mean``: the update gate's bias, which keeps the state."""
-    return _gru(_gate(0.5, 0.5, mean), _gate(0.7, 0.3, 1.0), _gate(1.5, 0.8, 0.0), T=T, how="before")
+    """Return a spec with recurrent variances of common size; ``mean`` is the bias of the gate that keeps the state."""
+    gates = _gate(0.5, 0.5, mean), _gate(0.7, 0.3, 1.0), _gate(1.5, 0.8, 0.0)
+    return _gru("gru_reset_before", *gates, T=T)
 
 
 def on_the_line(alpha: float, T: int) -> InitSpec:
-    """Update bias 3, reset bias 2, candidate's recurrent variance 2α: untied it forgets in 10 steps all along.
+    """Return a spec with update bias 3, reset bias 2 and the candidate's recurrent variance 2α.
 
-    Tied, α = 1 is nearly critical, and chaos begins beyond.
+    By the untied theory it forgets in 10 steps for every α.  By the tied theory α = 1 is nearly critical, and chaos
+    begins beyond.
     """
-    return _gru(_gate(0.0, 0.0, 3.0), _gate(0.0, 0.0, 2.0), _gate(2.0 * alpha, 0.1, 0.0), T=T, how="after")
+    gates = _gate(0.0, 0.0, 3.0), _gate(0.0, 0.0, 2.0), _gate(2.0 * alpha, 0.1, 0.0)
+    return _gru("gru", *gates, T=T)

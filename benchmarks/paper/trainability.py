@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.paper.lines import on_the_line
 from critinit.dual import Array
-from critinit.errors import FileError, Problem
+from critinit.errors import FileError
 from critinit.files import write
-from critinit.plotting.style import Theme, plain, render
+from critinit.plotting.style import Theme, new_figure, render, style_axes
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.tied.solution import tied
 
@@ -33,19 +33,30 @@ if TYPE_CHECKING:
 __all__ = ["Boundary", "boundary", "draw", "run", "table"]
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.2, 1.5)
+"""Half the candidate's recurrent variance."""
 LENGTHS = (80, 120, 180, 270, 400)
+"""Sequence lengths, in steps."""
 SEEDS = (0, 1)
 TASK, STEPS, RATE = "digits-noise", 300, 3e-3
+"""The task, optimizer steps, learning rate."""
 SILENT = 64
 """Steps of a digit: what its last pixels have to survive is T − 64."""
 _MULTIPLES = (3.0, 6.0)
+"""Time scales whose curves are drawn: after so many a squared distance has fallen to e⁻³, e⁻⁶."""
 _LONGEST = 1e5
 """A time scale beyond this, and that of a chaotic network, is drawn off the picture."""
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """Time scales along the line: ``untied``, ``tied`` (n,) with the tied one's standard error of χ; ∞ where chaotic."""
+    """Time scales along the line in steps, infinite where the network is chaotic; (alphas,) each.
+
+    Attributes:
+        alphas: α.
+        untied: By the untied theory.
+        tied: By the tied theory.
+        error: Standard error of the tied theory's χ.
+    """
 
     alphas: Array
     untied: Array
@@ -54,7 +65,7 @@ class Boundary:
 
 
 def boundary(alphas: Sequence[float] = tuple(np.linspace(0.0, 1.5, 16))) -> Boundary:
-    """Both theories along the line; the tied one is sampled, with a second or two a point."""
+    """Return both theories along the line; the tied one is sampled, a second or two a point."""
     untied, kept, errors = [], [], []
     for alpha in alphas:
         spec = on_the_line(float(alpha), 400)
@@ -68,7 +79,7 @@ def boundary(alphas: Sequence[float] = tuple(np.linspace(0.0, 1.5, 16))) -> Boun
 
 
 def train_line(T: int, seed: int) -> list[float]:
-    """Held-out accuracy after training, of every α."""
+    """Return the held-out accuracy after training, for every α."""
     from benchmarks.training.run import Run
     from benchmarks.training.train import prepare, train
 
@@ -83,9 +94,12 @@ def train_line(T: int, seed: int) -> list[float]:
 
 
 def measured(file: Path) -> Array:
-    """Accuracy (seeds, lengths, alphas); what ``file`` lacks is trained and added to it, a line for each T and seed.
+    """Return the accuracy, (seeds, lengths, alphas).
 
-    Raises ``FileError`` for a line of the file that is none of these.
+    What ``file`` lacks is trained and added to it, a line for each T and seed.
+
+    Raises:
+        FileError: A line of the file is none of these.
     """
     rows, accuracy = _rows(file), []
     for seed, T in itertools.product(SEEDS, LENGTHS):
@@ -108,14 +122,15 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             if np.shape(row["accuracy"]) != np.shape(row["alphas"]):
                 raise ValueError("accuracy and alphas of different lengths")
         except (ValueError, KeyError, TypeError) as error:
-            problem = Problem(f"line {number}", f"{type(error).__name__}: {error}", "allowed: a line as this writes it")
-            raise FileError(str(file), problem) from None
+            found = f"{type(error).__name__}: {error}"
+            allowed = "a line as this benchmark writes it"
+            raise FileError(f"line {number}", found=found, allowed=allowed, source=str(file)) from None
         rows.append(row)
     return rows
 
 
 def table(accuracy: Array, edge: Boundary) -> str:
-    """Rows α: both time scales, and the accuracy at every T, mean over the seeds."""
+    """Return a Markdown table: for every α both time scales, and the accuracy at every T, mean over the seeds."""
     lines = [
         "| α | untied time scale | tied | " + " | ".join(f"T = {T}" for T in LENGTHS) + " |",
         "|---|---|---|" + "---|" * len(LENGTHS),
@@ -129,9 +144,9 @@ def table(accuracy: Array, edge: Boundary) -> str:
 
 
 def draw(accuracy: Array, edge: Boundary, figure: Figure, theme: Theme) -> None:
-    """Accuracy as shade and number, and the curves of 3 and 6 time scales after the digit."""
+    """Draw the accuracy as shade and number, and the curves of 3 and 6 time scales after the digit."""
     axes = figure.add_subplot()
-    plain(axes, theme)
+    style_axes(axes, theme)
     axes.grid(False)
     mean = accuracy.mean(0)
     places, heights = np.arange(len(ALPHAS)), np.arange(len(LENGTHS))
@@ -158,10 +173,8 @@ def draw(accuracy: Array, edge: Boundary, figure: Figure, theme: Theme) -> None:
 
 def run(folder: Path) -> None:
     """Train what is missing, print the table, write the picture."""
-    from critinit.plotting.style import drawn
-
     accuracy, edge = measured(folder / "trainability.jsonl"), boundary()
     print(table(accuracy, edge))
-    figure = drawn(lambda f, theme: draw(accuracy, edge, f, theme), height=4.6)
+    figure = new_figure(lambda f, theme: draw(accuracy, edge, f, theme), height=4.6)
     for kind in ("png", "svg"):
         write(folder / "images" / f"trainability.{kind}", render(figure, kind))

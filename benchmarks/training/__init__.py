@@ -1,7 +1,7 @@
 """How fast networks learn from each initialization: any cell, task, scheme, length, learning rate and seed.
 
-``python -m benchmarks training --help`` says how to use it.  A *run* is one network trained from one seed; a *row* is
-what schemes are compared on (a cell, a task, a length T).
+``python -m benchmarks training --help`` explains how to use it.  A *run* is one network trained from one seed; a *row*
+is what schemes are compared on (a cell, a task, a length T).
 
 ================  ====================================================================
 ``run``           a run and its result as data; the table of JSON lines

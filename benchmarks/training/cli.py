@@ -16,7 +16,8 @@ from benchmarks.training.run import CELLS, DEFAULT, OPTIMIZERS, Run, row_of
 from benchmarks.training.runner import Measured, Workers, cores, measure, reported
 from benchmarks.training.summary import compare
 from benchmarks.training.tasks import TASKS
-from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError, Problem
+from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError
+from critinit.schemes import SCHEMES
 
 __all__ = ["app", "run"]
 
@@ -31,13 +32,14 @@ Examples:
   python -m benchmarks training --task pixels --T 784 \\
       --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
   python -m benchmarks training --grid paper --table docs/training.jsonl \\
-      --report docs/training.md --picture docs/images/training
+      --report docs/research/training.md --picture docs/images/training
 
 Runs that the table holds are not run again: interrupt it, and start the same command to go on.
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_SCHEMES = f"{', '.join(SCHEMES.names())}, {DEFAULT!r}, or a spec's file."
 _PRINTED = 4
 """Rows whose curves are printed: more than one looks at."""
 
@@ -55,7 +57,7 @@ def training(
     cell: Annotated[list[str], _option(f"{', '.join(CELLS)}; several allowed, as for all up to --seed.")] = ["gru"],  # noqa: B006
     task: Annotated[list[_Task], _option("What to learn.")] = [_Task("digits")],  # noqa: B006, B008
     T: Annotated[list[int], _option("Sequence length in steps.", "--T", min=1)] = [256],  # noqa: B006
-    scheme: Annotated[list[str], _option(f"critinit's, {DEFAULT!r}, or a spec's file.")] = ["critical", DEFAULT],  # noqa: B006
+    scheme: Annotated[list[str], _option(_SCHEMES)] = ["critical", DEFAULT],  # noqa: B006
     learning_rate: Annotated[list[float], _option("Of the optimizer.", "--learning-rate", "--lr")] = [1e-2],  # noqa: B006
     seed: Annotated[list[int], _option("Of weights and batches.", min=0, max=2**63 - 1)] = [0],  # noqa: B006
     steps: Annotated[int, _option("Optimizer steps at most.", min=1)] = 400,
@@ -110,13 +112,13 @@ def training(
     )
     listed = grids.every(cell, [t.value for t in task], T, scheme, learning_rate, seed, like)
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
-        raise ArgumentError("curves: found several rows; allowed: with one cell, one task and one T")
+        raise ArgumentError("curves", found="several rows", allowed="with one cell, one task and one T")
     stages = grids.paper() if grid is not None else ((lambda _: listed),)
     _writable(table, report, *map(_png, (picture, curves)))
     if workers == 0:
         if table is None or not table.exists():
             found = "0 without a table" if table is None else f"0 and no table {table}"
-            raise ArgumentError(f"workers: found {found}; allowed: 0 with a --table, to report what it holds")
+            raise ArgumentError("workers", found=found, allowed="0 with a --table, to report what it holds")
         measured = reported(stages, table)
     else:
         _needs_torch(None if dask else device)
@@ -147,7 +149,7 @@ def _writable(*paths: Path | None) -> None:
         else:
             places.add(path.resolve())
             continue
-        raise FileError(str(path), Problem("", found, "allowed: a file of its own that can be written"))
+        raise FileError(found=found, allowed="a file of its own that can be written", source=str(path))
 
 
 def _needs_torch(device: str | None) -> None:
@@ -159,7 +161,7 @@ def _needs_torch(device: str | None) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
         reason = str(error).partition("\n")[0][:200]
-        raise ArgumentError(f"device: found {device} ({reason}); allowed: a device that PyTorch has here") from None
+        raise ArgumentError("device", found=f"{device} ({reason})", allowed="a device that PyTorch has here") from None
 
 
 def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> Measured:
@@ -190,7 +192,7 @@ def _tell(
         written += pictures.draw_steps(rows, picture)
     if curves is not None:
         if not rows:
-            raise ArgumentError("curves: found no runs; allowed: a table with runs of that row")
+            raise ArgumentError("curves", found="no runs", allowed="a table with runs of that row")
         written += pictures.draw_curves(rows[0], curves)
     for path in written:
         print(f"written: {path}", file=sys.stderr)
@@ -203,5 +205,5 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as stopped:
         if isinstance(stopped.code, int):
             return stopped.code
-        raise CritinitError(str(stopped.code)) from None
+        raise CritinitError(hint=str(stopped.code)) from None
     return 0

@@ -13,17 +13,22 @@ from benchmarks.training.summary import OURS, best_rates, compare, merit
 __all__ = ["PAPER", "SCHEMES", "every", "paper"]
 
 SCHEMES = ("critical", "chrono", "uniform_gate", "orthogonal", "isometry", DEFAULT)
+"""The schemes of the published comparison, which its table holds; a scheme does not join by being registered."""
 PAPER = (
-    "2 cells × 6 tasks × 2 lengths × 6 schemes; 4 learning rates on one seed, then 5 seeds at each scheme's best, and at the "
-    "two best of ours and of the best peer"
+    "2 cells × 6 tasks × 2 lengths × 6 schemes; 4 learning rates on one seed, then 5 seeds at each scheme's best, and "
+    "at the two best of ours and of the best peer"
 )
 
 _RATES = (1e-2, 3e-2)
-_LAST_RATES = (3e-3, 1e-3)  # rarely the best, and the longest to train
+"""Learning rates that are tried first."""
+_LAST_RATES = (3e-3, 1e-3)
+"""Learning rates that are rarely the best, and take longest."""
 _SEEDS = range(5)
 _TASKS = ("digits", "digits-noise", "adding", "copy", "pixels", "characters")
-_LENGTHS = {"pixels": (128, 320)}  # multiples of 64
+_LENGTHS = {"pixels": (128, 320)}
+"""Sequence lengths in steps, a short and a long one; an image has 64 pixels, so multiples of 64."""
 _OTHERWISE = (100, 300)
+"""Sequence lengths of the other tasks, in steps."""
 
 
 def every(
@@ -43,10 +48,11 @@ def every(
 
 
 def paper(steps: int = 600) -> tuple[Stage, ...]:
-    """The grid the project's claim rests on: every run up to its target or ``steps``; what a stage runs is chosen by those before.
+    """Return the stages of the published comparison; what a stage runs depends on the results of those before.
 
-    Two schemes at a time go through all tasks, so that what is known early covers every row: short sequences first, but
-    the first two schemes at both lengths before those that seldom learn at all; small learning rates come last.
+    Every run ends at its target or after ``steps`` optimizer steps.  Two schemes at a time go through all tasks, so
+    that what is known early covers every row: short sequences first, but the first two schemes at both lengths before
+    those that seldom learn at all.  Small learning rates come last.
     """
     like = Run("gru", "digits", 100, DEFAULT, _RATES[0], steps=steps, stop_at_target=True)
     passes = [

@@ -64,7 +64,7 @@ def _ordered(row: Comparison) -> list[Entry]:
 def draw_steps(rows: Sequence[Comparison], file: Path) -> list[Path]:
     """Steps to target of every scheme on every row, median and the seeds' range; what was not reached at the edge."""
     if not rows:
-        raise ArgumentError("picture: found no runs; allowed: a table with runs")
+        raise ArgumentError("picture", found="no runs", allowed="a table with runs")
     figure = _figure(7.6, 1.3 + 0.36 * len(rows))
     axes = figure.add_subplot()
     budget = max(row.budget for row in rows)

@@ -2,7 +2,8 @@
 
 For a row every scheme has its training rank, by median steps to target and then by the last metric, and the numbers of
 ``critinit.theory.requirements`` at the task's own input moments.  Their rank correlation (Spearman) is 1 where a number
-orders the schemes as training did, 0 where it says nothing of it.  A gain is good where it is 1: its number is −|ln gain|, to a hundredth.
+orders the schemes as training did, 0 where it says nothing of it.  A response gain is good where it is 1: its number is
+−|ln gain|, to a hundredth.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
-NUMBERS = ("written", "retention", "gain")
+NUMBERS = ("early-input response", "retention", "response gain")
+"""The numbers that are correlated, as ``critinit compare`` calls them."""
 _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""
 
 
 @lru_cache(maxsize=1024)
 def numbers_of(run: Run) -> tuple[float, ...]:
-    """What theory says of a run's scheme on its task, in the order of ``NUMBERS``; more is better.
+    """Return what theory says of a run's scheme on its task, in the order of ``NUMBERS``; more is better.
 
-    Raises ``ArgumentError`` for a cell without a gate that keeps the state.
+    Raises:
+        ArgumentError: No gate of the cell keeps the state.
     """
     from critinit.theory.requirements import requirements
 
@@ -39,11 +42,16 @@ def numbers_of(run: Run) -> tuple[float, ...]:
     )
     assert spec is not None
     found = requirements(spec)
-    return found.written, found.retention, -abs(round(math.log(found.gain), 2)) if found.gain > 0.0 else -math.inf
+    gain = found.response_gain
+    nearness = -abs(round(math.log(gain), 2)) if gain > 0.0 else -math.inf
+    return found.early_input_response, found.retention, nearness
 
 
 def correlations(row: Comparison) -> Mapping[str, float]:
-    """Number -> rank correlation with training, over the schemes of the row; empty where these are too few, none learned, or they have no such numbers."""
+    """Return the rank correlation of each number with training, over the schemes of the row, by the number's name.
+
+    It is empty where the schemes are too few, none of them learned, or they have no such numbers.
+    """
     from scipy.stats import spearmanr
 
     schemes = list(row.entries)

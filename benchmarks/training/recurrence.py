@@ -10,9 +10,9 @@ Shapes: ``x`` (T, M, B, D) the inputs; ``into`` (M, D, 3N) and ``bias_in`` (M, 1
 Gates and equations are those of ``torch.nn.GRU``, to which the tests hold values and gradients.  First derivatives
 only.
 
-Measured on one 2.8 GHz core, 6 networks of 64 units, 32 sequences of 200 steps, denormal numbers flushed: 32 ms a network
-forward and backward, 71 by ``torch.nn.GRU``, 27 by a compiled scan of JAX.  The LSTM needs none of this: 43 ms this way,
-23 by JAX, 21 by ``torch.nn.LSTM``, which oneDNN runs.
+Measured on one 2.8 GHz core, 6 networks of 64 units, 32 sequences of 200 steps, denormal numbers flushed: 32 ms a
+network forward and backward, 71 by ``torch.nn.GRU``, 27 by a compiled scan of JAX.  The LSTM needs none of this: 43 ms
+this way, 23 by JAX, 21 by ``torch.nn.LSTM``, which oneDNN runs.
 """
 
 from __future__ import annotations

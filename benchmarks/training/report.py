@@ -14,7 +14,13 @@ __all__ = ["report", "shown_curves", "shown_steps"]
 
 
 def report(results: Sequence[Result], table: str, wanted: int | None = None) -> str:
-    """The page; ``table``: the name of their file, if they have one; ``wanted``: how many were asked for.  Rows lost come first."""
+    """Return the page; rows that were lost come first.
+
+    Args:
+        results: What was found.
+        table: The name of their file; empty where they have none.
+        wanted: How many were asked for, where that is known.
+    """
     rows = compare(results)
     decided = [row for row in rows if row.decided]
     lost = [row for row in decided if row.lost]
@@ -55,15 +61,17 @@ def _sections(rows: Sequence[Comparison]) -> list[str]:
     if agreement := ranking.table(rows):
         parts += [
             "## Does theory rank the schemes as training does?",
-            "Rank correlation, over the schemes of a row, of training with the numbers of `critinit compare`: written "
-            "signal, retention, and how near the gain is to 1; 1: the same order, nan: the number is alike for all.",
+            "Rank correlation, over the schemes of a row, of training with the numbers of `critinit compare`: "
+            "early-input response, retention, and how near the response gain is to 1. "
+            "Near 1: theory and training order the schemes alike. Near 0: the number says nothing. "
+            "nan: the number is alike for all schemes.",
             agreement,
         ]
     if equal := generalization.table(rows):
         parts += [
             "## Held-out results at equal training loss",
-            "Medians over seeds at the first evaluation with that training loss or less, for the schemes that reached the "
-            "target; the loss is the lowest that all their runs came down to.",
+            "Medians over seeds at the first evaluation with that training loss or less, for the schemes that reached "
+            "the target; the loss is the lowest that all their runs came down to.",
             equal,
         ]
     return parts
@@ -93,7 +101,8 @@ def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Se
         "reached the target, and those count.",
         f"- Rows lost to a peer: {len(lost)} of {len(decided)}, {len(beyond)} of them beyond the seeds' range.",
         f"- Geometric mean of (best peer's steps / ours): {_mean(decided)}; on tasks and lengths never used to fix a "
-        f"constant ({len(fresh)} rows): {_mean(fresh)}. Best peer: whichever scheme had the fewest median steps on that row.",
+        f"constant ({len(fresh)} rows): {_mean(fresh)}. "
+        "Best peer: whichever scheme had the fewest median steps on that row.",
         "- A scheme that did not reach the target counts with the row's budget of steps: where that is the peer, the "
         "ratio is a lower bound; where it is ours, the row is lost, and its ratio an upper bound.",
     ]
@@ -103,11 +112,12 @@ def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Se
 
 
 def _alone(rows: Sequence[Comparison]) -> list[str]:
-    """A line a scheme: where it reached the target, and each peer against ours on the rows that either of the two learns."""
+    """A line a scheme: where it reached the target, and its ratio to ours on the rows that one of the two learns."""
     lines = [
         "Each scheme alone, over the rows that it was run on:",
         "",
-        f"| scheme | reached the target | geometric mean of (its steps / {OURS}'s) | rows with fewer steps than {OURS} |",
+        f"| scheme | reached the target | geometric mean of (its steps / {OURS}'s) "
+        f"| rows with fewer steps than {OURS} |",
         "|---|---|---|---|",
     ]
     for scheme in dict.fromkeys(scheme for row in rows for scheme in row.entries):
@@ -162,7 +172,8 @@ def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
 def _table(row: Comparison) -> str:
     task = TASKS[row.row.task]
     sign = "≥" if task.metric.rises else "≤"
-    head = f"### {row.row}: {task.metric.name} {sign} {task.target:g}{' (used to fix constants)' if row.used_to_fix else ''}"
+    used = " (used to fix constants)" if row.used_to_fix else ""
+    head = f"### {row.row}: {task.metric.name} {sign} {task.target:g}{used}"
     lines = [
         head,
         "",
@@ -173,14 +184,13 @@ def _table(row: Comparison) -> str:
         name = f"**{entry.scheme}**" if entry.scheme == OURS else entry.scheme
         rate = f"{entry.learning_rate:g} ({entry.edge})" if entry.edge else f"{entry.learning_rate:g}"
         final = _final(entry)
-        lines.append(
-            f"| {name} | {rate} | {len(entry.tried)} | {len(entry.results)} | {shown_steps(entry, row.budget)} | {final} |"
-        )
+        reached = shown_steps(entry, row.budget)
+        lines.append(f"| {name} | {rate} | {len(entry.tried)} | {len(entry.results)} | {reached} | {final} |")
     return "\n".join(lines)
 
 
 def shown_steps(entry: Entry, budget: int) -> str:
-    """Median steps and, of several seeds, their range; ``>budget`` where the target was not reached."""
+    """Return median steps and, of several seeds, their range; ``>budget`` where the target was not reached."""
 
     def shown(value: float) -> str:
         return f"{value:.0f}" if value <= budget else f">{budget}"
@@ -191,7 +201,7 @@ def shown_steps(entry: Entry, budget: int) -> str:
 
 
 def shown_curves(row: Comparison) -> str:
-    """The held-out metric after every so many steps, a column a scheme: median of its seeds; blank after the first's end."""
+    """Return the held-out metric by steps, a column a scheme: median of its seeds; blank after the first one ends."""
     task = TASKS[row.row.task]
     entries = sorted(row.entries.values(), key=lambda e: (e.scheme != OURS, e.scheme))
     curves = [_curve(e.results) for e in entries]
@@ -215,18 +225,18 @@ def _curve(results: Sequence[Result]) -> dict[int, float]:
 
 def _final(entry: Entry) -> str:
     values, broken = entry.final, len(entry.results) - len(entry.final)
-    told = f"{broken} of {len(entry.results)} broke off"
+    ended = f"{broken} of {len(entry.results)} broke off"
     if not values:
-        return told
+        return ended
     spread = f" ({values[0]:.3f}–{values[-1]:.3f})" if len(values) > 1 else ""
-    return f"{median(values):.3f}{spread}{f'; {told}' if broken else ''}"
+    return f"{median(values):.3f}{spread}{f'; {ended}' if broken else ''}"
 
 
 def _legend() -> str:
     tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in TASKS.values())
     return f"""\
 - Steps to target: optimizer steps at the first evaluation that reaches the target, median over seeds and their range.
-- Best learning rate: the one with the fewest median steps, ties by the last metric, among the rates with the most seeds.
+- Best learning rate: the one with the fewest median steps, ties by the last metric, among those with the most seeds.
 - Tried: learning rates, of those named above.
 - The last metric is the one at the target where runs end there (`--stop-at-target`), else after all steps.
 - `used to fix constants`: this task and length were used to choose or try a constant of `{OURS}`.

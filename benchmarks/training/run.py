@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training.tasks import TASKS
-from critinit.errors import ArgumentError, FileError, Problem
+from critinit.errors import ArgumentError, FileError
+from critinit.files import refusal
 
 try:
     import fcntl
@@ -33,9 +34,27 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that decides a run.  ``every``: optimizer steps between evaluations; ``files``: the images of ``pixels``.
+    """Everything that decides a run.
 
-    ``stop_at_target``: end at the first evaluation that reaches the task's target, or give up at ``steps``.
+    Attributes:
+        cell: One of ``CELLS``.
+        task: The task's name.
+        T: Sequence length in steps.
+        scheme: critinit's name of a scheme, ``DEFAULT``, or the path of a spec's file.
+        learning_rate: Of the optimizer.
+        seed: Of weights and batches.
+        hidden: Units of a layer.
+        layers: Recurrent layers.
+        batch: Sequences of an optimizer step.
+        steps: Optimizer steps at most.
+        every: Optimizer steps between evaluations.
+        optimizer: One of ``OPTIMIZERS``.
+        clip: Largest norm of the gradient.
+        stop_at_target: Whether the run ends at the first evaluation that reaches the task's target.
+        files: The images of the task ``pixels``.
+
+    Raises:
+        ArgumentError: A setting is out of its range.
     """
 
     cell: str
@@ -57,10 +76,10 @@ class Run:
     def __post_init__(self) -> None:
         for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: a finite number above 0")
+                raise ArgumentError(name, found=str(getattr(self, name)), allowed="a finite number above 0")
         for name, allowed in (("cell", CELLS), ("task", TASKS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in allowed:
-                raise ArgumentError(f"{name}: found {getattr(self, name)}; allowed: {', '.join(allowed)}")
+                raise ArgumentError(name, found=str(getattr(self, name)), allowed=", ".join(allowed))
 
     @property
     def key(self) -> Run:
@@ -70,11 +89,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found: after ``steps`` optimizer steps, the held-out ``metric`` and ``loss`` (nats, or squared error).
+    """What a run found.  A run whose loss is no number any more ends there: ``metric`` and ``loss`` are then NaN.
 
-    ``training_loss``: its mean since the evaluation before (NaN at 0 steps).  A run whose loss is no number any more
-    ends there: ``metric`` and ``loss`` are then NaN.  ``data`` and ``start``: the fingerprints of the data and of the
-    scheme's spec; ``seconds``: this run's share of the time its group took.
+    Attributes:
+        run: The run.
+        data: Fingerprint of the data.
+        start: Fingerprint of the scheme's spec; empty for PyTorch's own weights.
+        steps: Optimizer steps at each evaluation.
+        metric: The held-out metric at each evaluation.
+        loss: The held-out loss, in nats or as a mean squared error.
+        training_loss: The mean training loss since the evaluation before; NaN at 0 steps.
+        seconds: This run's share of the time that its group took.
     """
 
     run: Run
@@ -118,23 +143,24 @@ _COMPARED = ("scheme", "learning_rate", "seed")
 
 
 def row_of(run: Run, data: str = "") -> Row:
-    """The row a run belongs to."""
+    """Return the row that a run belongs to."""
     own = (*_COMPARED, "cell", "task", "T")
     rest = tuple((f.name, getattr(run.key, f.name)) for f in fields(run) if f.name not in own)
     return Row(run.cell, run.task, run.T, data, rest)
 
 
 def read(file: Path) -> list[Result]:
-    """The results in a table, in order; none where there is no file.  An unfinished last line is left out.
+    """Return the results in a table, in order; none where there is no file.  An unfinished last line is left out.
 
-    Raises ``FileError`` for a line that is no result.
+    Raises:
+        FileError: A line is no result.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(str(file), Problem("", f"{type(error).__name__}", "allowed: a table of runs")) from None
+        raise FileError(found=type(error).__name__, allowed="a table of runs", source=str(file)) from None
     *lines, last = text.split("\n")
     if last and not _unfinished(last):
         lines.append(last)
@@ -163,10 +189,9 @@ def _result(file: Path, number: int, line: str) -> Result:
             raise TypeError("a curve of other things than numbers")
         return result
     except (ValueError, KeyError, TypeError, ArgumentError) as error:
-        problem = Problem(
-            f"line {number}", f"{type(error).__name__}: {error}", "allowed: a run as this command writes it"
-        )
-        raise FileError(str(file), problem) from None
+        found = f"{type(error).__name__}: {error}"
+        allowed = "a run as this command writes it"
+        raise FileError(f"line {number}", found=found, allowed=allowed, source=str(file)) from None
 
 
 def append(results: Iterable[Result], file: Path) -> None:
@@ -188,8 +213,7 @@ def append(results: Iterable[Result], file: Path) -> None:
                 lines = "\n" + lines
             table.write(lines.encode())
     except OSError as error:
-        problem = Problem("", (error.strerror or type(error).__name__).lower(), "allowed: a place that can be written")
-        raise FileError(str(file), problem) from None
+        raise refusal(str(file), error, "a place that can be written") from None
 
 
 def _record(result: Result) -> dict[str, Any]:

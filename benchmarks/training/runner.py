@@ -18,9 +18,10 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from benchmarks._errors import not_installed
 from benchmarks.training.run import Result, Run, append, read, row_of
 from benchmarks.training.starts import Identity, found_of, identity
-from critinit.errors import ArgumentError, CritinitError, MissingExtraError
+from critinit.errors import ArgumentError, CritinitError
 
 __all__ = [
     "Measured",
@@ -53,9 +54,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Workers:
-    """How to run: ``count`` processes of ``threads`` torch threads, or a Dask scheduler's address; ``group`` runs at once.
+    """How to run.
 
-    ``device`` None: ``cuda`` where there is one.
+    Attributes:
+        count: Processes.
+        threads: torch's threads in each.
+        group: Runs of a row that a process trains side by side.
+        dask: A Dask scheduler's address, instead of processes.
+        device: torch's device.  None: ``cuda`` where there is one.
     """
 
     count: int
@@ -114,8 +120,7 @@ def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:
 
 
 def _interruptible() -> None:
-    """In a new worker: it ends at once and without a traceback on Ctrl-C, which the terminal sends to every process, and
-    with the process that started it, however that ends."""
+    """In a new worker: end without a traceback on Ctrl-C, which every process gets, and with the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -142,9 +147,8 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
             try:
                 yield pool
             except BrokenProcessPool:
-                raise WorkerError(
-                    "a worker process ended by itself (out of memory?); the table has what was done"
-                ) from None
+                hint = "a worker process ended by itself (out of memory?); the table has what was done"
+                raise WorkerError(hint=hint) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -152,11 +156,12 @@ def open_executor(workers: Workers) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise MissingExtraError("Dask", "bench") from None
+        raise not_installed("Dask") from None
     try:
         client = Client(workers.dask, timeout="10s")
     except (OSError, ValueError) as error:
-        raise ArgumentError(f"dask: found no scheduler at {workers.dask} ({error}); allowed: its address") from None
+        found = f"no scheduler at {workers.dask} ({error})"
+        raise ArgumentError("dask", found=found, allowed="a scheduler's address") from None
     with client:
         yield client.get_executor()
 
@@ -169,7 +174,8 @@ def _found(future: Future[list[Result]]) -> list[Result]:
         raise
     except Exception as error:
         why = str(error).partition("\n")[0][:200]
-        raise WorkerError(f"a worker failed: {type(error).__name__}: {why}; the table has what was done") from error
+        hint = f"{type(error).__name__}: {why}; the table has what was done"
+        raise WorkerError("a worker failed", hint=hint) from error
 
 
 def measure(stages: Sequence[Stage], table: Path | None, workers: Workers, progress: Progress) -> Measured:

@@ -1,6 +1,6 @@
 """What a run starts from: what is known of its task's data, and the spec of its scheme for them.  Neither needs torch.
 
-Together they say which results of a table still hold: a run whose data or whose spec has changed is another run.
+Together they decide which results of a table still hold: a run whose data or whose spec has changed is another run.
 """
 
 from __future__ import annotations
@@ -8,87 +8,97 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import critinit
 from benchmarks.training.run import DEFAULT, Result, Run
 from benchmarks.training.tasks import TASKS, Data
 from critinit.errors import ArgumentError
+from critinit.spec import Padding
 
 __all__ = ["Identity", "Inputs", "fingerprint", "found_of", "identity", "inputs_of", "spec_of"]
+
+_DIGITS = 9
+"""Digits of a spec's numbers that decide whether two starts are the same: float32 weights hold seven."""
 
 Identity = tuple[Run, str, str]
 """A run as the table names it, its data's fingerprint, and its start's."""
 
 
 class Inputs(NamedTuple):
-    """What of a task's data decides a spec, in the words of ``Data``, and the data's fingerprint."""
+    """What of a task's data decides a spec, named as in ``Data``, and the data's fingerprint."""
 
     inputs: int
     input_variance: float
-    null_variance: float | None
-    null_constant: bool
+    padding: Padding | None
     fingerprint: str
 
 
 @lru_cache(maxsize=256)
 def inputs_of(task: str, T: int, files: tuple[str, ...]) -> Inputs:
-    """Of a task at one length; the data themselves are not kept."""
+    """Return what decides a spec for a task at one length; the data themselves are not kept."""
     data: Data = TASKS[task].make(T, files)
-    return Inputs(data.inputs, data.input_variance, data.null_variance, data.null_constant, data.fingerprint)
+    return Inputs(data.inputs, data.input_variance, data.padding, data.fingerprint)
 
 
 def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
-    """The spec of the run's scheme, or in the file it names; None where PyTorch's own weights stay.
+    """Return the spec of the run's scheme, or in the file that it names; None where PyTorch's own weights stay.
 
-    Raises ``ArgumentError`` where there is none for the run's cell and layers.
+    Raises:
+        ArgumentError: There is none for the run's cell and layers.
     """
     if run.scheme == DEFAULT:
         return None
     if not run.scheme.endswith(".json"):
-        moments = (inputs.input_variance, inputs.null_variance, inputs.null_constant)
-        return _generated(run.cell, run.T, run.scheme, run.layers, moments, (run.hidden, inputs.inputs))
+        return _generated(
+            run.cell,
+            run.T,
+            scheme=run.scheme,
+            layers=run.layers,
+            input_variance=inputs.input_variance,
+            padding=inputs.padding,
+            hidden_size=run.hidden,
+            input_size=inputs.inputs,
+        )
     spec = critinit.load(run.scheme)
     if (spec.cell, len(spec.layers)) != (run.cell, run.layers):
         found = f"{spec.cell} of {len(spec.layers)} layer(s)"
-        raise ArgumentError(f"{run.scheme}: found {found}; allowed: {run.cell} of {run.layers}, as the run has it")
-    if spec.reset not in (None, "after"):
-        raise ArgumentError(f"{run.scheme}: found reset {spec.reset}; allowed: after, which torch.nn.GRU does")
+        raise ArgumentError(found=found, allowed=f"{run.cell} of {run.layers}, as the run has it", source=run.scheme)
     return spec
 
 
 @lru_cache(maxsize=1024)
-def _generated(
-    cell: str, T: int, scheme: str, layers: int, moments: tuple[float, float | None, bool], sizes: tuple[int, int]
-) -> critinit.InitSpec:
-    """A prediction takes a second, and every seed and learning rate has the same."""
-    return critinit.generate(
-        cell,
-        T=T,
-        scheme=scheme,
-        layers=layers,
-        input_variance=moments[0],
-        null_variance=moments[1],
-        null_constant=moments[2],
-        hidden_size=sizes[0],
-        input_size=sizes[1],
-    )
+def _generated(cell: str, T: int, **arguments: Any) -> critinit.InitSpec:
+    """``generate``, kept: a prediction takes a second, and every seed and learning rate has the same."""
+    return critinit.generate(cell, T, **arguments)
 
 
 def fingerprint(spec: critinit.InitSpec | None) -> str:
-    """Eight hexadecimal digits of a hash over what is drawn, all layers' gates; empty for PyTorch's own."""
+    """Return eight hexadecimal digits of a hash over the gates of all layers; nothing for PyTorch's own weights.
+
+    Numbers count to ``_DIGITS`` digits, so machines that round differently agree.
+    """
     if spec is None:
         return ""
-    drawn = [layer.model_dump(mode="json", include={"gates"}) for layer in spec.layers]
+    drawn = [{"gates": _rounded(layer["gates"])} for layer in spec.to_dict()["layers"]]
     return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def _rounded(node: Any) -> Any:
+    """A JSON value with its numbers rounded; next to nothing is nothing."""
+    if isinstance(node, dict):
+        return {key: _rounded(value) for key, value in node.items()}
+    if isinstance(node, float):
+        return float(f"{node:.{_DIGITS}g}") if abs(node) > 10.0**-_DIGITS else 0.0
+    return node
+
+
 def identity(run: Run) -> Identity:
-    """What a result has to be of, to be this run's."""
+    """Return the identity that a result must have to be this run's."""
     inputs = inputs_of(run.task, run.T, run.files)
     return run.key, inputs.fingerprint, fingerprint(spec_of(run, inputs))
 
 
 def found_of(result: Result) -> Identity:
-    """What a result is of."""
+    """Return the identity of a result."""
     return result.run.key, result.data, result.start

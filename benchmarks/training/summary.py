@@ -118,7 +118,7 @@ class Comparison:
 
 
 def median(values: Iterable[float]) -> float:
-    """The median, infinite where a middle value is; NaN, which a run that broke off has, is left out, and of nothing."""
+    """Return the median, infinite where a middle value is; NaN (of runs that broke off) is left out; NaN of nothing."""
     return statistics.median([v for v in values if not math.isnan(v)] or [math.nan])
 
 

@@ -31,7 +31,7 @@ _EVALUATED_AT_ONCE = 64
 
 
 def best_device() -> str:
-    """``cuda`` when there is one."""
+    """Return ``cuda`` where there is one, else ``cpu``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -51,12 +51,14 @@ def _data(task: str, T: int, files: tuple[str, ...]) -> Data:
 
 
 def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
-    """Train runs of one row, side by side; their results, in order.
+    """Train runs of one row, side by side, and return their results in order.
 
-    Raises ``ArgumentError`` where the runs differ in more than scheme, learning rate and seed.
+    Raises:
+        ArgumentError: The runs differ in more than scheme, learning rate and seed.
     """
     if len({row_of(run) for run in runs}) != 1:
-        raise ArgumentError("runs: found several rows; allowed: runs that differ in scheme, learning rate and seed")
+        allowed = "runs that differ in scheme, learning rate and seed"
+        raise ArgumentError("runs", found="several rows", allowed=allowed)
     start, first = time.perf_counter(), runs[0]
     data = _data(first.task, first.T, first.files)
     held = _moved(data.held_out, device)
@@ -129,7 +131,7 @@ def _moved(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(out: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy in nats where answers are classes, mean squared error where they are values."""
+    """Return the mean cross-entropy in nats where answers are classes, mean squared error where they are values."""
     if y.is_floating_point():
         return mse_loss(out.squeeze(-1), y)
     return cross_entropy(out.flatten(0, 1), y.flatten())

@@ -1,4 +1,4 @@
-"""The command table."""
+"""The table of commands."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 from typer import Abort
 
+from critinit_cli import codes
 from critinit_cli.commands import (
     analyze,
     check,
     compare,
     materialize,
     plot,
+    predict,
     schema,
     simulate,
     spec,
     validate,
 )
+from critinit_cli.usage import Command
 
 __all__ = ["Abort", "ClickException", "app"]
 
@@ -26,7 +29,7 @@ ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if 
 
 app = typer.Typer(
     name="critinit",
-    help="Critical initialization of recurrent networks: from a cell and a sequence length to a spec.",
+    help="Initialize recurrent networks for long sequences: from a cell and a sequence length to a spec.",
     epilog="\b\nExample:\n  critinit spec --cell gru --T 784 > spec.json",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -36,14 +39,10 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib import metadata
-
+        from critinit._version import __version__
         from critinit_cli.output import emit
 
-        try:
-            emit(f"critinit {metadata.version('critinit')}\n")
-        except metadata.PackageNotFoundError:
-            emit("critinit, not installed\n")
+        emit(f"critinit {__version__}\n")
         raise typer.Exit
 
 
@@ -58,9 +57,9 @@ def _root(
         from critinit_cli.output import emit
 
         emit(context.get_help() + "\n")
-        return 2
-    return 0
+        return codes.USAGE
+    return codes.GOOD
 
 
-for _module in (spec, validate, analyze, simulate, compare, plot, materialize, check, schema):
-    app.command(_module.NAME, epilog=_module.EXAMPLES)(_module.command)
+for _module in (spec, validate, predict, analyze, simulate, compare, plot, materialize, check, schema):
+    app.command(_module.NAME, epilog=_module.EXAMPLES, cls=Command)(_module.command)

@@ -20,14 +20,18 @@ _IN_PROPERTY = _IN_MESSAGE | {":": "%3A", ",": "%2C"}
 
 
 def is_wanted() -> bool:
-    """Whether this runs as a step of GitHub Actions."""
+    """Return whether this runs as a step of GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def annotate(file: str, line: int | None, title: str, message: str) -> None:
-    """Mark an error in ``file`` (``-``: in none) at ``line``, where that is known.
+    """Mark an error for GitHub.
 
-    The path is made relative to the workspace where it lies in it.
+    Args:
+        file: The file, made relative to the workspace where it lies in it; ``-`` for none.
+        line: The line, where it is known.
+        title: What the error is about.
+        message: What is wrong.
     """
     properties = {} if file == "-" else {"file": _in_workspace(file)}
     if properties and line is not None:
@@ -50,7 +54,7 @@ def _in_workspace(file: str) -> str:
     workspace = os.environ.get("GITHUB_WORKSPACE")
     if not workspace:
         return file
-    with contextlib.suppress(ValueError, OSError):  # another drive; a folder that is gone; a null byte
+    with contextlib.suppress(ValueError, OSError):  # another disk; a folder that is gone; a null byte
         path = os.path.relpath(os.path.realpath(file), os.path.realpath(workspace))
         if not path.startswith(os.pardir):
             return path.replace(os.sep, "/")

@@ -13,9 +13,11 @@ _DECODER = json.JSONDecoder()
 
 
 class Lines:
-    """Reads a text once; ``of`` then looks a field up.
+    """The lines of a JSON text's fields.
 
-    Of a text that is no JSON there is only the line on which it ceases to be; none where it nests too deeply to be read.
+    Args:
+        text: The text.  Of one that is no JSON only the line is known on which it stops to be JSON; none where it nests
+            too deeply to be read.
     """
 
     def __init__(self, text: str) -> None:
@@ -33,7 +35,11 @@ class Lines:
             self._lines.update((path, bisect(ends, at) + 1) for path, at in starts.items())
 
     def of(self, path: str) -> int | None:
-        """The line, from 1, of the value at ``path`` (keys and indices, joined with dots), or of the deepest part of it there is."""
+        """Return the line, from 1, of the value at ``path``, or of the deepest part of it that the text has.
+
+        Args:
+            path: Keys and indices, joined with dots.
+        """
         while path not in self._lines:
             path = path.rpartition(".")[0]
         return self._lines[path]

@@ -1,4 +1,4 @@
-"""The numbers of a layer as text for people."""
+"""The numbers of a spec's layers as text for people."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ if TYPE_CHECKING:
 
 __all__ = ["layers_as_text"]
 
+_NO_READING = "no numbers: an identity kernel cannot be drawn anew at every step"
+
 
 def layers_as_text(spec: InitSpec, columns: Mapping[str, Sequence[Numbers | None]], of: str = "") -> str:
-    """A table for each layer, and the notes on its numbers.
+    """Return a table for each layer, and the notes on its numbers.
 
-    ``columns``: title -> the numbers of every layer; ``of``: what they are of, for the tables' titles.
+    Args:
+        spec: The spec.
+        columns: The title of each column -> the numbers of every layer.
+        of: What the numbers are of, for the tables' titles.
     """
     from critinit.spec.tables import heading, number_rows
 
     parts = []
     for index in range(len(spec.layers)):
         readings = {name: numbers[index] for name, numbers in columns.items()}
-        rows = [[cell.replace("±", "+-") for cell in row] for row in number_rows(readings.values())]
         title = heading(spec, index) + (f", {of}" if of else "")
-        parts.append(render(title, ("", *readings), rows, wrap=(0,)))
+        parts.append(render(title, ("", *readings), number_rows(readings.values()), wrap=(0,)))
         for name, numbers in readings.items():
-            notes = ("no such reading: an identity kernel cannot be drawn anew",) if numbers is None else numbers.notes
+            notes = (_NO_READING,) if numbers is None else numbers.notes
             parts.extend(f"{name}: {note}\n" for note in notes)
     return "".join(parts)

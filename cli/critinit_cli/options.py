@@ -3,96 +3,104 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from critinit_cli import registered
+
 __all__ = [
     "JSON",
-    "SCHEMES",
+    "WEIGHTS",
     "Cell",
     "CellFile",
     "File",
+    "Framework",
     "HiddenSize",
     "InputCorrelation",
     "InputSize",
     "InputVariance",
-    "NullConstant",
-    "NullVariance",
     "Output",
-    "Reset",
+    "PaddingConstant",
+    "PaddingVariance",
     "Scheme",
     "T",
     "Weights",
-    "frameworks",
+    "choice",
+    "completion",
     "integer",
     "number",
-    "weights",
+    "padding",
 ]
 
-SCHEMES = ("critical", "isometry", "chrono", "uniform_gate", "orthogonal", "torch", "keras")
-"""For help and completion, which must not wait for imports; a test holds it to ``critinit.schemes``."""
-
-_WEIGHTS = ("untied", "tied", "both")
+WEIGHTS = ("untied", "tied", "both")
+"""How the weights can be read."""
 
 
 def integer(value: Any) -> int:
-    """An integer from the command line."""
+    """Return the integer that the command line states."""
     try:
         parsed = int(value)
     except ValueError:
-        raise typer.BadParameter(f"found {_short(value)}; allowed: an integer") from None
+        raise _refused(value, "an integer") from None
     if abs(parsed) >= 2**63:
-        raise typer.BadParameter(f"found {_short(value)}; allowed: an integer of at most 18 digits")
+        raise _refused(value, "an integer of at most 18 digits")
     return parsed
 
 
 def number(value: Any) -> float:
-    """A finite number from the command line."""
+    """Return the finite number that the command line states."""
     try:
         parsed = float(value)
     except ValueError:
         parsed = math.nan
     if not math.isfinite(parsed):
-        raise typer.BadParameter(f"found {_short(value)}; allowed: a finite number")
+        raise _refused(value, "a finite number")
     return parsed
 
 
-def weights(value: Any) -> str:
-    """How the weights are to be read."""
-    if value not in _WEIGHTS:
-        raise typer.BadParameter(f"found {_short(value)}; allowed: {', '.join(_WEIGHTS)}")
-    return str(value)
+def choice(values: Sequence[str]) -> Callable[[Any], str]:
+    """Return the parser of an option that takes one of ``values``."""
+
+    def parse(value: Any) -> str:
+        if value not in values:
+            raise _refused(value, ", ".join(values))
+        return str(value)
+
+    return parse
 
 
-def _short(value: Any) -> str:
+def completion(names: Callable[[], Sequence[str]]) -> Callable[[str], list[str]]:
+    """Return what a shell asks for completions: from the beginning of a word to the names that begin so."""
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def padding(variance: float | None, constant: bool) -> dict[str, Any] | None:
+    """Return the padding that the options state, as ``critinit.generate`` takes it.
+
+    Args:
+        variance: ``--padding-variance``, or None.
+        constant: ``--padding-constant``.
+
+    Raises:
+        ArgumentError: It is constant, and its variance is not stated.
+    """
+    from critinit.errors import ArgumentError
+
+    if variance is not None:
+        return {"variance": variance, "constant": constant}
+    if constant:
+        hint = "zeros are --padding-variance 0 --padding-constant"
+        allowed = "with --padding-variance, the power of that padding"
+        raise ArgumentError("padding_constant", found="it alone", allowed=allowed, hint=hint)
+    return None
+
+
+def _refused(value: Any, allowed: str) -> typer.BadParameter:
     text = str(value)
-    return text if len(text) <= 40 else f"{text[:36]} ..."
-
-
-def _cells(incomplete: str) -> list[str]:
-    from critinit import cells
-
-    return [name for name in cells.NAMES if name.startswith(incomplete)]
-
-
-def _schemes(incomplete: str) -> list[str]:
-    return [name for name in SCHEMES if name.startswith(incomplete)]
-
-
-def _resets(incomplete: str) -> list[str]:
-    return [name for name in ("after", "before") if name.startswith(incomplete)]
-
-
-def _weights(incomplete: str) -> list[str]:
-    return [name for name in _WEIGHTS if name.startswith(incomplete)]
-
-
-def frameworks(incomplete: str) -> list[str]:
-    """The published layouts, for completion."""
-    from critinit.tensors.layouts import layouts
-
-    return [name for name in layouts() if name.startswith(incomplete)]
+    shown = text if len(text) <= 40 else f"{text[:36]} ..."
+    return typer.BadParameter(f"found {shown}; allowed: {allowed}")
 
 
 Cell = Annotated[
@@ -100,9 +108,8 @@ Cell = Annotated[
     typer.Option(
         "--cell",
         metavar="CELL",
-        help="rnn, minimal_rnn, gru, lstm, peephole_lstm, mgu, coupled_lstm, projection_lstm, or a Python file with a "
-        "cell of yours, cell.py or cell.py:Class, which is run.",
-        autocompletion=_cells,
+        help="{cells}, or a Python file with a cell of your own, cell.py or cell.py:Class. The file is run.",
+        autocompletion=completion(registered.cells),
         show_default=False,
     ),
 ]
@@ -111,7 +118,8 @@ CellFile = Annotated[
     typer.Option(
         "--cell-file",
         metavar="FILE",
-        help="A Python file with a cell of yours that specs name, cell.py or cell.py:Class; it is run. Repeatable.",
+        help="A Python file with a cell of your own that specs name, cell.py or cell.py:Class. The file is run. "
+        "Repeatable.",
     ),
 ]
 T = Annotated[
@@ -120,64 +128,77 @@ T = Annotated[
 ]
 Scheme = Annotated[
     str,
-    typer.Option("--scheme", metavar="SCHEME", help=f"One of {', '.join(SCHEMES)}.", autocompletion=_schemes),
-]
-Reset = Annotated[
-    str | None,
     typer.Option(
-        "--reset",
-        metavar="after|before",
-        help="gru: where the reset gate acts, after the recurrent kernel (the default) or before it.",
-        autocompletion=_resets,
+        "--scheme",
+        metavar="SCHEME",
+        help="{schemes}, or a Python file with a scheme of your own, scheme.py or scheme.py:NAME. The file is run.",
+        autocompletion=completion(registered.schemes),
     ),
 ]
 InputVariance = Annotated[
     float,
-    typer.Option("--input-variance", metavar="R", help="Second moment of an input coordinate, E x².", parser=number),
+    typer.Option(
+        "--input-variance",
+        metavar="R",
+        help="Mean square of an input number; standardized inputs have 1.",
+        parser=number,
+    ),
 ]
 InputCorrelation = Annotated[
     float,
     typer.Option(
         "--input-correlation",
         metavar="C",
-        help="Correlation of the inputs of the two copies whose distance chi describes.",
+        help="Correlation of the inputs of the two perturbed copies whose distance chi describes.",
         parser=number,
     ),
 ]
-NullVariance = Annotated[
+PaddingVariance = Annotated[
     float | None,
     typer.Option(
-        "--null-variance",
+        "--padding-variance",
         metavar="R0",
-        help="Power of inputs that carry no information (padding): 0 when silent; unknown counts as R. critical drives gates less where noise is declared.",
+        help="Mean square of inputs that carry no information: 0 where they are silent. Left out: unknown, which "
+        "counts as R. Where padding is noise, the scheme critical makes gates that react less to inputs.",
         parser=number,
     ),
 ]
-
-NullConstant = Annotated[
-    bool, typer.Option("--null-constant", help="Inputs that carry no information are all alike: no noise.")
+PaddingConstant = Annotated[
+    bool,
+    typer.Option("--padding-constant", help="The padding is the same number everywhere, so it is no noise."),
 ]
 HiddenSize = Annotated[
     int | None,
-    typer.Option("--hidden-size", metavar="N", help="Width, for what depends on it.", parser=integer),
+    typer.Option("--hidden-size", metavar="H", help="Units, for schemes that depend on widths.", parser=integer),
 ]
 InputSize = Annotated[
     int | None,
-    typer.Option("--input-size", metavar="M", help="Input coordinates, for what depends on them.", parser=integer),
+    typer.Option(
+        "--input-size", metavar="M", help="Numbers in one input, for schemes that depend on widths.", parser=integer
+    ),
 ]
 Output = Annotated[
     str,
     typer.Option("--output", "-o", metavar="FILE", help="Where to write; - is standard output."),
 ]
 File = Annotated[str, typer.Argument(metavar="FILE", help="A spec; - is standard input.", show_default=False)]
+Framework = Annotated[
+    str | None,
+    typer.Option(
+        "--framework",
+        metavar="NAME",
+        help="Whose names and shapes the file has, where these leave it open: {frameworks}.",
+        autocompletion=completion(registered.frameworks),
+    ),
+]
 Weights = Annotated[
     str,
     typer.Option(
         "--weights",
         metavar="untied|tied|both",
-        help="untied: drawn anew at every step, the paper's setting; tied: kept, as real networks do.",
-        autocompletion=_weights,
-        parser=weights,
+        help="untied: drawn anew at every step, the published theory; tied: kept, as in real networks.",
+        autocompletion=completion(lambda: WEIGHTS),
+        parser=choice(WEIGHTS),
     ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]

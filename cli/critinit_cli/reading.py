@@ -1,47 +1,50 @@
-"""Reading specs from files and standard input, and the cells that they name from the files that the user names."""
+"""Reading specs from files and standard input, and running the files of cells that the user names."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from critinit.errors import FileError, Problem
-from critinit.spec.model import InitSpec
+from critinit.errors import FileError
 
-__all__ = ["cell_name", "read_spec", "register_cells"]
+if TYPE_CHECKING:
+    from critinit.spec import InitSpec
+
+__all__ = ["STDIN", "read_spec", "register_cells"]
+
+STDIN = "standard input"
+"""What messages call it."""
 
 
 def register_cells(files: Sequence[str] | None) -> tuple[str, ...]:
-    """Run the files that ``--cell-file`` names, and make their cells known; their names."""
+    """Run the files that ``--cell-file`` names, make their cells known, and return the cells' names."""
     from critinit.cells import load_cell
 
     return tuple(load_cell(file).name for file in files or ())
 
 
-def cell_name(cell: str) -> str:
-    """The name of the cell that ``--cell`` means: a name as it stands, or that of the cell in a file, which is run."""
-    from critinit.cells.loading import is_file
-
-    return register_cells([cell])[0] if is_file(cell) else cell
-
-
 def read_spec(name: str, cells: Sequence[str] | None = None) -> InitSpec:
-    """The spec in the file ``name``, or on standard input where that is ``-``; ``cells``: files of cells to know first.
+    """Return the spec in a file.
 
-    Raises ``FileError`` where it cannot be read and ``SpecError`` where it is no valid spec.
+    Args:
+        name: The file; ``-`` is standard input.
+        cells: Files of custom cells that the spec may name.
+
+    Raises:
+        FileError: It cannot be read.
+        SpecError: It holds no valid spec.
     """
-    from critinit import files
-    from critinit.spec.reading import MAX_BYTES, parse
+    from critinit.spec.reading import load, read_stream
 
     register_cells(cells)
     if name != "-":
-        return files.load(name)
-    source = "standard input"
+        return load(name)
+    allowed = "a stream with a spec"
     if sys.stdin is None:
-        raise FileError(source, Problem("", "a closed stream", "allowed: a spec"))
+        raise FileError(found="a closed stream", allowed=allowed, source=STDIN)
     try:
-        data = files.read_stream(sys.stdin.buffer, MAX_BYTES, source)
+        return read_stream(sys.stdin.buffer, STDIN)
     except OSError as error:
         found = (error.strerror or type(error).__name__).lower()
-        raise FileError(source, Problem("", found, "allowed: a spec")) from None
-    return parse(data, source)
+        raise FileError(found=found, allowed=allowed, source=STDIN) from None

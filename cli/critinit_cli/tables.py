@@ -1,21 +1,35 @@
-"""Tables for people."""
+"""Tables for people, and the lines around them."""
 
 from __future__ import annotations
 
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
-__all__ = ["number", "render"]
+from critinit_cli.output import fitted
+
+__all__ = ["GLOSSARY", "paragraph", "render"]
+
+GLOSSARY = "docs/glossary.md says what each number means, which values are good, and what to do about others.\n"
+"""The line below every table of numbers."""
 
 _UNBOUNDED = 160
-"""Characters of a line where no terminal bounds it."""
+"""Characters of a line of a table where no terminal bounds it."""
+_READABLE = 100
+"""Characters of a line of prose."""
 
 
-def number(value: float | None, *, missing: str = "-") -> str:
-    """A number in six digits."""
-    return missing if value is None else f"{value:.6g}"
+def paragraph(text: str, *, indent: str = "") -> str:
+    """Return prose in lines that are good to read.
+
+    Args:
+        text: The prose.
+        indent: What every line but the first begins with.
+    """
+    lines = textwrap.wrap(text, _READABLE, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
 def render(
@@ -27,9 +41,15 @@ def render(
     wrap: Sequence[int] = (),
     stream: TextIO | None = None,
 ) -> str:
-    """A table as text for ``stream`` (stdout): the columns numbered ``left`` to the left, numbers to the right.
+    """Return a table as text.
 
-    Columns numbered ``wrap`` are folded where there is no room for them.
+    Args:
+        title: What stands above it.
+        columns: The headings; a heading may have several lines.
+        rows: The cells.
+        left: The numbers of the columns that stand to the left; the others, numbers, stand to the right.
+        wrap: The numbers of the columns that are folded where there is no room for them.
+        stream: Where it will be shown; stdout unless given.
     """
     from rich import box
     from rich.console import Console
@@ -42,7 +62,7 @@ def render(
     for n, column in enumerate(columns):
         table.add_column(column, justify="left" if n in left else "right", no_wrap=n not in wrap, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(fitted(cell, stream) for cell in row))
     text = io.StringIO()
     console = Console(
         file=text,

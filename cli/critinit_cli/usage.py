@@ -1,39 +1,94 @@
-"""What a usage error says: one line in the words of the other errors."""
+"""Usage: commands whose help lists what is registered, and whose errors name the options that they are about."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["explain", "named_as_options"]
+from typer.core import TyperCommand
 
-_ARGUMENT = re.compile(r"([A-Za-z_]+)(: .*)", re.DOTALL)
-_INVALID = re.compile(r"Invalid value for '?(?:[^']*/ )?([^':]+)'?: (.*)", re.DOTALL)
+from critinit_cli.registered import filled
+
+__all__ = ["Command", "as_option", "explain"]
+
+
+class Command(TyperCommand):
+    """A command whose help lists the registered names, and whose errors name options instead of arguments."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options' help, in which the registered names are filled in."""
+        for parameter in self.params:
+            help_text = getattr(parameter, "help", None)
+            if help_text:
+                parameter.help = filled(help_text)  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with _naming_options({str(parameter.name): _shown(parameter) for parameter in self.params}):
+            return super().invoke(ctx)
 
 
 def explain(error: Any) -> str:
-    """The message of one of click's errors, with the command whose help says more."""
-    message = str(error.format_message()).strip()
-    if match := _INVALID.fullmatch(message):
-        message = f"{match[1]}: {match[2]}"
+    """Return what one of click's usage errors says, in the form of critinit's own.
+
+    Args:
+        error: The error: an option that is missing, unknown or has a value that cannot be read.
+
+    Returns:
+        One line, which names the command whose help says more.
+    """
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "critinit"
-    return f"{message.rstrip('.')}; see {path} --help"
+    path = "critinit" if context is None else context.command_path
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        text = str(error.format_message())
+    elif error.message:
+        text = f"{_shown(parameter)}: {error.message}"
+    else:  # it is missing
+        allowed = filled(parameter.help or "a value")
+        text = f"{_shown(parameter)}: found nothing; allowed: {allowed[0].lower()}{allowed[1:]}"
+    return f"{text.strip().rstrip('.')}; see {path} --help"
+
+
+def as_option(where: str, options: Mapping[str, str]) -> str:
+    """Return the place of an error as the user of a command knows it.
+
+    Args:
+        where: The argument of a function, and the path within it: ``input_variance``, ``padding.variance``.
+        options: A command's parameters: name in Python -> option.
+
+    Example:
+        >>> options = {"padding_variance": "--padding-variance", "settings": "--set"}
+        >>> [as_option(where, options) for where in ("padding.variance", "settings.T", "theory")]
+        ['--padding-variance', '--set T', 'theory']
+    """
+    steps = where.split(".")
+    for count in range(len(steps), 0, -1):
+        option = options.get("_".join(steps[:count]))
+        if option is not None:
+            return " ".join(filter(None, (option, ".".join(steps[count:]))))
+    return where
 
 
 @contextmanager
-def named_as_options() -> Iterator[None]:
-    """Name the option in the library's errors: ``input_variance`` is ``--input-variance``."""
+def _naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Name the options in the library's errors about arguments."""
     from critinit.errors import ArgumentError, SpecError
 
     try:
         yield
-    except SpecError as error:  # what was asked for is no valid spec: a matter of the options all the same
-        raise ArgumentError(str(error)) from None
     except ArgumentError as error:
-        match = _ARGUMENT.fullmatch(str(error))
-        if match is None:
+        raise error.replace(where=as_option(error.where, options)) from None
+    except SpecError as error:
+        if error.source:  # it is about a file
             raise
-        raise ArgumentError(f"--{match[1].replace('_', '-')}{match[2]}") from None
+        where = as_option(error.where, options)
+        raise ArgumentError(where, found=error.found, allowed=error.allowed, hint=error.hint) from None
+
+
+def _shown(parameter: Any) -> str:
+    """An option's longest name; an argument's name as the help has it."""
+    names: Sequence[str] = [name for name in parameter.opts if name.startswith("-")]
+    return max(names, key=len) if names else str(parameter.metavar or parameter.human_readable_name)

@@ -20,6 +20,7 @@ from them on one line: ``where: found …; allowed: …; hint``.  Programs read 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
@@ -108,22 +109,25 @@ class CritinitError(Exception):
 
     def replace(self, *, where: str | None = None, hint: str | None = None, source: str | None = None) -> Self:
         """Return the same error with another place, hint or file."""
-        error = self.__reduce__()[0](*self.__reduce__()[1])
+        error = copy.copy(self)
         error.problem = self.problem._replace(
             where=self.where if where is None else where, hint=self.hint if hint is None else hint
         )
         error.source = self.source if source is None else source
-        return error  # type: ignore[return-value]
+        return error
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.source, str(self.problem))))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Callable[..., CritinitError], tuple[object, ...]]:
         return _again, (type(self), self.args, self.__dict__.copy())
 
 
 def _again(kind: type[CritinitError], arguments: tuple[object, ...], state: dict[str, object]) -> CritinitError:
-    """An error as it was, without its ``__init__``."""
+    """Return an error as it was, without its ``__init__``."""
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(state)
     return error
@@ -141,6 +145,12 @@ class SpecError(CritinitError):
         first = problems[0]
         super().__init__(first.where, found=first.found, allowed=first.allowed, hint=first.hint, source=source)
         self.problems = tuple(problems)
+
+    def replace(self, *, where: str | None = None, hint: str | None = None, source: str | None = None) -> Self:
+        """Return the same error with another place or hint of its first problem, or another file."""
+        error = super().replace(where=where, hint=hint, source=source)
+        error.problems = (error.problem, *self.problems[1:])
+        return error
 
     def __str__(self) -> str:
         rest = self.problems[1:]

@@ -36,7 +36,16 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
-    """Return all of a binary stream, as ``read`` does; an endless one is left after ``limit`` bytes."""
+    """Return all of a binary stream; an endless one is left after ``limit`` bytes.
+
+    Args:
+        stream: The stream.
+        limit: Most bytes that are read.
+        name: Its name, for the message.
+
+    Raises:
+        TooLongError: It has more bytes.
+    """
     chunks: list[bytes] = []
     size = 0
     while size <= limit:
@@ -136,7 +145,13 @@ def _write(name: str, data: bytes) -> None:
 
 
 def refusal(name: str, error: Exception, allowed: str) -> FileError:
-    """Return the ``FileError`` for what the system's ``error`` about the file ``name`` says; ``allowed`` in words."""
+    """Return the ``FileError`` for an error of the system.
+
+    Args:
+        name: The file.
+        error: What the system raised.
+        allowed: What would be right, in words.
+    """
     if isinstance(error, IsADirectoryError):
         found = "a directory"
     elif isinstance(error, FileNotFoundError):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
-__all__ = ["FrozenMapping", "frozen", "thawed"]
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+__all__ = ["FrozenMapping", "thawed"]
 
 V = TypeVar("V", covariant=True)
 
 
 class FrozenMapping(Mapping[str, V]):
     """A mapping from strings that never changes; it keeps the order in which it was made.
+
+    It can be the type of a pydantic field: any mapping is read, and a plain dict is written.
 
     Example:
         >>> FrozenMapping({"a": 1})["a"]
@@ -20,6 +25,8 @@ class FrozenMapping(Mapping[str, V]):
 
     __slots__ = ("_items",)
     _items: dict[str, V]
+    item_type: ClassVar[Any] = Any
+    """What a pydantic field of this type holds, where the field does not say."""
 
     def __init__(self, items: Mapping[str, V]) -> None:
         object.__setattr__(self, "_items", dict(items))
@@ -39,22 +46,37 @@ class FrozenMapping(Mapping[str, V]):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._items!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._items,)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        (item,) = get_args(source) or (cls.item_type,)
+        plain = core_schema.dict_schema(core_schema.str_schema(), handler.generate_schema(item))
 
-def frozen(value: Any) -> Any:
-    """Return a JSON value with every mapping and list made immutable."""
-    if isinstance(value, Mapping):
-        return FrozenMapping({str(key): frozen(item) for key, item in value.items()})
-    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+        def validated(value: Any, inner: core_schema.ValidatorFunctionWrapHandler) -> FrozenMapping[Any]:
+            return cls._of(inner(dict(value) if isinstance(value, Mapping) else value))
+
+        return core_schema.no_info_wrap_validator_function(
+            validated,
+            plain,
+            serialization=core_schema.plain_serializer_function_ser_schema(dict, return_schema=plain),
+        )
+
+    @classmethod
+    def _of(cls, items: Mapping[str, V]) -> Self:
+        """Return what validated items make."""
+        return cls(items)
 
 
 def thawed(value: Any) -> Any:
-    """Return the plain dicts and lists of a value that ``frozen`` made."""
+    """Return a value with every mapping as a dict and every tuple as a list."""
     if isinstance(value, Mapping):
         return {key: thawed(item) for key, item in value.items()}
     return [thawed(item) for item in value] if isinstance(value, tuple) else value

@@ -2,7 +2,8 @@
 
 Every kind of thing that can be added has one ``Registry``.  It holds critinit's own members, those that were registered
 in this process, and those of installed packages, which publish them under an entry-point group (the entry point's name
-is the member's name).  A package's member is loaded when it is asked for.
+is the member's name).  A package's member is loaded when it is asked for.  Of several members of one name, critinit's
+own counts, then the registered one.
 
 One policy for a member that fails to load or is not valid: it is skipped, a ``PluginWarning`` names it and the reason,
 and everything else works.  A file that the user names is different: the user asked for it, so it raises.
@@ -18,10 +19,11 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Generic, TypeVar
 
 from critinit import files
@@ -88,24 +90,29 @@ class Registry(Generic[T]):
         Raises:
             CritinitError: It is not valid, or has the name of one of critinit's own.
         """
+        return self._add(item, source)[1]
+
+    def _add(self, item: object, source: str) -> tuple[str, T]:
+        """Register a member; return its name, and the member as it will be used."""
         name, member = self._checked(item, source)
-        if name in self.built_in and self.built_in[name] is not member:
+        if self.built_in.get(name, member) is not member:
             allowed = f"a name that none of critinit's own {self.kind}s has"
             raise PluginError(f"{self.kind} name", found=repr(name), allowed=allowed, source=source)
         self._registered[name] = member
-        return member
+        self._broken.pop(name, None)
+        return name, member
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all members, critinit's own first; of packages also those that are not loaded yet."""
-        known = dict.fromkeys((*self.built_in, *self._registered, *sorted(self._points())))
+        known = dict.fromkeys((*self.built_in, *sorted({*self._registered, *self._points()})))
         return tuple(name for name in known if name not in self._broken)
 
     def find(self, name: str) -> T | None:
         """Return the member of that name, or None; an installed package that has it is loaded now."""
-        found = self.built_in.get(name) or self._registered.get(name)
-        if found is None and isinstance(name, str) and name not in self._broken:
-            found = self._installed(name)
-        return found
+        for known in (self.built_in, self._registered):
+            if name in known:
+                return known[name]
+        return None if name in self._broken else self._installed(name)
 
     def get(self, name: str, *, where: str | None = None) -> T:
         """Return the member of that name.
@@ -117,9 +124,10 @@ class Registry(Generic[T]):
         Raises:
             ArgumentError: There is none; the message lists the names and suggests the closest.
         """
-        found = self.find(name)
+        found = self.find(name) if isinstance(name, str) else None
         if found is None:
-            raise ArgumentError(where or self.kind, found=repr(name), allowed=self.allowed(), hint=self.hint(name))
+            shown = repr(name)[:60]
+            raise ArgumentError(where or self.kind, found=shown, allowed=self.allowed(), hint=self.hint(name))
         return found
 
     def allowed(self) -> str:
@@ -128,11 +136,19 @@ class Registry(Generic[T]):
         return f"{', '.join(self.names())}{own}"
 
     def hint(self, name: object) -> str:
-        """Return which name may be meant, and which installed members were skipped."""
+        """Return which name may be meant, or how a file is loaded, and which installed members were skipped."""
+        return "; ".join((*self._meant(name), *(f"skipped {broken}: {why}" for broken, why in self._broken.items())))
+
+    def _meant(self, name: object) -> Iterator[str]:
+        """The known name that is most like ``name``, or the function that loads the file of that name."""
+        if not isinstance(name, str):
+            return
+        if self._file_hint and is_file(name):
+            yield f"critinit.load_{self.kind}({name!r}) runs the file and makes its {self.kind} known"
+            return
         known = {known.lower(): known for known in self.names()}
-        close = difflib.get_close_matches(str(name).lower(), known, 1, _CLOSE_MATCHES)
-        meant = [f"did you mean {known[close[0]]!r}?"] if close else []
-        return "; ".join((*meant, *(f"skipped {name}: {why}" for name, why in self._broken.items())))
+        for close in difflib.get_close_matches(name.lower(), known, 1, _CLOSE_MATCHES):
+            yield f"did you mean {known[close]!r}?"
 
     def loaded(self) -> Mapping[str, T]:
         """Return every member by name, installed packages loaded; what fails to load is skipped with a warning."""
@@ -149,32 +165,41 @@ class Registry(Generic[T]):
             FileError: The file cannot be read.
             CritinitError: It does not run, holds no member or several, or one that is not valid.
         """
+        return self._add_file(name)[1]
+
+    def _add_file(self, name: str) -> tuple[str, T]:
+        """Register the member in a file, as ``load_file`` does; return its name too."""
         path, chosen = file_and_name(name)
         module = _run(path, self._file_hint)
-        offered = {
-            key: item
-            for key, item in vars(module).items()
-            if self._offered(item) and getattr(item, "__module__", module.__name__) == module.__name__
-        }
+        members = vars(module).items()
+        offered = {key: item for key, item in members if self._offered(item) and self._is_own(item, module)}
         if chosen is not None:
             if chosen not in offered:
                 allowed = ", ".join(offered) or "none"
                 raise PluginError(found=f"no {self.kind} {chosen}", allowed=allowed, source=path)
-            return self.register(offered[chosen], path)
+            return self._add(offered[chosen], path)
+        once = {id(item): (key, item) for key, item in reversed(offered.items())}  # an object may have two names
+        offered = dict(reversed(once.values()))
         named = {key: item for key, item in offered.items() if hasattr(item, "name")} or offered
         if not named:
             raise PluginError(found=f"no {self.kind}", allowed=self._file_hint, source=path)
         if len(named) > 1:
             allowed = f"one, or {path}:{next(iter(named))}"
             raise PluginError(found=f"several {self.kind}s ({', '.join(named)})", allowed=allowed, source=path)
-        return self.register(next(iter(named.values())), path)
+        return self._add(next(iter(named.values())), path)
 
     def name_of(self, name: str) -> str:
-        """Return the name that ``name`` means: itself, or that of the member in the file that it names, which is run."""
-        return self._checked(self.load_file(name), name)[0] if is_file(name) else name
+        """Return the name that ``name`` means: itself, or that of the member in the file that it names; RUNS IT."""
+        return self._add_file(name)[0] if is_file(name) else name
 
-    def _points(self) -> dict[str, metadata.EntryPoint]:
-        return {point.name: point for point in metadata.entry_points(group=self.group)}
+    def _is_own(self, item: object, module: ModuleType) -> bool:
+        """Whether an object in a file was made there, and not imported from elsewhere."""
+        if isinstance(item, type):
+            return item.__module__ == module.__name__
+        return all(item is not member for member in self.built_in.values())
+
+    def _points(self) -> Mapping[str, metadata.EntryPoint]:
+        return _published(self.group, tuple(sys.path), metadata.entry_points)
 
     def _installed(self, name: str) -> T | None:
         point = self._points().get(name)
@@ -186,12 +211,22 @@ class Registry(Generic[T]):
             if own != name:
                 raise PluginError("name", found=repr(own), allowed="that of its entry point")
         except Exception as error:  # a package's import can raise anything
-            reason = str(error) if isinstance(error, CritinitError) else f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, CritinitError):
+                reason = str(error.replace(source=""))
             self._broken[name] = " ".join(reason.split())[:200]
             warnings.warn(f"{source} was skipped: {self._broken[name]}", PluginWarning, stacklevel=2)
             return None
         self._registered[name] = member
         return member
+
+
+@lru_cache(maxsize=32)
+def _published(
+    group: str, path: tuple[str, ...], entry_points: Callable[..., Iterable[metadata.EntryPoint]]
+) -> Mapping[str, metadata.EntryPoint]:
+    """The entry points of a group by name; all installed packages are read, so once for each ``sys.path``."""
+    return MappingProxyType({point.name: point for point in entry_points(group=group)})
 
 
 def _run(path: str, allowed: str) -> ModuleType:

@@ -1,6 +1,6 @@
 """One small driver per framework, so that one test serves them all.
 
-A driver builds a model of a row (cell, reset, layers, directions, bias), runs it from zero states on inputs
+A driver builds a model of a row (cell, layers, directions, bias), runs it from zero states on inputs
 (time, batch, I) to outputs (time, batch, H·directions), and lists its tensors by name.
 """
 
@@ -22,14 +22,13 @@ class Row:
 
     framework: str
     cell: str
-    reset: str | None = None
     layers: int = 1
     directions: int = 1
     bias: bool = True
     kind: str = ""
 
     def __str__(self) -> str:
-        parts = (self.framework, self.kind, self.cell, self.reset, f"{self.layers}x{self.directions}")
+        parts = (self.framework, self.kind, self.cell, f"{self.layers}x{self.directions}")
         return "-".join(filter(None, (*parts, "" if self.bias else "nobias")))
 
 

@@ -1,4 +1,7 @@
-"""Two processes that train one model: ``python -m tests.adapters.lightning_processes FOLDER`` writes what each saw first."""
+"""Two processes that train one model and write what each saw first.
+
+Run it with ``python -m tests.adapters.lightning_processes FOLDER``.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def rnn_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     return np.tanh(x @ k.input.T + h @ k.recurrent.T + k.bias)
 
 
-def gru_after_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
+def gru_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     z, r, n = g["update"], g["reset"], g["candidate"]
     keep = sigmoid(x @ z.input.T + h @ z.recurrent.T + z.bias)
     gate = sigmoid(x @ r.input.T + h @ r.recurrent.T + r.bias)
@@ -31,7 +31,7 @@ def gru_after_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     return keep * h + (1.0 - keep) * new
 
 
-def gru_before_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
+def gru_reset_before_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     z, r, n = g["update"], g["reset"], g["candidate"]
     keep = sigmoid(x @ z.input.T + h @ z.recurrent.T + z.bias)
     gate = sigmoid(x @ r.input.T + h @ r.recurrent.T + r.bias)
@@ -48,7 +48,7 @@ def lstm_step(
     return (h if projection is None else h @ projection.T), c
 
 
-def layer_forward(cell: str, reset: str | None, direction: Any, x: Array) -> Array:
+def layer_forward(cell: str, direction: Any, x: Array) -> Array:
     """Outputs (time, batch, F) of one layer in one direction, from zero states."""
     g = direction.gates
     first = next(iter(g.values())).recurrent
@@ -58,18 +58,20 @@ def layer_forward(cell: str, reset: str | None, direction: Any, x: Array) -> Arr
         if cell == "rnn":
             h = rnn_step(g, xt, h)
         elif cell == "gru":
-            h = (gru_after_step if reset == "after" else gru_before_step)(g, xt, h)
+            h = gru_step(g, xt, h)
+        elif cell == "gru_reset_before":
+            h = gru_reset_before_step(g, xt, h)
         else:
             h, c = lstm_step(g, xt, h, c, direction.projection)
         outputs.append(h)
     return np.stack(outputs)
 
 
-def forward(cell: str, reset: str | None, weights: Any, x: Array) -> Array:
+def forward(cell: str, weights: Any, x: Array) -> Array:
     """Outputs (time, batch, F·directions) of the last layer; the second direction runs from the end."""
     for layer in weights.layers:
-        ways = [layer_forward(cell, reset, layer[0], x)]
+        ways = [layer_forward(cell, layer[0], x)]
         if len(layer) == 2:
-            ways.append(layer_forward(cell, reset, layer[1], x[::-1])[::-1])
+            ways.append(layer_forward(cell, layer[1], x[::-1])[::-1])
         x = np.concatenate(ways, axis=-1)
     return x

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from critinit.spec import InitSpec
-from critinit.spec.reading import validate_object
+from critinit.spec import InitSpec, parse
 
 GATES = {
     "rnn": ("hidden",),
     "minimal_rnn": ("update",),
     "gru": ("update", "reset", "candidate"),
+    "gru_reset_before": ("update", "reset", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
     "peephole_lstm": ("input", "forget", "cell"),
 }
@@ -19,7 +19,6 @@ SPREAD = {"distribution": "log_uniform_time", "min_time": 1.2, "max_time": 60.0}
 
 def make_spec(
     cell: str,
-    reset: str | None = None,
     layers: int = 1,
     *,
     recurrent: str = "normal",
@@ -47,11 +46,10 @@ def make_spec(
             "bias": biases[n] if bias is None else bias,
         }
 
-    return validate_object(
+    return parse(
         {
             "schema_version": 1,
             "cell": cell,
-            **({"reset": reset or "after"} if cell == "gru" else {}),
             "scheme": "custom",
             "T": 50,
             "layers": [

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("equinox")
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from critinit.tensors.application import apply
 from critinit.errors import ApplyError, ArgumentError
+from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters.specs import make_spec
 
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("eager")]
 M, H = 5, 12
 KEY = jax.random.key(0)
 
@@ -74,17 +78,17 @@ def gru(**given):
 @pytest.mark.parametrize(
     ("spec", "make", "message"),
     [
-        (make_spec("gru", "before"), gru, "acts after the recurrent kernel, the spec's before"),
-        (make_spec("rnn"), gru, "equinox has no layer for rnn; allowed: gru, lstm"),
-        (make_spec("lstm"), gru, "for cell lstm; found gru at the target itself"),
-        (make_spec("gru"), lambda: gru(use_bias=False), r"has no bias for gate update"),
-        (make_spec("gru"), lambda: eqx.filter_eval_shape(gru), "weight_ih is abstract"),
+        (make_spec("gru_reset_before"), gru, "found gru at the target itself; .* --cell gru$"),
+        (make_spec("rnn"), gru, "cell, rnn; this framework has layers for gru, lstm"),
+        (make_spec("lstm"), gru, "found gru at the target itself; .*cell, lstm"),
+        (make_spec("gru"), lambda: gru(use_bias=False), r"found no bias for gate update"),
+        (make_spec("gru"), lambda: eqx.filter_eval_shape(gru), "weight_ih: found an abstract array"),
         (
             make_spec("gru"),
             lambda: eqx.filter_vmap(lambda key: eqx.nn.GRUCell(M, H, key=key))(jax.random.split(KEY, 4)),
             r"found shape \(4, 36, 5\).*vmap",
         ),
-        (make_spec("gru"), lambda: eqx.nn.Linear(M, H, key=KEY), "found no recurrent network"),
+        (make_spec("gru"), lambda: eqx.nn.Linear(M, H, key=KEY), "found no recurrent layer"),
     ],
 )
 def test_refused(spec, make, message):
@@ -95,7 +99,7 @@ def test_refused(spec, make, message):
 
 def test_directions_that_differ_are_refused():
     cells = {"forward": gru(), "backward": eqx.nn.GRUCell(M, 7, key=KEY)}
-    with pytest.raises(ApplyError, match="its two directions differ"):
+    with pytest.raises(ApplyError, match=r"found two directions that differ: .* of 12 units, .* of 7 units"):
         apply(make_spec("gru"), cells, bidirectional=[("forward", "backward")])
     with pytest.raises(ArgumentError, match="bidirectional: found 'sideways'"):
         apply(make_spec("gru"), cells, bidirectional=[("forward", "sideways")])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("haiku")
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from critinit_adapters.haiku.adapter import initializers
 
-from critinit.tensors.application import apply
 from critinit.errors import ApplyError, ArgumentError
+from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters.specs import make_spec
 
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("eager")]
 M, H = 5, 12
 KEY = jax.random.key(0)
 
@@ -45,8 +49,8 @@ def test_a_model_with_other_things():
 
 
 def test_the_update_gate_is_stored_with_its_sign_changed():
-    new = apply(make_spec("gru", "before"), params(), haiku={"inner": "gru"}).model["inner"]
-    gates = draw(make_spec("gru", "before"), H, H).layers[0][0].gates
+    new = apply(make_spec("gru_reset_before"), params(), haiku={"inner": "gru"}).model["inner"]
+    gates = draw(make_spec("gru_reset_before"), H, H).layers[0][0].gates
     for name, part in (("w_i", "input"), ("w_h", "recurrent"), ("b", "bias")):
         assert np.array_equal(new[name][..., :H], -getattr(gates["update"], part).T.astype(np.float32))
         assert np.array_equal(new[name][..., H : 2 * H], getattr(gates["reset"], part).T.astype(np.float32))
@@ -59,7 +63,7 @@ def test_the_order_of_the_map_is_that_of_the_layers():
             x, _ = core(x, core.initial_state(1))
         return x
 
-    spec = make_spec("gru", "before", layers=2)
+    spec = make_spec("gru_reset_before", layers=2)
     report = apply(spec, params(forward), haiku={"b": "gru", "a": "gru"}).report
     assert {(row.tensor[0], row.layer) for row in report} == {("b", 0), ("a", 1)}
 
@@ -67,34 +71,34 @@ def test_the_order_of_the_map_is_that_of_the_layers():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, ArgumentError, r"haiku: missing.*haiku=\{'inner': 'gru', 'lstm': 'lstm'\}"),
+        ({}, ArgumentError, r"haiku: found nothing; .*haiku=\{'inner': 'gru', 'lstm': 'lstm'\}"),
         ({"haiku": {}}, ArgumentError, r"haiku: found \{\}; allowed: a mapping"),
         ({"haiku": "gru"}, ArgumentError, "haiku: found 'gru'"),
-        ({"haiku": {"inner": "mgu"}}, ArgumentError, "found cell 'mgu' for 'inner'"),
+        ({"haiku": {"inner": "mgu"}}, ArgumentError, "haiku: found 'mgu' for 'inner'; allowed: a mapping"),
         ({"haiku": {"inner": "vanilla_rnn"}}, ApplyError, "hk.VanillaRNN, a ReLU network"),
         (
             {"haiku": {"outer": "gru"}},
             ApplyError,
-            "no gru at 'outer', which would hold w_i; found modules: 'lstm/linear', 'inner'",
+            "haiku: found 'outer'; allowed: the path of a module that holds w_i; modules: 'lstm/linear', 'inner'",
         ),
-        ({"haiku": {"inner": "lstm"}}, ApplyError, "no lstm at 'inner'"),
-        ({"haiku": {"lstm": "lstm"}}, ApplyError, "for cell gru; found lstm at 'lstm'"),
-        ({"haiku": {"inner": "gru"}, "speed": 3}, ArgumentError, r"speed: not an option of the haiku adapter"),
+        ({"haiku": {"inner": "lstm"}}, ApplyError, "found 'inner'; allowed: the path of a module that holds linear/w"),
+        ({"haiku": {"lstm": "lstm"}}, ApplyError, "found lstm at 'lstm'; .*cell, gru_reset_before; .* --cell lstm$"),
+        ({"haiku": {"inner": "gru"}, "speed": 3}, ArgumentError, r"speed: found no option of the haiku adapter"),
     ],
 )
 def test_refused(options, error, message):
     with pytest.raises(error, match=message) as raised:
-        apply(make_spec("gru", "before"), params(), **options)
+        apply(make_spec("gru_reset_before"), params(), **options)
     assert "\n" not in str(raised.value)
 
 
 def test_a_reset_gate_after_the_kernel_is_refused():
-    with pytest.raises(ApplyError, match="acts before the recurrent kernel, the spec's after"):
-        apply(make_spec("gru", "after"), params(), haiku={"inner": "gru"})
+    with pytest.raises(ApplyError, match=r"found gru_reset_before at 'inner'; .* --cell gru_reset_before$"):
+        apply(make_spec("gru"), params(), haiku={"inner": "gru"})
 
 
 def test_a_declared_gru_has_the_numbers_of_apply():
-    spec = make_spec("gru", "before", recurrent="orthogonal")
+    spec = make_spec("gru_reset_before", recurrent="orthogonal")
 
     def forward(**given):
         def run(x):
@@ -106,8 +110,8 @@ def test_a_declared_gru_has_the_numbers_of_apply():
     patched = apply(spec, forward(), seed=4, haiku={"gru": "gru"}).model
     declared = forward(**initializers(spec, seed=4))
     assert jax.tree.all(jax.tree.map(np.array_equal, declared, patched))
-    for other in (make_spec("gru", "after"), make_spec("lstm")):
-        with pytest.raises(ArgumentError, match=r"spec: found .*allowed: gru with reset before"):
+    for other in (make_spec("gru"), make_spec("lstm")):
+        with pytest.raises(ArgumentError, match=r"spec: found .*allowed: gru_reset_before"):
             initializers(other)
 
 

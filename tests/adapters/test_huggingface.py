@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("transformers")
+pytest.importorskip("safetensors")
+
 from pathlib import Path
 
-import pytest
 import torch
 from critinit_adapters.torch.huggingface import init_weights
 from safetensors.torch import load_file, save_file
@@ -13,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 import critinit
 
+pytestmark = pytest.mark.frameworks
 SPEC = critinit.generate("gru", T=50, layers=2)
 
 

@@ -1,4 +1,4 @@
-"""The portable sampler: the laws it promises, its streams, and what it refuses."""
+"""The portable sampler: the distributions it promises, its streams, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from critinit.distributions import haar
 from critinit.errors import ArgumentError
-from critinit.tensors.sampling import Stream, draw, draws_of, haar
+from critinit.tensors.sampling import Stream, draw, draws_of
 from tests.adapters.specs import GATES, make_spec
 
 N = 200
@@ -48,8 +49,8 @@ def test_moments_of_kernels(distribution):
     sigma = math.sqrt(1.7 / 150)
     assert abs(u.mean()) < Z * sigma / math.sqrt(u.size)
     assert abs((u**2).mean() / sigma**2 - 1) < Z * math.sqrt((kurtosis - 1) / u.size)
-    law = {"normal": stats.norm(0, sigma), "uniform": stats.uniform(-sigma * 3**0.5, 2 * sigma * 3**0.5)}
-    assert stats.kstest(u.ravel(), law[distribution].cdf).pvalue > 1e-5
+    expected = {"normal": stats.norm(0, sigma), "uniform": stats.uniform(-sigma * 3**0.5, 2 * sigma * 3**0.5)}
+    assert stats.kstest(u.ravel(), expected[distribution].cdf).pvalue > 1e-5
 
 
 def test_orthogonal_and_identity_are_exact():
@@ -79,7 +80,7 @@ def test_zero_kernel_and_constant_bias():
 @pytest.mark.parametrize("distribution", ["log_uniform_time", "uniform_time", "uniform_gate"])
 @pytest.mark.parametrize("width", [1, 2, 16, 500])
 def test_spread_bias_is_stratified(distribution, width):
-    """Each of H equal strata of the law holds one unit, so also a narrow network has the whole range."""
+    """Each of H equal strata of the distribution holds one unit, so also a narrow network has the whole range."""
     low, high = 1.5, 300.0
     bias = {"distribution": distribution, "min_time": low, "max_time": high}
     b = draw(make_spec("rnn", bias=bias), 3, width, seed=5).layers[0][0].gates["hidden"].bias
@@ -184,7 +185,7 @@ def test_projection():
     assert direction.gates["cell"].recurrent.shape == direction.gates["cell"].input.shape == (400, 100)
     assert abs(direction.gates["cell"].recurrent.var() * 100 / 0.75 - 1) < 0.03
     assert np.abs(direction.projection @ direction.projection.T - np.eye(100)).max() < 1e-12
-    with pytest.raises(ArgumentError, match=r"layers\.0\.gates\.input\.recurrent: .*rank P < H"):
+    with pytest.raises(ArgumentError, match=r"layers\.0\.gates\.input\.recurrent: .*goes through a projection"):
         draw(make_spec("lstm", recurrent="orthogonal"), 3, 4, seed=0, projection_size=2)
 
 

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("torch")
+
 import copy
 import itertools
 import math
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from critinit_adapters import torch as adapter_module
 from critinit_adapters.torch.adapter import TorchAdapter
+from critinit_adapters.torch.layout import GATES as TORCH_GATES
 from scipy import stats
 from torch import nn
 from torch.nn.utils import parametrize
 
-from critinit import application
+from critinit.errors import ApplyError, ArgumentError, PluginWarning
 from critinit.tensors.application import apply
-from critinit.errors import ApplyError, ArgumentError
 from critinit.tensors.sampling import draw
 from tests.adapters import torch_sharded
 from tests.adapters.numpy_reference import forward
 from tests.adapters.specs import GATES, make_spec
 
+pytestmark = pytest.mark.frameworks
 M, H, B = 5, 12, 3  # widths of input and state, batch
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 SINGLE = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
-RESET = {"gru": "after"}
 ZERO_BIAS = {"distribution": "constant", "mean": 0.0, "variance": 0.0}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.1, torch.float16: 0.02}
 
@@ -66,7 +67,7 @@ def check(spec, module, *, seed=0, directions=1, projection_size=None, tolerance
     )
     for time in (1, 20):
         x = inputs(time, module.input_size)
-        expected = forward(spec.cell, spec.reset, weights, x)
+        expected = forward(spec.cell, weights, x)
         np.testing.assert_allclose(outputs(module, x), expected, atol=tolerance, rtol=0)
 
 
@@ -126,7 +127,9 @@ def test_conformance_of_a_spec_that_states_the_projection(directions):
     assert not any("projection" in note for note in report.notes)
     assert [row.part for row in report].count("projection") == 2 * directions
     narrow = nn.LSTM(M, H, 2, proj_size=H // 2 - 1)
-    with pytest.raises(critinit.ApplyError, match=rf"projects to {H // 2 - 1} coordinates.* asks for {H // 2} of {H}"):
+    with pytest.raises(
+        critinit.ApplyError, match=rf"found a projection to {H // 2 - 1} coordinates; allowed: {H // 2} of {H} units"
+    ):
         critinit.apply(spec, narrow)
     with pytest.raises(critinit.ApplyError, match="found lstm at"):
         critinit.apply(spec, nn.LSTM(M, H, 2))
@@ -159,7 +162,7 @@ def test_types(dtype):
 def test_a_number_that_the_type_cannot_hold():
     module = nn.GRU(M, H, dtype=torch.float16)
     before = bits(module)
-    with pytest.raises(ApplyError, match=r"bias_ih_l0: layers\.0\.gates\.reset\.bias has numbers"):
+    with pytest.raises(ApplyError, match=r"bias_ih_l0: found numbers of layers\.0\.gates\.reset\.bias that"):
         apply(make_spec("gru", bias={"distribution": "constant", "mean": 1e5, "variance": 0.0}), module)
     assert bits(module) == before
 
@@ -174,7 +177,7 @@ class Doubled(TorchAdapter):
         super().store_portable(write)
         tensor = write.tensor
         if tensor.name == "bias_hh_l0":
-            tensor.handle.data.copy_(self.module.bias_ih_l0)
+            tensor.handle.data.copy_(self.target.bias_ih_l0)
 
 
 class FusedOrthogonal(TorchAdapter):
@@ -206,13 +209,13 @@ class CandidateBiasInside(TorchAdapter):
         super().store_portable(write)
         tensor = write.tensor
         if tensor.name == "bias_hh_l0":
-            hidden, data = self.module.hidden_size, self.module.bias_ih_l0.data
+            hidden, data = self.target.hidden_size, self.target.bias_ih_l0.data
             tensor.handle.data[2 * hidden :] = data[2 * hidden :]
             data[2 * hidden :] = 0
 
 
 def lie(adapter, module, spec):
-    adapter.module = module
+    adapter.target = module
     return adapter.apply(spec, module, seed=0, sampler="portable", include=None, options={})
 
 
@@ -245,9 +248,9 @@ def test_a_lying_adapter_fails(liar, cell):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_swapped_gate_order_fails(cell, monkeypatch):
-    order = adapter_module.GATES[cell]
+    order = TORCH_GATES[cell]
     for swapped in itertools.permutations(order):
-        monkeypatch.setitem(adapter_module.GATES, cell, swapped)
+        monkeypatch.setitem(TORCH_GATES, cell, swapped)
         module = CELLS[cell](M, H)
         apply(make_spec(cell), module)
         if swapped == order:
@@ -294,7 +297,7 @@ def test_a_model_with_other_things():
 def test_include(include):
     model, spec = Model(), make_spec("gru")
     if len(include) == 2:
-        with pytest.raises(ApplyError, match=r"include: 'nothing\*' matches no network .*'encoder.gru', 'decoder'"):
+        with pytest.raises(ApplyError, match=r"include: found 'nothing\*'; allowed: .*'encoder.gru', 'decoder'"):
             apply(spec, model, include=include)
         return
     before = bits(model)
@@ -327,16 +330,24 @@ def test_chained_single_layers_take_the_layers_in_turn():
     seen = torch.tensor(x, dtype=torch.float32)
     for module in chain:
         seen = torch.tensor(outputs(module, seen.numpy()), dtype=torch.float32)
-    np.testing.assert_allclose(seen, forward("rnn", None, draw(spec, M, H, seed=2), x), atol=1e-5)
+    np.testing.assert_allclose(seen, forward("rnn", draw(spec, M, H, seed=2), x), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("layers", "module", "message"),
     [
-        (2, nn.GRU(M, H), "has 1 layers, the spec has 2"),
-        (1, nn.GRU(M, H, 2), "has 2 layers, the spec has 1"),
-        (2, nn.ModuleList([nn.GRUCell(M, H) for _ in range(3)]), "fit neither.*'0' has 1.*include="),
-        (2, nn.ModuleList([nn.GRU(M, H, 2), nn.GRUCell(M, H)]), "fit neither.*'0' has 2, '1' has 1"),
+        (2, nn.GRU(M, H), "found 1 layer; allowed: 2, as the spec has; write the spec with --layers 1"),
+        (1, nn.GRU(M, H, 2), "found 2 layers; allowed: 1, as the spec has; write the spec with --layers 2"),
+        (
+            2,
+            nn.ModuleList([nn.GRUCell(M, H) for _ in range(3)]),
+            "'0' has 1.*allowed: the spec's 2 in each module, or in all.*include=",
+        ),
+        (
+            2,
+            nn.ModuleList([nn.GRU(M, H, 2), nn.GRUCell(M, H)]),
+            "'0' has 2, '1' has 1.*allowed: the spec's 2 in each module",
+        ),
     ],
 )
 def test_layers_that_do_not_fit(layers, module, message):
@@ -364,7 +375,7 @@ def test_networks_that_share_all_parameters_are_one():
 def test_networks_that_share_some_parameters_are_refused():
     a, b = nn.GRUCell(M, H), nn.GRUCell(M, H)
     b.weight_hh = a.weight_hh
-    with pytest.raises(ApplyError, match=r"1\.weight_hh: shared with '0'.*untie"):
+    with pytest.raises(ApplyError, match=r"1\.weight_hh: found a tensor shared with '0'.*untie"):
         apply(make_spec("gru"), nn.ModuleList([a, b]))
 
 
@@ -398,28 +409,40 @@ def test_frozen_parameters_and_gradients():
 @pytest.mark.parametrize(
     ("spec", "module", "message"),
     [
-        (make_spec("rnn"), nn.RNN(M, H, nonlinearity="relu"), "the target itself: found nonlinearity relu"),
-        (make_spec("rnn"), nn.RNNCell(M, H, nonlinearity="relu"), "nonlinearity relu"),
         (
-            make_spec("gru", "before"),
+            make_spec("rnn"),
+            nn.RNN(M, H, nonlinearity="relu"),
+            "the target itself: nonlinearity: found relu; allowed: tanh",
+        ),
+        (make_spec("rnn"), nn.RNNCell(M, H, nonlinearity="relu"), "nonlinearity: found relu"),
+        (
+            make_spec("gru_reset_before"),
             nn.GRU(M, H),
-            "reset gate acts after the recurrent kernel, the spec's before",
+            "found gru at the target itself; .*cell, gru_reset_before; .* --cell gru$",
         ),
         (
             make_spec("peephole_lstm"),
             nn.LSTM(M, H),
-            "torch has no layer for peephole_lstm; allowed: rnn, gru, lstm",
+            "cell, peephole_lstm; this framework has layers for rnn, gru, lstm",
         ),
-        (make_spec("minimal_rnn"), nn.RNN(M, H), "torch has no layer for minimal_rnn"),
-        (make_spec("lstm"), nn.GRU(M, H), "for cell lstm; found gru at the target itself"),
-        (make_spec("lstm"), nn.Linear(M, H), "for cell lstm; found no recurrent network"),
+        (make_spec("minimal_rnn"), nn.RNN(M, H), "cell, minimal_rnn; this framework has layers for rnn, gru, lstm"),
+        (make_spec("lstm"), nn.GRU(M, H), "found gru at the target itself; .*cell, lstm"),
+        (make_spec("lstm"), nn.Linear(M, H), "found no recurrent layer; .*cell, lstm$"),
         (
             make_spec("gru"),
             nn.GRU(M, H, bias=False),
-            r"has no bias for gate update, and layers\.0\.gates\.update\.bias",
+            r"found no bias for gate update; layers\.0\.gates\.update\.bias",
         ),
-        (make_spec("gru"), nn.GRU(M, H, device="meta"), r"weight_ih_l0 is on the meta device.*to_empty"),
-        (make_spec("gru"), nn.GRUCell(M, H, device="meta"), r"weight_ih is on the meta device.*to_empty"),
+        (
+            make_spec("gru"),
+            nn.GRU(M, H, device="meta"),
+            r"weight_ih_l0: found a parameter on the meta device.*to_empty",
+        ),
+        (
+            make_spec("gru"),
+            nn.GRUCell(M, H, device="meta"),
+            r"weight_ih: found a parameter on the meta device.*to_empty",
+        ),
         (
             make_spec("lstm", recurrent="orthogonal"),
             nn.LSTM(M, H, proj_size=3),
@@ -441,7 +464,7 @@ def test_parametrized_weights_are_refused():
         module = nn.GRU(M, H)
         change(module)
         before = bits(module)
-        with pytest.raises(ApplyError, match="weight_hh_l0 is parametrized"):
+        with pytest.raises(ApplyError, match="weight_hh_l0: found a parametrized tensor"):
             apply(make_spec("gru"), module)
         assert bits(module) == before
         # a refusal counts only for what would be written
@@ -471,7 +494,7 @@ def test_bidirectional_input_kernel_that_is_not_square():
         ({"seed": 0.5}, "seed: found 0.5"),
         ({"sampler": "fast"}, "sampler: found 'fast'; allowed: portable, native"),
         ({"framework": "numpy"}, "framework: found 'numpy'; allowed: .*torch"),
-        ({"gates": 3}, "gates: not an option of the torch adapter; allowed: none"),
+        ({"gates": 3}, "gates: found no option of the torch adapter; allowed: none"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -482,8 +505,22 @@ def test_bad_arguments(arguments, message):
 def test_bad_targets():
     with pytest.raises(ArgumentError, match="spec: found dict; allowed: an InitSpec"):
         apply({"cell": "gru"}, nn.GRU(M, H))
-    with pytest.raises(ApplyError, match=r"no adapter for a builtins\.int; adapters found: .*torch"):
+    with pytest.raises(ApplyError, match=r"found a builtins\.int; .*no adapter for it; adapters found: .*torch"):
         apply(make_spec("gru"), 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        (nn.GRU, r"give a model, GRU\(\.\.\.\), not its class"),
+        (nn.GRU(M, H).state_dict(), "this looks like a state_dict; give the model"),
+        ("model.safetensors", "give a model, not a file"),
+        (Path("model.pt"), "give a model, not a file"),
+    ],
+)
+def test_what_people_give_instead_of_a_model(target, hint):
+    with pytest.raises(ApplyError, match=rf"^target: found .*; allowed: a model .*; {hint}.*; no adapter for it"):
+        apply(make_spec("gru"), target)
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------
@@ -525,7 +562,7 @@ def test_no_half_application_across_networks():
     """A second network that does not fit is found before the first is written."""
     model = nn.ModuleDict({"a": nn.GRU(M, H), "b": nn.GRU(M, H, bias=False)})
     before = bits(model)
-    with pytest.raises(ApplyError, match="'b': has no bias"):
+    with pytest.raises(ApplyError, match="'b': found no bias"):
         apply(make_spec("gru"), model)
     assert bits(model) == before
 
@@ -582,12 +619,12 @@ def test_native_moments(recurrent, dtype):
     weights = draw(spec, 90, width, seed=1, directions=2)
     for layer, direction in itertools.product((0, 1), (0, 1)):
         bias = getattr(module, f"bias_ih_l{layer}{'_reverse' * direction}")
-        expected = [weights.layers[layer][direction].gates[gate].bias for gate in adapter_module.GATES["lstm"]]
+        expected = [weights.layers[layer][direction].gates[gate].bias for gate in TORCH_GATES["lstm"]]
         assert torch.equal(bias, torch.from_numpy(np.concatenate(expected)).to(dtype))
         assert not getattr(module, f"bias_hh_l{layer}{'_reverse' * direction}").any()
 
 
-def test_native_laws_and_independence():
+def test_native_distributions_and_independence():
     """Kolmogorov–Smirnov per kernel at 1e-5; correlations of all gates, layers, directions, networks."""
     width = 64
     spec = make_spec("gru", layers=2)
@@ -598,11 +635,11 @@ def test_native_laws_and_independence():
         for n, stem in itertools.product(range(3), ("weight_hh", "weight_ih")):
             block = getattr(module, f"{stem}_l{layer}{suffix}")[n * width : (n + 1) * width].detach()
             kernels.append(block[:, :width].flatten().numpy())
-            gate = spec.layers[layer].gates[adapter_module.GATES["gru"][n]]
-            law = gate.recurrent if stem == "weight_hh" else gate.input
-            sigma = math.sqrt(law.variance / block.shape[1])
+            gate = spec.layers[layer].gates[TORCH_GATES["gru"][n]]
+            kernel = gate.recurrent if stem == "weight_hh" else gate.input
+            sigma = math.sqrt(kernel.variance / block.shape[1])
             bound = sigma * math.sqrt(3)
-            expected = stats.norm(0, sigma) if law.distribution == "normal" else stats.uniform(-bound, 2 * bound)
+            expected = stats.norm(0, sigma) if kernel.distribution == "normal" else stats.uniform(-bound, 2 * bound)
             assert stats.kstest(block.flatten().numpy(), expected.cdf).pvalue > 1e-5
     correlation = np.corrcoef(np.stack(kernels)) - np.eye(len(kernels))
     assert len(kernels) == 2 * 2 * 2 * 6
@@ -631,10 +668,9 @@ def test_native_projection():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["portable", "native"])
-def test_shards_equal_slices_of_the_unsharded_result(tmp_path, sampler):
-    """Two gloo processes; even and uneven shards, FSDP2 and plain DTensors; see the worker."""
-    torch.multiprocessing.spawn(torch_sharded.worker, (str(tmp_path / "store"), sampler), nprocs=2)
+def test_shards_equal_slices_of_the_unsharded_result(tmp_path):
+    """Two gloo processes; both samplers, even and uneven shards, FSDP2 and plain DTensors; see the worker."""
+    torch.multiprocessing.spawn(torch_sharded.worker, (str(tmp_path / "store"),), nprocs=2)
 
 
 # ---- the report ------------------------------------------------------------------------------------------
@@ -662,8 +698,8 @@ def test_report():
 def test_finding_an_adapter_imports_no_framework():
     code = (
         "import sys\n"
-        "from critinit.tensors.application import apply\n"
         "from critinit.errors import ApplyError\n"
+        "from critinit.tensors.application import apply\n"
         "from tests.adapters.specs import make_spec\n"
         "try:\n    apply(make_spec('gru'), object())\n"
         "except ApplyError as error:\n    print(error)\n"
@@ -676,21 +712,27 @@ def test_finding_an_adapter_imports_no_framework():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_an_adapter_that_does_not_load_is_passed_over(monkeypatch):
+def test_an_adapter_that_does_not_load_is_passed_over(install):
     """Somebody's broken adapter neither stops ours nor goes unsaid where nothing else fits."""
-    broken = EntryPoint("sys", "no_such_module:ADAPTER", "critinit.adapters")
-    published = {**application.adapters(), "sys": broken}
-    monkeypatch.setattr(application, "adapters", lambda: published)
-    apply(make_spec("gru"), nn.GRU(M, H))
-    with pytest.raises(ApplyError, match=r"sys fails to load \(ModuleNotFoundError"):
+    install("critinit.adapters", sys="no_such_module:ADAPTER")
+    with pytest.warns(PluginWarning, match=r"adapter sys of no_such_module:ADAPTER was skipped: ModuleNotFoundError"):
+        apply(make_spec("gru"), nn.GRU(M, H))
+    with pytest.raises(ApplyError, match=r"skipped sys: ModuleNotFoundError"):
         apply(make_spec("gru"), 3)
 
 
-def test_two_adapters_that_claim_a_target(monkeypatch):
-    published = application.adapters()
-    monkeypatch.setattr(application, "adapters", lambda: {"torch": published["torch"], "sys": published["torch"]})
-    with pytest.raises(ApplyError, match="could be of several frameworks; say which: framework="):
+def test_two_adapters_that_claim_a_target(install):
+    source = """
+        from critinit_adapters.torch import TorchAdapter
+        class Own(TorchAdapter):
+            framework, module = "own", "sys"
+        ADAPTER = Own()
+    """
+    install("critinit.adapters", {"own_torch.py": source}, sys="own_torch:ADAPTER")
+    with pytest.raises(ApplyError, match=r"could be of several frameworks; say framework= and one of (own|torch), "):
         apply(make_spec("gru"), nn.GRU(M, H))
+    for framework in ("torch", "own"):
+        assert len(apply(make_spec("gru"), nn.GRU(M, H), framework=framework).report) == 9
 
 
 def test_applying_twice_gives_the_same():
@@ -705,7 +747,7 @@ def test_numbers_that_lie_in_one_place_are_one_tensor():
     """Two parameters over the same memory: refused within a network, one network where all are shared, else named."""
     torn = nn.GRU(M, H)
     torn.bias_hh_l0.data = torn.bias_ih_l0.data
-    with pytest.raises(ApplyError, match=r"one tensor serves two places of the same network"):
+    with pytest.raises(ApplyError, match=r"found one tensor that serves two places"):
         apply(make_spec("gru"), torn)
     first, second = nn.GRU(M, H), nn.GRU(M, H)
     second.load_state_dict(first.state_dict(), assign=True)
@@ -727,16 +769,32 @@ def test_layers_are_in_the_order_in_which_their_widths_fit():
     model = nn.ModuleDict({"top": nn.GRU(H, H), "middle": nn.GRU(2 * H, H), "bottom": nn.GRU(M, 2 * H)})
     rows = apply(spec, model, seed=4).report
     assert {row.tensor.partition(".")[0]: row.layer for row in rows} == {"bottom": 0, "middle": 1, "top": 2}
+    took = "'bottom' took layer 0, 'middle' took layer 1, 'top' took layer 2"
+    assert rows.notes == (f"the modules took the spec's layers in the order in which their widths fit: {took}",)
     # where widths leave it open, the order in which they were added
     same = nn.ModuleDict({name: nn.GRU(H, H) for name in "cab"})
-    assert {row.tensor[0]: row.layer for row in apply(spec, same).report} == {"c": 0, "a": 1, "b": 2}
+    report = apply(spec, same).report
+    assert {row.tensor[0]: row.layer for row in report} == {"c": 0, "a": 1, "b": 2}
+    took = "'c' took layer 0, 'a' took layer 1, 'b' took layer 2"
+    assert report.notes == (f"the modules took the spec's layers in the order of the model: {took}",)
+    # and where they fit in no order, it is said
+    apart = nn.ModuleDict({"one": nn.GRU(M, H, 2), "two": nn.GRU(M, H)})
+    took = "'one' took layers 0 to 1, 'two' took layer 2"
+    note = f"in the order of the model, although their widths fit in no order: {took}"
+    assert apply(spec, apart).report.notes == (f"the modules took the spec's layers {note}",)
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda cell: parametrize.register_parametrization(cell, "bias_ih", nn.Identity()), "bias_ih is parametrized"),
-        (lambda cell: setattr(cell, "weight_hh", nn.UninitializedParameter()), "weight_hh has no shape yet"),
+        (
+            lambda cell: parametrize.register_parametrization(cell, "bias_ih", nn.Identity()),
+            "bias_ih: found a parametrized tensor",
+        ),
+        (
+            lambda cell: setattr(cell, "weight_hh", nn.UninitializedParameter()),
+            "weight_hh: found a parameter that has no shape yet",
+        ),
         (lambda cell: _as_buffer(cell, "bias_hh"), "bias_hh: found a buffer; allowed: a parameter"),
         (lambda cell: delattr(cell, "bias_hh"), "bias_hh: found none; allowed: a parameter"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from itertools import product
 
 import torch
 import torch.distributed as dist
@@ -13,23 +14,23 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-from critinit.tensors.application import apply
 from critinit.errors import ApplyError
+from critinit.tensors.application import apply
 from tests.adapters.specs import make_spec
 
 SIZES = ((6, 8), (5, 7))
 """Input and hidden sizes: 4·8 rows split evenly over two processes, 3·7 do not."""
 
 
-def worker(rank: int, store: str, sampler: str) -> None:
-    """Run all checks as process ``rank`` of two; raises where a shard is not its slice."""
+def worker(rank: int, store: str) -> None:
+    """Run all checks with both samplers as process ``rank`` of two; raises where a shard is not its slice."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
         mesh = init_device_mesh("cpu", (2,))
-        for inputs, hidden in SIZES:
+        for sampler, (inputs, hidden) in product(("portable", "native"), SIZES):
             for cell, module in (("lstm", nn.LSTM), ("gru", nn.GRU)):
                 spec = make_spec(cell, recurrent="orthogonal")
                 plain = module(inputs, hidden)

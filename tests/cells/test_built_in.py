@@ -7,17 +7,16 @@ import math
 import numpy as np
 import pytest
 
+from critinit.distributions import kernel
 from critinit.errors import ArgumentError, SpecError
-from critinit.tensors.sampling import draw
-from critinit.schemes import generate
+from critinit.schemes.generating import generate
 from critinit.simulation import simulate
-from critinit.simulation.kernels import matrix
-from critinit.spec import Kernel
 from critinit.spec.reading import validate_object
+from critinit.tensors.sampling import draw
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.spectrum.density import spectrum_density
-from critinit.theory.tied.solution import tied
 from critinit.theory.tied.jacobian import Couplings
+from critinit.theory.tied.solution import tied
 from tests.theory import points
 from tests.theory.reference import W, Z, fixed_point, sigmoid
 
@@ -98,7 +97,7 @@ def test_projection_lstm_is_the_lstm_with_the_projected_second_moment():
     """r = P h: the kernels' variance times E r²/E h²; and the Jacobian's variance grows by κ(E v·E e²)²."""
     gain = 1.5
     projected = points.projection(width=0.25, distribution="normal", variance=gain)
-    dump = projected.layers[0].gates.model_dump(mode="json")
+    dump = projected.to_dict()["layers"][0]["gates"]
     for gate in dump.values():
         gate["recurrent"]["variance"] *= gain
     plain, found = untied(points.spec("lstm", dump)), untied(projected)
@@ -124,10 +123,10 @@ def test_one_kernel_in_two_places_of_a_jacobian(distribution):
     z = rng.standard_normal(n)
     a, f, rho, g = sigmoid(z), 0.8 * np.tanh(z + 0.5), sigmoid(1 - z), 0.7 * np.cos(z)
     b = 1.1 * sigmoid(-z) * (1 + 0.3 * rng.standard_normal(n))
-    kernel = Kernel(distribution=distribution, variance=1.4)
+    shared = kernel(distribution, 1.4)
 
     def draw():
-        return matrix(kernel, n, n, rng)
+        return shared.sample(rng, n, n)
 
     measured = []
     for _ in range(3):
@@ -141,10 +140,10 @@ def test_one_kernel_in_two_places_of_a_jacobian(distribution):
         np.stack([a, f, b]),
         {"update": np.stack([one, zero, zero]), "candidate": np.stack([rho, g, zero])},
     )
-    kernels = {"update": kernel, "candidate": kernel}
+    kernels = {"update": shared, "candidate": shared}
     expected = couplings.factor(kernels).second_moment()
     assert np.mean(measured) == pytest.approx(expected, rel=0.015)
-    # another kernel within the message, of the same law, would be seen to be wrong
+    # another kernel within the message, of the same distribution, would be seen to be wrong
     other = Couplings(
         ["update", "other", "candidate"],
         np.stack([a, f, zero, b]),
@@ -154,7 +153,7 @@ def test_one_kernel_in_two_places_of_a_jacobian(distribution):
             "candidate": np.stack([rho, zero, g, zero]),
         },
     )
-    assert other.factor({**kernels, "other": kernel}).second_moment() < 0.97 * expected
+    assert other.factor({**kernels, "other": shared}).second_moment() < 0.97 * expected
 
 
 @pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
@@ -167,7 +166,7 @@ def test_a_projection_within_a_jacobian(distribution):
     rows = round(width * n)
     measured = []
     for _ in range(4):
-        p = matrix(Kernel(distribution=distribution, variance=1.0), rows, n, rng)
+        p = kernel(distribution, 1.0).sample(rng, rows, n)
         j = np.diag(a)
         for c in couplings.values():
             j = j + c[:, None] * (rng.standard_normal((n, rows)) * math.sqrt(1.3 / rows)) @ (p * e)
@@ -175,7 +174,7 @@ def test_a_projection_within_a_jacobian(distribution):
     zero = np.zeros(n)
     update = np.stack([a, *couplings.values()])
     factor = Couplings(list(couplings), update, dict.fromkeys(couplings, np.stack([e, zero, zero]))).factor(
-        dict.fromkeys(couplings, Kernel(distribution="normal", variance=1.3))
+        dict.fromkeys(couplings, kernel("normal", 1.3))
     )
     spread = 1 / width - (distribution == "orthogonal")
     assert np.mean(measured) == pytest.approx(factor.second_moment(spread), rel=0.02)
@@ -201,7 +200,8 @@ def test_untied_theory_and_networks(cell):
 def test_tied_theory_and_networks(cell):
     spec = POINTS[cell]
     expected = tied(spec, steps=150)[0]
-    found = simulate(spec, width=600, steps=150, seeds=4)[0].numbers
+    seeds = 12 if cell == "projection_lstm" else 4  # its 180 coordinates fluctuate more than 600 units
+    found = simulate(spec, width=600, steps=150, seeds=seeds)[0].numbers
     tolerance = 3 * math.hypot(found.standard_error["chi"], expected.standard_error["chi"]) / expected.chi + 0.005
     assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=tolerance)
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.04)
@@ -214,7 +214,7 @@ def test_tied_theory_and_networks(cell):
 
 @pytest.mark.parametrize("cell", POINTS)
 def test_copies_with_different_inputs(cell):
-    data = POINTS[cell].model_dump(mode="json")
+    data = POINTS[cell].to_dict()
     data["layers"][0]["input"]["correlation"] = 0.5
     spec = validate_object(data)
     expected = untied(spec)
@@ -248,11 +248,11 @@ def test_no_density_of_a_projected_state():
     ],
 )
 def test_projections_that_are_none(field, value, where):
-    data = POINTS["projection_lstm"].model_dump(mode="json")
+    data = POINTS["projection_lstm"].to_dict()
     data["layers"][0]["projection"][field] = value
     with pytest.raises(SpecError, match=rf"^layers\.0\.{where}: found"):
         validate_object(data)
-    plain = points.lstm().model_dump(mode="json")
+    plain = points.lstm().to_dict()
     plain["layers"][0]["projection"] = {"kernel": {"distribution": "normal", "variance": 1.0}, "width": 0.5}
     with pytest.raises(SpecError, match=r"^layers\.0\.projection: found an unknown key"):
         validate_object(plain)

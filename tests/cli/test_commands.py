@@ -7,11 +7,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from critinit_cli.options import SCHEMES
 
-from critinit import cells, schemes
-from critinit.spec import parse
+from critinit.cells import CELLS
+from critinit.schemes import SCHEMES, Scheme
+from critinit.schemes.generating import generate
+from critinit.spec import Padding, parse
 from critinit.spec.schema import json_schema, schema_text
+from critinit.tensors.layouts import LAYOUTS
 from critinit.theory.requirements import requirements
 from tests.cli.conftest import Run
 
@@ -24,19 +26,20 @@ def only_line(text: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("cell", "reset"), list(cells.CELLS))
-def test_spec_writes_a_canonical_spec_to_stdout(run: Run, cell: str, reset: str | None) -> None:
-    options = [] if reset is None else ["--reset", reset]
-    result = run("spec", "--cell", cell, "--T", "30", *options)
+@pytest.mark.parametrize("cell", CELLS.built_in)
+def test_spec_writes_a_canonical_spec_to_stdout(run: Run, cell: str) -> None:
+    result = run("spec", "--cell", cell, "--T", "30")
     assert result.code in (0, 3)
     spec = parse(result.out)
     assert spec.to_json() == result.out
-    assert (spec.cell, spec.reset, spec.T, spec.scheme) == (cell, reset, 30, "critical")
+    assert (spec.cell, spec.T, spec.scheme) == (cell, 30, "critical")
     jsonschema.Draft202012Validator(json_schema()).validate(json.loads(result.out))
-    assert run("spec", "--cell", cell, "--T", "30", *options).out == result.out
+    assert run("spec", "--cell", cell, "--T", "30").out == result.out
+    assert spec.generated is not None
+    assert generate(**spec.generated.arguments).to_json() == result.out
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", SCHEMES.built_in)
 def test_every_scheme_writes_a_spec_that_validates(run: Run, scheme: str) -> None:
     result = run("spec", "--cell", "lstm", "--T", "30", "--scheme", scheme)
     assert parse(result.out).scheme == scheme
@@ -46,19 +49,44 @@ def test_every_scheme_writes_a_spec_that_validates(run: Run, scheme: str) -> Non
         assert only_line(result.err).startswith("missed: ")
 
 
-def test_the_schemes_offered_are_the_schemes_there_are() -> None:
-    assert schemes.NAMES == SCHEMES
+@pytest.mark.parametrize("command", ["spec", "compare"])
+def test_help_lists_what_is_registered(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Scheme("mine_in_help", "a scheme of mine", lambda layer: {})
+    monkeypatch.setattr(SCHEMES, "_registered", {"mine_in_help": mine})
+    words = run(command, "--help").out.replace(",", " ").replace(";", " ").split()
+    assert {*CELLS.names(), *SCHEMES.names()} <= set(words)
+    assert "mine_in_help" in words
+
+
+@pytest.mark.parametrize("command", ["check", "materialize"])
+def test_help_lists_the_frameworks(run: Run, command: str) -> None:
+    words = run(command, "--help").out.replace(",", " ").replace(".", " ").split()
+    assert set(LAYOUTS.names()) <= set(words)
+    assert "torch" in words
 
 
 def test_spec_passes_every_option_on(run: Run) -> None:
     result = run(
-        *("spec", "--cell", "gru", "--reset", "before", "--T", "40", "--layers", "2", "--input-variance", "2.5"),
-        *("--input-correlation", "0.5", "--null-variance", "0", "--hidden-size", "64", "--input-size", "3"),
+        *("spec", "--cell", "gru_reset_before", "--T", "40", "--layers", "2", "--input-variance", "2.5"),
+        *("--input-correlation", "0.5", "--padding-variance", "0.25", "--padding-constant"),
+        *("--hidden-size", "64", "--input-size", "3", "--scheme", "torch"),
     )
     spec = parse(result.out)
     source = spec.layers[0].input
-    assert (source.variance, source.correlation, source.null_variance) == (2.5, 0.5, 0.0)
-    assert len(spec.layers) == 2
+    assert (source.variance, source.correlation, source.padding) == (2.5, 0.5, Padding(variance=0.25, constant=True))
+    assert (spec.cell, len(spec.layers)) == ("gru_reset_before", 2)
+    assert spec.generated is not None
+    arguments = spec.generated.arguments
+    assert (arguments["hidden_size"], arguments["input_size"], arguments["scheme"]) == (64, 3, "torch")
+    assert generate(**arguments).to_json() == result.out
+
+
+def test_padding_that_no_option_states_stays_unknown(run: Run) -> None:
+    unknown, silent = (
+        run("spec", "--cell", "gru", "--T", "40", *more).out for more in ((), ("--padding-variance", "0"))
+    )
+    assert parse(unknown).layers[0].input.padding is None
+    assert parse(silent).layers[0].input.padding == Padding(variance=0.0, constant=False)
 
 
 def test_a_missed_target_is_said_and_the_spec_written(run: Run, tmp_path: Path) -> None:
@@ -88,6 +116,12 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
     assert spec.layers[0].gates["update"].bias.mean == 1.0
     assert spec.layers[0].predicted != plain.layers[0].predicted
     assert run("validate", "-", stdin=result.out.encode()).code == 0
+    assert spec.generated is not None
+    assert spec.generated.arguments["settings"] == (
+        "layers.0.gates.update.bias.distribution=constant",
+        "layers.0.gates.update.bias.mean=1",
+    )
+    assert generate(**spec.generated.arguments).to_json() == result.out
 
 
 @pytest.mark.parametrize(
@@ -101,8 +135,10 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
         (["--cell", "gru", "--T", "9" * 400], "--T: found 999"),
         (["--cell", "gru", "--T", "9" * 9000], "--T: found 999"),
         (["--cell", "gru", "--T", "5", "--scheme", "magic"], "--scheme: found 'magic'; allowed: critical"),
-        (["--cell", "gru", "--T", "5", "--reset", "never"], "--reset: found 'never'; allowed: after, before"),
-        (["--cell", "lstm", "--T", "5", "--reset", "after"], "--reset: found 'after'"),
+        (["--cell", "GRU", "--T", "5"], "did you mean 'gru'?"),
+        (["--cell", "lsmt", "--T", "5"], "did you mean 'lstm'?"),
+        (["--cell", "gru", "--T", "5", "--scheme", "chromo"], "did you mean 'chrono'?"),
+        (["--cell", "gru", "--T", "5", "--reset", "after"], "No such option: --reset"),
         (["--cell", "gru", "--T", "5", "--layers", "0"], "--layers: found 0; allowed: "),
         (["--cell", "gru", "--T", "5", "--layers", "100000"], "--layers: found 100000; allowed: "),
         (["--cell", "gru", "--T", "5", "--input-variance", "-1"], "--input-variance: found -1"),
@@ -122,11 +158,15 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
             ["--cell", "gru", "--T", "5", "--input-correlation", "2"],
             "--input-correlation: found 2.0; allowed: ",
         ),
-        (["--cell", "gru", "--T", "5", "--null-variance", "-1"], "--null-variance: found -1"),
+        (["--cell", "gru", "--T", "5", "--padding-variance", "-1"], "--padding-variance: found -1"),
+        (
+            ["--cell", "gru", "--T", "5", "--padding-constant"],
+            "--padding-constant: found it alone; allowed: with --padding-variance",
+        ),
         (["--cell", "gru", "--T", "5", "--hidden-size", "0"], "--hidden-size: found 0; allowed: "),
         (["--cell", "gru", "--T", "5", "--input-size", "0"], "--input-size: found 0; allowed: "),
-        (["--cell", "gru"], "Missing option '--T'"),
-        (["--T", "5"], "Missing option '--cell'"),
+        (["--cell", "gru"], "--T: found nothing; allowed: the sequence length in steps, such as --T 784; or --data"),
+        (["--T", "5"], "--cell: found nothing; allowed: rnn, minimal_rnn, gru"),
         (["--cell", "gru", "--T", "5", "--colour", "red"], "No such option: --colour"),
         (["--cell", "gru", "--T", "5", "stray"], "unexpected extra argument"),
         (["--cell", "gru", "--T", "5", "--set", "T"], "--set \"T\": found no '='; allowed: PATH=VALUE"),
@@ -149,7 +189,7 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
         (["--cell", "gru", "--T", "5", "--input-variance", "1e-310"], "input.variance: found 2e+200; allowed: at most"),
         (
             ["--cell", "minimal_rnn", "--T", "1000000000", "--input-variance", "1e100"],
-            "beyond the range of the theory",
+            "gates: found variances or biases whose moments overflow in the theory; allowed: smaller ones",
         ),
         (["--cell", "gru", "--T", "5", "-o", "a\0b"], "null byte"),
         (["--cell", "gr\udcffu", "--T", "5"], "--cell: found "),
@@ -180,18 +220,21 @@ def test_an_error_leaves_the_old_file_as_it_was(run: Run, tmp_path: Path) -> Non
 
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "found nothing; a spec is a JSON object"),
+    "empty": (b"", "found nothing; allowed: a JSON object"),
     "truncated": (b'{"schema_version": 1, "cell": "gr', "found no JSON at line 1 column"),
     "binary": (b"\x80\x81", "found byte 0 that is not UTF-8"),
     "deep": (b"[" * 10_000 + b"]" * 10_000, "found JSON nested too deeply"),
     "large": (b" " * 10_000_000, "found more than 4,194,304 bytes"),
-    "list": (b"[]", "found a list of 0; allowed: a JSON object"),
+    "list": (b"[]", "found a list of 0; allowed: an object"),
     "twice": (b'{"cell": "gru", "cell": "gru"}', 'found the key "cell" twice'),
     "huge": (
         b'{"schema_version": 1, "cell": "lstm", "scheme": "x", "T": 1e400, "layers": []}',
         "T: found infinity",
     ),
-    "cell": (b'{"cell": "grru"}', 'cell: found "grru"; allowed: rnn, minimal_rnn, gru, lstm, peephole_lstm'),
+    "cell": (
+        b'{"schema_version": 1, "cell": "grru", "scheme": "x", "T": 5, "layers": []}',
+        'cell: found "grru"; allowed: rnn, minimal_rnn, gru, gru_reset_before, lstm, peephole_lstm',
+    ),
 }
 
 
@@ -241,7 +284,7 @@ def test_validate_answers_programs_in_json(run: Run, tmp_path: Path, spec_file: 
     assert invalid == {
         "file": str(bad),
         "valid": False,
-        "problems": [{"path": "T", "found": "-50", "allowed": "allowed: at least 1"}],
+        "problems": [{"where": "T", "found": "-50", "allowed": "at least 1", "hint": ""}],
         "deviations": [],
     }
     assert missing["valid"] is False
@@ -251,7 +294,7 @@ def test_validate_answers_programs_in_json(run: Run, tmp_path: Path, spec_file: 
 def test_validate_reads_stdin_once(run: Run) -> None:
     result = run("validate", "-", "-", stdin=b"{}")
     assert (result.code, result.out) == (2, "")
-    assert only_line(result.err).startswith("error: FILE: found - 2 times; allowed: once")
+    assert only_line(result.err).startswith("error: FILE...: found - 2 times; allowed: once")
 
 
 def test_validate_reads_stdin(run: Run, spec_file: Path) -> None:
@@ -278,9 +321,9 @@ def test_analyze_shows_people_a_table(run: Run, spec_file: Path) -> None:
     row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["chi"])
     assert f"{numbers['untied']['chi']:.6g}" in row
     value, plus_minus, error = row[-3:]
-    assert (plus_minus, float(error)) == ("+-", pytest.approx(numbers["tied"]["standard_error"]["chi"], rel=0.05))
+    assert (plus_minus, float(error)) == ("±", pytest.approx(numbers["tied"]["standard_error"]["chi"], rel=0.05))
     assert abs(float(value) - numbers["tied"]["chi"]) < 0.1 * float(error)  # to the last digit of the error
-    assert "gru (reset after), scheme critical, T = 50" in result.out
+    assert "gru, scheme critical, T = 50" in result.out
 
 
 def test_analyze_refuses_other_weights(run: Run, spec_file: Path) -> None:
@@ -293,34 +336,59 @@ def test_compare_shows_every_scheme(run: Run) -> None:
     result = run("compare", "--cell", "gru", "--T", "50", "--json")
     assert (result.code, result.err) == (0, "")
     value = json.loads(result.out)
-    assert (value["cell"], value["reset"], value["T"]) == ("gru", "after", 50)
+    assert (value["cell"], value["T"]) == ("gru", 50)
     rows = {row["scheme"]: row for row in value["schemes"]}
-    assert tuple(rows) == schemes.NAMES
+    assert tuple(rows) == SCHEMES.names()
     for name, row in rows.items():
-        assert row["description"] == schemes.describe(name)
+        assert row["description"] == SCHEMES.get(name).description
         alone = parse(run("spec", "--cell", "gru", "--T", "50", "--scheme", name).out)
         assert row["layers"] == [layer.predicted.model_dump(mode="json") for layer in alone.layers]
         assert row["requirements"] == requirements(alone).model_dump(mode="json")
     stated = value["if_padding_were_stated"]
-    assert [(found["null_variance"], found["same_gates"]) for found in stated.values()] == [(0, True), (1, False)]
+    assert [(found["padding"]["variance"], found["same_gates"]) for found in stated.values()] == [(0, True), (1, False)]
     for found in stated.values():
-        alone = parse(run("spec", "--cell", "gru", "--T", "50", "--null-variance", str(found["null_variance"])).out)
+        option = ("--padding-variance", str(found["padding"]["variance"]))
+        alone = parse(run("spec", "--cell", "gru", "--T", "50", *option).out)
         assert found["requirements"] == requirements(alone).model_dump(mode="json")
     table = run("compare", "--cell", "gru", "--T", "50")
-    assert (
-        f"--null-variance 0 (silence): the same gates, retention {stated['silence']['requirements']['retention']:.3g}\n"
-        in table.out
-    )
+    silence = f"{stated['silence']['requirements']['retention']:.3g}"
+    assert f"with --padding-variance 0 (silence): the same gates, retention over T {silence}\n" in table.out
     for known in (
-        ("--cell", "gru", "--null-variance", "0"),
+        ("--cell", "gru", "--padding-variance", "0"),
         ("--cell", "rnn"),
         ("--cell", "gru", "--input-variance", "0"),
     ):
-        assert "padding" not in run("compare", "--T", "20", *known).out
+        assert "adding" not in run("compare", "--T", "20", *known).out
         assert "if_padding_were_stated" not in json.loads(run("compare", "--T", "20", "--json", *known).out)
-    assert all(
-        name in table.out for name in (*schemes.NAMES, "written", "signal", "gain", "untied", "tied", "variance")
-    )
+    assert all(name in table.out for name in SCHEMES.names())
+
+
+def test_compare_says_how_to_read_each_column(run: Run) -> None:
+    words = run("compare", "--cell", "gru", "--T", "50").out
+    heads = [line.split() for line in words.splitlines() if line.split()[-1:] in (["J"], ["variance"])]
+    assert heads[0] == ["early-input", "retention", "response", "chi", "chi", "J", "J"]
+    assert heads[1] == ["scheme", "response", "over", "T", "gain", "untied", "tied", "mean", "variance"]
+    before, after = words.split("\n\n")[0], words.split("How to read the columns:\n")[1]
+    assert "Read retention over T first" in " ".join(before.split())
+    explained = dict(line.split(": ", 1) for line in after.replace("\n    ", " ").splitlines() if line.startswith("  "))
+    headings = ("early-input response", "retention over T", "response gain", "chi untied", "chi tied", "J mean")
+    assert [name.strip() for name in explained] == [*headings, "J variance"]
+    for name, text in explained.items():
+        assert name == "  chi tied" or ("Good: " in text and "Bad: " in text), name
+    assert "0.94 (1 - 3/T) to 1" in " ".join(after.split())
+    assert "docs/glossary.md" in after
+
+
+def test_compare_says_why_a_scheme_is_left_out_and_what_a_dash_means(run: Run) -> None:
+    result = run("compare", "--cell", "rnn", "--T", "20")
+    assert result.code == 0
+    (line,) = (line for line in result.out.splitlines() if line.startswith("chrono: left out; "))
+    assert line == "chrono: left out; chrono sets the bias of the gate that keeps the state, and rnn has none"
+    assert "\n-: the cell has no gate that keeps the state" in result.out
+    value = json.loads(run("compare", "--cell", "rnn", "--T", "20", "--json").out)
+    refused = next(row for row in value["schemes"] if row["scheme"] == "chrono")["refused"]
+    assert (refused["where"], refused["found"]) == ("scheme", "chrono")
+    assert "rnn has none" in refused["hint"]
 
 
 def test_compare_refuses_bad_arguments(run: Run) -> None:
@@ -360,9 +428,14 @@ def test_simulate_measures_and_judges(run: Run) -> None:
     value["layers"][0]["predicted"]["untied"]["chi"] *= 1.5
     wrong = run(*measure, "--json", stdin=json.dumps(value).encode())
     assert (wrong.code, json.loads(wrong.out)["prediction_holds"]) == (3, False)
+    (miss,) = json.loads(wrong.out)["misses"]
+    assert (miss["where"], miss["reading"]) == ("layers.0.untied.chi", "untied")
+    assert miss["predicted"] == pytest.approx(1.5 * expected["chi"])
+    assert miss["measured"] == pytest.approx(expected["chi"], rel=0.05)
     assert only_line(wrong.err).startswith("missed: layers.0.untied.chi: measured 0.")
     table = run(*measure, stdin=spec.encode())
     assert table.out.endswith("measured on 6 networks of 300 units: the prediction holds\n")
+    assert "docs/glossary.md" in table.out
 
 
 COUPLED = [
@@ -386,12 +459,13 @@ def test_where_the_fast_estimate_misses_the_full_tied_theory_decides(run: Run) -
     assert run(*measure, stdin=json.dumps(value).encode()).code == 3
 
 
-def test_analyze_says_whether_the_untied_numbers_mislead(run: Run) -> None:
+def test_analyze_says_whether_the_two_theories_agree(run: Run) -> None:
     spec = run(*COUPLED).out
-    last = run("analyze", "-", stdin=spec.encode()).out.splitlines()[-1]
-    assert last.startswith("the untied numbers mislead: ")
-    assert "the time scale is" in last
-    assert "mislead" not in run("analyze", "-", "--weights", "tied", stdin=spec.encode()).out
+    lines = run("analyze", "-", stdin=spec.encode()).out.splitlines()
+    assert lines[-1].startswith("Untied and tied theory disagree: ")
+    assert "the time scale is" in lines[-1]
+    assert "docs/glossary.md" in lines[-2]
+    assert "disagree" not in run("analyze", "-", "--weights", "tied", stdin=spec.encode()).out
 
 
 @pytest.mark.parametrize(
@@ -405,7 +479,7 @@ def test_analyze_says_whether_the_untied_numbers_mislead(run: Run) -> None:
         (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: at least"),
         (["--width", "3"], "--width: found 3; allowed: above 4"),
         (["--width", "1000000000"], "--width: found 1000000000; allowed: at most 100000"),
-        ([], "Missing option '--width'"),
+        ([], "--width: found nothing; allowed: units"),
     ],
 )
 def test_simulate_refuses_bad_options(run: Run, spec_file: Path, arguments: list[str], says: str) -> None:
@@ -414,7 +488,10 @@ def test_simulate_refuses_bad_options(run: Run, spec_file: Path, arguments: list
     assert says in only_line(result.err)
 
 
-@pytest.mark.parametrize("command", ["spec", "validate", "analyze", "simulate", "compare", "plot", "schema"])
+@pytest.mark.parametrize(
+    "command",
+    ["spec", "validate", "predict", "analyze", "simulate", "compare", "plot", "materialize", "check", "schema"],
+)
 def test_help_has_examples(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert (result.code, result.err) == (0, "")
@@ -424,7 +501,8 @@ def test_help_has_examples(run: Run, command: str) -> None:
 def test_no_command_is_answered_with_the_help(run: Run) -> None:
     result = run()
     assert result.code == 2
-    assert all(name in result.out for name in ("spec", "validate", "analyze", "simulate", "compare", "schema"))
+    names = ("spec", "validate", "predict", "analyze", "simulate", "compare", "schema")
+    assert all(name in result.out for name in names)
     assert run("--version").out.startswith("critinit")
     unknown = run("brew")
     assert unknown.code == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from critinit import files
-from critinit.errors import FileError, SpecError
+from critinit.errors import FileError
 
 
 def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"12345")
     assert files.read(path, 5) == b"12345"
-    with pytest.raises(SpecError, match="found more than 4 bytes; a spec has at most 4"):
+    with pytest.raises(files.TooLongError, match="found more than 4 bytes; allowed: at most 4 bytes"):
         files.read(path, 4)
-    with pytest.raises(SpecError, match="more than 100,000 bytes"):
+    with pytest.raises(files.TooLongError, match="more than 100,000 bytes"):
         files.read("/dev/zero", 100_000)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from critinit.theory.tied.solution import tied_layer
+from critinit.theory.tied.solution import tied_with_courses
 from tests.cli.conftest import Run
+
+pytest.importorskip("matplotlib")
 
 QUICK = ("--width", "40", "--networks", "2")
 
@@ -21,9 +23,8 @@ QUICK = ("--width", "40", "--networks", "2")
 @pytest.fixture(autouse=True)
 def _few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tied theory takes most of the time, and is tested elsewhere."""
-    monkeypatch.setattr(
-        "critinit.plotting.study.tied_layer", partial(tied_layer, particles=200, steps=60, tolerance=1.0)
-    )
+    quick = partial(tied_with_courses, particles=200, steps=60, tolerance=1.0)
+    monkeypatch.setattr("critinit.plotting.study.tied_with_courses", quick)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def spec_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from critinit_cli.main import execute
 
     path = tmp_path_factory.mktemp("specs") / "spec.json"
-    assert execute(["spec", "--cell", "gru", "--T", "30", "--null-variance", "0", "-o", str(path)]) == 0
+    assert execute(["spec", "--cell", "gru", "--T", "30", "--padding-variance", "0", "-o", str(path)]) == 0
     return path
 
 
@@ -54,6 +55,19 @@ def test_a_picture_is_written(run: Run, spec_file: Path, tmp_path: Path, kind: s
     assert data.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
     assert run(*arguments, "--dark").code == 0
     assert path.read_bytes() != data
+
+
+def test_without_a_kind_the_spec_decides_and_axes_mean_a_phase_diagram(
+    run: Run, spec_file: Path, tmp_path: Path
+) -> None:
+    pictures = {}
+    for options in ((), ("--kind", "time-constants"), ("--points", "3"), ("--kind", "phase", "--points", "3")):
+        path = tmp_path / "a.svg"
+        assert run("plot", str(spec_file), "-o", str(path), *options).code == 0
+        pictures[options] = path.read_bytes()
+    default, times, points, phase = pictures.values()
+    assert (default, points) == (times, phase)
+    assert default != points
 
 
 def test_any_two_hyperparameters_can_be_axes(run: Run, spec_file: Path, tmp_path: Path) -> None:
@@ -101,7 +115,7 @@ def test_the_page_holds_every_picture_and_needs_nothing_else(run: Run, spec_file
     text = (folder / "index.html").read_text()
     page = Page(text)
     assert page.open == []
-    assert page.headings[0] == "gru (reset after), scheme critical, T = 30"
+    assert page.headings[0] == "gru, scheme critical, T = 30"
     assert len(page.alternatives) == 5
     assert all(len(words) > 40 for words in page.alternatives)
     pictures = [r for r in page.references if not r.startswith("#")]
@@ -129,8 +143,11 @@ def test_what_a_cell_has_not_is_left_out_of_the_page_and_said(run: Run, tmp_path
     ("arguments", "says"),
     [
         (["-o", "a.pdf"], "--output: found 'a.pdf'; allowed: a name that ends in .png or .svg"),
-        (["-o", "a.png", "--kind", "pie"], "--kind: found 'pie'; allowed: phase, singular-values"),
-        (["-o", "a.png", "--kind", "compare", "--x", "T"], "--x: allowed: with --kind phase"),
+        (["-o", "a.png", "--kind", "pie"], "--kind: found 'pie'; allowed: time-constants, phase"),
+        (
+            ["-o", "a.png", "--kind", "compare", "--x", "T"],
+            "--x: found T with --kind compare; allowed: with --kind phase",
+        ),
         (["-o", "a.png", "--x", "layers.0.gates.update.bias.mean=1"], "--x: found '1'; allowed: LOW:HIGH"),
         (["-o", "a.png", "--x", "layers.9"], "--x: found 'layers.9', which has no '9'"),
         (["-o", "a.png", "--points", "1"], "--points: found 1; allowed: 2 to 400"),
@@ -139,9 +156,9 @@ def test_what_a_cell_has_not_is_left_out_of_the_page_and_said(run: Run, tmp_path
         (["-o", "nowhere/a.png", "--kind", "time-constants"], "nowhere/a.png: found no such file or folder"),
         (["-o", "nowhere/a.png"], "nowhere/a.png: found no such file or folder; allowed: a place"),
         (["-o", "a.png", "--points", "0"], "--points: found 0; allowed: 2 to 400"),
-        (["-o", "a", "--all", "--kind", "phase"], "--kind: allowed: without --all"),
+        (["-o", "a", "--all", "--kind", "phase"], "--kind: found phase; allowed: without --all"),
         (["-o", __file__, "--all"], "test_plot.py: found a file; allowed: a folder that can be written"),
-        ([], "Missing option '--output'"),
+        ([], "--output: found nothing; allowed: the picture, .png or .svg"),
     ],
 )
 def test_wrong_usage_is_one_line_and_writes_nothing(

@@ -32,9 +32,11 @@ def test_the_spec_is_for_the_inputs_measured(run: Run, data: Path) -> None:
     source = spec.layers[0].input
     assert spec.T == 30
     assert (source.variance, source.correlation) == (found.input_variance, found.input_correlation)
-    assert source.null_variance == 0.0
+    assert source.padding is not None
+    assert (source.padding.variance, source.padding.constant) == (0.0, True)
     stated = run(
-        *("spec", "--cell", "gru", "--T", "30", "--input-size", "2", "--null-variance", "0"),
+        *("spec", "--cell", "gru", "--T", "30", "--input-size", "2"),
+        *("--padding-variance", "0", "--padding-constant"),
         *("--input-variance", str(found.input_variance), "--input-correlation", str(found.input_correlation)),
     )
     assert stated.out == result.out
@@ -46,7 +48,7 @@ def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
     rows = [line.split() for line in words.splitlines()]
     assert ["steps", "30", "T"] in rows
     assert ["second", "moment", f"{measure(data).second_moment:.4g}", "input.variance"] in rows
-    assert ["padding,", "second", "moment", "0", "input.null_variance"] in rows
+    assert ["padding,", "second", "moment", "0", "input.padding"] in rows
     assert "note: sequences end in long stretches of one value: padding, left out" in words
     warnings = [line for line in words.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
@@ -56,44 +58,51 @@ def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
 def test_what_is_said_goes_before_what_is_measured(run: Run, data: Path) -> None:
     result = run(
         *("spec", "--cell", "gru", "--data", str(data), "--T", "99", "--input-variance", "2"),
-        *("--input-correlation", "1", "--null-variance", "0.5"),
+        *("--input-correlation", "1", "--padding-variance", "0.5"),
     )
     spec = parse(result.out)
     source = spec.layers[0].input
-    assert (spec.T, source.variance, source.correlation, source.null_variance) == (99, 2.0, 1.0, 0.5)
+    assert source.padding is not None
+    assert (spec.T, source.variance, source.correlation) == (99, 2.0, 1.0)
+    assert (source.padding.variance, source.padding.constant) == (0.5, False)
+    assert "input." not in result.err
 
 
 def test_zeros_are_told_from_a_single_sequence(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 5, 2)))
     result = run("spec", "--cell", "gru", "--data", str(tmp_path / "x.npy"))
     assert result.code == 0
-    assert "note: zeros have no correlation: input.correlation is 1 unless" in result.err
+    assert "note: zeros have no correlation: input.correlation is 1" in result.err
     assert "one sequence" not in result.err
 
 
 def test_padding_that_is_measured_is_no_noise(run: Run, tmp_path: Path) -> None:
-    """One value after another is no noise, and does not drive the gates less; what is stated is, unless it is said."""
+    """Padding of one value does not weaken the input kernels; padding that is stated does, unless it is constant."""
     x = np.random.default_rng(2).standard_normal((40, 30, 2))
     x[:, 20:] = 0.9
     path = tmp_path / "x.npy"
     np.save(path, x)
     arguments = ("spec", "--cell", "gru", "--data", str(path))
-    stated = ("--null-variance", "0.81")
-    outputs = [run(*arguments, *more).out for more in ((), stated, (*stated, "--null-constant"))]
-    drives = [(layer := parse(out).layers[0]).gates["update"].input.variance * layer.input.variance for out in outputs]
-    assert parse(outputs[0]).layers[0].input.null_variance == pytest.approx(0.81)
-    assert drives[1] < 0.7
-    assert [drives[0], drives[2]] == pytest.approx([2.0, 2.0], rel=1e-5)
+    stated = ("--padding-variance", "0.81")
+    outputs = [run(*arguments, *more).out for more in ((), stated, (*stated, "--padding-constant"))]
+    layers = [parse(output).layers[0] for output in outputs]
+    variances = [layer.gates["update"].input.variance * layer.input.variance for layer in layers]
+    padding = layers[0].input.padding
+    assert padding is not None
+    assert padding.variance == pytest.approx(0.81)
+    assert variances[1] < 0.7
+    assert [variances[0], variances[2]] == pytest.approx([2.0, 2.0], rel=1e-5)
 
 
 def test_one_series_in_a_table(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
     path = tmp_path / "x.csv"
     x = np.random.default_rng(1).standard_normal((40, 3))
     np.savetxt(path, x, delimiter=",", header="a,b,c", comments="")
     result = run("spec", "--cell", "lstm", "--scheme", "isometry", "--data", str(path), "--columns", "a, c")
     source = parse(result.out).layers[0].input
     assert source.variance == pytest.approx(np.mean(x[:, [0, 2]] ** 2), rel=1e-5)
-    assert (source.correlation, source.null_variance) == (1.0, source.variance)
+    assert (source.correlation, source.padding, source.padding_power) == (1.0, None, source.variance)
     assert "one sequence has none to be compared with" in result.err
     wide = run("spec", "--cell", "gru", "--data", str(path), "--layout", "NT")
     assert parse(wide.out).T == 3
@@ -107,9 +116,17 @@ def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Pat
     result = run("spec", "--cell", "gru", "--data", str(data), "-o", str(output))
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        f"error: {data}: element [4, 5, 1] (sequence 4, step 5, feature 1): found nan; allowed: finite numbers\n"
+        f"error: {data}: element [4, 5, 1] (sequence 4, step 5, feature 1): found no number (nan); "
+        "allowed: finite numbers; "
+        'missing="drop" (--missing drop) leaves such rows out; '
+        "sequences of unequal lengths: pad with a constant such as 0, or pass a list of arrays\n"
     )
     assert not output.exists()
+    dropped = run("spec", "--cell", "gru", "--data", str(data), "--missing", "drop")
+    assert dropped.code == 0
+    assert "note: 1 of 600 steps lack a number and were left out\n" in dropped.err
+    found = measure(data, missing="drop")
+    assert parse(dropped.out).layers[0].input.variance == found.input_variance
 
 
 @pytest.mark.parametrize(
@@ -120,8 +137,10 @@ def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Pat
         (["--data", "{}", "--layout", "NF"], "--layout: found 'NF'; allowed: "),
         (["--data", "{}", "--array", "a"], "--array: found 'a'; allowed: with an npz file"),
         (["--data", "{}", "--columns", "a"], "--columns: allowed: with a table"),
-        (["--T", "5", "--layout", "NTF"], "--layout: allowed: with --data"),
-        ([], "Missing option '--T'"),
+        (["--data", "{}", "--missing", "fill"], "--missing: found 'fill'; allowed: 'refuse' or 'drop'"),
+        (["--T", "5", "--layout", "NTF"], "--layout: found NTF without --data; allowed: with --data FILE"),
+        (["--T", "5", "--missing", "drop"], "--missing: found drop without --data; allowed: with --data FILE"),
+        ([], "--T: found nothing; allowed: the sequence length"),
     ],
 )
 def test_wrong_usage_is_one_line(run: Run, data: Path, arguments: list[str], says: str) -> None:
@@ -134,4 +153,4 @@ def test_settings_hold_for_measured_inputs_too(run: Run, data: Path) -> None:
     result = run("spec", "--cell", "gru", "--data", str(data), "--set", "layers.0.gates.update.bias.min_time=2")
     value = json.loads(result.out)
     assert value["scheme"] == "custom"
-    assert value["layers"][0]["input"]["null_variance"] == 0.0
+    assert value["layers"][0]["input"]["padding"] == {"variance": 0.0, "constant": True}

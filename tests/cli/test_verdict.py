@@ -34,7 +34,8 @@ def numbers(chi: float, second: float = 0.1, error: float | None = None) -> Numb
 )
 def test_chi_is_held_to_its_error(chi: float, error: float, names: list[str]) -> None:
     found = misses({"tied": [numbers(0.9)]}, {"tied": [numbers(chi, 0.101, error)]}, 6)
-    assert [line.split(": ")[0] for line in found] == [f"layers.0.tied.{name}" for name in names]
+    assert [miss.where for miss in found] == [f"layers.0.tied.{name}" for name in names]
+    assert {miss.reading for miss in found} <= {"tied"}
 
 
 def test_fewer_networks_know_their_error_less_well() -> None:
@@ -46,8 +47,8 @@ def test_fewer_networks_know_their_error_less_well() -> None:
 def test_the_second_moment_is_held_to_three_percent() -> None:
     expected = {"untied": [None, numbers(0.9, 0.1)]}
     assert misses(expected, {"untied": [None, numbers(0.9, 0.1029)]}, 6) == []
-    (line,) = misses(expected, {"untied": [None, numbers(0.9, 0.104)]}, 6)
-    assert line.startswith("layers.1.untied.second_moment: measured 0.104 +- 0; predicted 0.1; allowed: 3 % apart")
+    (miss,) = misses(expected, {"untied": [None, numbers(0.9, 0.104)]}, 6)
+    assert str(miss) == "layers.1.untied.second_moment: measured 0.104 ± 0; predicted 0.1; allowed: 3 % apart"
 
 
 def test_the_predictions_own_error_counts() -> None:

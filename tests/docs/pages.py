@@ -1,14 +1,18 @@
-"""Runs a page: its fenced blocks in order, in one folder and one namespace, and holds shown output to what is printed.
+"""Run a page: its fenced blocks in order, in one folder and one namespace, and compare the output with what is shown.
 
-    ```python   is executed; names stay for the page's later blocks; a ```text block that follows at once is what it prints
-    ```console  each line after "$ " is run by the shell; output that is shown is held to the output: the same words,
-                numbers within 1 %; a command that shows none may print what it likes
+    ```python   is executed; its names stay for the page's later blocks.  A ```text block that follows at once shows
+                what it prints
+    ```console  each line after "$ " is run by the shell.  Shown output must have the same words as the printed output,
+                and numbers within 1 %.  A command that shows no output may print anything
     ```bash     is run by the shell as it stands
-    others      are to read
+    others      are not run
 
-A comment on the line above a block changes that: ``<!-- setup -->`` blocks stand inside a comment of their own and are
-Python that a reader need not see; ``<!-- exit: 3 -->`` is the exit status that the block ends with, ``<!-- file: NAME
--->`` makes it that file, ``<!-- not run: why -->`` says why it is left out.
+A comment on the line above a block changes that:
+
+    <!-- exit: 3 -->        the exit status that the block ends with
+    <!-- file: NAME -->     the block is not run but written to that file
+    <!-- not run: why -->   the block is not run
+    <!-- setup ... -->      Python inside of a comment, which is run and which a reader does not see
 """
 
 from __future__ import annotations
@@ -25,22 +29,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["COMMAND", "Block", "blocks", "run_page", "same", "shell"]
+__all__ = ["Block", "blocks", "commands", "execute", "run_page", "same", "shell"]
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<remark>[^\n]*?) -->\n)?^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$"
     r"|^<!-- setup\n(?P<setup>.*?)^-->$",
     re.DOTALL | re.MULTILINE,
 )
-COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*(?:\n|\Z))*)", re.MULTILINE)
+_COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ )[^\n]*(?:\n|\Z))*)", re.MULTILINE)
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?|[-+−]?\.\d+(?:e[-+]?\d+)?")
 _TOLERANCE = 0.01
+"""Relative difference that two numbers may have: platforms round and sample slightly differently."""
+_SECONDS = 300
+"""A command that takes longer is stopped."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block; ``status``: the exit status it ends with; ``file``: what it is the text of, if of a file; ``left_out``: why
-    it is not run, if it is not; ``prints``: what a block of Python is said to print.
+    """One block of a page.
+
+    Attributes:
+        language: The word after the fence.
+        text: Its lines.
+        line: The number of its first line in the page.
+        status: The exit status that it ends with.
+        file: The name of the file that it is written to, or nothing.
+        left_out: Why it is not run, or nothing.
+        prints: The output that is shown for a block of Python.
     """
 
     language: str
@@ -53,7 +68,7 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page, in order."""
+    """Yield the blocks of a page, in order."""
     found = list(_BLOCK.finditer(page))
     for match, after in zip(found, [*found[1:], None], strict=False):
         prints = (
@@ -81,7 +96,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether two outputs have the same words, and numbers within 1 % (or of the order of rounding)."""
+    """Return whether two outputs have the same words, and numbers within 1 % (or equal to rounding)."""
     one, other = (re.sub(r"[─━│|]+", " ", text) for text in (shown, printed))
     if _NUMBER.sub(" # ", one).split() != _NUMBER.sub(" # ", other).split():
         return False
@@ -90,7 +105,11 @@ def same(shown: str, printed: str) -> bool:
 
 
 def run_page(path: Path, folder: Path) -> int:
-    """Run every block in ``folder``; how many ran.  Raises ``AssertionError`` where the page does not hold."""
+    """Run every block of a page in ``folder`` and return how many ran.
+
+    Raises:
+        AssertionError: A block fails, or prints something else than the page shows.
+    """
     names: dict[str, object] = {"__name__": "__main__"}
     ran = 0
     for block in blocks(path.read_text(encoding="utf-8")):
@@ -100,9 +119,7 @@ def run_page(path: Path, folder: Path) -> int:
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            with contextlib.redirect_stdout(io.StringIO()) as out:
-                exec(compile("\n" * block.line + block.text, str(path), "exec"), names)
-            printed = out.getvalue()
+            printed = execute(block, str(path), names)
             assert not block.prints or same(block.prints, printed), f"{where} printed\n{printed}\nnot\n{block.prints}"
         elif block.language == "bash":
             found = shell(block.text, folder)
@@ -113,23 +130,40 @@ def run_page(path: Path, folder: Path) -> int:
     return ran
 
 
+def execute(block: Block, page: str, names: dict[str, object]) -> str:
+    """Execute a block of Python with ``names`` as its globals, and return what it prints."""
+    # not with this module's __future__ imports; blank lines make the line numbers of errors those of the page
+    code = compile("\n" * block.line + block.text, page, "exec", dont_inherit=True)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, names)
+    return out.getvalue()
+
+
+def commands(block: Block) -> Iterator[tuple[str, str, int]]:
+    """Yield the commands of a console block, each with the output that is shown and the exit status it must have."""
+    found = _COMMAND.findall(block.text)
+    for number, (command, shown) in enumerate(found):
+        yield command, shown, block.status if number == len(found) - 1 else 0
+
+
 def _console(block: Block, folder: Path, where: str) -> None:
-    commands = COMMAND.findall(block.text)
-    assert commands, f"{where}: no command begins with '$ '"
-    for number, (command, shown) in enumerate(commands):
+    assert _COMMAND.search(block.text), f"{where}: no command begins with '$ '"
+    for command, shown, status in commands(block):
         found = shell(command, folder)
-        status = block.status if number == len(commands) - 1 else 0
         printed = found.stdout + found.stderr
         assert found.returncode == status, f"{where}: {command}: exit {found.returncode}\n{printed}"
         assert not shown.strip() or same(shown, printed), f"{where}: {command} printed\n{printed}\nnot\n{shown}"
 
 
 def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """As in a terminal without colours, the interpreter that runs the tests first on the path."""
+    """Run text in bash, without colours and with the interpreter of the tests first on the path.
+
+    Numerical libraries use one thread unless the environment says otherwise; more of them slow parallel tests down.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PATH": path, "NO_COLOR": "1"}
     critinit = f'critinit() {{ {shlex.quote(sys.executable)} -m critinit_cli "$@"; }}\n'
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", critinit + text],
-        cwd=folder, env={**os.environ, "PATH": path, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=300,
-        check=False,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False,
     )  # fmt: skip

@@ -1,19 +1,23 @@
-"""``python -m tests.docs.refresh PAGE…`` runs pages and writes what their commands now print where output is shown."""
+"""``python -m tests.docs.refresh PAGE…`` runs pages, and replaces the output that they show by what is printed now.
+
+Output of console blocks and of Python blocks is replaced, where a page shows some.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.docs.pages import COMMAND, blocks, shell
+from tests.docs.pages import Block, blocks, commands, execute, shell
 
 __all__ = ["refreshed"]
 
 
 def refreshed(page: str, folder: Path) -> str:
-    """The page with the output of its console blocks brought up to date; every block is run, in ``folder``."""
+    """Return the page with its shown output brought up to date; every block is run, in ``folder``."""
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.left_out:
@@ -21,16 +25,26 @@ def refreshed(page: str, folder: Path) -> str:
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            exec(block.text, names)
+            printed = execute(block, "page", names)
+            if block.prints:
+                page = page.replace(
+                    f"{block.text}```\n\n```text\n{block.prints}", f"{block.text}```\n\n```text\n{printed}"
+                )
         elif block.language == "bash":
             shell(block.text, folder)
         elif block.language == "console":
-            text = ""
-            for command, shown in COMMAND.findall(block.text):
-                found = shell(command, folder)
-                text += f"$ {command}\n" + (found.stdout + found.stderr if shown.strip() else shown)
-            page = page.replace(block.text, text)
+            page = page.replace(block.text, "".join(_console(block, folder)))
     return page
+
+
+def _console(block: Block, folder: Path) -> Iterator[str]:
+    """Yield each command of a block with what it prints now, or with nothing where the page shows nothing."""
+    for command, shown, status in commands(block):
+        found = shell(command, folder)
+        printed = found.stdout + found.stderr
+        if found.returncode != status:
+            raise SystemExit(f"{command}: exit {found.returncode}, not {status}\n{printed}")
+        yield f"$ {command}\n" + (printed if shown.strip() else shown)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 import critinit
+from critinit.spec.model import ERROR_NAMES
 from tests.cli.conftest import ROOT, environment
 
 PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
@@ -57,7 +59,21 @@ def listed(entries: list[dict[str, Any]]) -> Iterator[str]:
 def test_the_reference_names_what_people_call(site: Path) -> None:
     names = set(re.findall(r'id="([\w.]+)"', (site / "reference" / "index.html").read_text()))
     shown = {name.rpartition(".")[2] for name in names}
-    assert set(critinit.__all__) <= shown
+    assert {name for name in critinit.__all__ if not name.startswith("_")} <= shown
+
+
+def test_the_reference_shows_arguments_as_a_table(site: Path) -> None:
+    text = (site / "reference" / "index.html").read_text()
+    start = text.index('id="critinit.generate"')
+    table = text[text.index("<table>", start) : text.index("</table>", start)]
+    names = re.findall(r"<tr.*?<code>(\w+)</code>", table, re.DOTALL)
+    assert names == list(inspect.signature(critinit.generate).parameters)
+
+
+def test_the_glossary_has_every_number_of_a_prediction() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    keys = {name.rpartition(".")[2] for name in ERROR_NAMES} - {"min", "median", "max"}
+    assert [key for key in sorted(keys) if key not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ from functools import partial
 
 import pytest
 
-from critinit.theory.tied.solution import tied_layer
+from critinit.theory.tied.solution import tied_with_courses
 
 
 @pytest.fixture(autouse=True)
 def _few_particles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "critinit.plotting.study.tied_layer", partial(tied_layer, particles=200, steps=60, tolerance=1.0)
-    )
+    quick = partial(tied_with_courses, particles=200, steps=60, tolerance=1.0)
+    monkeypatch.setattr("critinit.plotting.study.tied_with_courses", quick)

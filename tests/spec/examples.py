@@ -1,15 +1,15 @@
-"""Plain specs to start from: one gate part alike in all, an LSTM with a spread and a coupled bias."""
+"""Plain specs to start from: one gate part alike in all, an LSTM with a spread and a coupled bias, groups of units."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-from critinit import cells
+from critinit.cells import find_cell
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
 
-__all__ = ["gate", "plain", "plain_object", "spread_lstm", "spread_object"]
+__all__ = ["gate", "grouped_object", "plain", "plain_object", "spread_lstm", "spread_object"]
 
 
 def gate(bias: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
@@ -20,23 +20,22 @@ def gate(bias: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
     } | parts
 
 
-def plain_object(cell: str = "gru", reset: str | None = None, layers: int = 1) -> dict[str, Any]:
-    found = cells.find(cell, reset)
+def plain_object(cell: str = "gru", layers: int = 1) -> dict[str, Any]:
+    found = find_cell(cell)
     layer: dict[str, Any] = {"input": {"variance": 2.0}, "gates": {name: gate() for name in found.gates}}
     if found.projects:
         layer["projection"] = {"kernel": {"distribution": "orthogonal", "variance": 1.0}, "width": 0.5}
-    value = {
+    return {
         "schema_version": 1,
         "cell": cell,
         "scheme": "critical",
         "T": 100,
         "layers": [copy.deepcopy(layer) for _ in range(layers)],
     }
-    return value if found.reset is None else value | {"reset": found.reset}
 
 
-def plain(cell: str = "gru", reset: str | None = None, layers: int = 1) -> InitSpec:
-    return validate_object(plain_object(cell, reset, layers))
+def plain(cell: str = "gru", layers: int = 1) -> InitSpec:
+    return validate_object(plain_object(cell, layers))
 
 
 def spread_object() -> dict[str, Any]:
@@ -50,3 +49,13 @@ def spread_object() -> dict[str, Any]:
 
 def spread_lstm() -> InitSpec:
     return validate_object(spread_object())
+
+
+def grouped_object(*shares: float, cell: str = "gru") -> dict[str, Any]:
+    """A spec whose one layer has a group of units for each share."""
+    value = plain_object(cell)
+    gates = value["layers"][0].pop("gates")
+    value["layers"][0]["groups"] = [
+        {"name": f"group {n}", "share": share, "gates": copy.deepcopy(gates)} for n, share in enumerate(shares)
+    ]
+    return value

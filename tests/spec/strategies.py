@@ -8,9 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from critinit import cells
-from critinit.spec.distributions import SPREAD_DENSITY
+from critinit.cells import CELLS
+from critinit.distributions import BIASES, SpreadBias
 
+SPREADS = tuple(name for name, kind in BIASES.built_in.items() if issubclass(kind, SpreadBias))
 SMALL = st.floats(min_value=0, max_value=1e6, allow_subnormal=False)
 SIGNED = st.floats(min_value=-50, max_value=50) | st.just(-0.0)
 TIMES = st.floats(min_value=1.001, max_value=1e6)
@@ -18,27 +19,45 @@ TIMES = st.floats(min_value=1.001, max_value=1e6)
 
 @st.composite
 def kernels(draw: st.DrawFn, *, square: bool = True) -> dict[str, Any]:
-    names = ["normal", "uniform", "zero"] + (["orthogonal", "identity"] if square else [])
+    names = ["normal", "uniform", "truncated_normal", "zero"]
+    names += ["orthogonal", "identity", "spectral_radius"] if square else []
     name = draw(st.sampled_from(names))
-    return {"distribution": name, "variance": 0.0 if name == "zero" else draw(SMALL)}
+    value: dict[str, Any] = {"distribution": name}
+    if name == "spectral_radius":
+        value |= {"spectral_radius": draw(SMALL), "density": draw(st.floats(min_value=1e-3, max_value=1))}
+    else:
+        value["variance"] = 0.0 if name == "zero" else draw(SMALL)
+    if square and name in ("normal", "uniform", "truncated_normal") and draw(st.booleans()):
+        value["fan"] = draw(st.sampled_from(["in", "out", "average"]))
+    if name == "truncated_normal" and draw(st.booleans()):
+        value["cut"] = draw(st.floats(min_value=0.1, max_value=10))
+    return value | draw(limits())
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> dict[str, Any]:
+    """A limit on the learning rate, now and then."""
+    rates = st.none() | st.floats(min_value=1e-6, max_value=1, exclude_min=True)
+    return {"max_learning_rate": draw(rates)} if draw(st.integers(0, 3)) == 0 else {}
 
 
 @st.composite
 def projections(draw: st.DrawFn) -> dict[str, Any]:
-    name = draw(st.sampled_from(["normal", "uniform", "orthogonal"]))
+    name = draw(st.sampled_from(["normal", "uniform", "truncated_normal", "orthogonal"]))
     width = draw(st.floats(min_value=1e-3, max_value=1))
     return {"kernel": {"distribution": name, "variance": draw(SMALL)}, "width": width}
 
 
 @st.composite
 def free_biases(draw: st.DrawFn) -> dict[str, Any]:
-    name = draw(st.sampled_from(["constant", "normal", *SPREAD_DENSITY]))
+    name = draw(st.sampled_from(["constant", "normal", *SPREADS]))
+    limit = draw(limits())
     if name == "constant":
-        return {"distribution": name, "mean": draw(SIGNED)}
+        return {"distribution": name, "mean": draw(SIGNED)} | limit
     if name == "normal":
-        return {"distribution": name, "mean": draw(SIGNED), "variance": draw(SMALL)}
+        return {"distribution": name, "mean": draw(SIGNED), "variance": draw(SMALL)} | limit
     low, high = sorted((draw(TIMES), draw(TIMES)))
-    return {"distribution": name, "min_time": low, "max_time": high}
+    return {"distribution": name, "min_time": low, "max_time": high} | limit
 
 
 @st.composite
@@ -81,20 +100,46 @@ _LETTERS = st.characters(exclude_categories=["Cs"])
 
 
 @st.composite
+def paddings(draw: st.DrawFn) -> dict[str, Any] | None:
+    """What is known of padding: nothing, or its power and perhaps that it is all alike."""
+    value = {"variance": draw(SMALL)} | ({"constant": draw(st.booleans())} if draw(st.booleans()) else {})
+    return draw(st.sampled_from([None, value]))
+
+
+@st.composite
+def groups(draw: st.DrawFn, one: st.SearchStrategy[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of units whose shares add up to 1, by eighths."""
+    first = draw(st.integers(1, 8))
+    shares = [first / 8, 1 - first / 8] if first < 8 else [1.0]
+    return [{"name": name, "share": share, "gates": draw(one)} for name, share in zip("ab", shares, strict=False)]
+
+
+@st.composite
+def arguments(draw: st.DrawFn) -> dict[str, Any]:
+    """What a spec may have been generated with: any JSON object of a few levels."""
+    leaves = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | SIGNED | st.text(max_size=4, alphabet=_LETTERS)
+    keys = st.text(max_size=4, alphabet=_LETTERS)
+    values = leaves | st.lists(leaves, max_size=2) | st.dictionaries(keys, leaves, max_size=2)
+    return draw(st.dictionaries(keys, values, max_size=4))
+
+
+@st.composite
 def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
     """The JSON value of a valid spec, derived fields now stated, now left out."""
-    cell = draw(st.sampled_from(list(cells.CELLS)))
-    name, reset = cell
+    name = draw(st.sampled_from(list(CELLS.built_in)))
+    cell = CELLS.built_in[name]
     layers = []
     for index in range(draw(st.integers(1, 3))):
         source: dict[str, Any] = {"variance": draw(SMALL)}
         if draw(st.booleans()):
-            source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "null_variance": draw(SMALL)}
-        layer: dict[str, Any] = {
-            "input": source,
-            "gates": draw(gates(cells.CELLS[cell].gates, first=index == 0, projects=cells.CELLS[cell].projects)),
-        }
-        if cells.CELLS[cell].projects:
+            source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "padding": draw(paddings())}
+        layer: dict[str, Any] = {"input": source}
+        one = gates(cell.gates, first=index == 0, projects=cell.projects)
+        if draw(st.integers(0, 3)) == 0:
+            layer["groups"] = draw(groups(one))
+        else:
+            layer["gates"] = draw(one)
+        if cell.projects:
             layer["projection"] = draw(projections())
         if draw(st.booleans()):
             layer["predicted"] = {
@@ -109,8 +154,10 @@ def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
         "T": draw(st.integers(1, 10**9)),
         "layers": layers,
     }
-    if reset is not None:
-        value["reset"] = reset
+    if draw(st.booleans()):
+        value["generated"] = {"critinit": "0.2.0", "arguments": draw(arguments())}
+    if draw(st.booleans()):
+        value["description"] = draw(st.text(max_size=20, alphabet=_LETTERS))
     if draw(st.booleans()):
         value["target"] = {
             "quantity": "time_scale",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import MappingProxyType
 
-import hydra
 import pytest
-import torch
-from critinit_adapters.torch.lightning import CriticalInit
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 import critinit
-from critinit.cells import CELLS
 from critinit.errors import ArgumentError, SpecError
 
-NAMES = dict.fromkeys(name for name, _ in CELLS)
+hydra = pytest.importorskip("hydra")
+OmegaConf = pytest.importorskip("omegaconf").OmegaConf
+instantiate = pytest.importorskip("hydra.utils").instantiate
+InstantiationException = pytest.importorskip("hydra.errors").InstantiationException
+
 SPEC = critinit.generate("lstm", T=40, layers=2)
 
 CONFIG = """
@@ -35,6 +33,7 @@ init:
 """
 
 
+@pytest.mark.frameworks
 def test_generate_through_instantiate():
     config = OmegaConf.create(CONFIG)
     model, spec = instantiate(config.model), instantiate(config.init)
@@ -49,7 +48,10 @@ def test_a_composed_application(tmp_path):
     assert instantiate(config.init) == critinit.generate("lstm", T=90, layers=2, scheme="chrono")
 
 
+@pytest.mark.frameworks
 def test_the_callback_with_its_spec_inside():
+    from critinit_adapters.torch.lightning import CriticalInit
+
     config = OmegaConf.create({"_target_": "critinit_adapters.torch.lightning.CriticalInit", "seed": 3})
     config.spec = OmegaConf.create(CONFIG).init
     config = OmegaConf.merge(OmegaConf.create({"length": 40, "model": {"num_layers": 2}}), {"callback": config})
@@ -59,7 +61,7 @@ def test_the_callback_with_its_spec_inside():
 
 
 def test_a_wrong_value_is_named():
-    with pytest.raises(InstantiationException, match="cell: found 'gruu'; allowed: "):
+    with pytest.raises(InstantiationException, match=r"cell: found 'gruu'; allowed: .*did you mean 'gru'\?"):
         instantiate({"_target_": "critinit.generate", "cell": "gruu", "T": 3})
 
 
@@ -88,28 +90,40 @@ def spoiled(change):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (spoiled(lambda c: c.update(T="???")), "app.yaml: T: found a value that cannot be read (Missing mandatory value: T); allowed: a value"),
-        (spoiled(lambda c: c.update(T="${nowhere}")), "app.yaml: T: found a value that cannot be read (Interpolation key 'nowhere' not found); allowed: a value"),
-        (spoiled(lambda c: c.update(T=0)), "app.yaml: T: found 0; allowed: at least 1"),
-        (spoiled(lambda c: c.layers[1].gates.pop("input")), "app.yaml: layers.1.gates.input: found nothing; this field is required"),
-        (OmegaConf.create({1: 2}), "app.yaml: found the key 1; allowed: keys that are strings"),
-        (OmegaConf.create({}), "app.yaml: cell: found nothing; allowed: " + ", ".join(NAMES)),
+        (
+            spoiled(lambda c: c.update(T="???")),
+            "T: found a value that cannot be read (Missing mandatory value: T); allowed: a value",
+        ),
+        (
+            spoiled(lambda c: c.update(T="${nowhere}")),
+            "T: found a value that cannot be read (Interpolation key 'nowhere' not found); allowed: a value",
+        ),
+        (spoiled(lambda c: c.update(T=0)), "T: found 0; allowed: at least 1"),
+        (
+            spoiled(lambda c: c.layers[1].gates.pop("input")),
+            "layers.1.gates.input: found nothing; this field is required",
+        ),
+        (OmegaConf.create({1: 2}), "found the key 1; allowed: keys that are strings"),
+        (
+            OmegaConf.create({}),
+            "schema_version: found nothing; this field is required (and 4 more: cell, scheme, T, …)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_container_that_holds_no_spec_gives_one_line(data, message):
     with pytest.raises(SpecError) as error:
         critinit.parse(data, "app.yaml")
-    assert str(error.value) == message
+    assert str(error.value) == f"app.yaml: {message}"
 
 
 def test_a_mapping_that_holds_itself_is_refused():
     data = {"cell": "gru"}
     data["layers"] = [data]
-    with pytest.raises(SpecError, match=r"^layers\.0: found values nested too deeply; a spec nests at most 8 levels$"):
+    with pytest.raises(SpecError, match=r"^layers\.0: found values nested too deeply; allowed: at most 8 levels$"):
         critinit.parse(data)
 
 
-@pytest.mark.parametrize("data", [None, 3, OmegaConf.create([1]), torch.nn.GRU])
+@pytest.mark.parametrize("data", [None, 3, OmegaConf.create([1]), Path])
 def test_what_is_neither_text_nor_mapping_is_refused(data):
     with pytest.raises(ArgumentError, match=r"^data: found \w+; allowed: JSON text or a mapping"):
         critinit.parse(data)

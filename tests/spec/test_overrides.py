@@ -9,14 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from critinit import generate, predict
+from critinit.distributions import BIASES
 from critinit.errors import ArgumentError, CritinitError
-from critinit.spec import InitSpec, NotComputed
-from critinit.spec.distributions import SPREAD_DENSITY, spread_moments
-from critinit.spec.overrides import override
-from tests.spec.examples import plain, spread_lstm
-from tests.spec.strategies import ODDITIES, TIMES
+from critinit.spec import InitSpec, NotComputed, Padding
+from critinit.spec.overrides import CUSTOM, override
+from critinit.spec.reading import validate_object
+from tests.spec.examples import grouped_object, plain, spread_lstm
+from tests.spec.strategies import ODDITIES, SPREADS, TIMES
 
 GATES = "layers.0.gates"
+
+
+def spread_moments(distribution: str, min_time: float, max_time: float) -> tuple[float, float]:
+    return BIASES.built_in[distribution].model_validate({"min_time": min_time, "max_time": max_time}).moments
 
 
 def bias(spec: InitSpec, gate: str, layer: int = 0) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def test_a_whole_part_is_set() -> None:
 
 def test_a_star_is_every_layer_and_every_gate() -> None:
     changed = override(plain(layers=2), ["layers.*.gates.*.recurrent.variance=0.25"])
-    assert {g.recurrent.variance for layer in changed.layers for _, g in layer.gates.items()} == {0.25}
+    assert {g.recurrent.variance for layer in changed.layers for g in layer.gates.values()} == {0.25}
 
 
 def test_later_settings_see_earlier_ones() -> None:
@@ -56,7 +62,7 @@ def test_later_settings_see_earlier_ones() -> None:
     assert bias(override(plain(), made), "update")["max_time"] == 9.0
 
 
-@pytest.mark.parametrize("distribution", SPREAD_DENSITY)
+@pytest.mark.parametrize("distribution", SPREADS)
 @given(low=TIMES, high=TIMES, other=TIMES)
 @settings(deadline=None, max_examples=25)
 def test_the_mean_of_a_spread_moves_its_longest_time(distribution: str, low: float, high: float, other: float) -> None:
@@ -100,21 +106,72 @@ def test_a_zero_kernel_has_variance_zero() -> None:
     assert changed.layers[0].gates["reset"].recurrent.variance == 0.0
 
 
-def test_an_unknown_null_variance_follows_the_variance() -> None:
+def test_a_spectral_radius_gives_the_variance() -> None:
+    recurrent = f"{GATES}.reset.recurrent"
+    part = {"distribution": "spectral_radius", "spectral_radius": 0.5, "density": 0.2}
+    changed = override(plain(), [f"{recurrent}={json.dumps(part)}", f"{recurrent}.spectral_radius=0.9"])
+    kernel = changed.layers[0].gates["reset"].recurrent
+    assert kernel.model_dump(mode="json") == part | {"spectral_radius": 0.9, "variance": 0.81}
+    again = override(changed, ["T=7"])
+    assert again.layers[0].gates["reset"].recurrent == kernel
+    with pytest.raises(CritinitError, match=r"the square of spectral_radius, 0\.81"):
+        override(changed, [f"{recurrent}.variance=4"])
+
+
+def test_unknown_padding_stays_unknown() -> None:
     changed = override(plain(), ["layers.0.input.variance=4"])
-    assert changed.layers[0].input.null_variance == 4.0
-    changed = override(plain(), ["layers.0.input.null_variance=0", "layers.0.input.variance=4"])
-    assert changed.layers[0].input.null_variance == 0.0
+    assert changed.layers[0].input.padding is None
+    changed = override(plain(), ['layers.0.input.padding={"variance":0}', "layers.0.input.variance=4"])
+    assert changed.layers[0].input.padding == Padding(variance=0.0)
+    changed = override(changed, ["layers.0.input.padding.constant=true"])
+    assert changed.layers[0].input.padding == Padding(variance=0.0, constant=True)
+    assert override(changed, ["layers.0.input.padding=null"]).layers[0].input.padding is None
+    with pytest.raises(ArgumentError, match=r"padding\.variance: found no such field; .* is null; set it as a whole"):
+        override(plain(), ["layers.0.input.padding.variance=1"])
+
+
+def test_values_of_groups_are_set() -> None:
+    spec = validate_object(grouped_object(0.5, 0.5))
+    changed = override(spec, ["layers.0.groups.1.gates.update.bias.mean=3", "layers.0.groups.*.share=0.5"])
+    assert [group.gates["update"].bias.mean for group in changed.layers[0].groups] == [0.5, 3.0]
+    uneven = ["layers.0.groups.0.share=0.1", "layers.0.groups.1.share=0.9"]
+    assert [group.share for group in override(spec, uneven).layers[0].groups] == [0.1, 0.9]
+
+
+def test_a_limit_on_the_learning_rate_is_set() -> None:
+    changed = override(spread_lstm(), [f"{GATES}.forget.bias.max_learning_rate=5e-5"])
+    assert changed.layers[0].gates["forget"].bias.max_learning_rate == 5e-5
+    assert bias(changed, "forget") == bias(spread_lstm(), "forget") | {"max_learning_rate": 5e-5}
+
+
+def test_a_setting_can_name_and_describe_the_scheme() -> None:
+    changed = override(spread_lstm(), ["T=50", "scheme=lab", "description=long memory, 1"])
+    assert (changed.scheme, changed.description) == ("lab", "long memory, 1")
+    assert override(changed, ["T=60"]).scheme == "custom"
+    assert override(changed, ["T=60"]).description is None
+
+
+def test_what_generated_a_spec_no_longer_holds_for_a_changed_one() -> None:
+    spec = generate("gru", 40)
+    changed = override(spec, ["T=50"])
+    assert changed.generated is None
+    assert predict(changed).generated is None
+    recorded = generate("gru", 40, settings=["T=50"])
+    assert recorded.generated is not None
+    assert generate(**recorded.generated.arguments).to_bytes() == recorded.to_bytes()
+    assert recorded.model_copy(update={"generated": None}) == predict(changed)
 
 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
         ("T", "\"T\": found no '='; allowed: PATH=VALUE"),
-        ("=3", 'found ""; allowed: T, layers'),
-        ("depth=3", 'depth: found "depth"; allowed: T, layers'),
+        ("=3", 'found ""; allowed: scheme, T, layers'),
+        ("depth=3", 'depth: found "depth"; allowed: scheme, T, layers'),
         ("cell=gru", "cell: cannot be set; choose it with --cell"),
-        ("scheme=chrono", "scheme: cannot be set; choose it with --scheme"),
+        ("scheme=", 'scheme: found ""; allowed: at least 1 character'),
+        ("generated.critinit=1", "generated.critinit: cannot be set; it records what made the spec"),
+        ("layers.0.groups=[]", "layers.0.groups: cannot be set; it is a list; set the values in it"),
         ("schema_version=1", "schema_version: cannot be set"),
         ("target=null", "target: cannot be set"),
         ("target.wanted=3", "target.wanted: cannot be set"),
@@ -127,11 +184,11 @@ def test_an_unknown_null_variance_follows_the_variance() -> None:
             "layers.0.gates.update.bias.mean=1",
             'gates.update: found "update"; allowed: input, forget, cell, output',
         ),
-        ("layers.0.gates.cell.bias.min_time=2", "allowed: distribution, mean, variance"),
+        ("layers.0.gates.cell.bias.min_time=2", "allowed: max_learning_rate, distribution, mean, variance"),
         ("layers.0.gates.cell.bias.mean.x=2", "found no such field"),
         ("layers.0.gates.cell.bias={bad", "found no JSON at line 1 column 2"),
         ('layers.0.gates.cell.bias={"mean":1,"mean":2}', 'found the key "mean" twice'),
-        ("layers.0.gates.cell.recurrent.mean=1", "allowed: distribution, variance"),
+        ("layers.0.gates.cell.recurrent.mean=1", "allowed: max_learning_rate, fan, distribution, variance"),
         ("layers.0.gates.input.bias.mean=1", "input.bias.mean: follows the bias of forget"),
         ("layers.0.gates.input.bias.variance=1", "input.bias.variance: follows the bias of forget"),
         ("layers.0.gates.forget.bias.variance=1", "follows min_time and max_time"),
@@ -157,12 +214,6 @@ def test_what_cannot_be_set_says_why(setting: str, says: str) -> None:
         override(spread_lstm(), [setting])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_reset_variant_is_a_field_of_the_gru_alone() -> None:
-    assert override(plain("gru"), ["reset=before"]).reset == "before"
-    with pytest.raises(ArgumentError, match="allowed: T, layers"):
-        override(plain("lstm"), ["reset=before"])
 
 
 PATHS = st.lists(
@@ -205,6 +256,7 @@ KNOWN = st.sampled_from(
 def test_no_setting_raises_anything_else(settings_: list[tuple[str, Any]]) -> None:
     texts = [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in settings_]
     try:
-        assert override(spread_lstm(), texts).scheme == "custom"
+        named = [text.removeprefix("scheme=") for text in texts if text.startswith("scheme=")]
+        assert override(spread_lstm(), texts).scheme == [CUSTOM, *named][-1]
     except CritinitError as error:
         assert str(error)  # noqa: PT017

@@ -12,7 +12,9 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from critinit.distributions.numbers import StrictModel
 from critinit.errors import SpecError
+from critinit.frozen import FrozenMapping
 from critinit.spec import InitSpec, parse
 from critinit.spec.reading import validate_object
 from critinit.spec.schema import json_schema
@@ -67,7 +69,7 @@ def test_a_spoiled_spec_raises_spec_error_or_is_still_valid(value: Any) -> None:
             VALIDATOR.validate(json.loads(spec.to_bytes()))
         if refusal is not None:
             assert refusal.problems
-            assert all(problem.allowed for problem in refusal.problems)
+            assert all(problem.allowed or problem.hint for problem in refusal.problems)
             assert "\n" not in str(refusal)
 
 
@@ -92,9 +94,43 @@ def test_bytes_that_are_no_spec_are_refused(data: bytes) -> None:
 def test_a_spec_is_pickled_and_copied(value: dict[str, Any]) -> None:
     """As processes that are spawned get it; the parts of it too."""
     spec = validate_object(value)
-    for same in (pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec)):
+    for same in (pickle.loads(pickle.dumps(spec)), copy.copy(spec), copy.deepcopy(spec), spec.model_copy(deep=True)):
         assert type(same) is type(spec)
         assert same.to_bytes() == spec.to_bytes()
         assert same == spec
-    for part in (spec.layers[0], spec.layers[0].gates, spec.layers[0].predicted):
-        assert pickle.loads(pickle.dumps(part)) == part
+        assert hash(same) == hash(spec)
+    for part in (spec.layers[0], spec.layers[0].groups[0].gates, spec.layers[0].predicted, spec.generated):
+        for same in (pickle.loads(pickle.dumps(part)), copy.copy(part), copy.deepcopy(part)):
+            assert same == part
+            assert hash(same) == hash(part)
+
+
+@given(spec_objects())
+@settings(ROBUST, max_examples=50)
+def test_a_copy_of_every_part_is_valid_and_equal(value: dict[str, Any]) -> None:
+    """What a copy is made of is validated like what a file holds, down to each number."""
+    spec = validate_object(value)
+
+    def copied(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return tuple(map(copied, part))
+        if isinstance(part, FrozenMapping):
+            return type(part)({name: copied(item) for name, item in part.items()})
+        if not isinstance(part, StrictModel):
+            return part
+        stated = part.model_copy(update={name: copied(item) for name, item in part})
+        assert stated == part
+        assert hash(stated) == hash(part)
+        return stated
+
+    assert copied(spec).to_bytes() == spec.to_bytes()
+
+
+@given(spec_objects())
+@settings(ROBUST, max_examples=50)
+def test_a_spec_survives_a_container_of_a_configuration(value: dict[str, Any]) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    spec = validate_object(value)
+    data = spec.to_dict()
+    if "${" not in spec.to_json():  # which would be read as an interpolation
+        assert parse(omegaconf.OmegaConf.create(data)).to_bytes() == spec.to_bytes()

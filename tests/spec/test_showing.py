@@ -7,13 +7,16 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from rich.console import Console
 
 import critinit
 from critinit.cells import CELLS
 from critinit.showing import Shown
+from critinit.spec.reading import validate_object
 from critinit.spec.tables import tables
 from tests.cli.conftest import environment
+from tests.spec.examples import grouped_object
+
+Console = pytest.importorskip("rich.console").Console
 
 
 def cells(shown: Shown) -> list[list[list[str]]]:
@@ -25,8 +28,8 @@ def cells(shown: Shown) -> list[list[list[str]]]:
 def test_a_notebook_shows_gates_and_predicted_numbers() -> None:
     spec = critinit.generate("gru", T=100, scheme="chrono")
     gates, predicted = cells(spec)
-    assert gates[0] == ["gate", "recurrent kernel, variance", "input kernel, variance", "bias"]
-    assert [row[0] for row in gates[1:]] == list(dict(spec.layers[0].gates.items()))
+    assert gates[0] == ["gate", "recurrent kernel", "input kernel", "bias"]
+    assert [row[0] for row in gates[1:]] == list(spec.layers[0].gates)
     assert any("uniform_time" in row[3] for row in gates)
     chi = next(row for row in predicted if row[0] == "chi")
     numbers = spec.layers[0].predicted.untied
@@ -35,17 +38,16 @@ def test_a_notebook_shows_gates_and_predicted_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "scheme"),
+    ("cell", "scheme"),
     [
-        (key, scheme)
-        for key in CELLS
+        (cell, scheme)
+        for cell in CELLS.built_in
         for scheme in ("critical", "chrono", "uniform_gate", "orthogonal")
-        if key[0] != "rnn" and (key[0], scheme) != ("projection_lstm", "orthogonal")  # its kernels are not square
+        if cell != "rnn" and (cell, scheme) != ("projection_lstm", "orthogonal")  # its kernels are not square
     ],
-    ids=str,
 )
-def test_every_cell_and_scheme_is_shown(key: tuple[str, str | None], scheme: str) -> None:
-    spec = critinit.generate(key[0], T=20, reset=key[1], scheme=scheme, layers=2)
+def test_every_cell_and_scheme_is_shown(cell: str, scheme: str) -> None:
+    spec = critinit.generate(cell, T=20, scheme=scheme, layers=2)
     shown = list(tables(spec))
     assert len(shown) == 4
     assert all(len(row) == len(table.columns) for table in shown for row in table.rows)
@@ -54,7 +56,13 @@ def test_every_cell_and_scheme_is_shown(key: tuple[str, str | None], scheme: str
         console.print(spec)
     text = console.export_text()
     assert "layer 1" in text
-    assert all(gate in text for gate, _ in spec.layers[0].gates.items())
+    assert all(gate in text for gate in spec.layers[0].gates)
+
+
+def test_each_group_is_shown_with_its_share() -> None:
+    (table,) = tables(validate_object(grouped_object(0.25, 0.75)))
+    assert [row[0] for row in table.rows][:3] == [f"group 0 (0.25): {name}" for name in CELLS.built_in["gru"].gates]
+    assert len(table.rows) == 6
 
 
 def test_names_are_escaped_and_no_markup_is_read() -> None:
@@ -86,6 +94,7 @@ def test_an_analysis_shows_both_readings_with_errors() -> None:
     assert "±" not in untied
 
 
+@pytest.mark.frameworks
 def test_a_report_shows_every_row_and_what_was_left() -> None:
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.GRU(2, 8), torch.nn.Linear(8, 1))
@@ -103,6 +112,7 @@ def test_a_report_shows_every_row_and_what_was_left() -> None:
 
 
 def test_html_needs_no_rich() -> None:
-    code = "import sys, critinit; critinit.generate('rnn', T=5, scheme='orthogonal')._repr_html_(); print('rich' in sys.modules)"
+    spec = "critinit.generate('rnn', T=5, scheme='orthogonal')"
+    code = f"import sys, critinit; {spec}._repr_html_(); print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

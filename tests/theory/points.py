@@ -1,7 +1,8 @@
-"""The check points of the theory as specs: σ², ν², μ per gate, R = 1 unless said."""
+"""The check points of the theory as specs: σ², ν², μ per gate, R = 1 unless given."""
 
 from __future__ import annotations
 
+import critinit
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
 
@@ -19,25 +20,29 @@ def gate(recurrent, feed, mean, variance=0.0, distribution="normal"):
     }
 
 
-def spec(
-    cell, gates, *, reset=None, input_variance=1.0, correlation=1.0, null=None, T=100, projection=None
-) -> InitSpec:
+def spec(cell, gates, *, input_variance=1.0, correlation=1.0, padding=None, T=100, projection=None) -> InitSpec:
     layer = {"input": {"variance": input_variance, "correlation": correlation}, "gates": gates}
-    if null is not None:
-        layer["input"]["null_variance"] = null
+    if padding is not None:
+        layer["input"]["padding"] = {"variance": padding}
     if projection is not None:
         layer["projection"] = projection
     data = {"schema_version": 1, "cell": cell, "scheme": "custom", "T": T, "layers": [layer]}
-    return validate_object({**data, "reset": reset} if reset else data)
+    return validate_object(data)
 
 
-def gru(reset="before", distribution="normal", **changes):
+def generate(cell, T, padding=None, *, constant=False, **arguments) -> InitSpec:
+    """A generated spec; ``padding``: the variance of padding, None where nothing is known of it."""
+    known = None if padding is None else {"variance": padding, "constant": constant}
+    return critinit.generate(cell, T, padding=known, **arguments)
+
+
+def gru(cell="gru_reset_before", distribution="normal", **changes):
     gates = {
         "update": gate(0.5, 0.5, 2, distribution=distribution),
         "reset": gate(0.7, 0.3, 1, distribution=distribution),
         "candidate": gate(1.5, 0.8, 0, distribution=distribution),
     }
-    return spec("gru", gates, reset=reset, **changes)
+    return spec(cell, gates, **changes)
 
 
 def lstm():
@@ -92,4 +97,4 @@ def projection(width=0.3, distribution="orthogonal", variance=1.0):
 
 def slow():
     gates = {"update": gate(0, 0, 3), "reset": gate(0, 0, 2), "candidate": gate(2, 0.1, 0)}
-    return spec("gru", gates, reset="before")
+    return spec("gru_reset_before", gates)

@@ -56,7 +56,7 @@ def rnn(hidden: Gate, r: float = 1.0) -> Result:
 
 
 def minimal_rnn(update: Gate, r: float = 1.0) -> Result:
-    """By adaptive integration: its gates may be driven hard, where a Gauss rule of 201 nodes errs by 1e-6."""
+    """By adaptive integration: its gates may have large variances, where a Gauss rule of 201 nodes errs by 1e-6."""
 
     def moments(q):
         deviation = np.sqrt(update.recurrent * q + update.input * r + update.variance)
@@ -113,34 +113,34 @@ def gru(update: Gate, reset: Gate, candidate: Gate, *, after: bool, r: float = 1
             lambda p: W @ f**p, lambda a, b: W @ (f**a * (1 - f) ** b), lambda p: float(np.sum(weight * n**p))
         )
 
-    q = fixed_point(lambda q: moments(q)[1])
+    q = brentq(lambda q: moments(q)[1] - q, 0.0, 1.0, xtol=1e-15, rtol=1e-14)
     f, g, y, n, weight = parts(q)
     m1, m2, m3, m4 = moments(q)
     h, hw = _three_point(m1, m2, m3, m4)
+    # the squared coupling is v = A(f)·(h − n)² + B(f)·k, f and h independent of each other and of n and k
     slope = 1 - n**2
-    # joint grid: f (axis 0), h (axis 1), candidate nodes (axis 2, flattened)
-    f_, fw = f[:, None, None], W[:, None, None]
-    h_, hw_ = h[None, :, None], hw[None, :, None]
-    flat = lambda x: np.broadcast_to(x, np.broadcast_shapes(np.shape(n), np.shape(x))).reshape(1, 1, -1)  # noqa: E731
-    nw = flat(weight)
-    total = fw * hw_ * nw
-    v_f = update.recurrent * (f_ * (1 - f_) * (h_ - flat(n))) ** 2
+    a, b = update.recurrent * (f * (1 - f)) ** 2, (1 - f) ** 2
+    extra = 0.0
     if after:
-        v_n = candidate.recurrent * ((1 - f_) * flat(slope * g)) ** 2
-        v_r = reset.recurrent * ((1 - f_) * flat(slope * g * (1 - g) * y)) ** 2
-        v = v_f + v_n + v_r
-        extra = 0.0
+        k = (slope * g) ** 2 * (candidate.recurrent + reset.recurrent * ((1 - g) * y) ** 2)
     else:
         w = reset.recurrent * (g * (1 - g))[:, None] ** 2 * (h**2)[None, :]
         pair = W[:, None] * hw[None, :]
         g2 = (g**2)[:, None] + 0 * w
         beta = np.sum(pair * (g2 + w))
         beta2 = np.sum(pair * (g2 + w) ** 2) + 2 * np.sum(pair * g2) * np.sum(pair * w) + np.sum(pair * w) ** 2
-        a_n = ((1 - f_) * flat(slope)) ** 2
-        v = v_f + candidate.recurrent * beta * a_n
-        extra = candidate.recurrent**2 * np.sum(total * a_n) ** 2 * (beta2 - beta**2)
-    ea2, ev = float(W @ f**2), float(np.sum(total * v))
-    second = np.sum(total * (f_**2 + v) ** 2) + 2 * ea2 * ev + ev**2 + extra
+        k = candidate.recurrent * beta * slope**2
+        extra = (candidate.recurrent * (W @ b) * np.sum(weight * slope**2)) ** 2 * (beta2 - beta**2)
+
+    def distance(p, factor=1.0):
+        """E (h − n)ᵖ·factor(n)."""
+        return sum(share * np.sum(weight * factor * (value - n) ** p) for value, share in zip(h, hw, strict=True))
+
+    ek, ek2 = np.sum(weight * k), np.sum(weight * k**2)
+    ea2, ev = float(W @ f**2), float((W @ a) * distance(2) + (W @ b) * ek)
+    ea2v = (W @ (f**2 * a)) * distance(2) + (W @ (f**2 * b)) * ek
+    ev2 = (W @ a**2) * distance(4) + 2 * (W @ (a * b)) * distance(2, k) + (W @ b**2) * ek2
+    second = W @ f**4 + 2 * ea2v + ev2 + 2 * ea2 * ev + ev**2 + extra
     return Result(q, ea2 + ev, float(second - (ea2 + ev) ** 2))
 
 

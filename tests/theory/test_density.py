@@ -1,4 +1,4 @@
-"""The limiting density of the singular values: closed forms, random matrices, simulated networks, and the spectral edge."""
+"""The limiting density of singular values: closed forms, random matrices, simulated networks, the spectral edge."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ import numpy as np
 import pytest
 
 from benchmarks.spectrum import main, network_jacobian, specs
+from critinit.distributions import kernel
 from critinit.errors import ArgumentError
 from critinit.simulation import simulate
-from critinit.simulation.kernels import matrix
-from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
+from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding, spectral_edge
 from critinit.theory.spectrum.density import SingularValues, spectrum_density
 from critinit.theory.spectrum.resolvent import Pencil
-from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding, spectral_edge
 from critinit.theory.tied.jacobian import Couplings
 from tests.theory import points
 
 
-def kernel(distribution, variance):
-    return Kernel(distribution=distribution, variance=variance)
-
-
-def law(couplings, **kernels):
+def singular_values(couplings, **kernels):
     return SingularValues.of(couplings, kernels)
 
 
@@ -35,7 +30,7 @@ def bare(units=1):
 
 
 def distance(wanted, values, count=40):
-    """Kolmogorov's distance of sampled values from a law, at some of their quantiles."""
+    """Kolmogorov's distance of sampled values from a distribution, at some of their quantiles."""
     values = np.sort(np.ravel(values))
     at = np.quantile(values, np.linspace(0.01, 0.99, count))
     return float(np.max(np.abs(wanted.cumulative(at)[0] - np.searchsorted(values, at) / values.size)))
@@ -51,7 +46,7 @@ def quarter_circle(s, radius):
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_a_bare_matrix_of_independent_entries_is_a_quarter_circle(distribution):
-    found = law(bare(), w=kernel(distribution, 2.25))
+    found = singular_values(bare(), w=kernel(distribution, 2.25))
     s = np.linspace(0, 3.4, 35)
     below, residual = found.cumulative(s)
     np.testing.assert_allclose(below, quarter_circle(s, 3.0), atol=3e-5)
@@ -63,7 +58,7 @@ def test_a_bare_matrix_of_independent_entries_is_a_quarter_circle(distribution):
 
 
 def test_a_bare_orthogonal_matrix_has_one_singular_value():
-    found = law(bare(), w=kernel("orthogonal", 1.44))
+    found = singular_values(bare(), w=kernel("orthogonal", 1.44))
     np.testing.assert_allclose(found.cumulative([0.3, 1.19, 1.21, 5.0])[0], [0, 0, 1, 1], atol=1e-5)
     assert found.edges == pytest.approx((1.2, 1.2), abs=1e-6)
     s, eta = np.array([0.0, 0.4, 1.1, 1.2, 1.9]), 0.02
@@ -86,10 +81,10 @@ def test_the_feedback_is_the_r_transform_with_the_root_followed_through_its_chan
 
 def test_without_kernels_the_singular_values_are_those_of_the_diagonal():
     a = np.array([0.1, -0.4, 0.4, 0.9])
-    found = law(Couplings([], a[None], {}))
+    found = singular_values(Couplings([], a[None], {}))
     np.testing.assert_allclose(found.cumulative([0.05, 0.2, 0.5, 1.0])[0], [0, 0.25, 0.75, 1], atol=5e-5)
     zero = Couplings(["w"], np.zeros((2, 3)), {"w": np.zeros((2, 3))})
-    nothing = law(zero, w=kernel("normal", 1.0))
+    nothing = singular_values(zero, w=kernel("normal", 1.0))
     assert nothing.edges == (0.0, 0.0)
     np.testing.assert_array_equal(nothing.cumulative([0.0, 1.0])[0], [0, 1])
 
@@ -114,7 +109,7 @@ def couplings(rng, *, inner):
 
 
 def jacobian(c, kernels, rng):
-    w = {n: matrix(kernels[n], UNITS, UNITS, rng) for n in c.names}
+    w = {n: kernels[n].sample(rng, UNITS, UNITS) for n in c.names}
 
     def total(by):
         parts = (by[1 + i][:, None] * (w[n] @ total(c.messages[n])) for i, n in enumerate(c.names) if np.any(by[1 + i]))
@@ -150,7 +145,7 @@ def test_random_matrices_with_random_diagonals(kind):
 
 
 @pytest.mark.parametrize("kind", ["orthogonal", "scaled orthogonal", "both"])
-def test_a_wrong_law_is_found_out(kind):
+def test_a_wrong_distribution_is_found_out(kind):
     """Orthogonal kernels taken for normal ones, and a message taken for unscaled."""
     rng = np.random.default_rng(7)
     c = couplings(rng, inner=kind if len(KINDS[kind]) == 3 else None)
@@ -170,7 +165,9 @@ def test_a_kernel_of_variance_0_is_as_good_as_none():
     kernels = {"a": kernel("normal", 1.2), "b": kernel("normal", 1.5), "c": kernel("zero", 0.0)}
     s = [0.3, 0.7, 1.1]
     without = Couplings(["a"], c.update[:2], {"a": c.messages["a"][:2]})
-    np.testing.assert_allclose(law(c, **kernels).cumulative(s)[0], law(without, a=kernels["a"]).cumulative(s)[0])
+    np.testing.assert_allclose(
+        singular_values(c, **kernels).cumulative(s)[0], singular_values(without, a=kernels["a"]).cumulative(s)[0]
+    )
 
 
 def test_messages_scaled_for_two_gates_are_refused():
@@ -192,9 +189,9 @@ def minimal():
 
 
 NETWORKS = {
-    "gru before": points.gru("before"),
-    "gru before orthogonal": points.gru("before", "orthogonal"),
-    "gru after": points.gru("after"),
+    "gru_reset_before": points.gru(),
+    "gru_reset_before orthogonal": points.gru(distribution="orthogonal"),
+    "gru": points.gru("gru"),
     "lstm": points.lstm(),
     "peephole": points.peephole(),
     "rnn orthogonal": rnn(),
@@ -212,7 +209,7 @@ def test_simulated_networks(name):
     spec = NETWORKS[name]
     values = measured(spec)
     found = spectrum_density(spec, points=40, particles=800, snapshots=2, seed=3)
-    assert distance(found.law, values) < 1.95 / math.sqrt(values.size)
+    assert distance(found.distribution, values) < 1.95 / math.sqrt(values.size)
     assert found.residual <= 1e-8
     assert found.cumulative[-1] - found.cumulative[0] == pytest.approx(1.0, abs=0.003)
     middles, mass = found.singular_values, np.diff(found.cumulative)
@@ -223,7 +220,7 @@ def test_simulated_networks(name):
 
 def test_the_simulated_orthogonal_network_tells_orthogonal_from_normal():
     values = measured(rnn())
-    wrong = spectrum_density(rnn("normal"), points=10, particles=800, snapshots=2).law
+    wrong = spectrum_density(rnn("normal"), points=10, particles=800, snapshots=2).distribution
     assert distance(wrong, values) > 1.95 / math.sqrt(values.size)
 
 
@@ -240,7 +237,7 @@ def test_a_histogram_is_met_bin_by_bin():
 
 
 def test_untied_weights_have_the_moments_of_the_untied_theory():
-    for spec in (points.gru("before"), points.lstm(), points.rnn()):
+    for spec in (points.gru(), points.lstm(), points.rnn()):
         layer = spec.layers[0]
         sampled = sampled_couplings(spec.find_cell(), layer, T=spec.T, tied=False, particles=3000)
         found = SingularValues.of(sampled, {n: gate.recurrent for n, gate in layer.gates.items()})
@@ -252,10 +249,10 @@ def test_untied_weights_have_the_moments_of_the_untied_theory():
 def test_a_narrow_density_is_resolved():
     """Near isometry the singular values differ in the fourth digit, and the density is as wide as theirs."""
     gates = {"update": points.gate(1e-6, 1e-5, 4), "reset": points.gate(1e-6, 1e-5, 0)}
-    spec = points.spec("gru", {**gates, "candidate": points.gate(1e-4, 1.0, 0)}, reset="before")
+    spec = points.spec("gru_reset_before", {**gates, "candidate": points.gate(1e-4, 1.0, 0)})
     values = measured(spec)
     found = spectrum_density(spec, points=4, particles=200)
-    assert distance(found.law, values, 20) < 1.95 / math.sqrt(values.size)
+    assert distance(found.distribution, values, 20) < 1.95 / math.sqrt(values.size)
     assert found.edges[1] - found.edges[0] < 1e-3
 
 

@@ -16,7 +16,7 @@ def _gru(update: float, candidate: float, mean: float = 0.0):
         "reset": points.gate(1.0, 1.0, 0),
         "candidate": points.gate(candidate, 1.0, 0),
     }
-    return points.spec("gru", gates, reset="before")
+    return points.spec("gru_reset_before", gates)
 
 
 @pytest.mark.parametrize("variance", [1e3, 1e6])
@@ -31,7 +31,7 @@ def test_large_variances_have_finite_numbers(variance):
 def test_retention_beyond_the_largest_number_is_said():
     predicted = predict(_gru(1e4, 1e4)).layers[0].predicted
     assert predicted.untied.retention == 1e100
-    assert "retention is beyond 1e100" in predicted.untied.notes
+    assert "retention is beyond 1e+100" in predicted.untied.notes
 
 
 def test_averages_of_too_many_points_are_refused():
@@ -40,6 +40,6 @@ def test_averages_of_too_many_points_are_refused():
         "reset": points.gate(2e5, 1.0, 0),
         "candidate": points.gate(1e6, 1.0, 0),
     }
-    apart = points.spec("gru", gates, reset="after", correlation=0.25)
-    with pytest.raises(ArgumentError, match=r"gates.candidate: .* points of quadrature; allowed: 3e\+07"):
+    apart = points.spec("gru", gates, correlation=0.25)
+    with pytest.raises(ArgumentError, match=r"gates.candidate: .* points of quadrature; allowed: at most 3e\+07"):
         predict(apart)

@@ -15,14 +15,14 @@ from critinit.theory.requirements import requirements
 from tests.theory import points
 
 
-def lone_gru(feed, T, null=None):
+def lone_gru(feed, T, padding=None):
     """A GRU whose kernels carry nothing but inputs: units by themselves, all alike."""
     gates = {
         "update": points.gate(1e-12, feed, 3),
         "reset": points.gate(1e-12, 1e-12, 5),
         "candidate": points.gate(1e-12, 4, 0),
     }
-    return points.spec("gru", gates, reset="after", T=T, null=null)
+    return points.spec("gru", gates, T=T, padding=padding)
 
 
 def test_a_constant_gate_has_closed_forms():
@@ -31,30 +31,30 @@ def test_a_constant_gate_has_closed_forms():
     x, w = np.polynomial.hermite_e.hermegauss(80)
     square = float(np.tanh(2 * x) ** 2 @ w / w.sum())
     assert found.retention == pytest.approx(keep**100, rel=1e-3)
-    assert found.gain == pytest.approx(1.0, rel=1e-5)
-    assert found.written == pytest.approx((1 - keep) ** 2 * square * keep**100, rel=2e-3)
+    assert found.response_gain == pytest.approx(1.0, rel=1e-5)
+    assert found.early_input_response == pytest.approx((1 - keep) ** 2 * square * keep**100, rel=2e-3)
 
 
-@pytest.mark.parametrize("null", [0.0, 0.3])
-def test_one_signal_then_silence_as_units_do_it(null):
+@pytest.mark.parametrize("padding", [0.0, 0.3])
+def test_one_signal_then_silence_as_units_do_it(padding):
     """Simulated: a million units see one informative input, then T that are not."""
     rng, T = np.random.default_rng(0), 12
-    count, drive = 1_000_000, 2.0
-    keep = sigmoid(3 + math.sqrt(drive) * rng.standard_normal(count))
+    count, variance = 1_000_000, 2.0
+    keep = sigmoid(3 + math.sqrt(variance) * rng.standard_normal(count))
     written = (1 - keep) * np.tanh(2 * rng.standard_normal(count))
     left = np.ones(count)
     for _ in range(T):
-        left *= sigmoid(3 + math.sqrt(drive * null) * rng.standard_normal(count)) ** 2
-    found = requirements(lone_gru(drive, T, null))
+        left *= sigmoid(3 + math.sqrt(variance * padding) * rng.standard_normal(count)) ** 2
+    found = requirements(lone_gru(variance, T, padding))
     assert found.retention == pytest.approx(left.mean(), rel=0.02)
-    assert found.written == pytest.approx(np.mean(written**2) * left.mean(), rel=0.03)
+    assert found.early_input_response == pytest.approx(np.mean(written**2) * left.mean(), rel=0.03)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize(("mean", "variance", "T"), [(3.0, 4.0, 100), (5.0, 4.0, 500), (3.0, 0.1, 20)])
 def test_a_normal_bias_of_the_keep_gate_stays_with_its_unit(cell, mean, variance, T):
     """Over the biases, by adaptive integration: a mean of powers, not the power of a mean."""
-    spec = critinit.generate(cell, T=T, scheme="isometry", null_variance=0.0).model_dump(mode="json")
+    spec = critinit.generate(cell, T=T, scheme="isometry", padding={"variance": 0.0}).to_dict()
     spec["scheme"] = "custom"
     keep = "update" if cell == "gru" else "forget"
     gate = spec["layers"][0]["gates"][keep]
@@ -71,26 +71,25 @@ def test_a_normal_bias_of_the_keep_gate_stays_with_its_unit(cell, mean, variance
     assert requirements(critinit.parse(spec)).retention == pytest.approx(exact, rel=1e-4)
 
 
-def test_an_uncoupled_write_gate_is_driven_by_its_bias():
-    """An LSTM with input bias 0 and forget gate at 1 − 1/800: a constant drive moves the cell by about 400."""
+def test_an_uncoupled_write_gate_follows_its_bias():
+    """An LSTM with input bias 0 and forget gate at 1 − 1/800: a constant input moves the cell by about 400."""
     gates = {name: points.gate(1e-12, 1e-12, mean) for name, mean in (("input", 0), ("cell", 0), ("output", 1))}
     gates["forget"] = points.gate(1e-12, 1e-12, math.log(799))
-    assert requirements(points.spec("lstm", gates)).gain == pytest.approx(400, rel=1e-3)
+    assert requirements(points.spec("lstm", gates)).response_gain == pytest.approx(400, rel=1e-3)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_critical_writes_and_keeps_more_than_chrono(cell):
-    for null in (0.0, None, 1.0):
+    for padding in (0.0, None, 1.0):
         critical, chrono = (
-            requirements(critinit.generate(cell, T=500, scheme=scheme, null_variance=null))
-            for scheme in ("critical", "chrono")
+            requirements(points.generate(cell, 500, padding, scheme=scheme)) for scheme in ("critical", "chrono")
         )
-        if null == 1.0:  # noise that is declared drives the gates less: (a) gives way, to what chrono writes
-            assert critical.written == pytest.approx(chrono.written, rel=0.1)
+        if padding == 1.0:  # gates react less to declared noise: the early input gives way
+            assert critical.early_input_response == pytest.approx(chrono.early_input_response, rel=0.1)
         else:
-            assert critical.written > 3 * chrono.written
+            assert critical.early_input_response > 3 * chrono.early_input_response
         assert critical.retention > 3 * chrono.retention
-        assert critical.gain == pytest.approx(1, abs=0.05)
+        assert critical.response_gain == pytest.approx(1, abs=0.05)
 
 
 def test_a_cell_without_a_keep_gate_has_none():

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from critinit import cells
+import critinit
+from critinit import simulation
+from critinit.cells import find_cell
+from critinit.distributions import haar, kernel
 from critinit.errors import ArgumentError
-from critinit.simulation import Inputs, simulate
-from critinit.simulation.kernels import fresh, haar
+from critinit.simulation import Inputs, reduction, simulate
+from critinit.simulation.kernels import fresh
 from critinit.simulation.network import draw_network
-from critinit.spec import Kernel
+from critinit.simulation.reduction import NetworkRun
+from critinit.theory.tied import growth
 from tests.theory import points
 
 
@@ -33,12 +39,12 @@ def near(numbers, name, expected, *, relative):
 @pytest.mark.parametrize(
     ("spec", "second", "untied", "tied", "variance"),
     [
-        (points.gru("before"), 0.038172, 0.762, 0.883, 0.0355),
-        (points.gru("after"), 0.038171, 0.762, 0.882, 0.0356),
+        (points.gru(), 0.038172, 0.762, 0.883, 0.0355),
+        (points.gru("gru"), 0.038171, 0.762, 0.882, 0.0356),
         (points.lstm(), 0.0492, 0.776, 0.933, 0.0425),
         (points.peephole(), 0.019832, 0.535, 0.611, 0.0306),
     ],
-    ids=["gru before", "gru after", "lstm", "peephole"],
+    ids=["gru_reset_before", "gru", "lstm", "peephole"],
 )
 def test_both_columns_of_the_check_table(spec, second, untied, tied, variance):
     fresh_weights = measured(spec, weights="untied").numbers
@@ -63,10 +69,10 @@ def test_kept_weights_make_the_published_critical_point_chaotic():
     assert numbers.time_scale is None
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_step_equals_a_plain_recurrence(reset):
-    layer = points.gru(reset).layers[0]
-    net = draw_network(cells.find("gru", reset), layer, 7, np.random.default_rng(0))
+@pytest.mark.parametrize("name", ["gru", "gru_reset_before"])
+def test_step_equals_a_plain_recurrence(name):
+    layer = points.gru(name).layers[0]
+    net = draw_network(find_cell(name), layer, 7, np.random.default_rng(0))
     w = {name: apply(np.eye(7)).T for name, apply in net.recurrent.items()}
     rng = np.random.default_rng(1)
     h, external = rng.standard_normal(7), {name: rng.standard_normal(7) for name in w}
@@ -78,18 +84,18 @@ def test_step_equals_a_plain_recurrence(reset):
 
     f = sigmoid(w["update"] @ h + external["update"])
     r = sigmoid(w["reset"] @ h + external["reset"])
-    product = w["candidate"] @ (r * h) if reset == "before" else r * (w["candidate"] @ h)
+    product = w["candidate"] @ (r * h) if name == "gru_reset_before" else r * (w["candidate"] @ h)
     np.testing.assert_allclose(after.h[0], f * h + (1 - f) * np.tanh(external["candidate"] + product), atol=1e-14)
 
 
 def test_retention_is_that_of_a_finite_difference():
     """δ carried forward by duals against two copies that start 1e-7 apart, on the same small network."""
     layer = points.lstm().layers[0]
-    cell = cells.find("lstm")
+    cell = find_cell("lstm")
     net = draw_network(cell, layer, 12, np.random.default_rng(3))
-    drives = list(net.drive(0, 9))
+    inputs = list(net.external_inputs(0, 9))
     state, u = net.rest(), None
-    for external in drives[:4]:
+    for external in inputs[:4]:
         state, u = net.step(state, external)
     direction = np.random.default_rng(4).standard_normal((1, 12))
     epsilon = 1e-7
@@ -97,7 +103,7 @@ def test_retention_is_that_of_a_finite_difference():
     from critinit.simulation.measure import _perturbed
 
     carried = _perturbed(net, state, u, direction[None])
-    for external in drives[4:]:
+    for external in inputs[4:]:
         state, _ = net.step(state, external)
         moved, _ = net.step(moved, external)
         carried, _ = net.step(carried, external)
@@ -122,17 +128,17 @@ def test_linear_network_has_the_exponents_of_its_matrix():
     spec = points.spec("rnn", {"hidden": points.gate(0.8, 1e-10, 0)})
     result = measured(spec, width=30, steps=600, seeds=1, seed=5, burn_in=5, tangents=4)
     child = np.random.SeedSequence((5, 0)).spawn(1)[0]
-    net = draw_network(cells.find("rnn"), spec.layers[0], 30, np.random.default_rng(child))
+    net = draw_network(find_cell("rnn"), spec.layers[0], 30, np.random.default_rng(child))
     w = net.recurrent["hidden"](np.eye(30)).T
     moduli = np.sort(np.log(np.abs(np.linalg.eigvals(w))))[::-1]
     np.testing.assert_allclose(result.lyapunov[:3].sum(), moduli[:3].sum(), atol=0.05)
 
 
 @pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
-def test_fresh_products_have_the_law_of_a_fresh_matrix(distribution):
+def test_fresh_products_are_distributed_as_those_of_a_fresh_matrix(distribution):
     n, gain = 60, 1.3
     rng = np.random.default_rng(0)
-    apply = fresh(Kernel(distribution=distribution, variance=gain**2), n, n, rng)
+    apply = fresh(kernel(distribution, gain**2), n, n, rng)
     x = rng.standard_normal((2, n))
     x[1] += x[0]  # correlated rows
     wanted = x @ x.T / n
@@ -148,8 +154,8 @@ def test_fresh_products_have_the_law_of_a_fresh_matrix(distribution):
 
 def test_haar_frames_are_orthonormal_and_have_no_preferred_sign():
     rng = np.random.default_rng(0)
-    frames = np.array([haar(5, 3, rng) for _ in range(2000)])
-    np.testing.assert_allclose(frames[0].T @ frames[0], np.eye(3), atol=1e-12)
+    frames = np.array([haar(rng, 3, 5) for _ in range(2000)])
+    np.testing.assert_allclose(frames[0] @ frames[0].T, np.eye(3), atol=1e-12)
     assert np.all(np.abs(frames.mean(axis=0)) < 5 / math.sqrt(5 * 2000))
 
 
@@ -186,7 +192,7 @@ def test_when_inputs_go_off_the_gates_stay_at_their_bias():
     spec = points.spec(
         "peephole_lstm",
         {"input": points.gate(0, 1, 0), "forget": points.gate(0, 4, -1), "cell": points.gate(0, 1, 0)},
-        null=0.0,
+        padding=0.0,
     )
     off = measured(spec, width=300, steps=60, inputs=Inputs(off_after=5)).numbers
     keep = 1 / (1 + math.exp(1.0))
@@ -198,13 +204,13 @@ def test_when_inputs_go_off_the_gates_stay_at_their_bias():
 def test_constant_inputs_come_to_rest():
     result = measured(points.spec("rnn", {"hidden": points.gate(0.3, 0.5, 0)}), inputs=Inputs(constant=True))
     network = draw_network(
-        cells.find("rnn"),
+        find_cell("rnn"),
         points.rnn().layers[0],
         5,
         np.random.default_rng(0),
         inputs=Inputs(constant=True),
     )
-    first, *others = network.drive(-70, 70)
+    first, *others = network.external_inputs(-70, 70)
     assert all(np.array_equal(first["hidden"], other["hidden"]) for other in others)
     assert result.numbers.chi < 0.5
 
@@ -227,12 +233,65 @@ def test_the_same_arguments_give_the_same_numbers_and_progress_reaches_its_end()
 
 
 def test_every_layer_is_measured():
-    from critinit.spec import InitSpec
-
-    data = points.gru().model_dump()
+    data = points.gru().to_dict()
     data["layers"] = [*data["layers"], *data["layers"]]
-    first, second = simulate(InitSpec.model_validate(data), width=40, steps=24, seeds=2)
+    first, second = simulate(critinit.parse(data), width=40, steps=24, seeds=2)
     assert first.numbers != second.numbers  # independent networks
+
+
+def test_simulation_takes_nothing_but_the_protocol_from_the_theory():
+    """What measures the theory shares no formula with it."""
+    files = sorted(Path(simulation.__file__).parent.glob("*.py"))
+    assert len(files) > 3
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            of_theory = [name for name in names if f"{name}.".startswith("critinit.theory.")]
+            assert all(name.startswith("critinit.theory.protocol") for name in of_theory), (file.name, of_theory)
+
+
+def test_both_reductions_give_the_same_numbers():
+    """Written twice on purpose; on the same records they agree to rounding."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        course = np.cumsum(rng.normal(-0.1, 0.3, 61))
+        assert reduction.growth_rate(course) == pytest.approx(growth.late_growth(course), rel=1e-9)
+        delta = rng.standard_normal(50) * 10.0 ** rng.uniform(-200, 0, 50)
+        assert reduction.share_of_units(delta) == pytest.approx(growth.participation(delta**2), rel=1e-9)
+        moments = list(1.0 + rng.normal(0.0, 0.05, 80) + rng.choice([0.0, 0.2]) * np.linspace(1, 0, 80) ** 4)
+        assert reduction.is_stationary(moments) == growth._is_stationary(moments)
+        for informative in (10, 30, 50, 60):
+            assert reduction.further_perturbations(informative, 100) == growth.repeats(informative, 100)
+
+
+def test_the_reductions_of_whole_runs_agree():
+    rng = np.random.default_rng(1)
+    simulated, theoretical = [], []
+    for _ in range(3):
+        course, carrying = np.cumsum(rng.normal(-0.1, 0.1, 61)), np.linspace(1.0, 0.002, 61)
+        shared = {
+            "second_moment": rng.random(),
+            "memory": rng.random(),
+            "time_constants": 1.0 + rng.exponential(5.0, 40),
+        }
+        repeated, m1 = (np.cumsum(rng.normal(-0.1, 0.1, 41)),), rng.random()
+        shared |= {"log_square": course, "settled": False, "repeated": repeated}
+        simulated.append(NetworkRun(**shared, carrying=carrying, squared_singular_values=(m1, 2 * m1**2)))
+        run = growth.Run(**shared, participation=carrying, jacobian_square=m1, jacobian_second=2 * m1**2)
+        theoretical.append(run)
+    one, other = reduction.reduce(simulated, 100), growth.combine(theoretical, 100)
+    assert one.notes == other.notes
+    assert len(one.notes) == 3
+    assert set(one.standard_error) == set(other.standard_error)
+    for a, b in ((one, other), (one.jacobian, other.jacobian), (one.unit_time_constants, other.unit_time_constants)):
+        for name in type(a).model_fields:
+            if isinstance(getattr(a, name), float):
+                assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9)
+    for name, error in one.standard_error.items():
+        assert error == pytest.approx(other.standard_error[name], rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 
 import critinit
-from critinit import cells
+from critinit.cells import CELLS
+from critinit.distributions import haar, kernel
 from critinit.errors import ArgumentError
 from critinit.simulation import Inputs, simulate
-from critinit.simulation.kernels import haar
-from critinit.spec import Kernel
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied.solution import tied
 from critinit.theory.tied.estimate import fast_tied
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.growth import late_growth, participation
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.particles import Population
 from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.solution import tied
 from tests.theory import points
 
 
@@ -115,12 +114,12 @@ def test_condensing_the_past_changes_little():
 @pytest.mark.parametrize(
     ("spec", "chi", "second"),
     [
-        (points.gru("before"), 0.883, 0.0447),
-        (points.gru("after"), 0.882, 0.0449),
+        (points.gru(), 0.883, 0.0447),
+        (points.gru("gru"), 0.882, 0.0449),
         (points.lstm(), 0.933, 0.0650),
         (points.peephole(), 0.611, 0.0203),
     ],
-    ids=["gru before", "gru after", "lstm", "peephole"],
+    ids=["gru_reset_before", "gru", "lstm", "peephole"],
 )
 def test_tied_column_of_the_check_table(spec, chi, second):
     found = numbers(spec)
@@ -146,8 +145,8 @@ def test_theory_network_and_jacobian_agree_where_biases_stay_with_their_units():
         "candidate": points.gate(1.2, 0.8, 0.0, distribution="orthogonal"),
     }
     gates["reset"]["bias"] = {"distribution": "log_uniform_time", "min_time": 1.5, "max_time": 20.0}
-    for reset in ("before", "after"):
-        spec = points.spec("gru", gates, reset=reset, T=20)
+    for cell in ("gru_reset_before", "gru"):
+        spec = points.spec(cell, gates, T=20)
         theory = numbers(spec, steps=100)
         network = simulate(spec, width=400, steps=100, seeds=2, seed=2)[0].numbers
         assert math.log(theory.retention) == pytest.approx(math.log(network.retention), abs=0.3)
@@ -203,7 +202,7 @@ def test_a_thousand_steps_neither_underflow_nor_overflow(recurrent, sign):
 
 
 def test_constant_and_silent_inputs():
-    calm = points.spec("rnn", {"hidden": points.gate(0.3, 0.5, 0)}, null=0.0)
+    calm = points.spec("rnn", {"hidden": points.gate(0.3, 0.5, 0)}, padding=0.0)
     still = numbers(calm, inputs=Inputs(constant=True))
     network = simulate(calm, width=500, steps=60, seeds=3, inputs=Inputs(constant=True))[0].numbers
     assert still.chi == pytest.approx(network.chi, rel=0.03)
@@ -221,8 +220,8 @@ def test_standard_errors_are_honest():
     """Over independent runs, values scatter as their standard errors say."""
     runs = [numbers(points.peephole(), seed=seed, particles=150, tolerance=1.0, steps=60) for seed in range(12)]
     chi = np.array([run.chi for run in runs])
-    said = math.sqrt(np.mean([run.standard_error["chi"] ** 2 for run in runs]))
-    assert 0.5 < chi.std(ddof=1) / said < 2.0
+    stated = math.sqrt(np.mean([run.standard_error["chi"] ** 2 for run in runs]))
+    assert 0.5 < chi.std(ddof=1) / stated < 2.0
 
 
 def test_correlation_below_one_is_said():
@@ -252,7 +251,7 @@ def test_jacobian_moments_against_matrices(distribution):
     variances = {"u": 0.5, "n": 0.8, "r": 0.6}
 
     def draw(variance):
-        matrix = haar(n, n, rng) if distribution == "orthogonal" else rng.standard_normal((n, n)) / math.sqrt(n)
+        matrix = haar(rng, n, n) if distribution == "orthogonal" else rng.standard_normal((n, n)) / math.sqrt(n)
         return math.sqrt(variance) * matrix
 
     w = {name: draw(variance) for name, variance in variances.items()}
@@ -261,13 +260,13 @@ def test_jacobian_moments_against_matrices(distribution):
     zero, one = np.zeros(n), np.ones(n)
     directions = {"u": [one, zero, zero, zero], "r": [one, zero, zero, zero], "n": [e, zero, b, zero]}
     couplings = Couplings(["u", "r", "n"], np.array([a, u, zero, c]), {k: np.array(v) for k, v in directions.items()})
-    kernels = {name: Kernel(distribution=distribution, variance=v) for name, v in variances.items()}
+    kernels = {name: kernel(distribution, v) for name, v in variances.items()}
     factor = couplings.factor(kernels)
     assert factor.first_moment() == pytest.approx(np.trace(gram) / n, rel=0.01)
     assert factor.second_moment() == pytest.approx(np.sum(gram**2) / n, rel=0.02)
     other = "normal" if distribution == "orthogonal" else "orthogonal"
-    wrong = couplings.factor({name: Kernel(distribution=other, variance=v) for name, v in variances.items()})
-    assert wrong.second_moment() != pytest.approx(np.sum(gram**2) / n, rel=0.04)  # the two laws are told apart
+    wrong = couplings.factor({name: kernel(other, v) for name, v in variances.items()})
+    assert wrong.second_moment() != pytest.approx(np.sum(gram**2) / n, rel=0.04)  # the two distributions are told apart
 
 
 # growth
@@ -316,7 +315,7 @@ def test_growth_of_classes_meets_the_spectral_edge_and_the_untied_theory():
 
 
 def test_spectrum_and_residue_of_one_class():
-    """x' = f x + a y with y of x's own covariance: G = V/√((1+f²−s)²−4f²); untied, the residue is that of a geometric."""
+    """x' = f x + a y, y of x's own covariance: G = V/√((1+f²−s)²−4f²); untied, the residue is that of a geometric."""
     keep, persistent = 0.8, 0.02
     own, whole = spectrum(_one(keep, persistent, 0.0)[0], np.array([0.3]), np.zeros(1))
     assert whole[0] == pytest.approx(0.3 / math.sqrt((1 + keep**2 - persistent) ** 2 - 4 * keep**2), rel=1e-6)
@@ -328,12 +327,12 @@ def test_spectrum_and_residue_of_one_class():
 @pytest.mark.parametrize(
     ("spec", "chi", "second"),
     [
-        (points.gru("before"), 0.8813, 0.0447),
-        (points.gru("after"), 0.8813, 0.0449),
+        (points.gru(), 0.8813, 0.0447),
+        (points.gru("gru"), 0.8813, 0.0449),
         (points.lstm(), 0.9335, 0.0650),
         (points.peephole(), 0.6121, 0.0202),
     ],
-    ids=["gru before", "gru after", "lstm", "peephole"],
+    ids=["gru_reset_before", "gru", "lstm", "peephole"],
 )
 def test_fast_estimate_at_the_check_points(spec, chi, second):
     found = quick(spec)
@@ -353,7 +352,7 @@ def test_fast_estimate_of_units_by_themselves():
         "reset": points.gate(1e-9, 1e-9, 5),
         "candidate": points.gate(1e-9, 4, 0),
     }
-    found = quick(points.spec("gru", gates, reset="after", T=100))
+    found = quick(points.spec("gru", gates, T=100))
     time = np.exp(np.linspace(math.log(1.05), math.log(100), 200_001))
     assert found.retention == pytest.approx(np.mean((1 - 1 / time) ** 200), rel=0.05)
     assert found.unit_time_constants.max == pytest.approx(100, rel=0.1)
@@ -370,11 +369,11 @@ def test_fast_estimate_knows_the_identity_and_the_slow_point():
 @pytest.mark.parametrize("cell", ["minimal_rnn", "gru", "lstm"])
 def test_fast_estimate_meets_the_untied_theory_as_recurrence_vanishes(cell, scheme):
     """Where recurrent kernels are tiny the two theories agree; the estimate's points must not show."""
-    spec = critinit.generate(cell, T=200, scheme=scheme, null_variance=0)
-    data = spec.model_dump(mode="json")
+    spec = critinit.generate(cell, T=200, scheme=scheme, padding={"variance": 0})
+    data = spec.to_dict()
     for gate in data["layers"][0]["gates"].values():
         gate["recurrent"] = {"distribution": "normal", "variance": 1e-9}
-    small = critinit.spec.reading.validate_object(data)
+    small = critinit.parse(data)
     untied = untied_numbers(small, small.layers[0])
     found = quick(small)
     for name in ("second_moment", "chi"):
@@ -392,12 +391,13 @@ def test_the_slow_point_has_large_fluctuations():
 
 
 ALL = [
-    points.rnn(), points.minimal(), points.gru(), points.lstm(), points.peephole(), points.mgu(), points.coupled(),
+    points.rnn(), points.minimal(), points.gru(), points.gru("gru"), points.lstm(), points.peephole(),
+    points.mgu(), points.coupled(),
     points.projection(),
 ]  # fmt: skip
 
 
 def test_every_cell_has_a_fast_estimate():
-    assert {name for name, _ in cells.CELLS} == {spec.cell for spec in ALL}
+    assert set(CELLS.names()) == {spec.cell for spec in ALL}
     for spec in ALL:
         assert 0 < quick(spec).chi < 1.1

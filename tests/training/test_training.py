@@ -1,4 +1,6 @@
-"""Runs are trained as torch would train them, side by side or alone, and the command keeps, resumes and reports them."""
+"""Runs are trained as torch would train them, side by side or alone; the command keeps, resumes and reports them."""
+
+# ruff: noqa: E402 (what is imported below needs torch)
 
 from __future__ import annotations
 
@@ -10,10 +12,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="trains networks")
+pytest.importorskip("sklearn", reason="trains on its digits")
 
 import critinit
 from benchmarks.__main__ import main
@@ -28,6 +33,9 @@ from benchmarks.training.summary import best_rates, compare, geometric_mean
 from benchmarks.training.tasks import TASKS
 from benchmarks.training.train import train
 from critinit.errors import ArgumentError, FileError
+from critinit.spec.overrides import override
+
+pytestmark = pytest.mark.frameworks
 
 SMALL = Run("gru", "adding", 12, "critical", 1e-2, hidden=8, batch=4, steps=6, every=3)
 
@@ -267,6 +275,21 @@ def test_starts_are_told_apart():
     assert len({start, *(identity(run)[2] for run in others)}) == 4
     made = Model(SMALL, TASKS["adding"].make(SMALL.T, ()))
     assert fingerprint(made.spec) == start
+
+
+def test_the_published_table_is_of_todays_specs():
+    """A changed spec or task would silently leave its runs out of the report."""
+    like = replace(SMALL, hidden=64, batch=32, steps=600, every=20, stop_at_target=True)
+    runs = grids.every(["gru", "lstm"], ["adding", "copy"], [100], grids.SCHEMES, [1e-2], [0], like)
+    found = reported([lambda _: runs], Path(__file__).parents[2] / "docs" / "training.jsonl")
+    assert (len(found.results), found.wanted) == (24, 24)
+
+
+def test_a_start_does_not_depend_on_how_a_machine_rounds():
+    spec = critinit.generate("gru", 12, scheme="uniform_gate")
+    nearly = [f"layers.0.gates.candidate.bias.mean={1e-16}", f"layers.0.gates.reset.bias.mean={1.0 + 1e-12}"]
+    exactly = ["layers.0.gates.candidate.bias.mean=0.0", "layers.0.gates.reset.bias.mean=1.0"]
+    assert fingerprint(override(spec, nearly)) == fingerprint(override(spec, exactly)) != fingerprint(spec)
 
 
 def test_a_spec_in_a_file_is_a_scheme(tmp_path, threads):
@@ -544,8 +567,8 @@ def test_a_number_that_orders_schemes_as_training_does_correlates_fully():
     by_theory = sorted(steps, key=numbers.__getitem__, reverse=True)
     agreeing = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory, strict=True)]
     reversed_ = [replace(r, run=replace(r.run, scheme=s)) for r, s in zip(results, by_theory[::-1], strict=True)]
-    assert ranking.correlations(compare(agreeing)[0])["written"] == pytest.approx(1)
-    assert ranking.correlations(compare(reversed_)[0])["written"] == pytest.approx(-1)
+    assert ranking.correlations(compare(agreeing)[0])["early-input response"] == pytest.approx(1)
+    assert ranking.correlations(compare(reversed_)[0])["early-input response"] == pytest.approx(-1)
     assert ranking.correlations(compare(results[:3])[0]) == {}
     assert "| **median** |" in ranking.table(compare(agreeing))
 
@@ -561,7 +584,7 @@ def test_schemes_alike_share_a_rank():
 
 
 def test_a_shut_gate_has_the_last_rank(tmp_path):
-    spec = critinit.generate("lstm", 100).model_dump(mode="json")
+    spec = critinit.generate("lstm", 100).to_dict()
     spec["scheme"] = "custom"
     spec["layers"][0]["gates"]["input"]["bias"] = {"distribution": "constant", "mean": -800.0}
     spec["layers"][0].pop("predicted"), spec.pop("target")

@@ -18,43 +18,34 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from numpy.typing import NDArray
 
-from critinit.tensors.stacking import natural
-from critinit_adapters.shared.adapter import TreeAdapter
-from critinit_adapters.shared.jax_arrays import draw_like, like, paired, path_name, problem, replace
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
-from critinit_adapters.equinox.layout import GATES, PARTS, RESET, blocks
-from critinit_adapters.shared.planning import Write
+from critinit.tensors.stacking import natural_key
+from critinit_adapters.equinox.layout import GATES, blocks, names
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
 
-CELL_OF_CLASS = {eqx.nn.GRUCell: "gru", eqx.nn.LSTMCell: "lstm"}
+_CELL_OF_CLASS = {eqx.nn.GRUCell: "gru", eqx.nn.LSTMCell: "lstm"}
 
 
-class EquinoxAdapter(TreeAdapter):
+class EquinoxAdapter(JaxTreeAdapter):
     """The adapter for ``eqx.Module`` and for other trees that hold one of Equinox's cells."""
 
     framework = "equinox"
+    module = "equinox"
     cells = tuple(GATES)
-    options = MappingProxyType({"bidirectional": "a list of (forward path, backward path) of cells"})
+    options = MappingProxyType({"bidirectional": PAIRS})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Return whether the target is a module of Equinox, or holds one of its cells."""
         return isinstance(target, eqx.Module) or any(True for _ in _cells(target))
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
-        networks = [_network(name, cell) for name, cell in _cells(target)]
+        """Return the cells in a tree."""
+        modules = [_module(name, cell) for name, cell in _cells(target)]
         arrays = (p for p, leaf in jax.tree_util.tree_leaves_with_path(target) if eqx.is_array_like(leaf))
-        return Survey(paired(networks, options.get("bidirectional")), tuple(map(path_name, arrays)))
-
-    def leaf(self, tensor: Tensor, values: NDArray[Any]) -> Any:
-        return like(tensor.handle, values)
-
-    def native_leaf(self, write: Write) -> Any:
-        return draw_like(write.tensor.handle, write)
-
-    def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        return replace(target, leaves)
+        return Survey(paired(modules, options.get("bidirectional")), tuple(map(path_name, arrays)))
 
 
 ADAPTER = EquinoxAdapter()
@@ -62,7 +53,7 @@ ADAPTER = EquinoxAdapter()
 
 def _cells(target: Any) -> Iterator[tuple[str, Any]]:
     """The cells in the order of fields and lists, and in the natural order of keys, which JAX sorts as text."""
-    kinds = tuple(CELL_OF_CLASS)
+    kinds = tuple(_CELL_OF_CLASS)
     found = jax.tree_util.tree_leaves_with_path(target, is_leaf=lambda node: isinstance(node, kinds))
     cells = [(path, node) for path, node in found if isinstance(node, kinds)]
     place: dict[tuple[Any, ...], int] = {}
@@ -73,17 +64,17 @@ def _cells(target: Any) -> Iterator[tuple[str, Any]]:
     def order(cell: tuple[tuple[Any, ...], Any]) -> list[list[tuple[int, int, str]]]:
         path, _ = cell
         return [
-            natural(str(part.key)) if isinstance(part, jax.tree_util.DictKey) else [(0, place[path[: end + 1]], "")]
+            natural_key(str(part.key)) if isinstance(part, jax.tree_util.DictKey) else [(0, place[path[: end + 1]], "")]
             for end, part in enumerate(path)
         ]
 
     return ((path_name(path), node) for path, node in sorted(cells, key=order))
 
 
-def _network(name: str, module: Any) -> Network:
-    cell = next(cell for kind, cell in CELL_OF_CLASS.items() if isinstance(module, kind))
+def _module(name: str, module: Any) -> RecurrentModule:
+    cell = next(cell for kind, cell in _CELL_OF_CLASS.items() if isinstance(module, kind))
     prefix = f"{name}/" if name else ""
-    leaves = [(part, getattr(module, part)) for part in (*PARTS, *["bias_n"] * (cell == "gru"))]
+    leaves = [(part, getattr(module, part)) for part in names(cell)]
     tensors = tuple(
         Tensor(
             f"{prefix}{part}",
@@ -97,5 +88,5 @@ def _network(name: str, module: Any) -> Network:
     )
     refusals = (problem(t.name, t.handle, 2 if "weight" in t.name else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
-    sites = () if refusal else (Site(0, 0, module.input_size, tensors),)
-    return Network(name, cell, module.hidden_size, sites, RESET.get(cell), refusal=refusal)
+    slots = () if refusal else (LayerSlot(0, 0, module.input_size, tensors),)
+    return RecurrentModule(name, cell, module.hidden_size, slots, refusal=refusal)

@@ -2,8 +2,9 @@
 
     i, g, f, o of the LSTM are input, cell, forget, output, in one matrix with rows [x; h]; the cell computes
     σ(f + 1), so its stored forget bias is the effective one less 1
-    z, r, a of the GRU are update, reset, candidate;  the reset gate acts before the matmul;
-    h' = (1−z)∘h + z∘a: here 1−z keeps the old state, so all that feeds z is stored with its sign changed
+    z, r, a of the GRU are update, reset, candidate;  the reset gate acts before the matmul, so it is critinit's
+    ``gru_reset_before``;  h' = (1−z)∘h + z∘a: here 1−z keeps the old state, so all that feeds z is stored with its
+    sign changed
 
 A Haiku tree carries no class names: ``apply(spec, params, haiku={"net/lstm": "lstm", "gru": "gru"})``.  The
 order of that mapping is the order of the layers.  ``bidirectional=[("fwd", "bwd")]`` pairs two of its paths.
@@ -20,51 +21,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
-from critinit_adapters.shared.adapter import TreeAdapter
-from critinit_adapters.shared.declared import Place, values
-from critinit_adapters.shared.jax_arrays import draw_like, like, paired, path_name, problem, replace
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
-from critinit_adapters.haiku.layout import GATES, NAMES, RESET, blocks
-from critinit_adapters.shared.planning import Write
+from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, blocks
+from critinit_adapters.shared.declared import Place, check_cell, values
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
 
+_NAMED = "a mapping of module paths to 'lstm' or 'gru'"
+"""What the option ``haiku`` is."""
 
-class HaikuAdapter(TreeAdapter):
+
+class HaikuAdapter(JaxTreeAdapter):
     """The adapter for the trees that ``hk.transform(...).init`` returns."""
 
     framework = "haiku"
+    module = "haiku"
     cells = tuple(GATES)
-    options = MappingProxyType(
-        {
-            "haiku": "a mapping of module paths to 'lstm' or 'gru'",
-            "bidirectional": "a list of (forward path, backward path) of them",
-        }
-    )
+    options = MappingProxyType({"haiku": _NAMED, "bidirectional": PAIRS})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Return whether the option ``haiku`` is given, or the target may hold a GRU or an LSTM."""
         return "haiku" in options or (isinstance(target, Mapping) and bool(_candidates(target)))
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        """Return the cells that the caller named."""
         if not isinstance(target, Mapping):
-            raise ApplyError(f"target: found {type(target).__name__}; allowed: the tree that init returns")
+            raise ApplyError("target", found=type(target).__name__, allowed="the tree that init returns")
         named = _named(target, options.get("haiku"))
-        networks = [_network(target, path, cell) for path, cell in named.items()]
+        modules = [_module(target, path, CELLS[kind]) for path, kind in named.items()]
         leaves = jax.tree_util.tree_leaves_with_path(target)
-        return Survey(paired(networks, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
-
-    def leaf(self, tensor: Tensor, values: NDArray[Any]) -> Any:
-        return like(tensor.handle, values)
-
-    def native_leaf(self, write: Write) -> Any:
-        return draw_like(write.tensor.handle, write)
-
-    def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        return replace(target, leaves)
+        return Survey(paired(modules, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
 
 
 ADAPTER = HaikuAdapter()
@@ -73,7 +63,7 @@ ADAPTER = HaikuAdapter()
 def _candidates(tree: Mapping[str, Any]) -> dict[str, str]:
     """Module paths that look like a GRU or an LSTM, to be suggested: only the caller can know."""
     modules = {str(path): module for path, module in tree.items() if isinstance(module, Mapping)}
-    grus = {path: "gru" for path, module in modules.items() if set(module) == set(NAMES["gru"])}
+    grus = {path: "gru" for path, module in modules.items() if set(module) == set(NAMES[CELLS["gru"]])}
     linears = {path.removesuffix("/linear"): module for path, module in modules.items() if path.endswith("/linear")}
     return {**grus, **{path: "lstm" for path, module in linears.items() if _has_gates(module)}}
 
@@ -85,28 +75,26 @@ def _has_gates(linear: Mapping[str, Any]) -> bool:
 
 
 def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
-    allowed = "allowed: a mapping of module paths to 'lstm' or 'gru'"
     if named is None:
-        raise ArgumentError(
-            f"haiku: missing, as a Haiku tree carries no class names; {allowed}, such as "
-            f"haiku={_candidates(target) or {'lstm': 'lstm'}}"
-        )
+        allowed = f"{_NAMED}, such as haiku={_candidates(target) or {'lstm': 'lstm'}}"
+        raise ArgumentError("haiku", found="nothing", allowed=allowed, hint="a Haiku tree carries no class names")
     if not isinstance(named, Mapping) or not named:
-        raise ArgumentError(f"haiku: found {named!r}; {allowed}")
-    for path, cell in named.items():
-        if cell in ("rnn", "vanilla_rnn"):
-            raise ApplyError(f"{path}: found hk.VanillaRNN, a ReLU network; the theory of the rnn cell is for tanh")
-        if cell not in GATES:
-            raise ArgumentError(f"haiku: found cell {cell!r} for {path!r}; {allowed}")
+        raise ArgumentError("haiku", found=repr(named), allowed=_NAMED)
+    for path, kind in named.items():
+        if kind in ("rnn", "vanilla_rnn"):
+            hint = "the theory of the rnn cell is for tanh"
+            raise ApplyError(str(path), found="hk.VanillaRNN, a ReLU network", hint=hint)
+        if kind not in CELLS:
+            raise ArgumentError("haiku", found=f"{kind!r} for {path!r}", allowed=_NAMED)
     return named
 
 
-def _network(target: Mapping[str, Any], path: str, cell: str) -> Network:
-    leaves = [(name, _leaf(target, path, cell, name)) for name in NAMES[cell]]
+def _module(target: Mapping[str, Any], path: str, cell: str) -> RecurrentModule:
+    leaves = [(name, _leaf(target, path, name)) for name in NAMES[cell]]
     refusals = (problem(f"{path}/{name}", leaf, 1 if name.endswith("b") else 2) for name, leaf in leaves)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
-        return Network(path, cell, 0, (), RESET.get(cell), refusal=refusal)
+        return RecurrentModule(path, cell, 0, (), refusal=refusal)
     rows, columns = leaves[0][1].shape
     hidden = columns // len(GATES[cell])
     inputs = rows - hidden if cell == "lstm" else rows
@@ -114,37 +102,51 @@ def _network(target: Mapping[str, Any], path: str, cell: str) -> Network:
         Tensor(f"{path}/{name}", leaf.shape, leaf, blocks(name, cell, inputs, hidden), key=f"{path}/{name}")
         for name, leaf in leaves
     )
-    return Network(path, cell, hidden, (Site(0, 0, inputs, tensors),), RESET.get(cell))
+    return RecurrentModule(path, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
 
 
-def _leaf(target: Mapping[str, Any], path: str, cell: str, name: str) -> Any:
+def _leaf(target: Mapping[str, Any], path: str, name: str) -> Any:
     *below, last = name.split("/")
     module = target.get("/".join((path, *below)))
     if not isinstance(module, Mapping) or last not in module:
         found = ", ".join(map(repr, target)) or "an empty tree"
-        raise ApplyError(f"haiku: no {cell} at {path!r}, which would hold {name}; found modules: {found}")
+        allowed = f"the path of a module that holds {name}; modules: {found}"
+        raise ApplyError("haiku", found=repr(path), allowed=allowed)
     return module[last]
 
 
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
 ) -> dict[str, Callable[[Sequence[int], Any], jax.Array]]:
-    """The arguments w_i_init, w_h_init, b_init that declare ``hk.GRU`` with one layer of a spec.
+    """Return the arguments w_i_init, w_h_init, b_init that declare ``hk.GRU`` with one layer of a spec.
 
-    The numbers are those of ``critinit.apply`` with that seed; the key that Haiku draws with is not used.  Raises
-    ``ArgumentError`` for a spec of another cell, or with its reset gate after the recurrent kernel.
+    The numbers are those of ``critinit.apply`` with that seed; the key that Haiku draws with is not used.
+
+    Args:
+        spec: The spec.
+        layer: The spec's layer.
+        direction: 0 for forward, 1 for backward.
+        seed: The seed.
+        module: The number of the module in the model, where several take the whole spec.
+
+    Raises:
+        ArgumentError: The spec is for another cell, or an argument is out of range.
+
+    Example:
+        >>> import critinit
+        >>> sorted(initializers(critinit.generate("gru_reset_before", T=100)))
+        ['b_init', 'w_h_init', 'w_i_init']
     """
-    if (spec.cell, spec.reset) != ("gru", "before"):
-        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
-        raise ArgumentError(f"spec: found {found}; allowed: gru with reset before, which is what hk.GRU computes")
+    cell = CELLS["gru"]
     place = Place(spec, layer, direction, seed, module)
+    check_cell(spec, (cell,))
 
     def initializer(name: str) -> Callable[[Sequence[int], Any], jax.Array]:
         def draw(shape: Sequence[int], dtype: Any) -> jax.Array:
-            hidden = int(shape[-1]) // len(GATES["gru"])
-            parts = blocks(name, "gru", int(shape[0]), hidden)
+            hidden = int(shape[-1]) // len(GATES[cell])
+            parts = blocks(name, cell, int(shape[0]), hidden)
             return jnp.asarray(values(place, name, shape, parts, int(shape[0]), hidden).astype(dtype))
 
         return draw
 
-    return {f"{name}_init": initializer(name) for name in NAMES["gru"]}
+    return {f"{name}_init": initializer(name) for name in NAMES[cell]}

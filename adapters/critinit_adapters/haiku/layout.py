@@ -2,8 +2,8 @@
 
     i, g, f, o of the LSTM are input, cell, forget, output, in one matrix with rows [x; h]; the cell computes
     σ(f + 1), so its stored forget bias is the effective one less 1
-    z, r, a of the GRU are update, reset, candidate;  h' = (1−z)∘h + z∘a: here 1−z keeps the old state, so all that
-    feeds z is stored with its sign changed
+    z, r, a of the GRU, which is critinit's ``gru_reset_before``, are update, reset, candidate;
+    h' = (1−z)∘h + z∘a: here 1−z keeps the old state, so all that feeds z is stored with its sign changed
 
 Names are the module's path and the parameter's name, joined with "/".
 """
@@ -13,33 +13,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from critinit.tensors.blocks import Block, fused
-from critinit.tensors.layouts import Form, Layout, Sizes, Stored, below
+from critinit.tensors.layouts import Form, Hints, Layout, Sizes, Stored, path_splitter
 
-__all__ = ["GATES", "LAYOUT", "NAMES", "OFFSET", "RESET", "SIGN", "blocks"]
+__all__ = ["CELLS", "GATES", "LAYOUT", "NAMES", "blocks"]
 
-# the order of the gates along the last axis
-GATES = {"lstm": ("input", "cell", "forget", "output"), "gru": ("update", "reset", "candidate")}
-SIGN = {"update": -1.0}
-OFFSET = {"forget": -1.0}
-RESET = {"gru": "before"}
-NAMES = {"lstm": ("linear/w", "linear/b"), "gru": ("w_i", "w_h", "b")}
+CELLS = {"lstm": "lstm", "gru": "gru_reset_before"}
+"""The cell by Haiku's name for it."""
+GATES = {"lstm": ("input", "cell", "forget", "output"), "gru_reset_before": ("update", "reset", "candidate")}
+"""The gates of each cell, in their order along the last axis."""
+NAMES = {"lstm": ("linear/w", "linear/b"), "gru_reset_before": ("w_i", "w_h", "b")}
+"""The names of each cell's tensors."""
+_SIGN = {"update": -1.0}
+_OFFSET = {"forget": -1.0}
 
 
 def blocks(name: str, cell: str, inputs: int, hidden: int) -> tuple[Block, ...]:
-    """The blocks of one tensor; ``inputs`` counts only for ``linear/w``."""
+    """Return the blocks of one tensor.
+
+    Args:
+        name: The tensor's name, one of ``NAMES[cell]``.
+        cell: The cell.
+        inputs: The width of the input; it counts only for ``linear/w``.
+        hidden: The number of units.
+    """
     gates = GATES[cell]
     if name in ("linear/b", "b"):
-        return fused(gates, "bias", 0, hidden, sign=SIGN, offset=OFFSET)
+        return fused(gates, "bias", 0, hidden, sign=_SIGN, offset=_OFFSET)
     if name == "linear/w":
         x, h = slice(0, inputs), slice(inputs, inputs + hidden)
         return (
             *fused(gates, "input", 1, hidden, transposed=True, within={0: x}),
             *fused(gates, "recurrent", 1, hidden, transposed=True, within={0: h}),
         )
-    return fused(gates, "input" if name == "w_i" else "recurrent", 1, hidden, transposed=True, sign=SIGN)
+    return fused(gates, "input" if name == "w_i" else "recurrent", 1, hidden, transposed=True, sign=_SIGN)
 
 
-def _form(cell: str) -> Form:
+def _form(kind: str) -> Form:
+    cell = CELLS[kind]
+
     def tensors(sizes: Sizes) -> tuple[Stored, ...]:
         columns = len(GATES[cell]) * sizes.hidden
         shapes: dict[str, tuple[int, ...]] = {
@@ -59,21 +70,27 @@ def _form(cell: str) -> Form:
 
     # every Linear has w and b: only the module's path can say that one is an LSTM's
     path = r"lstm(_\d+)?$" if cell == "lstm" else ""
-    return Form(f"hk.{cell.upper()}", cell, RESET.get(cell), NAMES[cell], tensors, sizes, path)
+    return Form(f"hk.{kind.upper()}", cell, NAMES[cell], tensors, sizes, path)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
+    name = form.name.removeprefix("hk.").lower()
     number = f"_{layer}" if layer else ""
     way = f"{('forward', 'backward')[direction]}_" if directions == 2 else ""
-    return f"{way}{form.cell}{number}"
+    return f"{way}{name}{number}"
 
 
-_FORMS = tuple(map(_form, GATES))
+_FORMS = tuple(map(_form, CELLS))
 LAYOUT = Layout(
     framework="haiku",
     forms=_FORMS,
     path=_path,
-    split=below(_FORMS),
+    split=path_splitter(_FORMS),
     model="hk.GRU(H) or hk.LSTM(H), the further ones numbered by Haiku; for two directions hk.GRU(H, "
     "name='forward_gru') and name='backward_gru', then 'forward_gru_1' and so on",
+    hints=Hints(
+        negated_bias="in Haiku's GRU 1 - z keeps the state, so it is stored negated",
+        bias_plus_one="hk.LSTM adds 1 to it by itself, so it is stored less 1",
+    ),
 )
+"""Haiku's layout."""

@@ -7,7 +7,7 @@
 A tree carries no class names, so a cell is known by the names of its children (GRUCell: ir, iz, in, hr, hz,
 hn), and what is no parameter (the activation, SimpleCell's ``residual``) cannot be checked.  The two cells
 of a ``Bidirectional`` are known by the paths forward_rnn and backward_rnn where Linen writes them; where it
-writes GRUCell_0 and GRUCell_1, say ``bidirectional=[("params/GRUCell_0", "params/GRUCell_1")]``.  Networks
+writes GRUCell_0 and GRUCell_1, say ``bidirectional=[("params/GRUCell_0", "params/GRUCell_1")]``.  Cells
 are in the natural order of their paths (layer_2 before layer_10), whatever the order of the dictionaries.
 
 A cell can also be declared with its spec: ``nn.GRUCell(64, **initializers(spec))``.
@@ -23,60 +23,43 @@ import jax
 import jax.numpy as jnp
 from flax.core import meta
 from flax.linen import module as linen_module
-from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
-from critinit.tensors.stacking import natural
 from critinit.spec import InitSpec
-from critinit_adapters.shared.adapter import TreeAdapter
-from critinit_adapters.shared.declared import Place, values
-from critinit_adapters.shared.jax_arrays import (
-    both_directions,
-    draw_like,
-    like,
-    paired,
-    path_name,
-    problem,
-    replace,
-)
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
-from critinit_adapters.linen.layout import RESET, TABLE, Child
-from critinit_adapters.shared.planning import Write
+from critinit.tensors.stacking import natural_key
+from critinit_adapters.linen.layout import TABLE, Child
+from critinit_adapters.shared.declared import Place, check_cell, values
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, both_directions, paired, path_name, problem
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
-# Cells of Linen that no spec describes, known so that they can be named.
-OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
-DIRECTIONS = ("forward_rnn", "backward_rnn")
+_OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
+"""The children of Linen's cells that this adapter does not write, so that they can be named."""
+_DIRECTIONS = ("forward_rnn", "backward_rnn")
 
 
-class LinenAdapter(TreeAdapter):
+class LinenAdapter(JaxTreeAdapter):
     """The adapter for trees of Linen parameters: dictionaries, also frozen ones, and boxed leaves."""
 
     framework = "linen"
+    module = "flax.linen"
     cells = tuple(TABLE)
-    options = MappingProxyType({"bidirectional": "a list of (forward path, backward path) of cells"})
+    options = MappingProxyType({"bidirectional": PAIRS})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Return whether the target is a mapping that holds one of Linen's cells."""
         if not isinstance(target, Mapping) or "haiku" in options:
             return False
         return any(_cell_of(node) for _, node in _nodes(target, ()))
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        """Return the cells in a tree of parameters."""
         if not isinstance(target, Mapping):
-            raise ApplyError(f"target: found {type(target).__name__}; allowed: the tree that Module.init returns")
-        found = sorted(_networks(target, ()), key=lambda network: natural(network.name))
+            raise ApplyError("target", found=type(target).__name__, allowed="the tree that Module.init returns")
+        found = sorted(_modules(target, ()), key=lambda module: natural_key(module.name))
         leaves = jax.tree_util.tree_leaves_with_path(target)
         return Survey(paired(found, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
-
-    def leaf(self, tensor: Tensor, values: NDArray[Any]) -> Any:
-        return like(tensor.handle, values)
-
-    def native_leaf(self, write: Write) -> Any:
-        return draw_like(write.tensor.handle, write)
-
-    def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        return replace(target, leaves)
 
 
 ADAPTER = LinenAdapter()
@@ -98,19 +81,19 @@ def _cell_of(node: Mapping[str, Any]) -> str | None:
         # with a parameter more, such as a bias on a recurrent child, it is some other module
         if set(node) == set(children) and all(set(node[name]) <= set(parts) for name, parts in children.items()):
             return cell
-    return next((cell for cell, names in OTHERS.items() if set(node) == set(names)), None)
+    return next((cell for cell, names in _OTHERS.items() if set(node) == set(names)), None)
 
 
-def _networks(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Network]:
+def _modules(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[RecurrentModule]:
     cell = _cell_of(node)
     if cell is not None:
-        yield _network(cell, node, "/".join(path))
+        yield _module(cell, node, "/".join(path))
         return
-    below = {key: list(_networks(child, (*path, str(key)))) for key, child in _children(node)}
-    ways = [below.get(name, []) for name in DIRECTIONS]
+    below = {key: list(_modules(child, (*path, str(key)))) for key, child in _children(node)}
+    ways = [below.get(name, []) for name in _DIRECTIONS]
     if all(len(way) == 1 for way in ways):
         yield both_directions(ways[0][0], ways[1][0], "/".join(path))
-        below = {key: found for key, found in below.items() if key not in DIRECTIONS}
+        below = {key: found for key, found in below.items() if key not in _DIRECTIONS}
     for found in below.values():
         yield from found
 
@@ -119,16 +102,16 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
     return ((key, child) for key, child in node.items() if isinstance(child, Mapping))
 
 
-def _network(cell: str, node: Mapping[str, Any], name: str) -> Network:
+def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if cell not in TABLE:
-        return Network(name, cell, 0, ())
+        return RecurrentModule(name, cell, 0, ())
     tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
     refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
-        return Network(name, cell, 0, (), RESET.get(cell), refusal=refusal)
+        return RecurrentModule(name, cell, 0, (), refusal=refusal)
     inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
-    return Network(name, cell, hidden, (Site(0, 0, inputs, tensors),), RESET.get(cell))
+    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:
@@ -152,23 +135,37 @@ def _unboxed(leaf: Any) -> tuple[Any, str]:
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
 ) -> dict[str, Callable[..., jax.Array]]:
-    """The arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
+    """Return the arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
 
     The numbers are those of ``critinit.apply`` with that seed; the key that Linen draws with is not used.  A cell has
     one initializer for the kernels of all gates, so the gate is read off the name of the child that is being
-    initialized.  Raises ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the
-    recurrent kernel.
+    initialized.
+
+    Args:
+        spec: The spec.
+        layer: The spec's layer.
+        direction: 0 for forward, 1 for backward.
+        seed: The seed.
+        module: The number of the module in the model, where several take the whole spec.
+
+    Raises:
+        ArgumentError: The spec is for another cell, or an argument is out of range.
+
+    Example:
+        >>> import critinit
+        >>> sorted(initializers(critinit.generate("gru", T=100)))
+        ['bias_init', 'kernel_init', 'recurrent_kernel_init']
     """
-    if spec.cell not in TABLE or spec.reset != RESET.get(spec.cell):
-        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
-        raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
     place = Place(spec, layer, direction, seed, module)
+    check_cell(spec, tuple(TABLE))
 
     def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
         name = _child_being_initialized()
         child = TABLE[spec.cell].get(name)
         if child is None:
-            raise ArgumentError(f"spec: an initializer for {spec.cell} was called in {name!r}, no part of that cell")
+            raise ArgumentError(
+                "spec", found=f"cell {spec.cell}", hint=f"its initializer was called in {name!r}, no part of it"
+            )
         blocks = child["kernel" if len(shape) == 2 else "bias"]
         return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), int(shape[-1])).astype(dtype))
 
@@ -177,5 +174,6 @@ def initializers(
 
 def _child_being_initialized() -> str:
     """The name of the module whose parameter Linen is making; it is handed to no initializer."""
+    # private: Flax has no public way to ask; run with flax 0.12.8
     module = linen_module._context.module_stack[-1]
     return str(getattr(module, "name", ""))

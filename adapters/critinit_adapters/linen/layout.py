@@ -11,29 +11,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from critinit.tensors.blocks import Block, whole, zeros
-from critinit.tensors.layouts import Form, Layout, Sizes, Stored, below
+from critinit.tensors.blocks import Block, whole_tensor, zeros
+from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
 
-__all__ = ["LAYOUT", "RESET", "TABLE", "Child"]
+__all__ = ["LAYOUT", "TABLE", "Child"]
 
-# cell -> child -> the blocks of its kernel and of its bias
 Child = Mapping[str, tuple[Block, ...]]
+"""The blocks of a child module's kernel and of its bias."""
 
 
 def _child(gate: str, part: Any, bias: tuple[Block, ...] | None = None) -> Child:
-    kernel = {"kernel": whole(gate, part, transposed=True)}
+    kernel = {"kernel": whole_tensor(gate, part, transposed=True)}
     return kernel if bias is None else {**kernel, "bias": bias}
 
 
 TABLE: Mapping[str, Mapping[str, Child]] = {
     "rnn": {
-        "i": _child("hidden", "input", whole("hidden", "bias")),
+        "i": _child("hidden", "input", whole_tensor("hidden", "bias")),
         "h": _child("hidden", "recurrent"),
     },
     "gru": {
-        "ir": _child("reset", "input", whole("reset", "bias")),
-        "iz": _child("update", "input", whole("update", "bias")),
-        "in": _child("candidate", "input", whole("candidate", "bias")),
+        "ir": _child("reset", "input", whole_tensor("reset", "bias")),
+        "iz": _child("update", "input", whole_tensor("update", "bias")),
+        "in": _child("candidate", "input", whole_tensor("candidate", "bias")),
         "hr": _child("reset", "recurrent"),
         "hz": _child("update", "recurrent"),
         "hn": _child("candidate", "recurrent", zeros()),  # inside r∘(·): no part of the effective bias
@@ -43,13 +43,13 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "if": _child("forget", "input"),
         "ig": _child("cell", "input"),
         "io": _child("output", "input"),
-        "hi": _child("input", "recurrent", whole("input", "bias")),
-        "hf": _child("forget", "recurrent", whole("forget", "bias")),
-        "hg": _child("cell", "recurrent", whole("cell", "bias")),
-        "ho": _child("output", "recurrent", whole("output", "bias")),
+        "hi": _child("input", "recurrent", whole_tensor("input", "bias")),
+        "hf": _child("forget", "recurrent", whole_tensor("forget", "bias")),
+        "hg": _child("cell", "recurrent", whole_tensor("cell", "bias")),
+        "ho": _child("output", "recurrent", whole_tensor("output", "bias")),
     },
 }
-RESET = {"gru": "after"}
+"""The children of each cell, by name."""
 _CLASSES = {"rnn": "SimpleCell", "gru": "GRUCell", "lstm": "LSTMCell"}
 
 
@@ -68,7 +68,7 @@ def _form(cell: str) -> Form:
         first = next(name for name, blocks in entries.items() if blocks[0].part == "input")
         return Sizes(*shapes[first])
 
-    return Form(_CLASSES[cell], cell, RESET.get(cell), tuple(entries), tensors, sizes)
+    return Form(_CLASSES[cell], cell, tuple(entries), tensors, sizes)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
@@ -82,7 +82,8 @@ LAYOUT = Layout(
     framework="linen",
     forms=_FORMS,
     path=_path,
-    split=below(_FORMS),
+    split=path_splitter(_FORMS),
     model="nn.RNN(cell), nn.Bidirectional(nn.RNN(cell), nn.RNN(cell)) for two directions, nn.Sequential of them "
     "for several layers",
 )
+"""Linen's layout."""

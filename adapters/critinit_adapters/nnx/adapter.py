@@ -5,7 +5,7 @@
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
 Kernels are (fan_in, H), gates side by side or, in LSTMCell, one ``Linear`` each.  Parameters are written in
-place: their type, device, sharding and metadata stay.  Networks are in the natural order of their paths
+place: their type, device, sharding and metadata stay.  Cells are in the natural order of their paths
 (layers/2 before layers/10), which ``nnx.split`` and ``merge`` do not change.
 
 A cell can also be declared with its spec: ``nnx.GRUCell(10, 64, **initializers(spec), rngs=rngs)``.
@@ -22,55 +22,65 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from critinit.errors import ArgumentError
-from critinit.tensors.blocks import fused
-from critinit.tensors.stacking import natural
+from critinit.errors import Problem
 from critinit.spec import InitSpec
+from critinit.tensors.blocks import fused
+from critinit.tensors.stacking import natural_key
+from critinit_adapters.nnx.layout import CELLS, GATES, blocks
+from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter
-from critinit_adapters.shared.declared import Place, values
-from critinit_adapters.shared.jax_arrays import both_directions, draw_like, like, problem
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
-from critinit_adapters.nnx.layout import CELLS, GATES, RESET, blocks
+from critinit_adapters.shared.declared import Place, check_cell, values
+from critinit_adapters.shared.jax_arrays import both_directions, draw_like, like
+from critinit_adapters.shared.jax_arrays import problem as leaf_problem
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
-KINDS: Mapping[str, type[nnx.Module]] = {kind: getattr(nnx, kind) for kind in CELLS}
-CELL_OF_CLASS = {KINDS[kind]: cell for kind, cell in CELLS.items()}
+_KINDS: Mapping[str, type[nnx.Module]] = {kind: getattr(nnx, kind) for kind in CELLS}
+_CLASSES = tuple(_KINDS.values())
 
 
 class NnxAdapter(InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"
-    cells = tuple(dict.fromkeys(CELL_OF_CLASS.values()))
+    module = "flax.nnx"
+    cells = tuple(dict.fromkeys(CELLS.values()))
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Return whether the target is a module of NNX."""
         return isinstance(target, nnx.Module)
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
+        """Return the cells in a module graph."""
         nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
-        ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural(n[0]))
+        ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural_key(n[0]))
         variables = {name: id(node) for name, node in ordered if isinstance(node, nnx.Variable)}
         modules = [n for n in ordered if isinstance(n[1], nnx.Module)]
         for name, module in modules:  # a variable that several modules share, under each of its names
             own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
             variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
-        return Survey(tuple(_networks(modules)), tuple(variables), variables)
+        return Survey(tuple(_modules(modules)), tuple(variables), variables)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values."""
         return np.asarray(_get(tensor.handle))
 
     def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
+        """Write the old values back."""
         _set(tensor.handle, like(_get(tensor.handle), values))
 
     def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
+        """Write values, cast once."""
         _set(tensor.handle, like(_get(tensor.handle), values))
 
     def store_native(self, write: Write) -> None:
+        """Draw on the variable's device and write."""
         _set(write.tensor.handle, draw_like(_get(write.tensor.handle), write))
 
     def view(self, tensor: Tensor) -> Any:
+        """Return the values."""
         return _get(tensor.handle)
 
 
@@ -92,19 +102,19 @@ def _set(variable: Any, value: Any) -> None:
         variable.value = value
 
 
-def _networks(modules: list[tuple[str, Any]]) -> Iterator[Network]:
-    """The cells among ``modules`` in their order, those of a ``Bidirectional`` as one network."""
+def _modules(modules: list[tuple[str, Any]]) -> Iterator[RecurrentModule]:
+    """The cells among ``modules`` in their order, those of a ``Bidirectional`` as one."""
     taken: set[int] = set()
     for name, module in modules:
         ways = _directions(module)
         if ways is not None and not taken & {id(way) for way in ways}:
             prefix = f"{name}/" if name else ""
-            forward = _network(f"{prefix}forward_rnn/cell", ways[0])
-            backward = _network(f"{prefix}backward_rnn/cell", ways[1])
+            forward = _module(f"{prefix}forward_rnn/cell", ways[0])
+            backward = _module(f"{prefix}backward_rnn/cell", ways[1])
             taken |= {id(way) for way in ways}
             yield both_directions(forward, backward, name)
-        elif isinstance(module, tuple(CELL_OF_CLASS)) and id(module) not in taken:
-            yield _network(name, module)
+        elif isinstance(module, _CLASSES) and id(module) not in taken:
+            yield _module(name, module)
 
 
 def _directions(module: Any) -> tuple[Any, Any] | None:
@@ -112,13 +122,11 @@ def _directions(module: Any) -> tuple[Any, Any] | None:
     if not isinstance(module, nnx.Bidirectional):
         return None
     forward, backward = (getattr(way, "cell", None) for way in (module.forward_rnn, module.backward_rnn))
-    known = tuple(CELL_OF_CLASS)
-    return (forward, backward) if isinstance(forward, known) and isinstance(backward, known) else None
+    return (forward, backward) if isinstance(forward, _CLASSES) and isinstance(backward, _CLASSES) else None
 
 
-def _network(name: str, module: Any) -> Network:
-    kind = next(name for name, kind in KINDS.items() if isinstance(module, kind))
-    cell = CELLS[kind]
+def _module(name: str, module: Any) -> RecurrentModule:
+    kind = next(name for name, kind in _KINDS.items() if isinstance(module, kind))
     hidden, prefix = module.hidden_features, f"{name}/" if name else ""
     tensors = tuple(
         Tensor(f"{prefix}{path}", tuple(_get(variable).shape), variable, parts)
@@ -126,8 +134,8 @@ def _network(name: str, module: Any) -> Network:
         if (variable := _variable(module, path)) is not None
     )
     refusal = _refusal(module, tensors)
-    sites = () if refusal else (Site(0, 0, module.in_features, tensors),)
-    return Network(name, cell, hidden, sites, RESET.get(cell), refusal=refusal)
+    slots = () if refusal else (LayerSlot(0, 0, module.in_features, tensors),)
+    return RecurrentModule(name, CELLS[kind], hidden, slots, refusal=refusal)
 
 
 def _variable(module: Any, path: str) -> Any:
@@ -136,39 +144,45 @@ def _variable(module: Any, path: str) -> Any:
     return None if module is None or _get(module) is None else module
 
 
-def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> str | None:
+def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> Problem | None:
     """Why this cell takes no spec, or None."""
     if getattr(module, "residual", False):
-        return "found residual=True, which adds the old state before the activation; no spec describes it"
+        hint = "the old state is added before the activation, and no spec describes that"
+        return Problem("residual", "True", "False", hint)
     for field, allowed in (("activation_fn", jax.numpy.tanh), ("gate_fn", jax.nn.sigmoid)):
-        found = getattr(module, field, allowed)
-        if not _same(found, allowed):
-            name = getattr(found, "__name__", type(found).__name__)
-            return f"found {field} {name}; the theory is for {allowed.__name__}"
-    found = (problem(t.name, _get(t.handle), 1 if t.name.endswith("bias") else 2) for t in tensors)
+        problem = activation_problem(field, getattr(module, field, allowed), allowed, lambda function, x: function(x))
+        if problem is not None:
+            return problem
+    found = (leaf_problem(t.name, _get(t.handle), 1 if t.name.endswith("bias") else 2) for t in tensors)
     return next((why for why in found if why is not None), None)
-
-
-def _same(function: Callable[[Any], Any], other: Callable[[Any], Any]) -> bool:
-    """Whether two functions agree at a few points: every library has a tanh of its own."""
-    points = np.linspace(-3.0, 3.0, 7, dtype=np.float32)
-    return function is other or bool(np.allclose(function(points), other(points), atol=1e-6))
 
 
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
 ) -> dict[str, Callable[[Any, Sequence[int], Any], jax.Array]]:
-    """The arguments that declare a SimpleCell, GRUCell or OptimizedLSTMCell with one layer of a spec.
+    """Return the arguments that declare a SimpleCell, GRUCell or OptimizedLSTMCell with one layer of a spec.
 
     The numbers are those of ``critinit.apply`` with that seed; the key that NNX draws with is not used.  Not for
-    ``LSTMCell``, which uses one initializer for all gates without saying for which it calls.  Raises
-    ``ArgumentError`` for a spec of another cell, or of a GRU with its reset gate before the recurrent kernel.
+    ``LSTMCell``, which uses one initializer for all gates without saying for which it calls.
+
+    Args:
+        spec: The spec.
+        layer: The spec's layer.
+        direction: 0 for forward, 1 for backward.
+        seed: The seed.
+        module: The number of the module in the model, where several take the whole spec.
+
+    Raises:
+        ArgumentError: The spec is for another cell, or an argument is out of range.
+
+    Example:
+        >>> import critinit
+        >>> sorted(initializers(critinit.generate("gru", T=100)))
+        ['bias_init', 'kernel_init', 'recurrent_kernel_init']
     """
-    gates = GATES.get(spec.cell)
-    if gates is None or spec.reset != RESET.get(spec.cell):
-        found = spec.cell if spec.reset is None else f"{spec.cell} with reset {spec.reset}"
-        raise ArgumentError(f"spec: found {found}; allowed: rnn, gru with reset after, lstm")
     place = Place(spec, layer, direction, seed, module)
+    check_cell(spec, tuple(GATES))
+    gates = GATES[spec.cell]
 
     def initializer(part: Any) -> Callable[[Any, Sequence[int], Any], jax.Array]:
         def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32, **placing: Any) -> jax.Array:

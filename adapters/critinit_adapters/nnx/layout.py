@@ -11,34 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from critinit.tensors.blocks import Block, fused, whole, zeros
-from critinit.tensors.layouts import Form, Layout, Sizes, Stored, below
+from critinit.tensors.blocks import Block, fused, whole_tensor, zeros
+from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
 
-__all__ = ["CELLS", "GATES", "LAYOUT", "RESET", "blocks"]
+__all__ = ["CELLS", "GATES", "LAYOUT", "blocks"]
 
-# class -> cell
 CELLS = {"SimpleCell": "rnn", "GRUCell": "gru", "OptimizedLSTMCell": "lstm", "LSTMCell": "lstm"}
-# the order of the gates along the last axis, ...
+"""The cell by the class's name."""
 GATES = {
     "rnn": ("hidden",),
     "gru": ("reset", "update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
 }
-# ... or the names that LSTMCell gives to each gate's two Linear modules.
-LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
-RESET = {"gru": "after"}
+"""The gates of each cell, in their order along the last axis."""
+_LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
+"""The names that LSTMCell gives to each gate's two Linear modules."""
 
 
 def blocks(kind: str, hidden: int) -> Mapping[str, tuple[Block, ...]]:
-    """The path of every parameter below a cell of class ``kind``, and its blocks."""
+    """Return the blocks of every parameter, by its path below the cell.
+
+    Args:
+        kind: The name of the cell's class.
+        hidden: The number of units.
+    """
     if kind == "LSTMCell":
         return {
             path: found
-            for gate, (x, h) in LINEARS.items()
+            for gate, (x, h) in _LINEARS.items()
             for path, found in (
-                (f"{x}/kernel", whole(gate, "input", transposed=True)),
-                (f"{h}/kernel", whole(gate, "recurrent", transposed=True)),
-                (f"{h}/bias", whole(gate, "bias")),
+                (f"{x}/kernel", whole_tensor(gate, "input", transposed=True)),
+                (f"{h}/kernel", whole_tensor(gate, "recurrent", transposed=True)),
+                (f"{h}/bias", whole_tensor(gate, "bias")),
             )
         }
     gates = GATES[CELLS[kind]]
@@ -67,14 +71,14 @@ def _form(kind: str) -> Form:
 
         table = blocks(kind, sizes.hidden)
         return tuple(
-            Stored(n, shape(n, b), b, optional=n.endswith("bias"), rare=n == "hn_bias") for n, b in table.items()
+            Stored(n, shape(n, b), b, optional=n.endswith("bias"), read_only=n == "hn_bias") for n, b in table.items()
         )
 
     def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
         rows, columns = shapes[first]
         return Sizes(rows, columns // count)
 
-    return Form(kind, cell, RESET.get(cell), tuple(blocks(kind, 1)), tensors, sizes)
+    return Form(kind, cell, tuple(blocks(kind, 1)), tensors, sizes)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
@@ -88,7 +92,8 @@ LAYOUT = Layout(
     framework="nnx",
     forms=_FORMS,
     path=_path,
-    split=below(_FORMS),
+    split=path_splitter(_FORMS),
     model="nnx.RNN(cell), nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(cell)) for two directions, nnx.Sequential of them "
     "for several layers; the LSTM is OptimizedLSTMCell",
 )
+"""NNX' layout."""

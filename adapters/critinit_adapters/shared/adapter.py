@@ -1,7 +1,7 @@
 """The two kinds of adapter: models written in place (with undo), and immutable trees (rebuilt).
 
-A concrete adapter states how to find networks (``survey``) and how to read and write one tensor; everything
-else, planning, checking, drawing, measuring, reporting and undoing, is here.
+A framework's adapter states how to find layers (``survey``) and how to read and write one tensor.  Everything else is
+here: planning, checking, drawing, measuring, reporting and undoing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.tensors.application import Applied, Report, Row, Sampler
 from critinit.errors import ApplyError, ArgumentError, CritinitError
+from critinit.spec import InitSpec
+from critinit.tensors.application import Applied, Report, ReportRow, Sampler
 from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import Draw
-from critinit.spec import InitSpec
 from critinit_adapters.shared.journal import Journal, Saved
-from critinit_adapters.shared.survey import Survey, Tensor
 from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.planning import Plan, Write, plan
+from critinit_adapters.shared.survey import Survey, Tensor
 
 __all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "assemble"]
 
@@ -31,37 +31,48 @@ Array = NDArray[Any]
 
 
 def assemble(write: Write) -> NDArray[np.float64]:
-    """The whole tensor in float64, portable draws in their places."""
+    """Return the whole tensor in float64, portable draws in their places."""
     return fill(write.tensor.shape, write.draws)
 
 
 class BaseAdapter(ABC):
-    """What both kinds share: the sequence survey → plan → write → report.
+    """What both kinds share: survey, plan, write, report.
 
-    ``framework``: its name in messages and for ``framework=``.  ``cells``: the spec cells it has layers
-    for. ``options``: the keyword arguments it takes beyond those of ``critinit.apply``, each with a word on
-    what it is.
+    Attributes:
+        framework: Its name in messages and for ``framework=``.
+        module: The name of the module that must be imported before the adapter is considered, and of its entry point.
+        cells: The cells that it has layers for.
+        options: The arguments that it takes beyond those of ``critinit.apply``, each with a word on what it is.
     """
 
     framework: ClassVar[str]
+    module: ClassVar[str]
     cells: ClassVar[Sequence[str]]
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @abstractmethod
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
-        """Whether ``target`` is surely this framework's."""
+        """Return whether ``target`` is surely this framework's."""
 
     @abstractmethod
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
-        """The networks in ``target`` and the names of all its tensors; changes nothing."""
+        """Return the recurrent modules in ``target`` and the names of all its tensors; changes nothing."""
 
     @abstractmethod
-    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
+    def execute(
+        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
+    ) -> tuple[Any, list[ReportRow]]:
         """Write the plan; return the model and what was measured."""
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
-        """Measure one stored block; adapters may do this on their own device."""
+        """Measure one stored block; an adapter may do this on its own device."""
         return measure(stored, block, draw)
+
+    def plan(
+        self, spec: InitSpec, target: Any, seed: int, include: Sequence[str] | None, options: Mapping[str, Any]
+    ) -> Plan:
+        """Return what ``apply`` would do; raises ``ApplyError`` where the spec does not fit."""
+        return plan(spec, self.survey(target, options), self.cells, seed, include)
 
     def apply(
         self,
@@ -73,22 +84,25 @@ class BaseAdapter(ABC):
         include: Sequence[str] | None,
         options: Mapping[str, Any],
     ) -> Applied[Any]:
-        """See ``critinit.apply``."""
+        """Write the spec into the target; see ``critinit.apply``."""
         for name in options:
             if name not in self.options:
                 allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
-                raise ArgumentError(f"{name}: not an option of the {self.framework} adapter; allowed: {allowed}")
-        if spec.cell not in self.cells:
-            raise ApplyError(f"cell: {self.framework} has no layer for {spec.cell}; allowed: {', '.join(self.cells)}")
-        made = plan(spec, self.survey(target, options), seed, include)
+                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+        made = self.plan(spec, target, seed, include, options)
         model, rows = self.execute(target, made, sampler, options)
         zeroed = tuple(w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
-        return Applied(model, Report(tuple(rows), zeroed, made.untouched, made.notes))
+        return Applied(model, Report(tuple(rows), zeroed, made.untouched, made.notes), seed)
 
-    def rows(self, write: Write, stored: Any) -> list[Row]:
-        """The report's rows of one tensor from what now stands in it (sliceable).
+    def rows(self, write: Write, stored: Any) -> list[ReportRow]:
+        """Return the report's rows of one tensor.
 
-        Raises ``ApplyError`` where a number did not survive the cast to the tensor's type.
+        Args:
+            write: What was written.
+            stored: What now stands in the tensor, sliceable.
+
+        Raises:
+            ApplyError: A number did not survive the cast to the tensor's type.
         """
         rows = []
         for block, draw in write.draws:
@@ -96,10 +110,11 @@ class BaseAdapter(ABC):
                 continue
             mean, variance, error = self.measure(stored[block.index], block, draw)
             if not (math.isfinite(mean) and math.isfinite(variance)):
-                raise ApplyError(f"{write.tensor.name}: {draw.path} has numbers that the tensor's type cannot hold")
-            law = "coupled" if draw.coupled_to else draw.law.distribution
-            place = (write.tensor.name, write.layer, write.direction, draw.gate, draw.part, law)
-            rows.append(Row(*place, draw.mean, draw.variance, mean, variance, error))
+                found = f"numbers of {draw.path} that the tensor's type cannot hold"
+                raise ApplyError(write.tensor.name, found=found, hint="nothing was changed")
+            distribution = "coupled" if draw.coupled_to else draw.distribution.distribution
+            place = (write.tensor.name, write.layer, write.direction, draw.gate, draw.part, distribution)
+            rows.append(ReportRow(*place, draw.mean, draw.variance, mean, variance, error))
         return rows
 
 
@@ -111,7 +126,7 @@ class InPlaceAdapter(BaseAdapter):
 
     @abstractmethod
     def read(self, tensor: Tensor) -> Array:
-        """The tensor's present values, exactly, on the host (a view will do)."""
+        """Return the tensor's present values, exactly, on the host (a view will do)."""
 
     @abstractmethod
     def restore(self, tensor: Tensor, values: Array) -> None:
@@ -131,11 +146,13 @@ class InPlaceAdapter(BaseAdapter):
 
     @abstractmethod
     def view(self, tensor: Tensor) -> Any:
-        """The tensor's present values, sliceable by a block's ``index``, for ``measure``."""
+        """Return the tensor's present values, sliceable by a block's ``index``, for ``measure``."""
 
-    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
+    def execute(
+        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
+    ) -> tuple[Any, list[ReportRow]]:
         """Write tensor by tensor."""
-        rows: list[Row] = []
+        rows: list[ReportRow] = []
         done: list[tuple[Tensor, Saved]] = []
         with Journal() as journal:
             for write in plan.writes:
@@ -150,10 +167,7 @@ class InPlaceAdapter(BaseAdapter):
                     self._undo(done, journal)
                     if isinstance(error, CritinitError) or not isinstance(error, Exception):
                         raise
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                    raise ApplyError(
-                        f"{write.tensor.name}: cannot be written ({reason}); nothing was changed"
-                    ) from error
+                    raise _failed(write.tensor, "written", error) from error
         return target, rows
 
     def _undo(self, done: Sequence[tuple[Tensor, Saved]], journal: Journal) -> None:
@@ -167,7 +181,7 @@ class InPlaceAdapter(BaseAdapter):
                 if self.read(tensor).tobytes() != old.tobytes():
                     lost.append(tensor.name)
         if lost:
-            raise ApplyError(f"{', '.join(lost)}: writing failed midway and the old values cannot be written back")
+            raise ApplyError(", ".join(lost), hint="writing failed midway, and the old values cannot be written back")
 
 
 class TreeAdapter(BaseAdapter):
@@ -175,28 +189,34 @@ class TreeAdapter(BaseAdapter):
 
     @abstractmethod
     def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:
-        """A leaf like the tensor's present one (type, device, sharding) that holds ``values``, cast once."""
+        """Return a leaf like the tensor's present one (type, device, sharding) that holds ``values``, cast once."""
 
     @abstractmethod
     def native_leaf(self, write: Write) -> Any:
-        """A leaf whose kernels are drawn on the device; biases are ``draw.sample()``."""
+        """Return a leaf whose kernels are drawn on the device; biases are ``draw.sample()``."""
 
     @abstractmethod
     def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        """The tree with ``leaves`` (by tensor name) in their places, everything else the same objects."""
+        """Return the tree with ``leaves`` (by tensor name) in their places, everything else the same objects."""
 
-    def execute(self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]) -> tuple[Any, list[Row]]:
+    def execute(
+        self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
+    ) -> tuple[Any, list[ReportRow]]:
         """Make every leaf, then rebuild once."""
-        rows: list[Row] = []
+        rows: list[ReportRow] = []
         leaves: dict[str, Any] = {}
         for write in plan.writes:
             try:
                 leaf = self.native_leaf(write) if sampler == "native" else self.leaf(write.tensor, assemble(write))
             except CritinitError:
                 raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise ApplyError(f"{write.tensor.name}: cannot be made ({reason}); nothing was changed") from error
+            except Exception as error:  # each framework raises its own
+                raise _failed(write.tensor, "made", error) from error
             rows += self.rows(write, leaf)
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows
+
+
+def _failed(tensor: Tensor, done: str, error: Exception) -> ApplyError:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ApplyError(tensor.name, hint=f"cannot be {done} ({reason}); nothing was changed")

@@ -1,13 +1,12 @@
-"""What the adapters of JAX's frameworks share: one array at a time, and trees of arrays.
+"""What the adapters of the frameworks on JAX share: one array at a time, and trees of arrays.
 
-A new array is made *like* the one it replaces: same type, same device or sharding, committed or not as it
-was; where the old one is a NumPy array, so is the new one.  Nothing here runs under ``jit``.
+A new array is made *like* the one that it replaces: same type, same device or sharding, committed or not as it was.
+Where the old one is a NumPy array, so is the new one.  Nothing here runs under ``jit``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,38 +14,57 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.errors import ArgumentError
-from critinit.tensors.sampling import Draw
-from critinit.spec import Kernel
-from critinit_adapters.shared.survey import Network, Site
+from critinit.distributions import Kernel
+from critinit.errors import ArgumentError, Problem
+from critinit.tensors.sampling import Draw, Stream
+from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
-__all__ = ["both_directions", "draw_like", "like", "paired", "path_name", "problem", "replace"]
+__all__ = [
+    "PAIRS",
+    "JaxDrawing",
+    "JaxTreeAdapter",
+    "both_directions",
+    "draw_like",
+    "like",
+    "paired",
+    "path_name",
+    "problem",
+    "replace",
+]
 
 Path = tuple[Any, ...]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
+"""The types that weights can have."""
+PAIRS = "a list of (forward path, backward path) of cells"
+"""What the option ``bidirectional`` is."""
 
 
-def problem(name: str, leaf: Any, ndim: int) -> str | None:
-    """Why ``leaf`` cannot be replaced by drawn numbers, or None; ``ndim``: the axes it should have."""
+def problem(name: str, leaf: Any, ndim: int) -> Problem | None:
+    """Return why a leaf cannot be replaced by drawn numbers, or None.
+
+    Args:
+        name: The leaf's name.
+        leaf: The leaf.
+        ndim: How many axes it should have.
+    """
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return f"{name} is abstract (from eval_shape) and holds no numbers; initialize the model first"
+        return Problem(name, "an abstract array (from eval_shape)", "numbers", "initialize the model first")
     if isinstance(leaf, jax.core.Tracer):
-        return f"{name} is being traced; apply a spec outside jit, vmap and grad"
+        return Problem(name, "an array that is being traced", "numbers", "apply a spec outside jit, vmap and grad")
     if not isinstance(leaf, (jax.Array, np.ndarray)):
-        return f"{name}: found {type(leaf).__name__}; allowed: a jax or numpy array"
+        return Problem(name, type(leaf).__name__, "a jax or numpy array")
     if str(leaf.dtype) not in FLOATS:
-        return f"{name}: found type {leaf.dtype}; allowed: {', '.join(FLOATS)}"
+        return Problem(name, f"type {leaf.dtype}", ", ".join(FLOATS))
     if leaf.ndim != ndim:
-        return (
-            f"{name}: found shape {leaf.shape}; allowed: {ndim} axes (of weights stacked by vmap or scan, "
-            "apply the spec to one slice after the other)"
-        )
+        hint = "of weights stacked by vmap or scan, apply the spec to one slice after the other"
+        return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", hint)
     return None
 
 
 def like(old: Any, values: NDArray[Any]) -> Any:
-    """``values`` cast once to the type of ``old`` and placed where it is; each device gets its own shard."""
+    """Return ``values`` cast once to the type of ``old`` and placed where it is; each device gets its own shard."""
     cast = _cast(values, old.dtype)
     if isinstance(old, np.ndarray):
         return cast
@@ -56,18 +74,60 @@ def like(old: Any, values: NDArray[Any]) -> Any:
     return jax.make_array_from_callback(cast.shape, old.sharding, lambda index: cast[index])
 
 
-def draw_like(old: Any, write: Write) -> Any:
-    """The tensor of ``write``, kernels drawn by ``jax.random`` on the device of ``old``.
+class JaxDrawing:
+    """A canonical matrix drawn by ``jax.random`` on the default device (see ``critinit.distributions.Drawing``).
 
-    In single precision at least; biases are the portable ones.  A sharded tensor is drawn whole on one
-    device and then distributed, so that its numbers do not depend on the sharding.
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        stream: The random stream.
+        dtype: The type to draw in.
+    """
+
+    def __init__(self, rows: int, columns: int, stream: Stream, dtype: Any) -> None:
+        self.rows, self.columns, self.stream, self.dtype = rows, columns, stream, dtype
+
+    def zeros(self) -> jax.Array:
+        """Return zeros."""
+        return jnp.zeros((self.rows, self.columns), self.dtype)
+
+    def identity(self, gain: float) -> jax.Array:
+        """Return ``gain`` times the identity."""
+        return gain * jnp.eye(self.rows, self.columns, dtype=self.dtype)
+
+    def normal(self, deviation: float) -> jax.Array:
+        """Return independent normal entries."""
+        return deviation * jax.random.normal(self._key(), (self.rows, self.columns), self.dtype)
+
+    def uniform(self, bound: float) -> jax.Array:
+        """Return independent uniform entries."""
+        return jax.random.uniform(self._key(), (self.rows, self.columns), self.dtype, -bound, bound)
+
+    def orthogonal(self, gain: float) -> jax.Array:
+        """Return rows of a Haar matrix, times ``gain``."""
+        q, r = jnp.linalg.qr(jax.random.normal(self._key(), (self.columns, self.rows), self.dtype))
+        return gain * (q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(self.dtype)).T
+
+    def numpy(self, sample: Callable[[np.random.Generator], NDArray[np.float64]]) -> jax.Array:
+        """Return what ``sample`` draws with the portable sampler's generator."""
+        return jnp.asarray(sample(self.stream.generator()), self.dtype)
+
+    def _key(self) -> jax.Array:
+        return jax.random.wrap_key_data(np.array(self.stream.words(), np.uint32), impl="threefry2x32")
+
+
+def draw_like(old: Any, write: Write) -> Any:
+    """Return the tensor of ``write``, its kernels drawn by ``jax.random`` on the device of ``old``.
+
+    In single precision at least; biases are the portable ones.  A sharded tensor is drawn whole on one device and then
+    distributed, so that its numbers do not depend on the sharding.
     """
     with jax.default_device(None if isinstance(old, np.ndarray) else _device(old)):
         wide = jnp.float64 if old.dtype == np.float64 and jax.config.jax_enable_x64 else jnp.float32
         full = jnp.zeros(write.tensor.shape, wide)
         for block, draw in write.draws:
             if draw is not None:
-                drawn = _draw(draw, wide)
+                drawn = _drawn(draw, wide)
                 stored = block.sign * (drawn.T if block.transposed else drawn) + block.offset
                 full = full.at[block.index].set(stored)
         if isinstance(old, np.ndarray):
@@ -85,79 +145,81 @@ def _device(array: jax.Array) -> jax.Device:
     return min(array.sharding.addressable_devices, key=lambda device: device.id)
 
 
-def _draw(draw: Draw, dtype: Any) -> jax.Array:
+def _drawn(draw: Draw, dtype: Any) -> jax.Array:
     """One canonical array, of ``draw.shape``."""
-    if not isinstance(draw.law, Kernel):
-        return jnp.asarray(draw.sample(), dtype)
-    key = jax.random.wrap_key_data(np.array(draw.stream.words(), np.uint32), impl="threefry2x32")
-    scale = math.sqrt(draw.law.variance)
-    match draw.law.distribution:
-        case "zero":
-            return jnp.zeros(draw.shape, dtype)
-        case "identity":
-            return scale * jnp.eye(draw.shape[0], draw.shape[1], dtype=dtype)
-        case "normal":
-            return scale / math.sqrt(draw.fan_in) * jax.random.normal(key, draw.shape, dtype)
-        case "uniform":
-            bound = scale * math.sqrt(3.0 / draw.fan_in)
-            return jax.random.uniform(key, draw.shape, dtype, -bound, bound)
-        case _:
-            q, r = jnp.linalg.qr(jax.random.normal(key, draw.shape[::-1], dtype))
-            return scale * (q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(dtype)).T
+    if isinstance(draw.distribution, Kernel):
+        rows, columns = draw.shape
+        return draw.distribution.draw(JaxDrawing(rows, columns, draw.stream, dtype))
+    return jnp.asarray(draw.sample(), dtype)
 
 
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
+class JaxTreeAdapter(TreeAdapter):
+    """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s."""
+
+    def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:
+        """Return an array like the present one."""
+        return like(tensor.handle, values)
+
+    def native_leaf(self, write: Write) -> Any:
+        """Return an array like the present one, drawn on its device."""
+        return draw_like(write.tensor.handle, write)
+
+    def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        """Return the tree with new leaves."""
+        return replace(target, leaves)
+
+
 def path_name(path: Path) -> str:
-    """A tree's path as text: ``params/cell/hf/kernel``."""
+    """Return a tree's path as text: ``params/cell/hf/kernel``."""
     parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
     return "/".join(map(str, parts))
 
 
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
-    """The tree with ``leaves`` (by path name) in their places; all other leaves are the same objects."""
+    """Return the tree with ``leaves`` (by path name) in their places; all other leaves are the same objects."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path_name(path), leaf), tree)
 
 
-def paired(networks: Sequence[Network], pairs: Any) -> tuple[Network, ...]:
-    """Make one network with two directions of each (forward, backward) pair of paths in ``pairs``.
+def paired(modules: Sequence[RecurrentModule], pairs: Any) -> tuple[RecurrentModule, ...]:
+    """Make one module with two directions of each (forward, backward) pair of paths.
 
-    Trees of bare arrays do not say which two cells read the same inputs in opposite directions.  Raises
-    ``ArgumentError`` for what is no pair of paths, and for a path where there is no network.
+    Trees of bare arrays do not say which two cells read the same inputs in opposite directions.
+
+    Args:
+        modules: The modules found.
+        pairs: The pairs, or None.
+
+    Raises:
+        ArgumentError: Something is no pair of paths, or there is no cell at a path.
     """
     if pairs is None:
-        return tuple(networks)
-    allowed = "allowed: a list of (forward path, backward path)"
+        return tuple(modules)
     if not isinstance(pairs, Sequence) or isinstance(pairs, str):
-        raise ArgumentError(f"bidirectional: found {pairs!r}; {allowed}")
-    by_name = {network.name: network for network in networks}
-    joined: dict[str, Network] = {}
+        raise ArgumentError("bidirectional", found=repr(pairs), allowed=PAIRS)
+    by_name = {module.name: module for module in modules}
+    joined: dict[str, RecurrentModule] = {}
     for pair in pairs:
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise ArgumentError(f"bidirectional: found {pair!r}; {allowed}")
+            raise ArgumentError("bidirectional", found=repr(pair), allowed=PAIRS)
         for path in pair:
             if path not in by_name or path in joined:
-                found = ", ".join(map(repr, by_name))
-                raise ArgumentError(f"bidirectional: found {path!r}; allowed: each of the cells' paths once: {found}")
+                allowed = f"each of the cells' paths once: {', '.join(map(repr, by_name))}"
+                raise ArgumentError("bidirectional", found=repr(path), allowed=allowed)
         forward, backward = (by_name[path] for path in pair)
         joined[pair[0]] = joined[pair[1]] = both_directions(forward, backward, forward.name)
     backward_names = {pair[1] for pair in pairs}
-    return tuple(joined.get(n.name, n) for n in networks if n.name not in backward_names)
+    return tuple(joined.get(m.name, m) for m in modules if m.name not in backward_names)
 
 
-def both_directions(forward: Network, backward: Network, name: str) -> Network:
-    """One network of two directions; a refusal where the two are not alike."""
+def both_directions(forward: RecurrentModule, backward: RecurrentModule, name: str) -> RecurrentModule:
+    """Return one module of two directions; with a refusal where the two are not alike."""
     refusal = forward.refusal or backward.refusal
-    if (forward.cell, forward.reset, forward.hidden_size, forward.layers) != (
-        backward.cell,
-        backward.reset,
-        backward.hidden_size,
-        backward.layers,
-    ):
-        refusal = f"its two directions differ: {forward} is a {forward.cell}, {backward} a {backward.cell}"
-    sites = (
-        *forward.sites,
-        *(Site(site.layer, 1, site.input_size, site.tensors) for site in backward.sites),
-    )
-    return Network(name, forward.cell, forward.hidden_size, sites, forward.reset, refusal=refusal)
+    kinds = [(way.cell, way.hidden_size, way.layers) for way in (forward, backward)]
+    if kinds[0] != kinds[1]:
+        ways = [f"{way} is a {way.cell} of {way.hidden_size} units" for way in (forward, backward)]
+        refusal = Problem("", f"two directions that differ: {', '.join(ways)}", "two that are alike")
+    turned = (LayerSlot(slot.layer, 1, slot.input_size, slot.tensors) for slot in backward.slots)
+    return RecurrentModule(name, forward.cell, forward.hidden_size, (*forward.slots, *turned), refusal=refusal)

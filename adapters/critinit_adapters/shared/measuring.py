@@ -12,11 +12,17 @@ from critinit.tensors.sampling import Draw
 __all__ = ["ROWS", "Measured", "measure", "rows_to_check"]
 
 ROWS = 32
-"""Orthogonality is measured on at most this many rows, so that it costs O(32·N²) and not a second QR."""
+"""Orthogonality is measured on at most so many rows, so that it costs O(32·N²) and not a second QR."""
 
 
 class Measured(NamedTuple):
-    """Moments of the entries, and max |W Wᵀ/gain² − I| over the rows checked."""
+    """What was measured of one block.
+
+    Attributes:
+        mean: Mean of the entries.
+        variance: Var(entry)·fan-in of a kernel, Var(entry) of a bias.
+        orthogonality_error: max |W Wᵀ/gain² − I| over the rows checked; None of other kernels and of biases.
+    """
 
     mean: float
     variance: float
@@ -24,12 +30,18 @@ class Measured(NamedTuple):
 
 
 def rows_to_check(rows: int) -> list[int]:
-    """Evenly spaced row numbers, all of them up to 32."""
+    """Return evenly spaced row numbers, all of them up to 32."""
     return sorted({round(k) for k in np.linspace(0, rows - 1, min(rows, ROWS))})
 
 
 def measure(stored: Any, block: Block, draw: Draw) -> Measured:
-    """Measure a stored block (anything NumPy reads, in stored layout), sign, offset and layout undone."""
+    """Measure a stored block, its sign, offset and layout undone.
+
+    Args:
+        stored: The block's region of the tensor, as anything that NumPy reads.
+        block: The block.
+        draw: What it should hold.
+    """
     values = block.canonical(np.asarray(stored).astype(np.float64))
     error = None
     if draw.gain:

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from itertools import pairwise
 from math import prod
 
 import numpy as np
 
 from critinit.errors import ApplyError
-from critinit.tensors.blocks import Block
-from critinit.tensors.stacking import stacks
-from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.spec import InitSpec
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw, Part, draws_of
+from critinit.tensors.selecting import matches
+from critinit.tensors.stacking import stacks
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["Plan", "Write", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One tensor to be written: every block with its draw (None: zeros)."""
+    """One tensor to be written.
+
+    Attributes:
+        tensor: The tensor.
+        layer: The layer of the spec that it takes.
+        direction: 0 for forward, 1 for backward.
+        draws: Every block with its draw; None where the block becomes 0.
+    """
 
     tensor: Tensor
     layer: int
@@ -34,37 +42,68 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All writes in order, the names of what is left alone, and what the report is to say in words."""
+    """What is to be done.
+
+    Attributes:
+        writes: All writes, in order.
+        untouched: The names of the tensors that stay as they are.
+        notes: What the report is to say in words.
+    """
 
     writes: tuple[Write, ...]
     untouched: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def plan(spec: InitSpec, survey: Survey, seed: int, include: Sequence[str] | None) -> Plan:
-    """The plan for ``spec``; raises ``ApplyError`` naming what does not fit."""
-    own = _distinct([network for network in survey.networks if network.takes(spec.cell)])
+def plan(spec: InitSpec, survey: Survey, cells: Sequence[str], seed: int, include: Sequence[str] | None) -> Plan:
+    """Return the plan for a spec.
+
+    Args:
+        spec: The spec.
+        survey: What was found in the target.
+        cells: The cells that the framework has layers for, to be named in errors.
+        seed: The seed of the draws.
+        include: Patterns of module paths that narrow what is written, or None.
+
+    Raises:
+        ApplyError: Something does not fit; the error names it.
+    """
+    own = _distinct([module for module in survey.modules if module.takes(spec.cell)])
     if not own:
-        others = ", ".join(f"{n.cell} at {n}" for n in survey.networks) or "no recurrent network"
-        raise ApplyError(f"target: the spec is for cell {spec.cell}; found {others}")
-    module = {id(network): index for index, network in enumerate(own)}
+        raise _nothing(spec, survey, cells)
+    number = {id(module): index for index, module in enumerate(own)}
     chosen = _included(own, include)
-    for network in chosen:
-        _fits(spec, network)
+    for module in chosen:
+        _check_fit(spec, module)
+    together = _stacks(chosen, len(spec.layers))
     writes = [
         write
-        for stack in _stacks(chosen, len(spec.layers))
-        for start, network in _starts(stack)
-        for site in network.sites
-        for write in _site(spec, network, site, start + site.layer, min(module[id(n)] for n in stack), seed)
+        for stack in together
+        for start, module in _starts(stack)
+        for slot in module.slots
+        for write in _writes(spec, module, slot, start + slot.layer, min(number[id(m)] for m in stack), seed)
     ]
     changed = _changed(survey, writes)
-    shared = [
-        f"{name}: the same tensor as {changed[name]}, so it was written too"
-        for name in changed.keys() - {tensor.name for network in survey.networks for tensor in network.tensors}
-    ]
     untouched = tuple(name for name in survey.tensors if name not in changed)
-    return Plan(tuple(writes), untouched, (*_notes(survey, chosen, spec), *sorted(shared)))
+    notes = (
+        *_left_alone(survey, spec),
+        *_projections(chosen, spec),
+        *(_order(stack, chosen) for stack in together if len(stack) > 1),
+        *_shared(survey, changed),
+    )
+    return Plan(tuple(writes), untouched, notes)
+
+
+def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError:
+    """The error of a target without a layer of the spec's cell."""
+    found = ", ".join(f"{module.cell} at {module}" for module in survey.modules) or "no recurrent layer"
+    others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
+    hints = [
+        f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
+        f"write the spec with --cell {' or '.join(others)}" if others else "",
+    ]
+    allowed = f"a layer of the spec's cell, {spec.cell}"
+    return ApplyError("target", found=found, allowed=allowed, hint="; ".join(filter(None, hints)))
 
 
 def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
@@ -74,136 +113,169 @@ def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
     return {**aliases, **{name: name for name in names.values()}}
 
 
-def _distinct(networks: Sequence[Network]) -> list[Network]:
-    """Each network once: two that share all their tensors are one; sharing a part is refused."""
-    distinct: list[Network] = []
-    owner: dict[object, Network] = {}
-    for network in networks:
-        keys = [tensor.identity for tensor in network.tensors]
+def _distinct(modules: Sequence[RecurrentModule]) -> list[RecurrentModule]:
+    """Each module once: two that share all their tensors are one; sharing a part is refused."""
+    distinct: list[RecurrentModule] = []
+    owner: dict[object, RecurrentModule] = {}
+    for module in modules:
+        keys = [tensor.identity for tensor in module.tensors]
         if len(set(keys)) < len(keys):
-            raise ApplyError(f"{network}: one tensor serves two places of the same network; untie them")
+            raise ApplyError(str(module), found="one tensor that serves two places", hint="untie them")
         shared = [key for key in keys if key in owner]
         if not shared:
-            distinct.append(network)
-            owner.update(dict.fromkeys(keys, network))
+            distinct.append(module)
+            owner.update(dict.fromkeys(keys, module))
         elif len(shared) < len(keys) or len({id(owner[key]) for key in keys}) > 1:
-            name = next(t.name for t in network.tensors if t.identity in owner)
-            raise ApplyError(f"{name}: shared with {owner[shared[0]]}, but not all tensors of the two are; untie them")
+            name = next(tensor.name for tensor in module.tensors if tensor.identity in owner)
+            found = f"a tensor shared with {owner[shared[0]]}"
+            raise ApplyError(name, found=found, allowed="all tensors of the two shared, or none", hint="untie them")
     return distinct
 
 
-def _included(networks: Sequence[Network], include: Sequence[str] | None) -> list[Network]:
+def _included(modules: Sequence[RecurrentModule], include: Sequence[str] | None) -> list[RecurrentModule]:
     if include is None:
-        return list(networks)
+        return list(modules)
     for pattern in include:
-        if not any(_matches(network.name, pattern) for network in networks):
-            names = ", ".join(map(str, networks))
-            raise ApplyError(f"include: {pattern!r} matches no network of the spec's cell; found: {names}")
-    return [network for network in networks if any(_matches(network.name, pattern) for pattern in include)]
+        if not any(matches(module.name, pattern) for module in modules):
+            allowed = f"a pattern that one of these matches: {', '.join(map(str, modules))}"
+            raise ApplyError("include", found=repr(pattern), allowed=allowed)
+    return [module for module in modules if any(matches(module.name, pattern) for pattern in include)]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatchcase(name, end) for end in (pattern, f"{pattern}.*", f"{pattern}/*"))
-
-
-def _fits(spec: InitSpec, network: Network) -> None:
-    if network.refusal is not None:
-        raise ApplyError(f"{network}: {network.refusal}")
-    if network.reset != spec.reset:
-        raise ApplyError(
-            f"{network}: its reset gate acts {network.reset} the recurrent kernel, the spec's {spec.reset}; "
-            f"the two have different dynamics; write the spec with reset {network.reset}"
-        )
+def _check_fit(spec: InitSpec, module: RecurrentModule) -> None:
+    if module.refusal is not None:
+        where, found, allowed, hint = module.refusal
+        raise ApplyError(": ".join(filter(None, (str(module), where))), found=found, allowed=allowed, hint=hint)
     for index, layer in enumerate(spec.layers):
-        if layer.projected is not None:
-            wanted = layer.projected.coordinates(network.hidden_size)
-            if wanted != network.projection_size:
-                raise ApplyError(
-                    f"{network}: projects to {network.projection_size} coordinates; layers.{index}.projection.width "
-                    f"{layer.projected.width:g} asks for {wanted} of {network.hidden_size} units"
-                )
+        if layer.projection is not None:
+            wanted = layer.projection.coordinates(module.hidden_size)
+            if wanted != module.projection_size:
+                found = f"a projection to {module.projection_size} coordinates"
+                share = f"layers.{index}.projection.width {layer.projection.width:g}"
+                allowed = f"{wanted} of {module.hidden_size} units, as {share} asks"
+                raise ApplyError(str(module), found=found, allowed=allowed)
 
 
-def _stacks(networks: Sequence[Network], layers: int) -> list[list[Network]]:
-    """Which networks take the spec's layers together; raises where that is not clear."""
-    counts = [network.layers for network in networks]
-    together = stacks([network.stack for network in networks], layers)
+def _stacks(modules: Sequence[RecurrentModule], layers: int) -> list[list[RecurrentModule]]:
+    """Which modules take the spec's layers together; raises where that is not clear."""
+    together = stacks([module.stack for module in modules], layers)
     if together is not None:
-        return [[networks[index] for index in stack] for stack in together]
-    found = ", ".join(f"{network} has {count}" for network, count in zip(networks, counts, strict=True))
-    if len(networks) == 1:
+        return [[modules[index] for index in stack] for stack in together]
+    found = ", ".join(f"{module} has {module.layers}" for module in modules)
+    if len(modules) == 1:
         raise ApplyError(
-            f"{networks[0]}: has {counts[0]} layers, the spec has {layers}; write the spec for {counts[0]}"
+            str(modules[0]),
+            found=f"{modules[0].layers} layer{'s' * (modules[0].layers > 1)}",
+            allowed=f"{layers}, as the spec has",
+            hint=f"write the spec with --layers {modules[0].layers}",
         )
     raise ApplyError(
-        f"target: the spec's {layers} layers fit neither each network nor all of them together ({found}); "
-        "choose with include="
+        "target",
+        found=f"layers that add up to something else ({found})",
+        allowed=f"the spec's {layers} in each module, or in all of them together",
+        hint="choose modules with include=",
     )
 
 
-def _starts(stack: Sequence[Network]) -> Iterator[tuple[int, Network]]:
+def _starts(stack: Sequence[RecurrentModule]) -> Iterator[tuple[int, RecurrentModule]]:
+    """Every module of a stack with the spec's layer that its first one takes."""
     start = 0
-    for network in stack:
-        yield start, network
-        start += network.layers
+    for module in stack:
+        yield start, module
+        start += module.layers
 
 
-def _site(spec: InitSpec, network: Network, site: Site, layer: int, module: int, seed: int) -> Iterator[Write]:
+def _writes(
+    spec: InitSpec, module: RecurrentModule, slot: LayerSlot, layer: int, number: int, seed: int
+) -> Iterator[Write]:
     draws = draws_of(
         spec,
         layer,
         seed=seed,
-        input_size=site.input_size,
-        hidden_size=network.hidden_size,
-        projection_size=network.projection_size,
-        direction=site.direction,
-        module=module,
+        input_size=slot.input_size,
+        hidden_size=module.hidden_size,
+        projection_size=module.projection_size,
+        direction=slot.direction,
+        module=number,
     )
-    _complete(draws, network, site)
-    for tensor in site.tensors:
+    _check_complete(draws, module, slot)
+    for tensor in slot.tensors:
         pairs = tuple(
             (block, None if block.part == "zero" else draws[block.gate, block.part]) for block in tensor.blocks
         )
-        _shapes(tensor, pairs)
-        yield Write(tensor, layer, site.direction, pairs)
+        _check_shapes(tensor, pairs)
+        yield Write(tensor, layer, slot.direction, pairs)
 
 
-def _complete(draws: Mapping[tuple[str, Part], Draw], network: Network, site: Site) -> None:
+def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentModule, slot: LayerSlot) -> None:
     """Every draw has its place, except biases that are 0 anyway."""
-    places = {(block.gate, block.part) for tensor in site.tensors for block in tensor.blocks}
+    places = {(block.gate, block.part) for tensor in slot.tensors for block in tensor.blocks}
     for key, draw in draws.items():
         problem = draw.problem()
         if problem is not None:
-            raise ApplyError(f"{network}: {problem}")
+            raise ApplyError(
+                f"{module}: {problem.where}", found=problem.found, allowed=problem.allowed, hint=problem.hint
+            )
         if key in places or (draw.part == "bias" and draw.is_zero):
             continue
         asked = f"mean {draw.mean:g}, variance {draw.variance:g}"
-        raise ApplyError(f"{network}: has no {draw.part} for gate {draw.gate}, and {draw.path} asks for {asked}")
+        hint = f"{draw.path} asks for {asked}"
+        raise ApplyError(str(module), found=f"no {draw.part} for gate {draw.gate}", hint=hint)
 
 
-def _shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
+def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
     """Every block is as large as its draw, and together they fill the tensor."""
     filled = 0
     blank = np.broadcast_to(np.empty(()), tensor.shape)
     for block, draw in pairs:
         region = blank[block.index].shape
         filled += prod(region)
-        if draw is not None and region != (draw.shape[::-1] if block.transposed else draw.shape):
-            raise ApplyError(f"{tensor.name}: {draw.path} has shape {draw.shape}, its place in the tensor {region}")
+        if draw is not None:
+            wanted = draw.shape[::-1] if block.transposed else draw.shape
+            if region != wanted:
+                raise ApplyError(tensor.name, found=f"a place of shape {region}", allowed=f"{wanted}, for {draw.path}")
     if filled != prod(tensor.shape):
-        raise ApplyError(f"{tensor.name}: found shape {tensor.shape}, of which the adapter knows {filled} numbers")
+        raise ApplyError(tensor.name, found=f"shape {tensor.shape}", hint=f"the adapter knows {filled} of its numbers")
 
 
-def _notes(survey: Survey, chosen: Sequence[Network], spec: InitSpec) -> tuple[str, ...]:
-    notes = [
-        f"{n}: a {n.cell}, left as it was (the spec is for {spec.cell})"
-        for n in survey.networks
-        if not n.takes(spec.cell)
-    ]
-    notes += [
-        f"{n}: projection to {n.projection_size} coordinates, drawn with orthonormal rows: second moments "
-        "and χ are the spec's; the Jacobian's predicted variance is that of a network without projection"
-        for n in chosen
-        if n.projection_size is not None and spec.layers[0].projected is None
-    ]
-    return tuple(notes)
+# ---- notes -----------------------------------------------------------------------------------------------
+
+
+def _left_alone(survey: Survey, spec: InitSpec) -> Iterator[str]:
+    for module in survey.modules:
+        if not module.takes(spec.cell):
+            yield f"{module}: a {module.cell}, left as it was (the spec is for {spec.cell})"
+
+
+def _projections(modules: Sequence[RecurrentModule], spec: InitSpec) -> Iterator[str]:
+    for module in modules:
+        if module.projection_size is not None and spec.layers[0].projection is None:
+            yield (
+                f"{module}: projection to {module.projection_size} coordinates, drawn with orthonormal rows: second "
+                "moments and χ are the spec's; the Jacobian's predicted variance is that of a layer without projection"
+            )
+
+
+def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule]) -> str:
+    """Which module took which of the spec's layers, and why in this order."""
+    widths = [module.stack for module in stack]
+    if list(stack) != list(modules):
+        why = "in the order in which their widths fit"
+    elif all(one.gives == other.reads for one, other in pairwise(widths)):
+        why = "in the order of the model"
+    else:
+        why = "in the order of the model, although their widths fit in no order"
+    took = ", ".join(f"{module} took {_numbers(start, module.layers)}" for start, module in _starts(stack))
+    return f"the modules took the spec's layers {why}: {took}"
+
+
+def _numbers(start: int, count: int) -> str:
+    return f"layer {start}" if count == 1 else f"layers {start} to {start + count - 1}"
+
+
+def _shared(survey: Survey, changed: Mapping[str, str]) -> list[str]:
+    """Tensors of other modules that are the same as one that is written."""
+    ours = {tensor.name for module in survey.modules for tensor in module.tensors}
+    return sorted(
+        f"{name}: the same tensor as {changed[name]}, so it was written too" for name in changed.keys() - ours
+    )

@@ -1,8 +1,8 @@
-"""What an adapter finds in a model: the vocabulary of the adapters.
+"""What an adapter finds in a model.
 
-A *network* is one stack of recurrent layers that the framework runs as one thing; it has a *site* for every
-layer and direction; a site has *tensors*; a tensor is cut into *blocks* (``critinit.tensors.layouts``), each holding one
-gate's part.
+A *recurrent module* is what the framework runs as one thing: one or several recurrent layers, one above the other.  It
+has a *layer slot* for every layer and direction.  A slot has *tensors*, and a tensor is cut into *blocks*
+(``critinit.tensors.blocks``), each of which holds one gate's part.
 """
 
 from __future__ import annotations
@@ -11,19 +11,23 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from critinit.errors import Problem
 from critinit.tensors.blocks import Block
 from critinit.tensors.stacking import Stack
 
-__all__ = ["Network", "Site", "Survey", "Tensor"]
+__all__ = ["LayerSlot", "RecurrentModule", "Survey", "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """One tensor of the model and what lives in it.
 
-    ``name`` is its path as the framework writes it; ``shape`` its full shape; ``handle`` what the adapter
-    needs to read and write it; ``key`` says which tensors are one and the same (default: the handle's
-    identity).
+    Attributes:
+        name: Its path, as the framework writes it.
+        shape: Its full shape.
+        handle: What the adapter needs to read and write it.
+        blocks: The blocks that it is cut into.
+        key: The same for tensors that are one and the same; the identity of the handle unless given.
     """
 
     name: str
@@ -39,8 +43,15 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One layer in one direction, reading inputs of width ``input_size``."""
+class LayerSlot:
+    """One layer in one direction.
+
+    Attributes:
+        layer: Its number within the module, from 0.
+        direction: 0 for forward, 1 for backward.
+        input_size: The width of what it reads.
+        tensors: Its tensors.
+    """
 
     layer: int
     direction: int
@@ -49,41 +60,45 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """A stack of recurrent layers, found at path ``name`` ("" is the target itself).
+class RecurrentModule:
+    """One or several recurrent layers that the framework runs as one thing.
 
-    ``cell`` and ``reset`` are critinit's names; ``projected_cell`` is that of the cell which states the projection too.
-    ``refusal`` says why no spec can be applied to it, if so (a
-    relu RNN, parametrized weights); it counts only if the network would be written.
+    Attributes:
+        name: Its path in the model; "" is the target itself.
+        cell: critinit's name of its cell.
+        hidden_size: Its number of units.
+        slots: Its layers in their directions.
+        projection_size: The width of the projected state, where it is projected.
+        projected_cell: The cell whose specs state the projection too, where there is one.
+        refusal: Why no spec can be applied to it, or None.  It counts only where the module would be written.
     """
 
     name: str
     cell: str
     hidden_size: int
-    sites: tuple[Site, ...]
-    reset: str | None = None
+    slots: tuple[LayerSlot, ...]
     projection_size: int | None = None
     projected_cell: str | None = None
-    refusal: str | None = None
+    refusal: Problem | None = None
 
     @property
     def layers(self) -> int:
         """Number of layers."""
-        return 1 + max((site.layer for site in self.sites), default=0)
+        return 1 + max((slot.layer for slot in self.slots), default=0)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors of all sites."""
-        return tuple(tensor for site in self.sites for tensor in site.tensors)
+        """The tensors of all slots."""
+        return tuple(tensor for slot in self.slots for tensor in slot.tensors)
 
     @property
     def stack(self) -> Stack:
-        """Its layers and widths; for a network without a refusal."""
-        directions = 1 + max(site.direction for site in self.sites)
-        return Stack(self.layers, self.sites[0].input_size, directions * (self.projection_size or self.hidden_size))
+        """Its layers and widths; only for a module without a refusal."""
+        directions = 1 + max(slot.direction for slot in self.slots)
+        return Stack(self.layers, self.slots[0].input_size, directions * (self.projection_size or self.hidden_size))
 
     def takes(self, cell: str) -> bool:
-        """Whether a spec for ``cell`` describes it."""
+        """Return whether a spec for ``cell`` describes it."""
         return cell in (self.cell, self.projected_cell)
 
     def __str__(self) -> str:
@@ -92,11 +107,14 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What an adapter found in a target: its networks, in the tree's order, and the names of all tensors.
+    """What an adapter found in a target.
 
-    ``keys``: by name, the ``Tensor.identity`` of those that other places of the model can share.
+    Attributes:
+        modules: The recurrent modules, in the order of the model.
+        tensors: The names of all tensors of the model.
+        keys: By name, the ``Tensor.identity`` of those that other places of the model can share.
     """
 
-    networks: tuple[Network, ...]
+    modules: tuple[RecurrentModule, ...]
     tensors: tuple[str, ...]
     keys: Mapping[str, Hashable] = field(default_factory=dict)

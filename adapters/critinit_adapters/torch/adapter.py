@@ -1,18 +1,17 @@
 """PyTorch: RNN (tanh), GRU, LSTM and their Cell classes, in any module tree.
 
     r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
-    matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn)) i, f, g, o of the LSTM are input, forget, cell,
-    output;  with a projection h' = W_hr(o∘tanh c')
+    matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn))
+    i, f, g, o of the LSTM are input, forget, cell, output;  with a projection h' = W_hr(o∘tanh c')
 
-Both bias vectors are added, so ``bias_ih`` takes the effective bias and ``bias_hh`` becomes 0; with it
-b_hn, which sits inside r∘(·) and is no part of the effective bias.  Parameters are written in place under
-``no_grad``: their device, type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
+Both bias vectors are added, so ``bias_ih`` takes the effective bias and ``bias_hh`` becomes 0; with it b_hn, which sits
+inside r∘(·) and is no part of the effective bias.  Parameters are written in place under ``no_grad``: their device,
+type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -20,55 +19,67 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from critinit.distributions import Kernel
+from critinit.errors import Problem
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
-from critinit.spec import Kernel
+from critinit.tensors.sampling import Draw, Stream
 from critinit_adapters.shared.adapter import InPlaceAdapter
-from critinit_adapters.shared.survey import Network, Site, Survey, Tensor
-from critinit_adapters.torch.layout import GATES, PROJECTED, RESET, STEMS, blocks
 from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
 
-__all__ = ["ADAPTER", "TorchAdapter"]
+__all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
 
-CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
-CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
+_CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
+_CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_WRAPPERS = ("_orig_mod",)
+"""What torch.compile adds to a path."""
 
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_WRAPPERS = ("_orig_mod",)  # what torch.compile adds to a path
+# Private names of torch, run with torch 2.13.0: ``Module._parameters`` and ``_buffers`` (the only way to see a
+# parameter that is None), ``RNNBase._all_weights`` (the names that its class defines) and ``UntypedStorage._cdata``
+# (where a storage lies, also without memory of its own).
 
 
 class TorchAdapter(InPlaceAdapter):
     """The adapter for ``torch.nn.Module``."""
 
     framework = "torch"
+    module = "torch"
     cells = tuple(GATES)
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
+        """Return whether the target is a module of torch's own kind."""
         # Keras layers on its torch backend are torch modules too, laid out Keras' way
         keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
         return isinstance(target, nn.Module) and not keras
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
-        networks = [_network(_path(name), module) for name, module in target.named_modules()]
+        """Return the recurrent modules in a module tree."""
+        modules = [_recurrent(_path(name), module) for name, module in target.named_modules()]
         keys = {name: _key(tensor) for name, tensor in _tensors(target)}
-        return Survey(tuple(n for n in networks if n is not None), tuple(keys), keys)
+        return Survey(tuple(m for m in modules if m is not None), tuple(keys), keys)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the bytes of this process's part."""
         local = _local(tensor.handle.detach())
         return np.asarray(local.cpu().contiguous().view(torch.uint8).numpy())
 
     @torch.no_grad()
     def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
+        """Write the old bytes back."""
         local = _local(tensor.handle)
         local.copy_(torch.from_numpy(values).view(local.dtype))
 
     @torch.no_grad()
     def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
+        """Write values, cast once; into a sharded parameter this process's part."""
         _write(tensor.handle, torch.from_numpy(values).to(tensor.handle.dtype))
 
     @torch.no_grad()
     def store_portable(self, write: Write) -> None:
+        """Draw and write one block after the other."""
         parameter = write.tensor.handle
         if _is_sharded(parameter):
             super().store_portable(write)
@@ -82,6 +93,7 @@ class TorchAdapter(InPlaceAdapter):
 
     @torch.no_grad()
     def store_native(self, write: Write) -> None:
+        """Draw one block after the other in its place."""
         parameter = write.tensor.handle
         sharded = _is_sharded(parameter)
         local = _local(parameter)
@@ -94,14 +106,19 @@ class TorchAdapter(InPlaceAdapter):
             _write(parameter, full)
 
     def view(self, tensor: Tensor) -> Any:
+        """Return the values, whole."""
         values = tensor.handle.detach()
         return values.full_tensor() if _is_sharded(values) else values
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
+        """Measure on the tensor's device."""
         return _measure(stored, draw)
 
 
 ADAPTER = TorchAdapter()
+
+
+# ---- what is found ---------------------------------------------------------------------------------------
 
 
 def _path(name: str) -> str:
@@ -126,26 +143,26 @@ def _key(tensor: torch.Tensor) -> Hashable:
         return id(tensor)
 
 
-def _network(name: str, module: nn.Module) -> Network | None:
-    """The network that ``module`` is, or None."""
+def _recurrent(name: str, module: nn.Module) -> RecurrentModule | None:
+    """What ``module`` is to the adapters, or None where it is no recurrent layer."""
     if isinstance(module, nn.RNNBase):
-        cell, relu = CELL_OF_MODE.get(module.mode), module.mode == "RNN_RELU"
+        cell, relu = _CELL_OF_MODE.get(module.mode), module.mode == "RNN_RELU"
         layers, directions = module.num_layers, 2 if module.bidirectional else 1
         projection = module.proj_size or None
     else:
-        cell = next((cell for kind, cell in CELL_OF_CLASS.items() if isinstance(module, kind)), None)
+        cell = next((cell for kind, cell in _CELL_OF_CLASS.items() if isinstance(module, kind)), None)
         relu = getattr(module, "nonlinearity", "tanh") == "relu"
         layers, directions, projection = 1, 1, None
     if cell is None:
         return None
     hidden = int(cast(int, module.hidden_size))
     refusal = _refusal(module, relu)
-    sites = () if refusal else tuple(_sites(name, module, cell, hidden, layers, directions))
+    slots = () if refusal else tuple(_slots(name, module, cell, hidden, layers, directions))
     projected = None if projection is None else PROJECTED.get(cell)
-    return Network(name, cell, hidden, sites, RESET.get(cell), projection, projected, refusal)
+    return RecurrentModule(name, cell, hidden, slots, projection, projected, refusal)
 
 
-def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[Site]:
+def _slots(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[LayerSlot]:
     prefix = f"{path}." if path else ""
     for layer in range(layers):
         for direction in range(directions):
@@ -162,7 +179,7 @@ def _sites(path: str, module: nn.Module, cell: str, hidden: int, layers: int, di
                 for stem, parameter in found
                 if parameter is not None
             )
-            yield Site(layer, direction, tensors[0].shape[1], tensors)
+            yield LayerSlot(layer, direction, tensors[0].shape[1], tensors)
 
 
 def _names(module: nn.Module) -> list[str]:
@@ -172,31 +189,39 @@ def _names(module: nn.Module) -> list[str]:
     return [*STEMS[:2], *(STEMS[2:4] if module.bias else ())]
 
 
-def _refusal(module: nn.Module, relu: bool) -> str | None:
+def _refusal(module: nn.Module, relu: bool) -> Problem | None:
     """Why this module takes no spec, or None."""
     if relu:
-        return "found nonlinearity relu; the theory of the rnn cell is for tanh"
+        return Problem("nonlinearity", "relu", "tanh", "the theory of the rnn cell is for tanh")
     for name in _names(module):
         # a parametrization (also weight_norm's and pruning's older hooks) moves the parameter elsewhere
         if name not in module._parameters:
             if name in module._buffers or not hasattr(module, name):
-                return f"{name}: found {'a buffer' if name in module._buffers else 'none'}; allowed: a parameter"
-            return f"{name} is parametrized, computed from other tensors; remove the parametrization first"
+                return Problem(name, "a buffer" if name in module._buffers else "none", "a parameter")
+            found = "a parametrized tensor, computed from others"
+            return Problem(name, found, "a parameter", "remove the parametrization first")
         parameter = module._parameters[name]
         if parameter is None:  # bias=False
             continue
         if nn.parameter.is_lazy(parameter):
-            return f"{name} has no shape yet; run the model once first"
+            return Problem(name, "a parameter that has no shape yet", hint="run the model once first")
         if parameter.is_meta:
-            return f"{name} is on the meta device and holds no numbers; call to_empty(device=...) first"
-        if parameter.dtype not in FLOATS:
-            allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
-            return f"{name}: found type {str(parameter.dtype).removeprefix('torch.')}; allowed: {allowed}"
+            found = "a parameter on the meta device, which holds no numbers"
+            return Problem(name, found, hint="call to_empty(device=...) first")
+        if parameter.dtype not in _FLOATS:
+            return Problem(name, f"type {_type(parameter.dtype)}", ", ".join(map(_type, _FLOATS)))
     return None
 
 
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# ---- what is written -------------------------------------------------------------------------------------
+
+
 def _is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this is a DTensor; told by its attributes, as not every build has torch.distributed."""
+    """Whether this is a DTensor; seen by its attributes, as not every build has torch.distributed."""
     return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
 
 
@@ -221,28 +246,55 @@ def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:
     """Draw into a view of a tensor, on its device, from a generator of its own."""
     if draw is None:
         region.zero_()
-        return
-    if not isinstance(draw.law, Kernel):
+    elif isinstance(draw.distribution, Kernel):
+        drawn = draw.distribution.draw(TorchDrawing(region, draw.stream, haar))
+        if drawn is not region:  # a kernel that goes on with what it drew
+            region.copy_(drawn)
+    else:
         region.copy_(torch.from_numpy(draw.sample()))
-        return
-    scale = math.sqrt(draw.law.variance)
-    match draw.law.distribution:
-        case "zero":
-            region.zero_()
-        case "identity":
-            region.zero_().diagonal().fill_(scale)
-        case "normal":
-            region.normal_(0.0, scale / math.sqrt(draw.fan_in), generator=_generator(region, draw))
-        case "uniform":
-            bound = scale * math.sqrt(3.0 / draw.fan_in)
-            region.uniform_(-bound, bound, generator=_generator(region, draw))
-        case "orthogonal":
-            region.copy_(haar.rows(region, _generator(region, draw)).mul_(scale))
 
 
-def _generator(region: torch.Tensor, draw: Draw) -> torch.Generator:
-    low, high = draw.stream.words()
-    return torch.Generator(device=region.device).manual_seed(low | high << 32)
+class TorchDrawing:
+    """A matrix drawn in its place in a tensor, on the tensor's device (see ``critinit.distributions.Drawing``).
+
+    Args:
+        region: The place, of shape (rows, columns); every method fills and returns it.
+        stream: The random stream.
+        haar: Work space for orthogonal matrices, which all gates of a tensor share.
+    """
+
+    def __init__(self, region: torch.Tensor, stream: Stream, haar: _Haar) -> None:
+        self.region, self.stream, self.haar = region, stream, haar
+        self.rows, self.columns = region.shape
+
+    def zeros(self) -> torch.Tensor:
+        """Fill with zeros."""
+        return self.region.zero_()
+
+    def identity(self, gain: float) -> torch.Tensor:
+        """Fill with ``gain`` times the identity."""
+        self.region.zero_().diagonal().fill_(gain)
+        return self.region
+
+    def normal(self, deviation: float) -> torch.Tensor:
+        """Fill with independent normal entries."""
+        return self.region.normal_(0.0, deviation, generator=self._generator())
+
+    def uniform(self, bound: float) -> torch.Tensor:
+        """Fill with independent uniform entries."""
+        return self.region.uniform_(-bound, bound, generator=self._generator())
+
+    def orthogonal(self, gain: float) -> torch.Tensor:
+        """Fill with rows of a Haar matrix, times ``gain``."""
+        return self.region.copy_(self.haar.rows(self.region, self._generator()).mul_(gain))
+
+    def numpy(self, sample: Callable[[np.random.Generator], NDArray[np.float64]]) -> torch.Tensor:
+        """Fill with what ``sample`` draws with the portable sampler's generator."""
+        return self.region.copy_(torch.from_numpy(sample(self.stream.generator())))
+
+    def _generator(self) -> torch.Generator:
+        low, high = self.stream.words()
+        return torch.Generator(device=self.region.device).manual_seed(low | high << 32)
 
 
 class _Haar:
@@ -255,7 +307,7 @@ class _Haar:
         self._work: tuple[torch.Tensor, ...] = ()
 
     def rows(self, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Rows in ``like``'s shape (rows ≤ columns), in a work array: valid until the next call."""
+        """Return rows in ``like``'s shape (rows ≤ columns), in a work array: valid until the next call."""
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if not self._work or self._work[0].shape != like.shape:
             self._work = tuple(torch.empty(like.shape, dtype=dtype, device=like.device) for _ in range(2))

@@ -5,9 +5,9 @@
             if not init_weights(spec, self, module):
                 super()._init_weights(module)
 
-transformers calls ``_init_weights`` for one module after another, when a model is made from its configuration and, after
-a checkpoint was read, for the modules that it did not fill; tensors that were loaded carry ``_is_hf_initialized``.
-Nothing of transformers is imported.
+transformers calls ``_init_weights`` for one module after another, when a model is made from its configuration and,
+after a checkpoint was read, for the modules that it did not fill; tensors that were loaded carry
+``_is_hf_initialized``.  Nothing of transformers is imported.
 """
 
 from __future__ import annotations
@@ -16,27 +16,39 @@ from typing import Any
 
 from torch import nn
 
-from critinit.tensors.sampling import check_seed
 from critinit.spec import InitSpec
-from critinit_adapters.shared.planning import Plan, plan
+from critinit.tensors.sampling import check_seed
+from critinit_adapters.shared.planning import Plan
 from critinit_adapters.torch.adapter import ADAPTER
 
 __all__ = ["init_weights"]
 
-FLAG = "_is_hf_initialized"
+_FLAG = "_is_hf_initialized"
+"""Private to transformers, run with 5.23.0: the mark of a tensor or module that needs no initial weights."""
 
 
 def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: int = 0) -> bool:
-    """Write the spec into ``module``, a part of ``model``; False where it is no recurrent network of the spec's cell.
+    """Write the spec into one module of a model, from its ``_init_weights``.
 
-    The numbers are those that ``critinit.apply(spec, model, seed=seed)`` would write there, so that several networks of
-    a model get independent weights and the spec's layers in their order.  Tensors that are marked as initialized are
-    left alone, one by one: a checkpoint that holds some of a network's tensors is completed.  Raises ``ApplyError``
-    where the spec does not fit the model, and changes nothing then.
+    The numbers are those that ``critinit.apply(spec, model, seed=seed)`` would write there, so several recurrent
+    modules of a model get independent weights and the spec's layers in their order.  Tensors that are marked as
+    initialized are left alone, one by one: a checkpoint that holds some of a module's tensors is completed.
+
+    Args:
+        spec: The spec.
+        model: The whole model.
+        module: The module of it that transformers asks for.
+        seed: The seed.
+
+    Returns:
+        False where the module is no recurrent module of the spec's cell, and nothing was done.
+
+    Raises:
+        ApplyError: The spec does not fit the model; nothing was changed.
     """
-    if not any(network.name == "" and network.takes(spec.cell) for network in ADAPTER.survey(module, {}).networks):
+    if not any(found.name == "" and found.takes(spec.cell) for found in ADAPTER.survey(module, {}).modules):
         return False
-    made = plan(spec, ADAPTER.survey(model, {}), check_seed(seed), None)
+    made = ADAPTER.plan(spec, model, check_seed(seed), None, {})
     missing = {id(parameter) for parameter in module.parameters() if not _is_initialized(module, parameter)}
     writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
     ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
@@ -44,4 +56,4 @@ def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: i
 
 
 def _is_initialized(module: nn.Module, parameter: Any) -> bool:
-    return bool(getattr(module, FLAG, False) or getattr(parameter, FLAG, False))
+    return bool(getattr(module, _FLAG, False) or getattr(parameter, _FLAG, False))

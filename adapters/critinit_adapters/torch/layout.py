@@ -13,27 +13,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from critinit.errors import MissingExtraError
-from critinit.tensors.blocks import Block, fused, second, whole
+from critinit.tensors.blocks import Block, fused, second_bias, whole_tensor
 from critinit.tensors.layouts import Address, Form, Layout, Sizes, Stored
+from critinit_adapters.shared.defaults import UNIFORM_BY_UNITS
 
-__all__ = ["GATES", "LAYOUT", "PROJECTED", "RESET", "STEMS", "blocks"]
+__all__ = ["GATES", "LAYOUT", "PROJECTED", "STEMS", "blocks"]
 
-# the order of the fused blocks
 GATES = {
     "rnn": ("hidden",),
     "gru": ("reset", "update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
     "projection_lstm": ("input", "forget", "cell", "output"),
 }
+"""The gates of each cell, in the order in which they are stacked."""
 PROJECTED = {"lstm": "projection_lstm"}
 """With ``proj_size`` a cell is also the one whose specs state the projection."""
 STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-RESET = {"gru": "after"}
 _NAME = re.compile(rf"(?:(?P<module>.+)[./])?(?P<stem>{'|'.join(STEMS)})(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
 
 def blocks(stem: str, cell: str, hidden: int) -> tuple[Block, ...]:
-    """The blocks of one tensor."""
+    """Return the blocks of one tensor.
+
+    Args:
+        stem: The tensor's name without layer and direction, one of ``STEMS``.
+        cell: The cell.
+        hidden: The number of units.
+    """
     match stem:
         case "weight_ih":
             return fused(GATES[cell], "input", 0, hidden)
@@ -42,9 +48,9 @@ def blocks(stem: str, cell: str, hidden: int) -> tuple[Block, ...]:
         case "bias_ih":
             return fused(GATES[cell], "bias", 0, hidden)
         case "bias_hh":
-            return second(GATES[cell], 0, hidden, inside="candidate")
+            return second_bias(GATES[cell], 0, hidden, inside="candidate")
         case _:
-            return whole("", "projection")
+            return whole_tensor("", "projection")
 
 
 def _form(cell: str) -> Form:
@@ -73,7 +79,7 @@ def _form(cell: str) -> Form:
 
     names = STEMS if cell in (*PROJECTED, *PROJECTED.values()) else STEMS[:4]
     kind = "LSTM with proj_size" if cell in PROJECTED.values() else cell.upper()
-    return Form(f"nn.{kind}", cell, RESET.get(cell), names, tensors, sizes)
+    return Form(f"nn.{kind}", cell, names, tensors, sizes)
 
 
 def _split(name: str) -> Address | None:
@@ -118,5 +124,7 @@ LAYOUT = Layout(
     split=_split,
     join=_join,
     model="nn.RNN, nn.GRU or nn.LSTM with num_layers and bidirectional",
-    readers={"torch": _read},
+    readers={"data.pkl": _read},
+    hints=UNIFORM_BY_UNITS,
 )
+"""PyTorch's layout."""

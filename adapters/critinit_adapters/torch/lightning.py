@@ -4,8 +4,8 @@
 
 Lightning sets a model up, restores a checkpoint if there is one, then makes the optimizers.  The weights are written
 first, at ``setup``, so that whatever is restored counts, and optimizers and averages see what was written.  A model
-that is only made by its ``configure_model`` does not exist then; it is written when the fit starts, unless something was
-restored in between.
+that is only made by its ``configure_model`` does not exist then; it is written when the fit starts, unless something
+was restored in between.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import weakref
 from importlib import import_module
 from typing import Any
 
-import critinit
-from critinit.tensors.application import Report, Sampler
 from critinit.errors import ArgumentError, MissingExtraError
-from critinit.tensors.sampling import check_seed
 from critinit.spec import InitSpec
+from critinit.tensors.application import Report, Sampler, apply
+from critinit.tensors.sampling import check_seed
 from critinit_adapters.torch.adapter import ADAPTER
 
 __all__ = ["CriticalInit"]
@@ -37,12 +36,23 @@ def _callback() -> Any:
 
 
 class CriticalInit(_callback()):  # type: ignore[misc]
-    """Applies ``spec`` once to each model that is fitted, before its first step; a resumed run keeps what it restored.
+    """A callback that applies a spec once to each model that is fitted, before its first step.
 
-    ``seed``, ``sampler`` and ``include`` are those of ``critinit.apply``; ``report`` is what it reported, None until
-    then and where a run was resumed.  A checkpoint holds the spec and the seed.  Weights that you load yourself
-    before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes (``ddp_spawn``) writes at
-    every ``fit``, as what the processes saw does not come back.
+    A resumed run keeps what it restored.  A checkpoint holds the spec and the seed.  Weights that you load yourself
+    before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes (``ddp_spawn``)
+    writes at every ``fit``, as what the processes saw does not come back.
+
+    Args:
+        spec: The spec.
+        seed: The seed of ``critinit.apply``.
+        sampler: The sampler of ``critinit.apply``.
+        include: The patterns of ``critinit.apply``.
+
+    Attributes:
+        report: What ``critinit.apply`` reported; None until then, and where a run was resumed.
+
+    Raises:
+        ArgumentError: ``spec`` is no ``InitSpec``, or the seed is out of range.
     """
 
     def __init__(
@@ -55,13 +65,14 @@ class CriticalInit(_callback()):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         if not isinstance(spec, InitSpec):
-            raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
+            hint = "critinit.load reads one"
+            raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
         self.spec, self.seed, self.sampler, self.include = spec, check_seed(seed), sampler, include
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, whose models are others than those that were written here."""
+        """Return the state for another process, whose models are others than those that were written here."""
         return {**vars(self), "_done": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -73,7 +84,7 @@ class CriticalInit(_callback()):  # type: ignore[misc]
             self._apply(pl_module)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """What is restored counts."""
+        """Leave the model to what is restored."""
         self.report = None
         self._done.add(pl_module)
 
@@ -82,18 +93,18 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         self._apply(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: where the weights came from."""
+        """Return what the checkpoint keeps: where the weights came from."""
         return {"spec": self.spec.to_json(), "seed": self.seed}
 
     def _apply(self, module: Any) -> None:
         if module not in self._done:
-            applied = critinit.apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
+            applied = apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
             self.report = applied.report
             self._done.add(module)
 
 
 def _is_made_later(module: Any) -> bool:
-    """Whether there is no recurrent network yet, and a ``configure_model`` that may make one."""
+    """Whether there is no recurrent layer yet, and a ``configure_model`` that may make one."""
     lightning = ("lightning.", "pytorch_lightning.")
     own = any("configure_model" in vars(k) for k in type(module).__mro__ if not k.__module__.startswith(lightning))
-    return own and not ADAPTER.survey(module, {}).networks
+    return own and not ADAPTER.survey(module, {}).modules

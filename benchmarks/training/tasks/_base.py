@@ -1,4 +1,4 @@
-"""What a task is: sequences, what is asked of them, how the answer is judged, and what a spec may be told of its inputs."""
+"""What a task is: sequences, what is asked of them, how the answer is judged, and what is known of its inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from critinit.spec import Padding
 
 __all__ = ["HELD_OUT", "Batch", "Data", "Metric", "Task", "fingerprint"]
 
@@ -27,16 +29,20 @@ class Batch:
 class Data:
     """A task at one length.
 
-    ``input_variance`` R: second moment of an input coordinate; ``null_variance`` R₀: that of the padding, which
-    carries no information; None where there is none, or no telling it; ``null_constant``: it is all alike.  ``sample(rng, n)`` draws a batch to train on; ``held_out`` is
-    the same for every run.  ``fingerprint`` tells apart data of the same name (text and files change).
+    Attributes:
+        inputs: Coordinates of an input.
+        outputs: Coordinates of an output.
+        input_variance: R, the second moment of an input coordinate.
+        padding: Inputs that carry no information; None where there are none, or where they cannot be told apart.
+        sample: From a random generator and a number n to a batch of n sequences to train on.
+        held_out: The sequences that every run is judged on.
+        fingerprint: Tells apart data of the same name (texts and files change).
     """
 
     inputs: int
     outputs: int
     input_variance: float
-    null_variance: float | None
-    null_constant: bool
+    padding: Padding | None
     sample: Callable[[np.random.Generator, int], Batch]
     held_out: Batch
     fingerprint: str
@@ -56,7 +62,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Task:
-    """``make(T, files)`` gives its data; ``used_to_fix``: lengths at which a scheme's constants were chosen or tried."""
+    """A task.
+
+    Attributes:
+        name: Its name on the command line and in tables.
+        summary: What is asked, in words.
+        metric: How answers are judged.
+        target: The metric at which a run has learned the task.
+        make: From T and a list of files to the data.
+        used_to_fix: Lengths at which a scheme's constants were chosen or tried.
+    """
 
     name: str
     summary: str

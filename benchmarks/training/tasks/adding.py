@@ -1,7 +1,7 @@
 """The adding problem: of T numbers two are marked; their sum is asked at the end (Hochreiter & Schmidhuber 1997).
 
-Inputs: a number uniform on [0, 1], and a marker that is 1 once in the first half and once in the second.  Always answering
-1 has a mean squared error of 1/6.
+Inputs: a number uniform on [0, 1], and a marker that is 1 once in the first half and once in the second.  Always
+answering 1 has a mean squared error of 1/6.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _HELD_SEED = 1
 
 def _make(T: int, files: Sequence[str]) -> Data:
     if T < 2 or files:
-        raise ArgumentError(f"adding: found T = {T} and {len(files)} file(s); allowed: T of 2 or more, no file")
+        found = f"T = {T} and {len(files)} file(s)"
+        raise ArgumentError("adding", found=found, allowed="T of 2 or more, no file")
 
     def sample(rng: np.random.Generator, n: int) -> Batch:
         x = np.zeros((T, n, 2), dtype=np.float32)
@@ -32,8 +33,8 @@ def _make(T: int, files: Sequence[str]) -> Data:
 
     held = sample(np.random.default_rng(_HELD_SEED), HELD_OUT)
     number, marker = 1 / 3, 2 / T  # second moments
-    # what is not marked carries nothing, but it is no padding: any step may be marked, as the network does not know
-    return Data(2, 1, (number + marker) / 2, None, False, sample, held, fingerprint(held.x))
+    # numbers without a mark carry nothing, but they are no padding: the network cannot tell them apart beforehand
+    return Data(2, 1, (number + marker) / 2, None, sample, held, fingerprint(held.x))
 
 
 TASKS = (

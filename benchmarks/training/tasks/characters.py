@@ -1,7 +1,7 @@
 """A character model on this repository's own text: windows of T characters, the next one asked at every step.
 
-The text is the sources of ``critinit``, as they were at one commit so that runs of different days compare, the last tenth
-held out; characters are one-hot.  Every step's answer counts, from a state of 0 at the window's start.
+The text is the sources of ``critinit``, as they were at one commit so that runs of different days compare, the last
+tenth held out; characters are one-hot.  Every step's answer counts, from a state of 0 at the window's start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def _make(T: int, files: Sequence[str]) -> Data:
     training, held = np.split(text, [round(len(text) * (1 - _HELD_SHARE))])
     if files or len(held) <= T + _HELD_WINDOWS:
         longest = len(held) - _HELD_WINDOWS - 1
-        raise ArgumentError(f"characters: found T = {T} and {len(files)} file(s); allowed: T to {longest}, no file")
+        found = f"T = {T} and {len(files)} file(s)"
+        raise ArgumentError("characters", found=found, allowed=f"T up to {longest}, no file")
     one_hot = np.eye(len(vocabulary), dtype=np.float32)
 
     def windows(source: np.ndarray, starts: np.ndarray) -> Batch:
@@ -43,7 +44,7 @@ def _make(T: int, files: Sequence[str]) -> Data:
 
     starts = np.linspace(0, len(held) - T - 1, _HELD_WINDOWS).astype(np.int64)
     size = len(vocabulary)
-    return Data(size, size, 1 / size, None, False, sample, windows(held, starts), fingerprint(text))
+    return Data(size, size, 1 / size, None, sample, windows(held, starts), fingerprint(text))
 
 
 TASKS = (

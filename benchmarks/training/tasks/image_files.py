@@ -2,7 +2,7 @@
 
 Pickles are read with an unpickler that knows how to make an array of plain numbers, a string and the containers, and
 nothing else: a file that asks for any other function is refused before it is called, and none of NumPy's own functions
-is within its reach, for they trust what they are told of memory.
+is within its reach, for they trust what a file says of memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from critinit.errors import FileError, Problem
+from critinit.errors import FileError
 
 __all__ = ["read"]
 
@@ -33,11 +33,14 @@ _NPZ = (("x_train", "y_train", False), ("images", "labels", False), ("x_test", "
 
 
 def read(files: Sequence[str]) -> Arrays:
-    """The images and classes in these files, all of one kind.
+    """Return the images and classes in these files, all of one kind.
 
     IDX: a file of images and one of classes, then, if there is one, the pair that is held out.  npz: arrays
     ``x_train``, ``y_train``, ``x_test``, ``y_test`` (as Keras has them) or ``images`` and ``labels``.  CIFAR pickles:
-    any number of batches; those whose name begins with ``test`` are held out.  Raises ``FileError``.
+    any number of batches; those whose name begins with ``test`` are held out.
+
+    Raises:
+        FileError: A file cannot be read, or holds something else.
     """
     contents = [_contents(file) for file in files]
     pairs: list[tuple[np.ndarray, np.ndarray, bool]] = []
@@ -77,7 +80,7 @@ def _contents(file: str) -> bytes:
 
 
 def _refusal(file: str, found: str, allowed: str) -> FileError:
-    return FileError(str(file), Problem("", found, f"allowed: {allowed}"))
+    return FileError(found=found, allowed=allowed, source=str(file))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Images read a pixel at a time: scikit-learn's digits with padding, and digits or files unrolled to the full length.
 
-Pixels have mean 0 and variance 1 over the training images.  ``digits`` and ``digits-noise`` pad the 64 pixels of a digit
-to T steps with silence, or with normal noise of power 1, drawn anew for every batch; ``pixels`` repeats every pixel T/n
-times instead, so that nothing is padded.  The class is asked at the last step.
+Pixels have mean 0 and variance 1 over the training images.  ``digits`` and ``digits-noise`` pad the 64 pixels of a
+digit to T steps with silence, or with normal noise of power 1, drawn anew for every batch; ``pixels`` repeats every
+pixel T/n times instead, so that nothing is padded.  The class is asked at the last step.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks._errors import not_installed
 from benchmarks.training.tasks._base import HELD_OUT, Batch, Data, Metric, Task, fingerprint
 from benchmarks.training.tasks.image_files import read
-from critinit.errors import ArgumentError, MissingExtraError
+from critinit.errors import ArgumentError
+from critinit.spec import Padding
 
 __all__ = ["TASKS", "Images", "digits", "normalized"]
 
@@ -49,10 +51,10 @@ def normalized(pixels: np.ndarray, classes: np.ndarray, held: int | None = None)
         training, rest = np.arange(count - held), count - held + rng.permutation(held)
     if not len(training) or not len(rest):
         found = f"{len(training)} to train on and {len(rest)} held out"
-        raise ArgumentError(f"images: found {found}; allowed: some of both")
+        raise ArgumentError("images", found=found, allowed="some of both")
     mean, deviation = pixels[training].mean(dtype=np.float64), pixels[training].std(dtype=np.float64)
     if not deviation > 0:
-        raise ArgumentError("images: found all pixels alike; allowed: images that differ")
+        raise ArgumentError("images", found="all pixels alike", allowed="images that differ")
     made = ((pixels - mean) / deviation).astype(np.float32)
     return Images(made[training], classes[training], made[rest], classes[rest])
 
@@ -62,7 +64,7 @@ def digits() -> Images:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise MissingExtraError("scikit-learn", "bench") from None
+        raise not_installed("scikit-learn") from None
     data = load_digits()
     return normalized(data.data[..., None].astype(np.float32), data.target.astype(np.int64))
 
@@ -71,7 +73,7 @@ def _padded(T: int, noise: float) -> Data:
     images = digits()
     length = images.pixels.shape[1]
     if length > T:
-        raise ArgumentError(f"T: found {T}; allowed: {length} (a digit's pixels) or more")
+        raise ArgumentError("T", found=str(T), allowed=f"{length} (a digit's pixels) or more")
 
     def batch(pixels: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> Batch:
         x = np.zeros((T, len(pixels), 1), dtype=np.float32)
@@ -80,23 +82,23 @@ def _padded(T: int, noise: float) -> Data:
             x[length:] = np.sqrt(noise) * rng.standard_normal(x[length:].shape, dtype=np.float32)
         return Batch(x, classes[None])
 
-    return _data(images, batch, null_variance=noise)
+    return _data(images, batch, Padding(variance=noise, constant=noise == 0.0))
 
 
 def _unrolled(T: int, files: Sequence[str]) -> Data:
     images = normalized(*read(files)) if files else digits()
     length = images.pixels.shape[1]
     if T % length:
-        raise ArgumentError(f"T: found {T}; allowed: multiples of {length} (an image's pixels)")
+        raise ArgumentError("T", found=str(T), allowed=f"multiples of {length} (an image's pixels)")
 
     def batch(pixels: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> Batch:
         del rng
         return Batch(np.repeat(pixels.transpose(1, 0, 2), T // length, axis=0), classes[None])
 
-    return _data(images, batch, null_variance=None)
+    return _data(images, batch, padding=None)
 
 
-def _data(images: Images, batch: _Maker, null_variance: float | None) -> Data:
+def _data(images: Images, batch: _Maker, padding: Padding | None) -> Data:
     def sample(rng: np.random.Generator, n: int) -> Batch:
         chosen = rng.integers(len(images.classes), size=n)
         return batch(images.pixels[chosen], images.classes[chosen], rng)
@@ -106,8 +108,7 @@ def _data(images: Images, batch: _Maker, null_variance: float | None) -> Data:
         inputs=images.pixels.shape[2],
         outputs=int(max(images.classes.max(), images.held_classes.max())) + 1,
         input_variance=1.0,
-        null_variance=null_variance,
-        null_constant=null_variance == 0.0,
+        padding=padding,
         sample=sample,
         held_out=batch(images.held_pixels[held], images.held_classes[held], np.random.default_rng(_NOISE_SEED)),
         fingerprint=fingerprint(images.pixels, images.classes, images.held_pixels, images.held_classes),
@@ -116,7 +117,7 @@ def _data(images: Images, batch: _Maker, null_variance: float | None) -> Data:
 
 def _no_files(name: str, files: Sequence[str]) -> None:
     if files:
-        raise ArgumentError(f"file: found {files[0]} for the task {name}; allowed: files for the task pixels")
+        raise ArgumentError("file", found=f"{files[0]} for the task {name}", allowed="files for the task pixels")
 
 
 def _silent(T: int, files: Sequence[str]) -> Data:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from critinit_cli import options
+from critinit_cli import codes, options
 from critinit_cli.output import as_json, emit
 from critinit_cli.progress import progress_bars
-from critinit_cli.usage import named_as_options
+
+if TYPE_CHECKING:
+    from critinit import Analysis
+    from critinit.spec import InitSpec
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -25,27 +28,35 @@ def command(
     json: options.JSON = False,
     cell_file: options.CellFile = None,
 ) -> int:
-    """Say what the theory says of a spec, layer by layer.
+    """Show what theory says of a spec, layer by layer.
 
-    chi is the growth per step of the distance of two copies; retention is what T steps leave of it. With both weights,
-    a sentence a layer says whether the untied numbers mislead.
+    chi is the growth per step of the squared distance of two perturbed copies; retention is what T steps leave of
+    that distance. With both weights, a sentence for each layer says whether the untied numbers mislead.
     """
     from critinit import analyze
-    from critinit.theory.agreement import agreement
-    from critinit_cli.numbers import layers_as_text
     from critinit_cli.reading import read_spec
 
     spec = read_spec(file, cell_file)
-    with named_as_options(), progress_bars() as bar:
+    with progress_bars() as bar:
         analysis = analyze(spec, weights=cast("Any", weights), progress=bar("tied theory"))
-    if json:
-        emit(as_json(analysis.model_dump(mode="json")))
-        return 0
+    emit(as_json(analysis.model_dump(mode="json")) if json else _as_text(spec, analysis, weights))
+    return codes.GOOD
+
+
+def _as_text(spec: InitSpec, analysis: Analysis, weights: str) -> str:
+    """The tables, and whether the two readings agree where both were asked for."""
+    from critinit_cli.numbers import layers_as_text
+    from critinit_cli.tables import GLOSSARY
+
     shown = ("untied", "tied") if weights == "both" else (weights,)
-    text = layers_as_text(spec, {name: [getattr(layer, name) for layer in analysis.layers] for name in shown})
-    if weights == "both":
-        said = [agreement(layer.untied, layer.tied)[1] for layer in analysis.layers if layer.tied is not None]
-        several = len(said) > 1
-        text += "".join(f"{f'layer {i}: ' if several else ''}{words}\n" for i, words in enumerate(said))
-    emit(text)
-    return 0
+    columns = {name: [getattr(layer, name) for layer in analysis.layers] for name in shown}
+    verdicts = _verdicts(analysis, spec.T) if weights == "both" else []
+    return "".join((layers_as_text(spec, columns), GLOSSARY, *verdicts))
+
+
+def _verdicts(analysis: Analysis, T: int) -> list[str]:
+    """A line for each layer on whether its two readings agree."""
+    from critinit.theory.agreement import agreement
+
+    words = [agreement(layer.untied, layer.tied, T)[1] for layer in analysis.layers if layer.tied is not None]
+    return [f"{f'layer {index}: ' if len(words) > 1 else ''}{line}\n" for index, line in enumerate(words)]

@@ -2,155 +2,207 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from critinit_cli import options
+import typer
+
+from critinit_cli import codes, options
 from critinit_cli.output import as_json, emit
-from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from critinit.errors import ArgumentError
     from critinit.spec import InitSpec
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
 NAME = "compare"
-DEFAULT = "critical"
 EXAMPLES = """\b
 Examples:
   critinit compare --cell gru --T 784
-  critinit compare --cell lstm --T 500 --null-variance 0 --json
+  critinit compare --cell gru --T 784 --scheme ./my_scheme.py
+  critinit compare --cell lstm --T 500 --padding-variance 0 --json
 """
+
+SchemeFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scheme",
+        metavar="FILE",
+        help="A Python file with a scheme of your own to show beside {schemes}; scheme.py or scheme.py:NAME. The file "
+        "is run. Repeatable.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What every scheme gives.
+
+    Attributes:
+        specs: The spec of each scheme that suits the cell, by its name.
+        refusals: Why the others do not.
+        stated: Where nothing is known of the padding: the default scheme's spec if it were stated, by what it would be.
+    """
+
+    specs: Mapping[str, InitSpec]
+    refusals: Mapping[str, ArgumentError]
+    stated: Mapping[str, InitSpec]
 
 
 def command(
     cell: options.Cell,
     T: options.T,
-    reset: options.Reset = None,
+    scheme: SchemeFiles = None,
     input_variance: options.InputVariance = 1.0,
     input_correlation: options.InputCorrelation = 1.0,
-    null_variance: options.NullVariance = None,
-    null_constant: options.NullConstant = False,
+    padding_variance: options.PaddingVariance = None,
+    padding_constant: options.PaddingConstant = False,
     hidden_size: options.HiddenSize = None,
     input_size: options.InputSize = None,
     json: options.JSON = False,
 ) -> int:
-    """Show what the theory says of every scheme, side by side."""
-    from critinit.errors import ArgumentError
-    from critinit.schemes import NAMES, generate
-    from critinit_cli.reading import cell_name
+    """Show what theory says of every scheme, side by side.
 
+    Shown are critinit's own schemes, those of installed packages, and those in the files that --scheme names.
+    """
+    from critinit.cells import CELLS
+    from critinit.schemes import load_scheme
+    from critinit.schemes.generating import generate
+
+    padding = options.padding(padding_variance, padding_constant)
+    for file in scheme or ():
+        load_scheme(file)
     make = partial(
         generate,
-        cell_name(cell),
+        CELLS.name_of(cell),
         T,
-        reset=reset,
         input_variance=input_variance,
         input_correlation=input_correlation,
-        null_constant=null_constant,
         hidden_size=hidden_size,
         input_size=input_size,
     )
+    specs, refusals = _every_scheme(partial(make, padding=padding))
+    compared = _Compared(specs, refusals, _if_stated(specs, make, input_variance) if padding is None else {})
+    emit(as_json(_as_object(compared)) if json else _as_text(compared))
+    return codes.GOOD
+
+
+def _every_scheme(make: Callable[..., InitSpec]) -> tuple[dict[str, InitSpec], dict[str, ArgumentError]]:
+    """The specs of the schemes that suit the cell, and why the others do not."""
+    from critinit.errors import ArgumentError, SchemeError
+    from critinit.schemes import SCHEMES
+
     specs: dict[str, InitSpec] = {}
-    refusals: dict[str, str] = {}
-    with named_as_options():
-        for scheme in NAMES:
-            try:
-                specs[scheme] = make(scheme=scheme, null_variance=null_variance)
-            except ArgumentError as error:
-                if not str(error).startswith("scheme: "):  # no matter of the scheme: it holds for all
-                    raise
-                refusals[scheme] = str(error).removeprefix("scheme: ")
-    stated = {} if null_variance is not None else _stated(specs, make, input_variance)
-    emit(as_json(_as_object(specs, refusals, stated)) if json else _as_text(specs, refusals, stated))
-    return 0
+    refusals: dict[str, ArgumentError] = {}
+    for name in SCHEMES.loaded():
+        try:
+            specs[name] = make(scheme=name)
+        except ArgumentError as error:
+            if not isinstance(error, SchemeError) and error.where != "scheme":  # wrong for every scheme
+                raise
+            refusals[name] = error
+    if not specs:
+        raise next(iter(refusals.values()))
+    return specs, refusals
 
 
-def _stated(specs: dict[str, InitSpec], make: Callable[..., InitSpec], power: float) -> dict[str, InitSpec]:
+def _if_stated(specs: Mapping[str, InitSpec], make: Callable[..., InitSpec], power: float) -> dict[str, InitSpec]:
     """What the default would be for padding that is known: silence, and noise as strong as the input."""
+    from critinit.schemes import DEFAULT
+
     if power <= 0.0 or DEFAULT not in specs or specs[DEFAULT].find_cell().keep_gate is None:
         return {}
-    return {name: make(null_variance=null, null_constant=False) for name, null in (("silence", 0.0), ("noise", power))}
+    return {name: make(padding={"variance": variance}) for name, variance in (("silence", 0.0), ("noise", power))}
 
 
-def _as_object(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dict[str, InitSpec]) -> dict[str, Any]:
-    from critinit.schemes import NAMES, describe
-    from critinit.theory.requirements import requirements
+# ---- JSON ------------------------------------------------------------------------------------------------
 
-    any_spec = next(iter(specs.values()))
-    keeps = any_spec.find_cell().keep_gate is not None
-    reset = {} if any_spec.reset is None else {"reset": any_spec.reset}
-    rows = []
-    for scheme in NAMES:
-        row: dict[str, Any] = {"scheme": scheme, "description": describe(scheme)}
-        if scheme in specs:
-            dump = specs[scheme].model_dump(mode="json")
-            row |= {"target": dump["target"]} if "target" in dump else {}
-            row["layers"] = [layer["predicted"] for layer in dump["layers"]]
-            row["requirements"] = requirements(specs[scheme]).model_dump(mode="json") if keeps else None
-        else:
-            row["refused"] = refusals[scheme]
-        rows.append(row)
-    if_stated = {
-        name: {
-            "null_variance": spec.layers[0].input.null_power,
-            "same_gates": spec.layers[0].gates == specs[DEFAULT].layers[0].gates,
-            "requirements": requirements(spec).model_dump(mode="json"),
-        }
-        for name, spec in stated.items()
-    }
+
+def _as_object(compared: _Compared) -> dict[str, Any]:
+    from critinit.schemes import SCHEMES
+
+    any_spec = next(iter(compared.specs.values()))
+    rows = [
+        {"scheme": name, "description": scheme.description, **_row(name, compared)}
+        for name, scheme in SCHEMES.loaded().items()
+    ]
+    stated = {name: _stated_row(spec, compared.specs) for name, spec in compared.stated.items()}
     return {
-        **{"cell": any_spec.cell, **reset, "T": any_spec.T, "schemes": rows},
-        **({"if_padding_were_stated": if_stated} if stated else {}),
+        **{"cell": any_spec.cell, "T": any_spec.T, "schemes": rows},
+        **({"if_padding_were_stated": stated} if stated else {}),
     }
 
 
-_COLUMNS = ("scheme", "written\nsignal", "retention", "gain", "chi\nuntied", "chi\ntied", "J\nmean", "J\nvariance")
-_WORDS = """\
-written signal: what an informative step adds, times what T uninformative ones leave of it; retention: what they leave
-gain: how far a constant drive moves the memory, 1 where gates are coupled; chi: growth of a distance per step
-J: squared singular values of the one-step Jacobian, tied, as chi tied a fast estimate: analyze samples the full theory
-"""
+def _row(scheme: str, compared: _Compared) -> dict[str, Any]:
+    """What there is of a scheme: its predictions, or why there are none."""
+    if scheme in compared.refusals:
+        return {"refused": compared.refusals[scheme].problem._asdict()}
+    spec = compared.specs[scheme]
+    data = spec.to_dict()
+    return {
+        **({"target": data["target"]} if "target" in data else {}),
+        "layers": [layer["predicted"] for layer in data["layers"]],
+        "requirements": None if spec.find_cell().keep_gate is None else _requirements(spec),
+    }
 
 
-def _as_text(specs: dict[str, InitSpec], refusals: dict[str, str], stated: dict[str, InitSpec]) -> str:
-    from critinit.spec import Numbers
-    from critinit.spec.tables import heading
+def _stated_row(spec: InitSpec, specs: Mapping[str, InitSpec]) -> dict[str, Any]:
+    from critinit.schemes import DEFAULT
+
+    layer = spec.layers[0]
+    return {
+        "padding": layer.input.padding and layer.input.padding.model_dump(mode="json"),
+        "same_gates": layer.gates == specs[DEFAULT].layers[0].gates,
+        "requirements": _requirements(spec),
+    }
+
+
+def _requirements(spec: InitSpec) -> dict[str, Any]:
     from critinit.theory.requirements import requirements
-    from critinit_cli.tables import render
 
-    rows = []
-    for scheme, spec in specs.items():
-        judged = requirements(spec) if spec.find_cell().keep_gate else None
-        predicted = spec.layers[0].predicted
-        untied = predicted.untied if isinstance(predicted.untied, Numbers) else None
-        tied = predicted.tied if isinstance(predicted.tied, Numbers) else None
-        jacobian = None if tied is None else tied.jacobian
-        rows.append(
-            (
-                scheme,
-                *("-" if judged is None else f"{getattr(judged, x):.3g}" for x in ("written", "retention", "gain")),
-                "none" if untied is None else f"{untied.chi:.5g}",
-                "none" if tied is None else f"{tied.chi:.5g}",
-                "none" if jacobian is None else f"{jacobian.mean_squared_singular_value:.4g}",
-                "none" if jacobian is None else f"{jacobian.variance:.3g}",
-            )
+    return requirements(spec).model_dump(mode="json")
+
+
+# ---- text ------------------------------------------------------------------------------------------------
+
+
+def _as_text(compared: _Compared) -> str:
+    from critinit_cli.columns import comparison_table, explanation, introduction
+
+    any_spec = next(iter(compared.specs.values()))
+    title = f"{any_spec.cell}, every scheme, T = {any_spec.T}"
+    table = comparison_table(title, compared.specs)
+    refusals = [f"{name}: left out; {_reason(error)}\n" for name, error in compared.refusals.items()]
+    return "".join((introduction(), "\n", table, *refusals, *_padding(compared), "\n", explanation(any_spec.T)))
+
+
+def _reason(error: ArgumentError) -> str:
+    """Why a scheme has no row."""
+    return error.hint or str(error.problem._replace(where=""))
+
+
+def _padding(compared: _Compared) -> list[str]:
+    """Lines on what stating the padding would change, where it is unknown."""
+    from critinit.schemes import DEFAULT
+    from critinit.theory.requirements import requirements
+    from critinit_cli.tables import paragraph
+
+    if not compared.stated:
+        return []
+    lines = [
+        paragraph(
+            "Padding, inputs without information before or after a sequence, is unknown here and counts as strong as "
+            f"the input. If you know it, state it: noise makes {DEFAULT} choose gates that react less, silence "
+            f"changes only what is predicted. {DEFAULT} would have"
         )
-    title = heading(next(iter(specs.values()))).replace("scheme critical", "every scheme")
-    notes = [f"{scheme}: {why}\n" for scheme, why in refusals.items()]
-    notes += _padding(specs[DEFAULT], stated) if stated else []
-    return render(title, _COLUMNS, rows) + _WORDS + "".join(notes)
-
-
-def _padding(unknown: InitSpec, stated: dict[str, InitSpec]) -> list[str]:
-    """Lines on what stating the padding would gain."""
-    from critinit.theory.requirements import requirements
-
-    lines = [f"padding: unknown, so it counts as strong as the input; stated, {DEFAULT} would have\n"]
-    for name, spec in stated.items():
-        gates = "the same gates" if spec.layers[0].gates == unknown.layers[0].gates else "gates that are driven less"
-        option = f"--null-variance {spec.layers[0].input.null_power:g}"
-        lines.append(f"  {option} ({name}): {gates}, retention {requirements(spec).retention:.3g}\n")
+    ]
+    unknown = compared.specs[DEFAULT].layers[0]
+    for name, spec in compared.stated.items():
+        layer = spec.layers[0]
+        gates = "the same gates" if layer.gates == unknown.gates else "gates that react less to inputs"
+        option = f"--padding-variance {layer.input.padding_power:g}"
+        lines.append(f"  with {option} ({name}): {gates}, retention over T {requirements(spec).retention:.3g}\n")
     return lines

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from critinit_cli import options
+from critinit_cli import codes, options, registered
 from critinit_cli.output import emit
-from critinit_cli.usage import named_as_options
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -22,12 +21,12 @@ Examples:
 
 Input = Annotated[
     int,
-    typer.Option("--input-size", metavar="I", help="Input coordinates.", parser=options.integer, show_default=False),
+    typer.Option("--input-size", metavar="M", help="Numbers in one input.", parser=options.integer, show_default=False),
 ]
 Hidden = Annotated[
     int, typer.Option("--hidden-size", metavar="H", help="Hidden units.", parser=options.integer, show_default=False)
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Of the draws.", parser=int)]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that is drawn.", parser=options.integer)]
 Both = Annotated[bool, typer.Option("--bidirectional", help="Two directions in every layer.")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, float64 or float16.")]
 Target = Annotated[
@@ -45,8 +44,8 @@ Framework = Annotated[
     typer.Option(
         "--framework",
         metavar="NAME",
-        help="torch, keras, linen, nnx, equinox, haiku or canonical.",
-        autocompletion=options.frameworks,
+        help="{frameworks}.",
+        autocompletion=options.completion(registered.frameworks),
         show_default=False,
     ),
 ]
@@ -68,34 +67,41 @@ def command(
     The framework need not be installed. The numbers are those that critinit.apply writes with that seed. What was
     written is listed on standard output, tensor by tensor.
     """
-    from critinit.weights.materializing import SAFETENSORS, materialize, save
-    from critinit.errors import ArgumentError
-    from critinit.tensors.layouts import layouts
+    from critinit.tensors.layouts import LAYOUTS
+    from critinit.weights.materializing import materialize, save
     from critinit_cli.reading import read_spec
     from critinit_cli.tables import render
 
-    if output == "-":
-        raise ArgumentError("--output: found -; allowed: a file, as weights are no text")
-    endings = (SAFETENSORS, *(layouts()[framework].own if framework in layouts() else ()))
-    ending = next((ending for ending in endings if output.endswith(ending)), SAFETENSORS)
-    if Path(output).suffix and not output.endswith(ending):
-        raise ArgumentError(
-            f"--output: found {output!r}; allowed for {framework}: a name that ends in {' or '.join(endings)}"
-        )
+    layout = LAYOUTS.get(framework, where="framework")
+    ending = _ending(output, framework, tuple(layout.formats))
     spec = read_spec(file, cell_file)
-    with named_as_options():
-        tensors = materialize(
-            spec,
-            framework,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            seed=seed,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            ending=ending,
-        )
+    tensors = materialize(
+        spec,
+        framework,
+        input_size=input_size,
+        hidden_size=hidden_size,
+        seed=seed,
+        bidirectional=bidirectional,
+        dtype=dtype,
+        ending=ending,
+    )
     save(output, tensors, spec=spec, framework=framework, seed=seed)
     rows = [(name, str(tuple(array.shape)), array.dtype.name) for name, array in tensors.items()]
     emit(render(f"{output}, seed {seed}", ("tensor", "shape", "type"), rows))
-    emit(f"for {layouts()[framework].model}\n")
-    return 0
+    emit(f"for {layout.model}\n")
+    return codes.GOOD
+
+
+def _ending(output: str, framework: str, own: tuple[str, ...]) -> str:
+    """The ending that says which format the file has; ``own``: those of the framework's own formats."""
+    from critinit.errors import ArgumentError
+    from critinit.weights.materializing import SAFETENSORS
+
+    if output == "-":
+        raise ArgumentError("output", found="-", allowed="a file, as weights are no text")
+    endings = (SAFETENSORS, *own)
+    ending = next((ending for ending in endings if output.endswith(ending)), None)
+    if ending is None and Path(output).suffix:
+        allowed = f"for {framework} a name that ends in {' or '.join(endings)}"
+        raise ArgumentError("output", found=repr(output), allowed=allowed)
+    return SAFETENSORS if ending is None else ending

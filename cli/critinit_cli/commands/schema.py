@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from critinit_cli import codes
 from critinit_cli.options import CellFile, Output
 from critinit_cli.output import emit
 
@@ -15,9 +16,12 @@ Examples:
 
 
 def command(output: Output = "-", cell_file: CellFile = None) -> int:
-    """Print the JSON Schema of specs (draft 2020-12), which has critinit's own cells and those of --cell-file."""
+    """Print the JSON Schema of specs (draft 2020-12).
+
+    It takes specs of critinit's own cells, and of those in the files that --cell-file names.
+    """
     from critinit.spec.schema import schema_text
     from critinit_cli.reading import register_cells
 
     emit(schema_text(register_cells(cell_file)), output)
-    return 0
+    return codes.GOOD

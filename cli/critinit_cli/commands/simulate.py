@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from critinit_cli import options
+from critinit_cli import codes, options
 from critinit_cli.options import integer
 from critinit_cli.output import as_json, complain, emit
 from critinit_cli.progress import progress_bars
-from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
     from critinit.simulation import Measurement
     from critinit.spec import InitSpec, Numbers
+    from critinit_cli.progress import Progress
+    from critinit_cli.verdict import Comparison
 
-    Expected = Mapping[str, Sequence[Numbers | None]]
+    Readings = Mapping[str, Sequence[Numbers | None]]
+    Measured = Mapping[str, tuple[Measurement | None, ...]]
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -41,7 +43,7 @@ Steps = Annotated[
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that is drawn.", parser=integer)]
 Networks = Annotated[
     int,
-    typer.Option("--networks", metavar="K", help="Networks drawn; their spread is the error.", parser=integer),
+    typer.Option("--networks", metavar="K", help="Networks drawn; the error is estimated from them.", parser=integer),
 ]
 
 
@@ -57,25 +59,18 @@ def command(
 ) -> int:
     """Measure the theory's numbers on networks.
 
-    Says whether the prediction holds: whether chi and the second moments are within their errors of what the
-    spec predicts (of what the theory says, where the spec leaves that open); the exit code is 3 where they are
-    not. Where the spec has the fast estimate for tied weights and it misses, the full tied theory decides.
+    The last line says whether the prediction holds: whether chi and the second moments are within their errors of
+    what the spec predicts, or of what the theory says where the spec leaves that open. The exit code is 3 where they
+    are not. Where the spec has the fast estimate for tied weights and misses it, the full tied theory decides.
     """
-    from critinit.errors import ArgumentError
     from critinit.simulation import simulate
-    from critinit.theory.tied.solution import tied
     from critinit_cli.reading import read_spec
-    from critinit_cli.verdict import misses
 
-    if networks < 2:
-        raise ArgumentError(f"--networks: found {networks}; allowed: at least 2, whose spread is the error")
-    if not 0 <= seed < 2**63:
-        raise ArgumentError(f"--seed: found {seed}; allowed: 0 to {2**63 - 1}")
+    _check(networks, seed)
     spec = read_spec(file, cell_file)
-    measured: dict[str, tuple[Measurement | None, ...]] = {}
-    with named_as_options(), progress_bars() as bar:
-        for reading in ("untied", "tied") if weights == "both" else (weights,):
-            measured[reading] = simulate(
+    with progress_bars() as bar:
+        measured = {
+            reading: simulate(
                 spec,
                 width=width,
                 steps=steps,
@@ -84,26 +79,52 @@ def command(
                 seed=seed,
                 progress=bar(f"{reading} weights"),
             )
+            for reading in (("untied", "tied") if weights == "both" else (weights,))
+        }
         found = {reading: [None if m is None else m.numbers for m in results] for reading, results in measured.items()}
-        expected = {reading: _stated(spec, reading) for reading in measured}
-        if any(n is None for n in expected.get("tied", ())):  # beyond the fast estimate
-            expected["tied"] = list(tied(spec, steps=steps, progress=bar("tied theory")))
-        missed = misses(expected, found, networks)
-        if any(".tied." in miss for miss in missed) and _estimated(expected["tied"]):
-            # the estimate in the spec is quick, not the theory's last word
-            expected["tied"] = list(tied(spec, steps=steps, progress=bar("tied theory")))
-            missed = misses(expected, found, networks)
+        expected, missed = _judged(spec, found, networks, steps, bar("tied theory"))
     if json:
         emit(as_json(_as_object(measured, expected, missed)))
     else:
         emit(_as_text(spec, found, expected, missed, f"{networks} networks of {width} units"))
     for miss in missed:
-        complain("missed", miss)
-    return 3 if missed else 0
+        complain("missed", str(miss))
+    return codes.MISSED if missed else codes.GOOD
 
 
-def _stated(spec: InitSpec, reading: str) -> list[Numbers | None]:
-    """What the spec predicts of every layer, or the theory where the spec leaves it open; None where that has nothing."""
+def _check(networks: int, seed: int) -> None:
+    """Raise ``ArgumentError`` for options out of their range."""
+    from critinit.errors import ArgumentError
+
+    if networks < 2:
+        hint = "the error is estimated from the differences between networks"
+        raise ArgumentError("networks", found=str(networks), allowed="at least 2", hint=hint)
+    if not 0 <= seed < 2**63:
+        raise ArgumentError("seed", found=str(seed), allowed=f"0 to {2**63 - 1}")
+
+
+def _judged(
+    spec: InitSpec, found: Readings, networks: int, steps: int | None, progress: Progress | None
+) -> tuple[dict[str, Sequence[Numbers | None]], list[Comparison]]:
+    """What is predicted for the readings that were measured, and the numbers that miss it.
+
+    The full tied theory stands for the spec's fast estimate where that has no numbers, or is missed.
+    """
+    from critinit.theory.tied.solution import tied
+    from critinit_cli.verdict import misses
+
+    expected: dict[str, Sequence[Numbers | None]] = {reading: _predicted(spec, reading) for reading in found}
+    if any(numbers is None for numbers in expected.get("tied", ())):  # beyond the fast estimate
+        expected["tied"] = tied(spec, steps=steps, progress=progress)
+    missed = misses(expected, found, networks)
+    if any(miss.reading == "tied" for miss in missed) and _is_estimate(expected["tied"]):
+        expected["tied"] = tied(spec, steps=steps, progress=progress)
+        missed = misses(expected, found, networks)
+    return expected, missed
+
+
+def _predicted(spec: InitSpec, reading: str) -> list[Numbers | None]:
+    """What the spec predicts of every layer, or the theory where the spec does not; None where that has no numbers."""
     from critinit.spec import NotComputed
     from critinit.theory.analysis import predict
 
@@ -115,16 +136,14 @@ def _stated(spec: InitSpec, reading: str) -> list[Numbers | None]:
     return [None if isinstance(c, NotComputed) else c for c in chosen]
 
 
-def _estimated(numbers: Sequence[Numbers | None]) -> bool:
+def _is_estimate(numbers: Sequence[Numbers | None]) -> bool:
     """Whether these are the fast estimate of the tied theory."""
     from critinit.theory.tied.estimate import NOTE
 
     return any(n is not None and NOTE in n.notes for n in numbers)
 
 
-def _as_object(
-    measured: Mapping[str, tuple[Measurement | None, ...]], expected: Expected, missed: list[str]
-) -> dict[str, Any]:
+def _as_object(measured: Measured, expected: Readings, missed: Sequence[Comparison]) -> dict[str, Any]:
     """The numbers in the form of ``analyze``; beside them the Lyapunov exponents and what was predicted."""
     layers = []
     for index in range(len(next(iter(measured.values())))):
@@ -139,15 +158,16 @@ def _as_object(
                     "standard_error": result.lyapunov_error.tolist(),
                 }
         layers.append(layer)
-    return {"layers": layers, "prediction_holds": not missed, "misses": missed}
+    return {"layers": layers, "prediction_holds": not missed, "misses": [miss._asdict() for miss in missed]}
 
 
-def _as_text(spec: InitSpec, found: Expected, expected: Expected, missed: list[str], networks: str) -> str:
+def _as_text(spec: InitSpec, found: Readings, expected: Readings, missed: Sequence[Comparison], networks: str) -> str:
     from critinit_cli.numbers import layers_as_text
+    from critinit_cli.tables import GLOSSARY
 
     tables = (
         layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights")
         for reading in found
     )
     verdict = "the prediction does not hold" if missed else "the prediction holds"
-    return "".join(tables) + f"measured on {networks}: {verdict}\n"
+    return "".join((*tables, GLOSSARY, f"measured on {networks}: {verdict}\n"))

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from critinit_cli import options
+from critinit_cli import codes, options
 from critinit_cli.options import integer, number
 from critinit_cli.output import complain, emit
-from critinit_cli.usage import named_as_options
 
 if TYPE_CHECKING:
-    from critinit.spec import InitSpec
+    from critinit.spec import Target
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -21,10 +20,10 @@ EXAMPLES = """\b
 Examples:
   critinit spec --cell gru --T 784 > spec.json
   critinit spec --cell lstm --T 500 --scheme chrono --layers 2 -o spec.json
-  critinit spec --cell gru --T 200 --null-variance 0 --set layers.0.gates.update.bias.mean=3
-  critinit spec --cell ./my_cell.py --T 100 > spec.json
+  critinit spec --cell gru --T 200 --padding-variance 0 --set layers.0.gates.update.bias.mean=3
+  critinit spec --cell ./my_cell.py --T 100 --scheme ./my_scheme.py > spec.json
   critinit spec --cell lstm --data train.npy -o spec.json
-  critinit spec --cell gru --data sensors.csv --T 500 --columns speed,angle > spec.json
+  critinit spec --cell gru --data sensors.csv --T 500 --columns speed,angle --missing drop > spec.json
   critinit spec --cell gru --T 200 --set 'layers.*.gates.reset.bias={"distribution":"constant","mean":2}'
 """
 
@@ -37,7 +36,7 @@ InputVariance = Annotated[
     typer.Option(
         "--input-variance",
         metavar="R",
-        help="Second moment of an input coordinate, E x²; that of the data, or 1.",
+        help="Mean square of an input number; that of the data, or 1, which standardized inputs have.",
         parser=number,
     ),
 ]
@@ -46,20 +45,21 @@ InputCorrelation = Annotated[
     typer.Option(
         "--input-correlation",
         metavar="C",
-        help="Correlation of the inputs of the two copies whose distance chi describes; that of the data's sequences, or 1.",
+        help="Correlation of the inputs of the two perturbed copies whose distance chi describes; that of the data's "
+        "sequences, or 1.",
         parser=number,
     ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FILE", help="Measure the inputs in a .npy, .npz, .csv or .parquet file."),
+    typer.Option("--data", metavar="FILE", help="Measure the inputs in this file."),
 ]
 Layout = Annotated[
     str | None,
     typer.Option(
         "--layout",
         metavar="AXES",
-        help="The data's axes as stored, N sequences, T steps, F features: T, TF or NTF unless said.",
+        help="The data's axes as stored, N sequences, T steps, F features: T, TF or NTF where it is left out.",
     ),
 ]
 Array = Annotated[
@@ -68,6 +68,15 @@ Array = Annotated[
 Columns = Annotated[
     str | None,
     typer.Option("--columns", metavar="NAMES", help="A table's columns that are inputs, with commas between."),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        metavar="refuse|drop",
+        help="What to do about steps of the data that lack a number: refuse the file, or leave these steps out "
+        "[default: refuse].",
+    ),
 ]
 Layers = Annotated[int, typer.Option("--layers", metavar="L", help="Recurrent layers.", parser=integer)]
 Settings = Annotated[
@@ -84,79 +93,71 @@ def command(
     cell: options.Cell,
     T: Length = None,
     scheme: options.Scheme = "critical",
-    reset: options.Reset = None,
     layers: Layers = 1,
     input_variance: InputVariance = None,
     input_correlation: InputCorrelation = None,
-    null_variance: options.NullVariance = None,
-    null_constant: options.NullConstant = False,
+    padding_variance: options.PaddingVariance = None,
+    padding_constant: options.PaddingConstant = False,
     hidden_size: options.HiddenSize = None,
     input_size: options.InputSize = None,
     data: Data = None,
     layout: Layout = None,
     array: Array = None,
     columns: Columns = None,
+    missing: Missing = None,
     settings: Settings = None,
     output: options.Output = "-",
 ) -> int:
     """Write the spec of a cell for sequences of T steps.
 
-    With --data the inputs are measured: what is not said of them, and T, is taken from the file (npy, npz, csv,
-    parquet), and what was measured is shown on standard error.
+    With --data the inputs are measured: T, and what no option states about the inputs, is taken from the file. What
+    was measured is shown on standard error.
 
     The spec goes to standard output, or whole to FILE. Where it misses its scheme's target it is written
-    all the same, one line on standard error says what was reached and what stops it, and the exit code is 3.
+    all the same, one line on standard error states what was reached and what stops it, and the exit code is 3.
     """
-    from critinit.errors import ArgumentError
-    from critinit.schemes import generate
-    from critinit_cli.reading import cell_name
+    from critinit.cells import CELLS
+    from critinit.schemes import SCHEMES
+    from critinit.schemes.generating import generate
+    from critinit_cli.inputs import Inputs, measured
 
-    said = {"variance": input_variance, "correlation": input_correlation, "null_variance": null_variance}
+    given = Inputs(
+        T, input_variance, input_correlation, options.padding(padding_variance, padding_constant), input_size
+    )
+    _check(T, data, {"layout": layout, "array": array, "columns": columns, "missing": missing})
     if data is not None:
-        from critinit_cli.inputs import measured
-
-        with named_as_options():
-            found = measured(data, layout=layout, array=array, columns=columns)
-        T = found.T if T is None else T
-        input_size = found.features if input_size is None else input_size
-        null_constant = null_constant or null_variance is None  # what measuring takes for padding is all alike
-        said = {name: found.inputs[name] if value is None else value for name, value in said.items()}
-    elif stray := [n for n, v in (("layout", layout), ("array", array), ("columns", columns)) if v is not None]:
-        raise ArgumentError(f"--{stray[0]}: allowed: with --data, whose file it is about")
-    elif T is None:
-        raise ArgumentError("Missing option '--T', the sequence length; allowed to be left out: with --data")
-    with named_as_options():
-        spec = generate(
-            cell_name(cell),
-            T,
-            scheme=scheme,
-            reset=reset,
-            layers=layers,
-            input_variance=1.0 if said["variance"] is None else said["variance"],
-            input_correlation=1.0 if said["correlation"] is None else said["correlation"],
-            null_variance=said["null_variance"],
-            null_constant=null_constant,
-            hidden_size=hidden_size,
-            input_size=input_size,
-        )
-    if settings:
-        spec = _set(spec, settings)
+        given = measured(data, given, layout=layout, array=array, columns=columns, missing=missing or "refuse")
+    spec = generate(
+        CELLS.name_of(cell),
+        scheme=SCHEMES.name_of(scheme),
+        layers=layers,
+        hidden_size=hidden_size,
+        settings=settings or (),
+        **given.arguments(),
+    )
     emit(spec.to_json(), output)
-    target = spec.target
+    return _missed(spec.target)
+
+
+def _check(T: int | None, data: str | None, about_data: dict[str, str | None]) -> None:
+    """Raise ``ArgumentError`` where the options do not go together; ``about_data``: those that need ``--data``."""
+    from critinit.errors import ArgumentError
+
+    if data is not None:
+        return
+    for name, value in about_data.items():
+        if value is not None:
+            hint = "it states how that file is to be read"
+            raise ArgumentError(name, found=f"{value} without --data", allowed="with --data FILE", hint=hint)
+    if T is None:
+        hint = "or --data FILE, which is measured"
+        raise ArgumentError("T", found="nothing", allowed="the sequence length in steps, such as --T 784", hint=hint)
+
+
+def _missed(target: Target | None) -> int:
+    """Say that the spec misses its scheme's target, where it does, and return the exit code."""
     if target is None or target.limit is None:
-        return 0
+        return codes.GOOD
     reached = "unbounded" if target.reached is None else f"{target.reached:.6g}"
     complain("missed", f"{target.quantity}: reached {reached}; wanted {target.wanted:.6g}; {target.limit}")
-    return 3
-
-
-def _set(spec: InitSpec, settings: list[str]) -> InitSpec:
-    """``spec`` with the settings made and its prediction computed anew."""
-    from critinit.errors import ArgumentError, SpecError
-    from critinit.spec.overrides import override
-    from critinit.theory.analysis import predict
-
-    try:
-        return predict(override(spec, settings))
-    except (ArgumentError, SpecError) as error:
-        raise ArgumentError(f"--set {error}") from None
+    return codes.MISSED

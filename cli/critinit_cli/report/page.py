@@ -19,7 +19,16 @@ __all__ = ["Picture", "page"]
 
 
 class Picture(NamedTuple):
-    """A picture's heading, its SVG for light and for dark, what it shows in words, and this one in a sentence."""
+    """A picture of the page.
+
+    Attributes:
+        name: Its kind, and its anchor on the page.
+        title: Its heading.
+        light: The SVG for light pages.
+        dark: The SVG for dark pages.
+        words: What such a picture shows, and how to read it.
+        summary: This one in a sentence.
+    """
 
     name: str
     title: str
@@ -32,13 +41,13 @@ class Picture(NamedTuple):
 _MEANINGS = {
     "second moment": "mean square of the state, per unit; much below 1e-3 the state hardly says anything",
     "cell second moment": "the same of the LSTM's cell",
-    "chi": "growth per step of the squared distance of two nearby states; below 1 they come together",
+    "chi": "growth per step of the squared distance of two perturbed copies; below 1 they come together",
     "time scale": "−1/ln chi: in so many steps the squared distance falls to about a third",
     "retention over T": "what T steps leave of a perturbation, squared",
     "time constant, shortest": "how many steps the quickest unit remembers",
     "time constant, median": "half of the units remember longer",
     "time constant, longest": "how many steps the slowest unit remembers",
-    "Jacobian, mean squared singular value": "how one step stretches a perturbation on average; 1 keeps gradients alive",
+    "Jacobian, mean squared singular value": "how one step stretches a perturbation on average; near 1 gradients stay",
     "Jacobian, variance": "how much that differs between directions; 0 with a mean of 1 is dynamical isometry",
 }
 
@@ -50,7 +59,15 @@ def page(
     pictures: Sequence[Picture],
     left_out: Sequence[str],
 ) -> str:
-    """The page as HTML; ``columns``: reading of the weights -> the layer's numbers."""
+    """Return the page as HTML.
+
+    Args:
+        spec: The spec.
+        layer: Which of its layers is shown.
+        columns: Reading of the weights -> the layer's numbers.
+        pictures: The pictures, in their order.
+        left_out: Lines that say which pictures the cell cannot have.
+    """
     files = resources.files(__package__ or "critinit_cli.report")
     template = Template(files.joinpath("page.html").read_text(encoding="utf-8"))
     title = heading(spec, layer)

@@ -1,7 +1,7 @@
 """The recurrent cells.  One file a cell; ``CELLS`` names critinit's own, and yours join them.
 
-A cell of your own: a Python file with a subclass of ``Cell``, named with ``--cell FILE.py`` or loaded with ``load_cell``;
-a class passed to ``register_cell``; or a package with an entry point in the group ``critinit.cells``.
+A cell of your own: a Python file with a subclass of ``Cell``, named with ``--cell FILE.py`` or loaded with
+``load_cell``; a class passed to ``register_cell``; or a package with an entry point in the group ``critinit.cells``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from critinit.plugins import Registry
 __all__ = ["CELLS", "EMBEDDED", "Cell", "PreActivations", "Scale", "find_cell", "load_cell", "register_cell"]
 
 
+_LONGEST_TEXT = 160
+"""Characters of a foreign error's text in a message: it stays on one line."""
+
+
 def _checked(item: object, source: str) -> tuple[str, Cell]:
     """The cell of a class, or the cell itself, valid in every engine."""
     from critinit.cells.checking import check_cell
@@ -35,9 +39,9 @@ def _checked(item: object, source: str) -> tuple[str, Cell]:
         try:
             item = kind()
         except Exception as error:  # whatever a user's class raises
-            said = f"{type(error).__name__}: {str(error)[:160]}"
-            allowed = "a class without arguments"
-            raise CellError(f"{kind.__name__}()", found=said, allowed=allowed, source=source) from None
+            raised = f"{type(error).__name__}: {str(error)[:_LONGEST_TEXT]}"
+            allowed = "a class that is made without arguments"
+            raise CellError(f"{kind.__name__}()", found=raised, allowed=allowed, source=source) from None
     if not isinstance(item, Cell):
         raise CellError(found=type(item).__name__, allowed="a subclass of critinit.Cell", source=source)
     check_cell(item, source)

@@ -4,15 +4,16 @@ All gated cells are an affine recursion of a scalar memory s per unit,
 
     s' = keep(u)·s + write(u)·candidate(u),        h' = read(s', u),
 
-driven by one pre-activation per gate,
+with one pre-activation per gate,
 
     u_k = U_k x + b_k + after_k(u)·W_k m_k,        m_k = before_k(u)·h,
 
-where m_k is the recurrent input of gate k, ``before`` scales it ahead of the recurrent kernel (the original GRU) and
-``after`` scales the product (the GRU of most frameworks); both are 1 where a cell names no scale.  A cell states these
-five functions in NumPy and nothing else: derivatives come from forward mode (``critinit.dual``), averages from the
-theory's quadrature, trajectories from the simulator.  It may state ``update`` itself instead of keep, write and
-candidate, which then follow from it.
+where m_k is the *message* of gate k: what its recurrent kernel reads.  ``before`` scales it ahead of the kernel (the
+original GRU) and ``after`` scales the product (the GRU of most frameworks); both are 1 where a cell names no scale.
+
+A cell states these five functions in NumPy and nothing else: derivatives come from forward mode (``critinit.dual``),
+averages from the theory's quadrature, trajectories from the simulator.  It may state ``update`` itself instead of keep,
+write and candidate, which then follow from it.
 
 *Keep gate*, *write gate*, *candidate gate* and *read gate* are the gates that ``keep``, ``write``, ``candidate`` and
 ``read`` depend on, by these names in all of critinit.
@@ -41,7 +42,7 @@ PreActivations = Mapping[str, Any]
 
 
 class Scale(NamedTuple):
-    """A factor by which one gate scales another's recurrent input: ``factor(u[gate])``.
+    """A factor by which one gate scales another's message or recurrent product: ``factor(u[gate])``.
 
     Attributes:
         gate: The gate whose pre-activation the factor depends on.
@@ -56,9 +57,15 @@ _UNIT = 1.0
 """The pre-activation at which the candidate is compared with its slope."""
 _WIDE = 100.0
 """Pre-activations beyond which a gate or a bounded candidate changes no more."""
-_KINKS_WITHIN, _JUMP = 20.0, 0.02
+_POINTS = 2001
+"""Points within these."""
+_ROUNDING = 1e-12
+"""By how much |keep| + |write| may exceed 1."""
+_KINKS_WITHIN, _KINK_POINTS, _JUMP = 20.0, 20_001, 0.02
 """Kinks are looked for at pre-activations within ±20; at one the slope changes by more than .02 between two of 20,001
 points, where a smooth gate's changes by .002."""
+_LOGISTIC_WITHIN, _LOGISTIC_POINTS, _LOGISTIC_ERROR = 30.0, 61, 1e-9
+"""A keep gate is compared with the logistic function at 61 pre-activations within ±30, to 1e-9."""
 
 
 class Cell:
@@ -75,7 +82,7 @@ class Cell:
         write_gate: The gate that ``write`` depends on, or None; it may be the keep gate.
         candidate_gate: The gate that ``candidate`` depends on, no other; None where the cell embeds its input.
         read_gate: The gate that ``read`` depends on, no other, or None.
-        before: The gate that scales the candidate's recurrent input ahead of its kernel.
+        before: The gate that scales the candidate's message, ahead of its kernel.
         after: The gate that scales the kernel's product.
         message_is_memory: The gates read s and not h = read(s) (the peephole LSTM).
         embeds_input: The candidate is the embedded input x itself, u["input"], with E x² = R.
@@ -113,8 +120,8 @@ class Cell:
         return self.update(0.0, self._at_zero({**u, self._written: _UNIT})) / self._candidate_scale[1]
 
     def candidate(self, u: PreActivations) -> Any:
-        """Return the new content of the memory, as an array of shape (units,); its slope at 0 is 1 where it follows from
-        ``update``."""
+        """Return the new content of the memory, as an array of shape (units,); its slope at 0 is 1 where it follows
+        from ``update``."""
         return self.update(0.0, self._at_zero({self._written: u[self._written]})) / self._candidate_scale[0]
 
     @property
@@ -151,8 +158,10 @@ class Cell:
     @cached_property
     def is_logistic(self) -> bool:
         """Whether the keep gate keeps sigmoid(u), so that a bias ln(τ − 1) makes a time constant of τ steps."""
-        u = np.linspace(-30.0, 30.0, 61)
-        return self.keep_gate is not None and bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), atol=1e-9))
+        if self.keep_gate is None:
+            return False
+        u = np.linspace(-_LOGISTIC_WITHIN, _LOGISTIC_WITHIN, _LOGISTIC_POINTS)
+        return bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
 
     @cached_property
     def is_plain(self) -> bool:
@@ -169,7 +178,7 @@ class Cell:
     @cached_property
     def has_kinks(self) -> bool:
         """Whether a slope jumps, as those of maximum and abs do, so that Gaussian averages need many nodes."""
-        u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, 20001)
+        u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS)
         functions: list[tuple[Callable[[Any], Any], str | None]] = [
             (self.keep, self.keep_gate),
             (self.write, self.write_gate),
@@ -182,9 +191,11 @@ class Cell:
 
     @cached_property
     def bounded(self) -> bool:
-        """Whether the recurrent input is at most 1 in absolute value whatever the pre-activations: |n| ≤ 1 and |keep| + |write| ≤ 1,
-        or a read-out that is so."""
-        ends = np.linspace(-_WIDE, _WIDE, 2001)
+        """Whether the message is at most 1 in absolute value, whatever the pre-activations.
+
+        It is where |n| ≤ 1 and |keep| + |write| ≤ 1, and where a read-out is so.
+        """
+        ends = np.linspace(-_WIDE, _WIDE, _POINTS)
 
         def largest(function: Callable[[PreActivations], Any], gate: str | None) -> Any:
             return np.abs(value(function({} if gate is None else {gate: ends})))
@@ -194,7 +205,7 @@ class Cell:
                 return False
             keep, write = largest(self.keep, self.keep_gate), largest(self.write, self.write_gate)
             together = np.max(keep + write) if self.couples else np.max(keep) + np.max(write)
-            return bool(together * 1.0 <= 1.0 + 1e-12 and np.max(largest(self.candidate, self.candidate_gate)) <= 1.0)
+            return bool(together <= 1.0 + _ROUNDING and np.max(largest(self.candidate, self.candidate_gate)) <= 1.0)
         read = self.read(ends[:, None], {} if self.read_gate is None else {self.read_gate: ends})
         return bool(np.max(np.abs(value(read))) <= 1.0)
 
@@ -202,12 +213,14 @@ class Cell:
         """Return the next memory, elementwise: s' = keep(u)·s + write(u)·candidate(u)."""
         return self.keep(u) * s + self.write(u) * self.candidate(u)
 
-    def pre_activations(self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]) -> dict[str, Any]:
+    def pre_activations(
+        self, h: Any, recurrent: Callable[[str, Any], Any], external: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return all pre-activations of one step, by gate.
 
         Args:
             h: The visible state, (units,).
-            recurrent: Called with a gate and its recurrent input m_k, it returns W_k m_k (a matrix product, a Gaussian
+            recurrent: Called with a gate and its message m_k, it returns W_k m_k (a matrix product, a Gaussian
                 process, …).
             external: U_k x + b_k by gate.
         """

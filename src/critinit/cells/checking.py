@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from critinit.cells._base import EMBEDDED, Cell, Scale
-from critinit.dual import Array, Dual, tangent, value
+from critinit.dual import SUPPORTED, Array, Dual, DualError, tangent, value
 from critinit.errors import CellError
 
 __all__ = ["check_cell"]
@@ -27,6 +27,12 @@ _CLOSE = 1e-9
 """Numbers that should be equal may differ by this much, relative to 1 or to themselves."""
 _LONGEST_NAME = 60
 """Characters of a name."""
+_LONGEST_TEXT = 160
+"""Characters of a foreign error's text in a message: it stays on one line."""
+_STEP = 1e-6
+"""Of the finite differences that derivatives are compared with: errors of 1e-10, where a wrong slope errs by .1."""
+_SLOPE_TOLERANCE = 1e-4
+"""How far a derivative may be from the finite difference, relative to 1 or to itself."""
 _ROLES = ("keep_gate", "write_gate", "candidate_gate", "read_gate")
 _FUNCTIONS = ("keep", "write", "candidate", "read")
 
@@ -253,9 +259,9 @@ def _probe(field: str, on: Callable[[Any], Any], x: Array, of: Callable[[slice],
         _refuse(field, "other values when asked again", "a function of its arguments alone")
     slope = _called(field, lambda: on(Dual(x, np.ones_like(x))))
     _finite(field, tangent(slope), "in its derivative")
-    step = 1e-6
-    numeric = (value(_called(field, lambda: on(x + step))) - value(_called(field, lambda: on(x - step)))) / (2 * step)
-    if not np.all(np.abs(tangent(slope) - numeric) <= 1e-4 * (1.0 + np.abs(numeric))):
+    ahead, behind = (value(_called(field, partial(on, x + step))) for step in (_STEP, -_STEP))
+    numeric = (ahead - behind) / (2.0 * _STEP)
+    if not np.all(np.abs(tangent(slope) - numeric) <= _SLOPE_TOLERANCE * (1.0 + np.abs(numeric))):
         _refuse(field, "a derivative that is not that of its values", "functions of NumPy, on arrays as they come")
     for end in () if ends is None else ends:
         far = _called(field, partial(on, Dual(np.full(_UNITS, end), np.ones(_UNITS))))
@@ -270,7 +276,7 @@ def _finite(field: str, found: Any, where: str) -> None:
 
 
 def _called(field: str, call: Callable[[], Any]) -> Any:
-    """The function's answer; what it raises is said as what it is."""
+    """The function's answer; what it raises becomes the reason of a refusal."""
     try:
         with np.errstate(all="ignore"):
             found = call()
@@ -280,12 +286,7 @@ def _called(field: str, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else ""
-        if "Dual" in first:
-            first = first.replace("critinit.dual.", "")
-            _refuse(
-                field,
-                f"{type(error).__name__}: {first[:160]}",
-                "+ - * /, integer powers, and NumPy's tanh exp log sqrt square sin cos abs maximum minimum",
-            )
-        _refuse(field, f"{type(error).__name__}: {first[:160]}", "a function of arrays, one number per unit")
+        if isinstance(error, DualError):
+            _refuse(field, error.what, SUPPORTED)
+        _refuse(field, f"{type(error).__name__}: {first[:_LONGEST_TEXT]}", "a function of arrays, one number per unit")
     return found

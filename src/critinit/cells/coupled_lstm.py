@@ -1,4 +1,4 @@
-"""The LSTM whose input gate is what its forget gate leaves (CIFG: Greff et al. 2015, arXiv:1503.04069).
+"""The LSTM whose input gate is 1 − its forget gate (CIFG: Greff et al. 2015, arXiv:1503.04069).
 
 f, o = σ(u_forget), σ(u_output);  c' = f∘c + (1−f)∘tanh(u_cell);  h' = o∘tanh(c')
 """
@@ -16,7 +16,7 @@ __all__ = ["CoupledLSTM"]
 
 
 class CoupledLSTM(Cell):
-    """One gate keeps and writes; the memory is bounded by 1, and so is the gain of a constant drive."""
+    """One gate keeps and writes; the memory is bounded by 1, and so is its response to a constant input."""
 
     name = "coupled_lstm"
     gates = ("forget", "cell", "output")

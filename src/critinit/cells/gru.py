@@ -1,4 +1,4 @@
-"""The GRU as cuDNN, PyTorch, Keras (by default), Flax and Equinox have it: the reset gate scales the product.
+"""The GRU as cuDNN and most frameworks have it: the reset gate scales the product.
 
 f = σ(u_update), r = σ(u_reset):   h' = f∘h + (1−f)∘tanh(U x + b + r∘(W h))
 

@@ -1,4 +1,4 @@
-"""The original GRU (Cho et al. 2014, arXiv:1406.1078), Haiku's, and Keras' with ``reset_after=False``.
+"""The original GRU (Cho et al. 2014, arXiv:1406.1078), which some frameworks have too.
 
 f = σ(u_update), r = σ(u_reset):   h' = f∘h + (1−f)∘tanh(W(r∘h) + U x + b)
 

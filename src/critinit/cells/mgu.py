@@ -23,7 +23,7 @@ def _forget(u: Any) -> Any:
 
 
 class MGU(Cell):
-    """One gate keeps, writes and scales the candidate's recurrent input ahead of its kernel."""
+    """One gate keeps, writes and scales the candidate's message ahead of its kernel."""
 
     name = "mgu"
     gates = ("update", "candidate")

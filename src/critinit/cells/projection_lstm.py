@@ -1,4 +1,4 @@
-"""The LSTM with a recurrent projection (Sak et al. 2014, arXiv:1402.1128): torch.nn.LSTM's ``proj_size``.
+"""The LSTM with a recurrent projection (Sak et al. 2014, arXiv:1402.1128).
 
 i, f, o = σ(u_input), σ(u_forget), σ(u_output);  c' = f∘c + i∘tanh(u_cell);  r' = P(o∘tanh(c'))
 

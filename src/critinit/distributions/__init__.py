@@ -1,21 +1,22 @@
 """How the entries of kernels and the biases of units are distributed.  One file a distribution.
 
-A *kernel* is a weight matrix of shape (units, fan-in).  Its ``variance`` is Var(entry)·fan-in: σ² of a recurrent kernel,
-ν² of an input kernel; the square of the gain of an orthogonal or identity kernel.  A *bias* states the resulting
-``mean`` and ``variance`` over units whatever its distribution, so a reader never has to integrate.
+A *kernel* is a weight matrix of shape (units, fan-in).  Its ``variance`` is Var(entry)·fan-in: σ² of a recurrent
+kernel, ν² of an input kernel; the square of the gain of an orthogonal or identity kernel.  A *bias* states the
+resulting ``mean`` and ``variance`` over units whatever its distribution, so a reader never has to integrate.
 
 A distribution knows its parameters, its moments, how to draw (``draw``, ``sample``), its quantiles where it has them,
 which goodness-of-fit tests numbers of it must pass (``check``) and how to describe itself (``describe``).  Everything
 that needs one of these asks it: samplers, simulated networks, both theories, adapters, ``critinit check``, pictures,
 tables and the schema.
 
-A distribution of your own: subclass ``Kernel`` or ``Bias`` and pass it to ``register_distribution``, or publish it under
+A distribution of your own: subclass ``EntryKernel`` (independent entries, with a choice of ``fan``), ``Kernel``,
+``SpreadBias`` (a time constant for each unit) or ``Bias``; pass it to ``register_distribution``, or publish it under
 the entry-point group ``critinit.kernels`` or ``critinit.biases``.
 """
 
 from __future__ import annotations
 
-from critinit.distributions._base import Bias, Kernel, KernelFamily
+from critinit.distributions._base import Bias, EntryKernel, Kernel, KernelFamily
 from critinit.distributions.constant import ConstantBias
 from critinit.distributions.coupled import CoupledBias
 from critinit.distributions.drawing import Drawing, NumpyDrawing, haar
@@ -37,6 +38,7 @@ __all__ = [
     "ConstantBias",
     "CoupledBias",
     "Drawing",
+    "EntryKernel",
     "IdentityKernel",
     "Kernel",
     "KernelFamily",

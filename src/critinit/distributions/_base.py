@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -12,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from critinit.distributions.drawing import Drawing, NumpyDrawing, deviation, fan
+from critinit.distributions.drawing import Drawing, Generator, NumpyDrawing, deviation, fan, maker
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import Positive, StrictModel
+from critinit.errors import ArgumentError
 
-__all__ = ["Bias", "Kernel", "KernelFamily", "Part"]
+__all__ = ["Bias", "EntryKernel", "Kernel", "KernelFamily", "Part"]
 
 Array = NDArray[np.float64]
 A = TypeVar("A")
@@ -47,8 +47,8 @@ class Part(StrictModel):
     def _without_empty_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
         own = [key for key in data if key not in ("distribution", "mean", "variance", *self.optional)]
-        told = [key for key in self.optional if data[key] != type(self).model_fields[key].default]
-        return {key: data[key] for key in ("distribution", *own, "mean", "variance", *told) if key in data}
+        stated = [key for key in self.optional if data[key] != type(self).model_fields[key].default]
+        return {key: data[key] for key in ("distribution", *own, "mean", "variance", *stated) if key in data}
 
     @abstractmethod
     def describe(self) -> str:
@@ -79,7 +79,7 @@ class Kernel(Part):
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
         """Return the goodness-of-fit tests of a matrix that should be of this distribution."""
 
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, rows: int, columns: int) -> Array:
+    def sample(self, generator: Generator, rows: int, columns: int) -> Array:
         """Draw the matrix by NumPy in float64.
 
         Args:
@@ -95,14 +95,17 @@ class Kernel(Part):
             >>> kernel("identity", 4.0).sample(np.random.default_rng(0), 2, 2).tolist()
             [[2.0, 0.0], [0.0, 2.0]]
         """
-        make = (lambda: generator) if isinstance(generator, np.random.Generator) else generator
-        return self.draw(NumpyDrawing(make, rows, columns))
+        return self.draw(NumpyDrawing(maker(generator), rows, columns))
 
     def problem(self, rows: int, columns: int) -> str | None:
         """Return why the matrix cannot have this shape, or None."""
         if self.is_square and rows != columns:
-            return f"an {self.distribution} kernel of shape ({rows}, {columns}), which is not square"
+            return f"{self.distribution}, for a kernel of shape ({rows}, {columns}), which is not square"
         return None
+
+    def variance_at(self, rows: int, columns: int) -> float:
+        """Return Var(entry)·fan-in (or the gain squared) of a matrix of this shape."""
+        return self.variance
 
     def entry_mean(self, columns: int) -> float:
         """Return the mean of the entries of a matrix with so many columns."""
@@ -141,11 +144,15 @@ class EntryKernel(Kernel):
     fan: Literal["in", "out", "average"] = Field(
         default="in", description="The width that divides the variance: fan-in, fan-out or their average."
     )
-    optional = ("fan", "max_learning_rate")
+    optional: ClassVar[tuple[str, ...]] = ("fan", "max_learning_rate")
 
     def deviation(self, rows: int, columns: int) -> float:
         """Return the standard deviation of an entry of a (rows, columns) matrix."""
         return deviation(self.variance, fan(self.fan, rows, columns))
+
+    def variance_at(self, rows: int, columns: int) -> float:
+        """Return Var(entry)·fan-in of a matrix of this shape."""
+        return self.variance * (columns / fan(self.fan, rows, columns))
 
     def describe(self) -> str:
         """Return the name and the variance."""
@@ -167,9 +174,26 @@ class Bias(Part):
         mean: float | None
         variance: float | None
 
+    def sample(self, generator: Generator, units: int) -> Array:
+        """Draw one bias a unit by NumPy in float64.
+
+        Args:
+            generator: A random generator, or a function that makes one.
+            units: Number of units.
+
+        Returns:
+            An array of shape (units,).
+
+        Example:
+            >>> from critinit.distributions import ConstantBias
+            >>> ConstantBias(mean=2.0).sample(np.random.default_rng(0), 3).tolist()
+            [2.0, 2.0, 2.0]
+        """
+        return self.draw(maker(generator)(), units)
+
     @abstractmethod
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
-        """Draw one bias a unit by NumPy: an array of shape (units,)."""
+    def draw(self, rng: np.random.Generator, units: int) -> Array:
+        """Return one bias a unit, an array of shape (units,)."""
 
     @abstractmethod
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
@@ -181,9 +205,14 @@ class Bias(Part):
 
     @property
     def moments(self) -> tuple[float, float]:
-        """Mean and variance over units."""
-        if self.mean is None or self.variance is None:  # a coupled bias outside of a spec
-            raise ValueError("the moments follow from the gate that the bias is coupled to")
+        """Mean and variance over units.
+
+        Raises:
+            ArgumentError: A coupled bias outside of a spec has none.
+        """
+        if self.mean is None or self.variance is None:
+            hint = "the moments follow from the gate that it is coupled to, within the gates of a layer"
+            raise ArgumentError("bias", found=self.describe(), hint=hint)
         return self.mean, self.variance
 
     @property
@@ -193,14 +222,21 @@ class Bias(Part):
 
     @property
     def redrawn_variance(self) -> float:
-        """The variance that the untied theory draws anew at every step, as the literature does; 0: units keep theirs."""
-        return 0.0
+        """The variance that the untied theory draws anew at every step, as the literature does.
+
+        All of it, unless ``classes`` has an answer: then units keep their biases, and it is 0.
+        """
+        return 0.0 if self.classes(1) is not None else self.moments[1]
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The smallest and largest bias that counts when times are estimated."""
-        mean, _ = self.moments
-        return mean, mean
+        """The smallest and largest bias that counts when times are estimated.
+
+        Two standard deviations to either side: of a normal bias one unit in twenty is farther out.
+        """
+        mean, variance = self.moments
+        reach = 2.0 * math.sqrt(variance)
+        return mean - reach, mean + reach
 
     def classes(self, nodes: int) -> tuple[Array, Array] | None:
         """Return biases (ascending) and weights (sum 1) that stand for units which differ for good, or None."""
@@ -210,6 +246,6 @@ class Bias(Part):
         """Return the same distribution with another mean.
 
         Raises:
-            ValueError: It cannot have that mean; the message is what is allowed.
+            ArgumentError: It cannot have that mean.
         """
         return self.model_copy(update={"mean": mean})

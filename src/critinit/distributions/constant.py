@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ class ConstantBias(Bias):
     mean: Finite = Field(description="The bias.")
     variance: Annotated[float, Field(ge=0, le=0, description="Always 0.")] = 0.0
 
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
+    def draw(self, rng: np.random.Generator, units: int) -> Array:
         """Return the bias for every unit; nothing is drawn."""
         return np.full(units, self.mean)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import Field
 from critinit.distributions._base import Array, Bias
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import Finite, Integer, NonNegative
+from critinit.errors import ArgumentError
 
 __all__ = ["CoupledBias"]
 
@@ -29,20 +29,21 @@ class CoupledBias(Bias):
     variance: NonNegative | None = Field(default=None, description="Variance over units: the other gate's.")
     derived: ClassVar[tuple[str, ...]] = ("mean", "variance")
 
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
-        """Raise ``TypeError``: the bias that it follows is drawn."""
+    def draw(self, rng: np.random.Generator, units: int) -> Array:
+        """Raise ``ArgumentError``: the bias that it follows is drawn."""
         self._refuse()
 
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
-        """Raise ``TypeError``: the two gates' biases are compared."""
+        """Raise ``ArgumentError``: the two gates' biases are compared."""
         self._refuse()
 
     def quantile(self, q: Array) -> Array:
-        """Raise ``TypeError``: the bias that it follows has quantiles."""
+        """Raise ``ArgumentError``: the bias that it follows has quantiles."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise TypeError(f"a coupled bias is the bias of {self.to} times {self.sign}; ask that one")
+        hint = f"it is the bias of {self.to} times {self.sign}; ask that one"
+        raise ArgumentError("bias", found=self.describe(), hint=hint)
 
     def describe(self) -> str:
         """Return the gate that it follows, with the sign."""

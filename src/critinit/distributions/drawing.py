@@ -13,9 +13,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Drawing", "NumpyDrawing", "haar"]
+__all__ = ["Drawing", "Generator", "NumpyDrawing", "haar", "maker"]
 
 Array = NDArray[np.float64]
+Generator = np.random.Generator | Callable[[], np.random.Generator]
+"""A random generator, or a function that makes one where numbers are drawn."""
 A = TypeVar("A", covariant=True)
 
 
@@ -51,6 +53,11 @@ class Drawing(Protocol[A]):
     def numpy(self, sample: Callable[[np.random.Generator], Array]) -> A:
         """Return what ``sample`` draws with NumPy, for a distribution that no framework can draw by itself."""
         ...
+
+
+def maker(generator: Generator) -> Callable[[], np.random.Generator]:
+    """Return a function that returns the generator, or makes it."""
+    return (lambda: generator) if isinstance(generator, np.random.Generator) else generator
 
 
 class NumpyDrawing:

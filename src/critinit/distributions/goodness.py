@@ -1,8 +1,8 @@
 """Goodness-of-fit tests: whether numbers follow a distribution.
 
-An ``Outcome`` is *exact* where the distribution leaves no freedom (p is 0 or 1, and no chance is involved), otherwise its
-p is the probability that numbers which do follow it look at least this odd.  Every p is exact or too large, never too
-small, so that a threshold on p is a bound on false alarms.  With n entries x, s² = v/fan-in, g = √v:
+An ``Outcome`` is *exact* where the distribution leaves no freedom: p is 0 or 1, and no chance is involved.  Otherwise
+its p is the probability that numbers which do follow the distribution look at least this odd.  Every p is exact or too
+large, never too small, so that a threshold on p is a bound on false alarms.  With n entries x, s² = v/fan-in, g = √v:
 
     normal       mean          Σx/(s√n) ~ N(0, 1)
                  variance      Σx²/s² ~ χ²(n)
@@ -13,12 +13,12 @@ small, so that a threshold on p is a bound on false alarms.  With n entries x, s
                  mean          Σx ~ normal (the true tails are thinner)
                  variance      Σx² ~ gamma of the same three moments (the true tails are thinner)
                  shape         as above
-    truncated    range         exact
-      normal     shape         as above
+    truncated    range, mean, variance and shape as of uniform entries, with their own moments
+      normal
     orthogonal   W Wᵀ = g²·I   exact, to rounding
                  mean          (aᵀWb)²/g² ~ Beta(½, (F−1)/2) for unit vectors a, b; here all entries alike
                  largest       P(max x²/g² > m) ≤ n·P(Beta(½, (F−1)/2) > m): no identity, permutation or block
-    spectral     radius        exact, to rounding
+    spectral     radius        exact, to what rounding does to the largest eigenvalues
       radius     density       number of entries ~ Binomial(n, density)
                  signs         number of positive ones ~ Binomial(entries, ½)
     identity, zero             exact, to rounding
@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "COMPARED",
     "Observed",
     "Outcome",
     "all_zero",
@@ -49,18 +50,48 @@ __all__ = [
     "kolmogorov_smirnov",
     "orthogonality_error",
     "rows",
+    "spectral_radius",
     "standard_normal",
     "thinned",
+    "truncated_standard_normal",
     "unit_uniform",
 ]
 
 Array = NDArray[np.float64]
+
+_DEVIATIONS = 8.0
+"""By how many standard deviations of their rounding errors eigenvalues may be off.  For a normal error five would do;
+the first-order estimate of the deviation leaves something out."""
+
+_SOLVER = 16.0 * 2.0**-24
+"""Relative error of the entries that counts as much as an eigenvalue solver's own in single precision, as frameworks
+have it: a few roundings for each of many steps."""
 
 _SAMPLE = 2**16
 """Shapes are tested on at most this many evenly spaced entries, so that rounding to 16 bits stays out of sight."""
 
 _ROWS = 512
 """W Wᵀ is formed for at most this many evenly spaced rows; Σx² and the largest entry see all."""
+
+
+COMPARED = {
+    "mean": "the mean of the numbers with that of the distribution",
+    "variance": "the variance of the numbers with that of the distribution",
+    "shape": "how many numbers lie below any bound with what the distribution says (Kolmogorov-Smirnov)",
+    "rows": "the lengths of the rows with those that independent entries make",
+    "range": "the smallest and largest number with the ends of the distribution",
+    "orthogonal": "W Wᵀ with gain²·I",
+    "largest entry": "the largest entry with that of a random orthogonal matrix",
+    "spectral radius": "the largest absolute eigenvalue with the one that is asked for",
+    "density": "how many entries are not 0 with the density that is asked for",
+    "signs": "how many entries are positive with one half",
+    "identity": "the matrix with a multiple of the identity",
+    "all zero": "all numbers with 0",
+    "constant": "all numbers with the one that is asked for",
+    "unit by unit": "each unit's bias with that of the gate that it follows",
+    "finite": "all numbers are to be finite",
+}
+"""What each test compares, in words, by the test's name."""
 
 
 class Outcome(NamedTuple):
@@ -105,7 +136,8 @@ def standard_normal(x: Array) -> tuple[Outcome, ...]:
 
     n = x.size
     mean = 2.0 * float(ndtr(-abs(x.sum()) / math.sqrt(n)))
-    return Outcome("mean", mean), Outcome("variance", _chi2(float(x @ x), n)), Outcome("shape", kolmogorov_smirnov(ndtr(thinned(x))))
+    shape = kolmogorov_smirnov(ndtr(thinned(x)))
+    return Outcome("mean", mean), Outcome("variance", _chi2(float(x @ x), n)), Outcome("shape", shape)
 
 
 def rows(x: Array) -> Outcome:
@@ -116,23 +148,40 @@ def rows(x: Array) -> Outcome:
 
 
 def unit_uniform(x: Array, roundoff: float) -> tuple[Outcome, ...]:
-    """Test entries (n,) that should be independent and uniform on [−1, 1].
+    """Test entries (n,) that should be independent and uniform on [−1, 1]."""
+    shape = kolmogorov_smirnov(np.clip(0.5 * (thinned(x) + 1.0), 0.0, 1.0))
+    return (*_bounded(x, 1.0, roundoff, (1.0 / 3.0, 1.0 / 5.0, 1.0 / 7.0)), Outcome("shape", shape))
 
-    y = x² has mean 1/3, variance 4/45 and third central moment 16/945.
-    """
+
+def truncated_standard_normal(x: Array, cut: float, roundoff: float) -> tuple[Outcome, ...]:
+    """Test entries (n,) that should be independent and N(0, 1), those beyond ±``cut`` drawn again."""
+    from scipy.special import ndtr
+
+    low, high = float(ndtr(-cut)), float(ndtr(cut))
+    edge = 2.0 * math.exp(-0.5 * cut**2) / math.sqrt(2.0 * math.pi) / (high - low)
+    second = 1.0 - cut * edge
+    fourth = 3.0 * second - cut**3 * edge
+    moments = (second, fourth, 5.0 * fourth - cut**5 * edge)
+    shape = kolmogorov_smirnov(np.clip((ndtr(thinned(x)) - low) / (high - low), 0.0, 1.0))
+    return (*_bounded(x, cut, roundoff, moments), Outcome("shape", shape))
+
+
+def _bounded(x: Array, edge: float, roundoff: float, moments: tuple[float, float, float]) -> tuple[Outcome, ...]:
+    """Test independent symmetric entries within ±``edge`` of the given second, fourth and sixth moments."""
     from scipy.special import gdtr, gdtrc, ndtr
 
-    n = x.size
-    inside = exact("range", np.abs(x).max() <= 1.0 + 4.0 * roundoff)
-    mean = 2.0 * float(ndtr(-abs(x.sum()) * math.sqrt(3.0 / n)))
-    skew = (16.0 / 945.0) / (4.0 / 45.0) ** 1.5 / math.sqrt(n)
+    n, (second, fourth, sixth) = x.size, moments
+    inside = exact("range", np.abs(x).max() <= edge * (1.0 + 4.0 * roundoff))
+    mean = 2.0 * float(ndtr(-abs(x.sum()) / math.sqrt(n * second)))
+    # of y = x², by its variance and third central moment
+    variance = fourth - second**2
+    skew = (sixth - 3.0 * second * fourth + 2.0 * second**3) / variance**1.5 / math.sqrt(n)
     shape = 4.0 / skew**2
     # shifted gamma: mean 0, variance 1 and this skewness
-    z = max((float(x @ x) - n / 3.0) / math.sqrt(n * 4.0 / 45.0), -2.0 / skew)
+    z = max((float(x @ x) - n * second) / math.sqrt(n * variance), -2.0 / skew)
     at = shape + z * math.sqrt(shape)
-    variance = _two_sided(float(gdtr(1.0, shape, at)), float(gdtrc(1.0, shape, at)))
-    shaped = kolmogorov_smirnov(np.clip(0.5 * (thinned(x) + 1.0), 0.0, 1.0))
-    return inside, Outcome("mean", mean), Outcome("variance", variance), Outcome("shape", shaped)
+    squares = _two_sided(float(gdtr(1.0, shape, at)), float(gdtrc(1.0, shape, at)))
+    return inside, Outcome("mean", mean), Outcome("variance", squares)
 
 
 def haar_rows(x: Array, roundoff: float) -> tuple[Outcome, ...]:
@@ -156,6 +205,25 @@ def orthogonality_error(x: Array) -> float:
     gram = x[some] @ x[some].T
     gram[np.diag_indices(len(some))] -= 1.0
     return float(np.abs(gram).max())
+
+
+def spectral_radius(w: Array, roundoff: float) -> tuple[float, float]:
+    """Return the largest absolute eigenvalue, and by how much rounding of the entries can have moved it.
+
+    To first order an eigenvalue with right and left eigenvectors x and y moves by yᴴ E x/(yᴴ x).  Rounding makes the
+    entries of E independent and of size ``roundoff``·|w|.  All eigenvalues count that can be the largest then.
+    """
+    from scipy.linalg import eig
+
+    values, left, right = eig(w, left=True)
+    radius = float(np.abs(values).max())
+    large = np.abs(values) > 0.5 * radius
+    x, y = right[:, large], left[:, large]
+    entries = np.einsum("ik,ij,jk->k", np.abs(y) ** 2, w * w, np.abs(x) ** 2, optimize=True)
+    overlap = np.abs(np.einsum("ik,ik->k", y.conj(), x))
+    deviations = (roundoff + _SOLVER) * np.sqrt(entries) / np.maximum(overlap, np.finfo(float).tiny)
+    moves = _DEVIATIONS * deviations
+    return radius, float(moves[np.abs(values[large]) + moves >= radius].max(initial=0.0))
 
 
 # ---- probabilities ---------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -46,9 +45,8 @@ class NormalBias(Bias):
     mean: Finite = Field(description="Mean over units.")
     variance: NonNegative = Field(description="Variance over units.")
 
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
+    def draw(self, rng: np.random.Generator, units: int) -> Array:
         """Draw one bias a unit."""
-        rng = generator if isinstance(generator, np.random.Generator) else generator()
         return self.mean + math.sqrt(self.variance) * rng.standard_normal(units)
 
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
@@ -66,14 +64,3 @@ class NormalBias(Bias):
     def describe(self) -> str:
         """Return the moments."""
         return f"normal, mean {self.mean:.4g}, variance {self.variance:.4g}"
-
-    @property
-    def redrawn_variance(self) -> float:
-        """All of the variance."""
-        return self.variance
-
-    @property
-    def extremes(self) -> tuple[float, float]:
-        """Two standard deviations to either side: one unit in twenty is farther out."""
-        reach = 2.0 * math.sqrt(self.variance)
-        return self.mean - reach, self.mean + reach

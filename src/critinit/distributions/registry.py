@@ -8,7 +8,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
-from critinit.distributions._base import Bias, Kernel
+from critinit.distributions._base import Bias, Kernel, KernelFamily
 from critinit.distributions.constant import ConstantBias
 from critinit.distributions.coupled import CoupledBias
 from critinit.distributions.identity import IdentityKernel
@@ -27,19 +27,28 @@ __all__ = ["BIASES", "KERNELS", "AnyBias", "AnyKernel", "kernel", "register_dist
 P = TypeVar("P", Kernel, Bias)
 
 
-def _registry(kind: str, group: str, base: type[P], built_in: tuple[type[P], ...]) -> Registry[type[P]]:
+def _registry(
+    kind: str, group: str, base: Any, fields: tuple[str, ...], built_in: tuple[type[P], ...]
+) -> Registry[type[P]]:
     def checked(item: object, source: str) -> tuple[str, type[P]]:
         if not (isinstance(item, type) and issubclass(item, base)):
             found = item.__name__ if isinstance(item, type) else type(item).__name__
-            raise PluginError(found=found, allowed=f"a subclass of critinit.distributions.{base.__name__}", source=source)
-        name = item.model_fields["distribution"].default if "distribution" in item.model_fields else None
+            allowed = f"a subclass of critinit.distributions.{base.__name__}"
+            raise PluginError(found=found, allowed=allowed, source=source)
+        member: Any = item
+        place = member.__name__
+        name = member.model_fields["distribution"].default if "distribution" in member.model_fields else None
         if not isinstance(name, str) or not name.isidentifier():
             allowed = 'distribution: Literal["name"] = "name"'
-            raise PluginError(f"{item.__name__}.distribution", found=repr(name), allowed=allowed, source=source)
-        missing = sorted(getattr(item, "__abstractmethods__", ()))
+            raise PluginError(f"{place}.distribution", found=repr(name), allowed=allowed, source=source)
+        missing = [*sorted(member.__abstractmethods__), *(f for f in fields if f not in member.model_fields)]
         if missing:
-            raise PluginError(item.__name__, found=f"no {missing[0]}", allowed="every abstract method", source=source)
-        return name, item
+            allowed = "every abstract method, and the fields distribution, " + ", ".join(fields)
+            raise PluginError(place, found=f"no {missing[0]}", allowed=allowed, source=source)
+        if base is Kernel and not isinstance(getattr(member, "family", None), KernelFamily):
+            allowed = ", ".join(f"KernelFamily.{family.name}" for family in KernelFamily)
+            raise PluginError(f"{place}.family", found="nothing", allowed=allowed, source=source)
+        return name, member
 
     own = dict(checked(member, "") for member in built_in)
     return Registry(f"{kind} distribution", group=group, built_in=own, checked=checked)
@@ -49,6 +58,7 @@ KERNELS: Registry[type[Kernel]] = _registry(
     "kernel",
     "critinit.kernels",
     Kernel,
+    ("variance",),
     (
         NormalKernel,
         UniformKernel,
@@ -65,8 +75,9 @@ BIASES: Registry[type[Bias]] = _registry(
     "bias",
     "critinit.biases",
     Bias,
+    ("mean", "variance"),
     (ConstantBias, NormalBias, LogUniformTimeBias, UniformTimeBias, UniformGateBias, CoupledBias),
-)  # fmt: skip
+)
 """The distributions of biases."""
 
 
@@ -83,19 +94,36 @@ def register_distribution(distribution: type[P]) -> type[P]:
     Raises:
         PluginError: It lacks something, or has the name of one of critinit's own.
     """
-    registry: Any = KERNELS if isinstance(distribution, type) and issubclass(distribution, Kernel) else BIASES
-    registry.register(distribution)
+    given: Any = distribution  # what a user passes can be anything
+    if not isinstance(given, type) or not issubclass(given, (Kernel, Bias)):
+        allowed = "a subclass of critinit.distributions.Kernel or Bias"
+        raise PluginError(found=getattr(given, "__name__", type(given).__name__), allowed=allowed)
+    registry: Registry[Any] = KERNELS if issubclass(given, Kernel) else BIASES
+    registry.register(given)
     return distribution
 
 
-def kernel(distribution: str, variance: float, **parameters: Any) -> Kernel:
+def kernel(distribution: str, variance: float | None = None, **parameters: Any) -> Kernel:
     """Return a kernel's distribution by its name.
+
+    Args:
+        distribution: The name.
+        variance: Its variance; None for a distribution that computes it from its other parameters.
+        **parameters: The other parameters, such as ``fan="average"``.
+
+    Raises:
+        ArgumentError: There is no such distribution.
+        pydantic.ValidationError: It cannot have these parameters.
 
     Example:
         >>> kernel("orthogonal", 1.0).describe()
         'orthogonal, gain 1'
+        >>> kernel("spectral_radius", spectral_radius=0.9, density=0.1).variance
+        0.81
     """
-    return KERNELS.get(distribution)(variance=variance, **parameters)
+    if variance is not None:
+        parameters = {"variance": variance, **parameters}
+    return KERNELS.get(distribution)(**parameters)
 
 
 class _ByName:
@@ -116,15 +144,14 @@ class _ByName:
         return {"union": self.base.__name__}  # ``critinit.spec.schema`` makes a reference of it
 
     def validated(self, value: Any) -> Any:
-        if isinstance(value, self.base):
-            return value
-        if not isinstance(value, dict):
+        is_made = isinstance(value, self.base)
+        if not is_made and not isinstance(value, dict):
             raise PydanticCustomError("dict_type", "an object", {})
-        found = self.registry.find(value["distribution"]) if isinstance(value.get("distribution"), str) else None
+        name = value.distribution if is_made else value.get("distribution")
+        found = self.registry.find(name) if isinstance(name, str) else None
         if found is None:
-            name = value.get("distribution", "")
             raise PydanticCustomError(
-                "distribution" if "distribution" in value else "missing",
+                "distribution" if is_made or "distribution" in value else "missing",
                 "{names}",
                 {
                     "field": "distribution",
@@ -132,7 +159,7 @@ class _ByName:
                     "hint": self.registry.hint(name),
                 },
             )
-        return found.model_validate(value)
+        return value if is_made else found.model_validate(value)
 
 
 AnyKernel = Annotated[Kernel, _ByName(Kernel, KERNELS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from critinit.distributions import goodness
 from critinit.distributions._base import Array, Kernel, KernelFamily
 from critinit.distributions.drawing import Drawing
 from critinit.distributions.goodness import Observed, Outcome
-from critinit.distributions.numbers import NonNegative, rounded
+from critinit.distributions.numbers import LARGEST, NonNegative, rounded
 from critinit.errors import ArgumentError
 
 __all__ = ["SpectralRadiusKernel"]
@@ -21,6 +22,8 @@ A = TypeVar("A")
 
 _TOLERANCE = 1e-6
 """How far a stated variance may be from the square of the radius, relative to 1 or to itself."""
+_LARGEST = math.sqrt(LARGEST)
+"""The largest spectral radius, whose square is the largest number in a spec."""
 _NILPOTENT = 1e-6
 """A drawn matrix whose spectral radius is a smaller part of what its entries suggest has no cycle: it is nilpotent."""
 
@@ -30,13 +33,17 @@ class SpectralRadiusKernel(Kernel):
 
     Each entry is there with probability ``density``, and normal; the whole matrix is then scaled so that its spectral
     radius is the one asked for.  At large width a matrix of independent entries has spectral radius √variance (the
-    circular law), so ``variance`` is the square of the radius, and the theory treats the kernel as a Gaussian one.  That
-    holds where each unit reads many others: density·H of 10 or more.  Both samplers draw it with NumPy, and computing
-    the eigenvalues costs O(H³).
+    circular law), so ``variance`` is the square of the radius, and the theory treats the kernel as a Gaussian one.
+    That holds where each unit reads many others, density·H of 10 or more, and it is approached slowly: the eigenvalues
+    of a finite matrix reach beyond the circle, so Var(entry)·H of a drawn one is .87 of the squared radius at H = 100,
+    .93 at 300 and .95 at 1000 (measured, all to 1 or 2 %).  Both samplers draw it with NumPy, and computing the
+    eigenvalues costs O(H³).
     """
 
     distribution: Literal["spectral_radius"] = "spectral_radius"
-    spectral_radius: NonNegative = Field(description="Largest absolute value of the eigenvalues.")
+    spectral_radius: Annotated[NonNegative, Field(le=_LARGEST)] = Field(
+        description="Largest absolute value of the eigenvalues."
+    )
     density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         default=1.0, description="Share of the entries that are not 0."
     )
@@ -85,10 +92,9 @@ class SpectralRadiusKernel(Kernel):
         if self.is_zero:
             return (goodness.all_zero(observed),)
         there = int(np.count_nonzero(w))
-        # eigenvalues of matrices that are not normal move by more than the entries do
-        slack = 64.0 * (observed.roundoff + 2.0**-52) * np.sqrt(w.size) * self.spectral_radius
+        radius, slack = goodness.spectral_radius(w, observed.roundoff)
         return (
-            goodness.exact("spectral radius", abs(_radius(w) - self.spectral_radius) <= slack),
+            goodness.exact("spectral radius", abs(radius - self.spectral_radius) <= slack),
             Outcome("density", goodness.binomial(there, w.size, self.density)),
             Outcome("signs", goodness.binomial(int(np.sum(w > 0)), there, 0.5)),
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
@@ -23,11 +22,16 @@ from critinit.distributions import goodness
 from critinit.distributions._base import Array, Bias
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import LONGEST_TIME, Finite, NonNegative, Time, rounded
+from critinit.errors import ArgumentError
 
 __all__ = ["LogUniformTimeBias", "SpreadBias", "UniformGateBias", "UniformTimeBias"]
 
 _MOMENT_TOLERANCE = 1e-6
 """How far a stated moment may be from the computed one, relative to 1 or to itself."""
+_ROUNDING = 1e-11
+"""How far beyond its range a mean may be, relative to 1 or to itself: stated moments have 12 digits."""
+_NO_MEAN = 1e-12
+"""A smaller mean is 0 but for rounding, as a symmetric spread's is."""
 _MOMENT_NODES = 200
 """Nodes for the moments: exact to double precision for times up to 10¹⁵."""
 
@@ -90,9 +94,8 @@ class SpreadBias(Bias):
         """The ends."""
         return self.ends
 
-    def sample(self, generator: Callable[[], np.random.Generator] | np.random.Generator, units: int) -> Array:
+    def draw(self, rng: np.random.Generator, units: int) -> Array:
         """Draw one bias a unit, one from each stratum."""
-        rng = generator if isinstance(generator, np.random.Generator) else generator()
         return self.quantile((rng.permutation(units) + rng.random(units)) / units)
 
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
@@ -121,7 +124,11 @@ class SpreadBias(Bias):
         return _rule(type(self), self.min_time, self.max_time, nodes)
 
     def with_mean(self, mean: float) -> Self:
-        """Return the spread from the same ``min_time`` on with another mean, by its ``max_time``."""
+        """Return the spread from the same ``min_time`` on with another mean, by its ``max_time``.
+
+        Raises:
+            ArgumentError: No ``max_time`` gives that mean.
+        """
         from scipy.optimize import brentq
 
         low, high = self.ends[0], math.log(LONGEST_TIME - 1.0)
@@ -129,10 +136,15 @@ class SpreadBias(Bias):
         def excess(end: float) -> float:
             return _moments(type(self), self.min_time, max(1.0 + math.exp(end), self.min_time))[0] - mean
 
-        if not excess(low) <= 0.0 <= excess(high):
+        slack = _ROUNDING * max(1.0, abs(mean))
+        if excess(low) > slack or excess(high) < -slack:
             least, most = excess(low) + mean, excess(high) + mean
-            raise ValueError(f"{least:.6g} to {most:.6g} for {self.distribution} from min_time {self.min_time:.6g}")
-        end = low if excess(low) == 0.0 else float(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
+            allowed = f"{least:.6g} to {most:.6g} for {self.distribution} from min_time {self.min_time:.6g}"
+            raise ArgumentError("mean", found=f"{mean:.6g}", allowed=allowed)
+        if excess(low) >= 0.0 or excess(high) <= 0.0:
+            end = low if excess(low) >= 0.0 else high
+        else:
+            end = float(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
         longest = max(min(1.0 + math.exp(end), LONGEST_TIME), self.min_time)
         return self.model_copy(update={"max_time": longest, "mean": mean})
 
@@ -221,4 +233,5 @@ def _moments(kind: Any, min_time: float, max_time: float) -> tuple[float, float]
     """Mean and variance of b over units."""
     b, w = _rule(kind, min_time, max_time, _MOMENT_NODES)
     mean = float(w @ b)
+    mean = mean if abs(mean) > _NO_MEAN else 0.0
     return mean, float(w @ (b - mean) ** 2)

@@ -1,156 +1,139 @@
-"""npy and npz files, read from front to back; nothing is unpickled and no array is loaded whole.
+"""Arrays in memory, lists of arrays, and npy and npz files; nothing is unpickled, and no file is loaded whole.
 
-An npz is a zip of npy files; its member is decompressed block by block.
+A file is mapped into memory, so that only the chunk in use is read; an array of an npz file is unpacked first.
 """
 
 from __future__ import annotations
 
-import math
-import os
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from tokenize import TokenError
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
-from critinit.inputs.blocks import AXES, Block, Source, axes_of, boxes, in_order
 from critinit.errors import ArgumentError, DataError
+from critinit.files import refusal
+from critinit.inputs.chunks import AXES, Chunk, Source, axes_of
 
 __all__ = ["in_memory", "npy", "npz"]
 
-_Open = Callable[[], AbstractContextManager[IO[bytes]]]
-
-_KINDS = "biuf"
-
-
-def in_memory(array: np.ndarray, layout: str | None) -> Source:
-    """An array as a source."""
-    name = "the array"
-    axes = _checked(name, array.shape, array.dtype, layout)
-
-    def blocks(limit: int) -> Iterator[Block]:
-        cuts = boxes(array.shape, limit)
-        return in_order(
-            ((start, array[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))]) for start, size in cuts),
-            array.shape,
-            axes,
-        )
-
-    return _source(name, array.shape, axes, axes, blocks)
+_LISTS = "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"
+_STEP = 2**14
+"""Numbers of one step in a chunk where steps lie outermost: a long enough stretch of the file, and little enough that
+``moments`` can keep 256 steps of it (32 MB)."""
 
 
-def npy(path: str | os.PathLike[str], layout: str | None) -> Source:
-    """The array in an npy file."""
-    name = os.fspath(path)
-    return _stored(name, lambda: open(path, "rb"), os.path.getsize(path), layout)
-
-
-def npz(path: str | os.PathLike[str], layout: str | None, array: str | None) -> Source:
-    """One array of an npz file; the only one where none is named."""
-    name = os.fspath(path)
+def in_memory(data: Any, layout: str | None, *, apart: bool) -> Source:
+    """Return an array, or a list of arrays that are one sequence each; ``apart`` has one sequence follow the other."""
+    if isinstance(data, np.ma.MaskedArray):
+        data = np.ma.filled(data.astype(float), np.nan)
+    if isinstance(data, np.ndarray) and data.dtype.hasobject and data.ndim == 1:
+        data = list(data)
+    if isinstance(data, (list, tuple)) and any(hasattr(part, "__array__") and np.ndim(part) for part in data):
+        arrays = [_checked("the list of arrays", np.asarray(part), f"sequence {i}", 2) for i, part in enumerate(data)]
+        layouts = [axes_of(layout or "NTF"[: array.ndim + 1], array.ndim + 1) for array in arrays]
+        if any(axes[0] != "N" for axes in layouts):
+            raise ArgumentError("layout", found=repr(layout), allowed="for a list of arrays: N first, such as NTF")
+        parts = [_in_order(array[None], axes) for array, axes in zip(arrays, layouts, strict=True)]
+        if len(widths := {part.shape[2] for part in parts}) > 1:
+            found = f"sequences of {min(widths)} to {max(widths)} features"
+            raise DataError(found=found, allowed="as many in each", source="the list of arrays")
+        return _source("the list of arrays", parts, layouts[0], apart)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{name}: found no npz file ({error}); allowed: one that numpy.savez wrote") from None
-    if not members:
-        raise DataError(f"{name}: found no array; allowed: an npz file with at least one")
-    listed = ", ".join(members)
-    if array is None:
-        if len(members) > 1:
-            raise ArgumentError(f"array: found none named, and {name} holds several; allowed: {listed}")
-        array = next(iter(members))
-    if array not in members:
-        raise ArgumentError(f"array: found {array!r}; allowed: {listed}")
-    member = members[array]
-    return _stored(f"{name}[{array}]", lambda: _Member(name, path, member), member.file_size, layout)
+        return _array("the array", np.asarray(data), layout, apart)
+    except (TypeError, ValueError) as error:  # lists of unequal length, or memory of another device
+        raise _unreadable("the array", "array", error).replace(hint=_LISTS) from None
 
 
-class _Member(AbstractContextManager[IO[bytes]]):
-    """A member of a zip, opened and closed with it."""
-
-    def __init__(self, name: str, path: str | os.PathLike[str], member: zipfile.ZipInfo) -> None:
-        self.archive = zipfile.ZipFile(path)
-        try:
-            self.stream = self.archive.open(member)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            self.archive.close()
-            raise DataError(f"{name}: found {error}; allowed: a plain npz file") from None
-
-    def __enter__(self) -> IO[bytes]:
-        return self.stream
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
-        self.archive.close()
-
-
-def _stored(name: str, opened: _Open, size: int, layout: str | None) -> Source:
-    """An array that is stored in npy format."""
-    with opened() as stream:
-        shape, fortran, dtype = _header(name, stream)
-        start = stream.tell()
-    axes = _checked(name, shape, dtype, layout)
-    missing = start + math.prod(shape) * dtype.itemsize - size
-    if missing > 0:
-        raise DataError(f"{name}: found a file that ends {missing:,} bytes early; allowed: a whole one")
-    stored_shape, stored_axes = (shape[::-1], axes[::-1]) if fortran else (shape, axes)
-
-    def arrays(limit: int) -> Iterator[tuple[tuple[int, ...], Any]]:
-        with opened() as stream:
-            _header(name, stream)
-            for at, box in boxes(stored_shape, limit):
-                numbers = np.frombuffer(_exactly(name, stream, math.prod(box) * dtype.itemsize), dtype=dtype)
-                yield at, numbers.reshape(box)
-
-    return _source(name, shape, axes, stored_axes, lambda limit: in_order(arrays(limit), stored_shape, stored_axes))
-
-
-def _header(name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+def npy(name: str, layout: str | None, *, apart: bool, called: str = "") -> Source:
+    """Return the array in an npy file."""
     try:
-        version = npy_format.read_magic(stream)
-        if version not in readers:
-            raise ValueError(f"npy version {version[0]}.{version[1]}")
-        return readers[version](stream)
-    except (ValueError, EOFError, SyntaxError, TypeError, TokenError, zipfile.BadZipFile, zlib.error) as error:
-        why = str(error).partition("\n")[0]
-        raise DataError(f"{name}: found no npy format ({why}); allowed: what numpy.save writes") from None
+        array = np.lib.format.open_memmap(name, mode="r")
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
+        raise _unreadable(called or name, "npy file", error) from None
+    return _array(called or name, array, layout, apart)
 
 
-def _exactly(name: str, stream: IO[bytes], size: int) -> bytes:
-    parts, left = [], size
-    while left:
+def npz(name: str, layout: str | None, array: str | None, *, apart: bool) -> Source:
+    """Return one array of an npz file; the only one where none is named."""
+    with tempfile.TemporaryDirectory(prefix="critinit-", ignore_cleanup_errors=True) as folder:
         try:
-            part = stream.read(left)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise DataError(f"{name}: found a damaged file ({error}); allowed: a whole one") from None
-        if not part:
-            raise DataError(f"{name}: found a file that ends {left:,} bytes early; allowed: a whole one")
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+            with zipfile.ZipFile(name) as archive:
+                names = [member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")]
+                if not names:
+                    raise DataError(found="no array", allowed="an npz file with at least one", source=name)
+                if array not in names and not (array is None and len(names) == 1):
+                    found = repr(array) if array else f"none named, and {name} holds {len(names)}"
+                    raise ArgumentError("array", found=found, allowed=", ".join(names))
+                unpacked = archive.extract(f"{array or names[0]}.npy", folder)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise _unreadable(name, "npz file", error) from None
+        except OSError as error:
+            raise refusal(name, error, "room to unpack it in the folder for temporary files") from None
+        return npy(unpacked, layout, apart=apart, called=f"{name}[{array or names[0]}]")
 
 
-def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: str | None) -> str:
-    if dtype.kind not in _KINDS or dtype.hasobject:
-        raise DataError(f"{name}: found an array of {dtype}; allowed: real numbers")
-    if not 1 <= len(shape) <= 3 or min(shape) < 1:
-        raise DataError(f"{name}: found an array of shape {shape}; allowed: 1 to 3 dimensions, none of them empty")
-    return axes_of(layout, len(shape))
+def _unreadable(name: str, what: str, error: Exception) -> DataError:
+    """What NumPy says of something that it cannot read, in one line."""
+    why = str(error).partition("\n")[0]
+    return DataError(found=f"no {what}, or a damaged one ({why})", allowed="real numbers", source=name)
 
 
-def _source(
-    name: str, shape: tuple[int, ...], axes: str, stored: str, blocks: Callable[[int], Iterator[Block]]
-) -> Source:
-    sizes = dict(zip(axes, shape, strict=True))
+def _array(name: str, array: np.ndarray, layout: str | None, apart: bool) -> Source:
+    """One array as a source."""
+    axes = axes_of(layout, _checked(name, array).ndim)
+    return _source(name, [_in_order(array, axes)], axes, apart)
+
+
+def _checked(name: str, array: np.ndarray, where: str = "", most: int = 3) -> np.ndarray:
+    """The array, if it holds real numbers in at least one step."""
+    if array.dtype.kind not in "biuf":
+        hint = f"convert it, for example with array.astype(float); {_LISTS}"
+        raise DataError(where, found=f"an array of {array.dtype}", allowed="real numbers", hint=hint, source=name)
+    if not 1 <= array.ndim <= most or min(array.shape) < 1:
+        allowed = f"1 to {most} dimensions, none of them empty"
+        raise DataError(where, found=f"an array of shape {array.shape}", allowed=allowed, source=name)
+    return array
+
+
+def _in_order(array: np.ndarray, axes: str) -> np.ndarray:
+    """A view of shape (sequences, steps, features)."""
+    view = np.transpose(array, [axes.index(letter) for letter in AXES if letter in axes])
+    return np.expand_dims(view, [n for n, letter in enumerate(AXES) if letter not in axes])
+
+
+def _source(name: str, parts: Sequence[np.ndarray], axes: str, apart: bool) -> Source:
+    """Arrays of shape (sequences, steps, features) as a source."""
+
+    def chunks(limit: int) -> Iterator[Chunk]:
+        sequence = 0
+        for part in parts:
+            together, length = _chunk_shape(part, limit, apart)
+            for i in range(0, part.shape[0], together):
+                for t in range(0, part.shape[1], length):
+                    values = np.array(part[i : i + together, t : t + length], dtype=np.float64, order="C")
+                    yield Chunk(values, sequence + i, t)
+            sequence += part.shape[0]
 
     def place(*index: int) -> str:
-        found = [(AXES[letter], dict(zip(AXES, index, strict=True))[letter]) for letter in axes]
-        return f"element [{', '.join(str(n) for _, n in found)}] ({', '.join(f'{what} {n}' for what, n in found)})"
+        at = dict(zip(AXES, index, strict=True))
+        words = ", ".join(f"{AXES[letter]} {at[letter]}" for letter in axes)
+        return f"element {[at[letter] for letter in axes]} ({words})"
 
-    return Source(name, stored, sizes.get("N", 1), sizes["T"], sizes.get("F", 1), None, blocks, place)
+    steps = max(part.shape[1] for part in parts) if sum(part.shape[0] for part in parts) > 1 else None
+    return Source(name, steps, parts[0].shape[2], None, chunks, place)
+
+
+def _chunk_shape(part: np.ndarray, limit: int, apart: bool) -> tuple[int, int]:
+    """How many sequences and steps a chunk has: what lies together in the file is read together."""
+    sequences, steps, features = part.shape
+    if apart:
+        together = 1
+    elif abs(part.strides[1]) > abs(part.strides[0]):  # steps lie outermost
+        together = min(sequences, max(1, min(_STEP, limit) // features))
+    else:
+        together = max(1, limit // (steps * features))
+    return together, max(1, limit // (min(together, sequences) * features))

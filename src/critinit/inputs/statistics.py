@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from critinit.dual import Array
 
-__all__ = ["Columns", "InputStatistics", "Padding"]
+__all__ = ["Columns", "ConstantEndings", "InputStatistics", "PaddingFields"]
 
 _SCALE = 10.0
-"""A column's standard deviation is unscaled this many times away from the others', or all from 1."""
+"""How many times a column's standard deviation may be larger or smaller than the others', or all of them than 1."""
 _OFFSET = 3.0
-"""A mean is far from zero at this many standard deviations."""
+"""How many standard deviations a mean may be from zero."""
 _NAMED = 3
-"""So many columns are named in a warning; the others are counted."""
+"""How many columns a warning names; the others are counted."""
+
+_STANDARDIZE = "standardize: subtract each column's mean and divide by its standard deviation"
+
+
+class PaddingFields(TypedDict):
+    """The fields of a spec's ``input.padding``."""
+
+    variance: float
+    constant: bool
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Each feature: its name, mean, variance about the mean, and whether it never changes; arrays of shape (F,)."""
+    """The features, one by one.
+
+    Attributes:
+        names: Their names; numbers from 0 where they have none.
+        mean: Their means, of shape (F,).
+        variance: Their variances about the mean, of shape (F,).
+        constant: Whether each never changes, of shape (F,).
+    """
 
     names: tuple[str, ...]
     mean: Array
@@ -31,34 +48,44 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Padding:
+class ConstantEndings:
     """The stretches of unchanging input with which sequences end.
 
-    ``sequences``: how many end so (in two steps or more, and are not unchanging altogether); ``share``: of all steps;
-    ``power``: second moment per coordinate; ``certain``: that these stretches are padding can be told, ``why`` (not).
+    Attributes:
+        sequences: How many sequences end so: in two steps or more, and not unchanging from their start.
+        share: Share of all steps that are in these stretches.
+        power: Their second moment, for each number.
+        are_padding: Whether they count as padding.
+        why: Why they do not; empty where they do.
     """
 
     sequences: int
     share: float
     power: float
-    certain: bool
+    are_padding: bool
     why: str
 
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """The inputs of a network.
+    """The inputs of a network, measured.
 
-    ``shape``: (sequences, steps, features).  ``second_moment`` R per coordinate, ``correlation`` C of different
-    sequences at the same step (None with one sequence, or of zeros), both without certain padding.  ``autocorrelation``: lag in
-    steps -> r, with the padding.  ``notes``: what the numbers do not show.
+    Attributes:
+        shape: Sequences, steps (of the longest sequence) and features.
+        second_moment: R, the mean square of an input number, without the padding.
+        correlation: C, the correlation of different sequences at the same step, without the padding; None with one
+            sequence, or of zeros.
+        autocorrelation: The correlation in time at some lags in steps, with the padding.
+        endings: The unchanging stretches at the end of sequences; None where there are none.
+        columns: The features, one by one.
+        notes: What the numbers do not show.
     """
 
     shape: tuple[int, int, int]
     second_moment: float
     correlation: float | None
     autocorrelation: Mapping[int, float]
-    padding: Padding | None
+    endings: ConstantEndings | None
     columns: Columns
     notes: tuple[str, ...] = ()
 
@@ -69,44 +96,46 @@ class InputStatistics:
 
     @property
     def input_correlation(self) -> float:
-        """C as a spec states it: 0 to 1; 1, the theory's default, where one sequence tells nothing."""
+        """C as a spec states it, from 0 to 1; it is 1, the theory's default, where one sequence tells nothing."""
         return 1.0 if self.correlation is None else _six(min(max(self.correlation, 0.0), 1.0))
 
     @property
-    def null_variance(self) -> float | None:
-        """R₀ as a spec states it; None, unknown, where padding cannot be told for certain."""
-        return _six(self.padding.power) if self.padding is not None and self.padding.certain else None
+    def padding(self) -> PaddingFields | None:
+        """What a spec's ``input.padding`` takes; None, unknown, where no endings count as padding."""
+        if self.endings is None or not self.endings.are_padding:
+            return None
+        return {"variance": _six(self.endings.power), "constant": True}
 
     def warnings(self) -> tuple[str, ...]:
-        """What should be changed before training, a line each."""
+        """Return what should be changed before training, a line each."""
         columns, found = self.columns, []
         deviation = np.sqrt(columns.variance)
-        lively = ~columns.constant
+        changing = ~columns.constant
         if self.second_moment == 0.0:
             return ("every input is zero",)
         if np.any(columns.constant):
-            found.append(f"constant: {_list(columns.names, columns.constant)}; it tells the network nothing")
-        if not np.any(lively):
+            named = _list(columns.names, columns.constant)
+            found.append(f"constant: {named}; this tells the network nothing: leave it out (of a table with --columns)")
+        if not np.any(changing):
             return tuple(found)
-        typical = float(np.quantile(deviation[lively], 0.5, method="lower"))
-        apart = lively & ((deviation > _SCALE * typical) | (deviation * _SCALE < typical))
+        typical = float(np.quantile(deviation[changing], 0.5, method="lower"))
+        apart = changing & ((deviation > _SCALE * typical) | (deviation * _SCALE < typical))
         if np.any(apart):
-            found.append(
-                f"unscaled: {_list(columns.names, apart, deviation, 'standard deviation')}; "
-                f"the median of all columns is {typical:.3g}"
-            )
+            named = _list(columns.names, apart, deviation, "standard deviation")
+            found.append(f"unscaled: {named}; the median of all columns is {typical:.3g}; {_STANDARDIZE}")
         if not 1.0 / _SCALE <= typical <= _SCALE:
-            found.append(f"unscaled: the columns' standard deviation is {typical:.3g}; about 1 trains best")
-        far = lively & (np.abs(columns.mean) > _OFFSET * deviation)
-        if np.any(far):
             found.append(
-                f"off centre: {_list(columns.names, far, columns.mean, 'mean')}; "
-                f"more than {_OFFSET:g} standard deviations from zero"
+                f"unscaled: the columns' standard deviation is {typical:.3g}, and about 1 trains best; {_STANDARDIZE}"
             )
+        far = changing & (np.abs(columns.mean) > _OFFSET * deviation)
+        if np.any(far):
+            named = _list(columns.names, far, columns.mean, "mean")
+            found.append(f"off centre: {named}; more than {_OFFSET:g} standard deviations from zero; {_STANDARDIZE}")
         return tuple(found)
 
 
 def _list(names: Sequence[str], which: NDArray[np.bool_], values: Array | None = None, what: str = "") -> str:
+    """The columns that are meant, the first of them by name."""
     index = np.flatnonzero(which)
     label = "column" if len(index) == 1 else f"{len(index):,} columns,"
     shown = [names[i] if values is None else f"{names[i]} ({what} {values[i]:.3g})" for i in index[:_NAMED]]

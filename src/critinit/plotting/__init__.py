@@ -1,10 +1,16 @@
-"""Pictures of a spec, as matplotlib figures (``pip install 'critinit[plot]'``; imported when a picture is drawn).
+"""Pictures of a spec, as matplotlib figures.  They need ``pip install 'critinit[plot]'``.
 
-    from critinit.plotting import phase_diagram
-    phase_diagram(spec, x="layers.0.gates.update.bias.mean").savefig("phase.png")
+Each kind of picture is one module of ``critinit.plotting.pictures`` with two functions: ``compute`` takes a ``Study``
+and returns the numbers, ``draw`` draws them.  A ``Study`` runs each theory and each simulation once for all pictures.
+Every picture has a light and a dark theme, and can be read without colour.
 
-Each picture is one module: ``compute`` gets the numbers from a ``Study`` (theory and simulation, computed once for all
-pictures), ``draw`` draws them.  They are readable without colour, in a light and a dark theme.
+Example:
+    >>> from critinit import generate
+    >>> from critinit.plotting import default_kind, time_constants
+    >>> spec = generate("gru", T=100)
+    >>> default_kind(spec)
+    'time-constants'
+    >>> time_constants(spec).savefig("times.png")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -13,28 +19,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from critinit.plotting import copies as _copies
-from critinit.plotting import phase as _phase
-from critinit.plotting import schemes as _schemes
-from critinit.plotting import singular as _singular
-from critinit.plotting import times as _times
-from critinit.plotting.copies import distance
-from critinit.plotting.phase import phase_diagram
-from critinit.plotting.schemes import compare
-from critinit.plotting.singular import singular_values
+from critinit.plotting.pictures import distance as _distance
+from critinit.plotting.pictures import phase as _phase
+from critinit.plotting.pictures import schemes as _schemes
+from critinit.plotting.pictures import singular_values as _singular_values
+from critinit.plotting.pictures import time_constants as _time_constants
+from critinit.plotting.pictures.distance import distance
+from critinit.plotting.pictures.phase import phase_diagram
+from critinit.plotting.pictures.schemes import compare
+from critinit.plotting.pictures.singular_values import singular_values
+from critinit.plotting.pictures.time_constants import time_constants
 from critinit.plotting.study import Study
-from critinit.plotting.style import Theme, drawn, render
-from critinit.plotting.times import time_constants
+from critinit.plotting.style import HEIGHT, Theme, new_figure, render
+from critinit.spec import InitSpec
+from critinit.theory.parameters import has_identity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
     "KINDS",
-    "Found",
-    "Kind",
+    "PictureData",
+    "PictureKind",
     "Study",
     "compare",
+    "default_kind",
     "distance",
     "phase_diagram",
     "picture",
@@ -44,81 +53,121 @@ __all__ = [
 ]
 
 
-class Found(Protocol):
-    """The numbers of a picture."""
+class PictureData(Protocol):
+    """The numbers of a picture, as ``PictureKind.compute`` returns them."""
 
     def summary(self) -> str:
-        """The picture in a sentence, for those who cannot see it."""
+        """Return the picture in a sentence, for those who cannot see it."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of picture: what it shows and how to read it, in words; how it is computed and drawn."""
+class PictureKind:
+    """A kind of picture.
+
+    Attributes:
+        name: Its name on the command line.
+        title: Its heading on a page.
+        explanation: What it shows, and what is good and bad in it, in words.
+        compute: From a ``Study`` to the picture's numbers.
+        draw: Draws the numbers on a figure, in a theme.
+        height: Of the figure, in inches.
+    """
 
     name: str
     title: str
-    words: str
+    explanation: str
     compute: Callable[..., Any]
     draw: Callable[[Any, Figure, Theme], None]
-    height: float = 3.9
+    height: float = HEIGHT
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, PictureKind] = {
     kind.name: kind
     for kind in (
-        Kind(
+        PictureKind(
+            "time-constants",
+            "Time constants of the units",
+            "Each unit forgets at its own pace: after one time constant about a third of what it held is left. The "
+            "units stand in order: those at the left forget soonest, those at the right remember longest. Good: the "
+            "curve reaches the dotted line T, so some units remember the whole sequence, and it covers the times "
+            "below, so others remember short lags. Bad: the whole curve lies far below T; then nothing early in the "
+            "sequence reaches its end. While the input is padding (dashed, where padding is stated and differs from "
+            "the input) units may remember for longer. The average is over the states that the untied theory "
+            "predicts.",
+            _time_constants.compute,
+            _time_constants.draw,
+        ),
+        PictureKind(
             "phase",
             "Phase diagram",
-            "Two nearby states either drift apart or come together. χ is by how much their squared distance grows in "
-            "one step: below 1 the network forgets, above 1 (hatched) small differences explode, and with them the "
-            "gradients. At the thick line, χ = 1, they are kept as they are: theory expects the longest memory there. The star is this spec. "
-            "Each point is the theory with weights drawn anew at every step.",
+            "The growth rate χ is the factor by which the squared distance of two nearby states changes in one step. "
+            "Below 1 the states come together, and the network forgets. Above 1 (hatched) small differences grow, "
+            "and gradients explode. At the thick line χ = 1 differences last; memory is longest there. The star is "
+            "this spec. Good: the star lies a little below χ = 1. Bad: it lies in the hatched area, or far below 1, "
+            "unless the time constants of single units are long, which χ does not show. Every point is the untied "
+            "theory, with weights drawn anew at every step.",
             _phase.compute,
             _phase.draw,
         ),
-        Kind(
+        PictureKind(
             "singular-values",
             "Singular values of one step",
-            "One step of the network stretches some directions and shrinks others. Squared stretch factors near 1 keep "
-            "gradients alive; a narrow histogram at 1 is called dynamical isometry. The histogram is measured on "
-            "networks; theory predicts the outline over it, and with line and bar its mean and width.",
-            _singular.compute,
-            _singular.draw,
+            "One step of the network stretches some directions of a small change and shrinks others; a squared "
+            "singular value is the factor for one direction. Good: all are close to 1, so gradients neither vanish "
+            "nor explode; a narrow histogram at 1 is called dynamical isometry. Bad: many are far below 1 (what lies "
+            "there is forgotten) or above 1 (what lies there may explode). The histogram is measured on simulated "
+            "networks. Theory predicts the outline over it (where it can), the mean (line) and the deviation (bar).",
+            _singular_values.compute,
+            _singular_values.draw,
         ),
-        Kind(
+        PictureKind(
             "distance",
-            "Distance of two copies",
+            "Distance of two perturbed copies",
             "Two copies of the network start slightly apart and read the same input. The curves show what is left of "
-            "their squared distance: what reaches the right end, after T steps, is what an early input can still do "
-            "to the output. Untied: weights drawn anew at every step, which theory solves exactly; tied: one set of "
-            "weights, as real networks have. Where the two differ, tied counts.",
-            _copies.compute,
-            _copies.draw,
+            "their squared distance. What is left after T steps, at the right end, is what an early input can still "
+            "do to the output. Good: between 0.001 and 1 at T. Bad: next to nothing, then early inputs are lost; or "
+            "more than 1, then small differences grow. Untied: weights drawn anew at every step, which theory solves "
+            "exactly. Tied: one set of weights, as real networks have. Where the two differ, tied counts.",
+            _distance.compute,
+            _distance.draw,
         ),
-        Kind(
-            "time-constants",
-            "Time constants of the units",
-            "Each unit forgets at its own pace: after one time constant about a third of what it held is left. Units at "
-            "the left forget soonest, those at the right remember longest. A curve that rises to the dotted line T "
-            "covers every lag up to the sequence's length. Padding (dashed) lets units hold on for longer where it is "
-            "weaker than the input.",
-            _times.compute,
-            _times.draw,
-        ),
-        Kind(
+        PictureKind(
             "compare",
             "All schemes",
-            "The same cell and sequence length from every way of initializing. Good: time constants that reach the "
-            "dotted line T, retention that is not nothing, and a state (second moment) that is not tiny. Bars reach from "
-            "the shortest to the longest time constant, the mark is the median. This spec's scheme is bold and filled.",
+            "The same cell, sequence length and inputs from every scheme, in the untied theory. Top: bars reach from "
+            "the shortest to the longest time constant of the units, the mark is the median; good: the bar reaches "
+            "the dotted line T. Middle: what T steps leave of a squared distance; good: not nothing, and at most 1. "
+            "Bottom: the mean square of the state; good: above 0.001, below it the readout sees little. The name of "
+            "this spec's scheme is bold and its marks are filled.",
             _schemes.compute,
             _schemes.draw,
             _schemes.HEIGHT,
         ),
     )
 }
+"""The kinds of picture by name, in the order of a page."""
 
 
-def picture(kind: Kind, found: Found, *, dark: bool = False) -> Figure:
-    """The figure of numbers that ``kind.compute`` returned."""
-    return drawn(lambda figure, theme: kind.draw(found, figure, theme), dark=dark, height=kind.height)
+def default_kind(spec: InitSpec) -> str:
+    """Return the kind of picture that says most of a spec, by name.
+
+    It is "time-constants" for a cell with a gate that keeps the state, and "phase" for others.  Both need the untied
+    theory, which cannot describe an identity kernel; there it is "distance".
+    """
+    if any(has_identity(group.gates) for layer in spec.layers for group in layer.groups):
+        return "distance"
+    return "phase" if spec.find_cell().keep_gate is None else "time-constants"
+
+
+def picture(kind: PictureKind, data: PictureData, *, dark: bool = False) -> Figure:
+    """Return the figure of numbers that ``kind.compute`` returned.
+
+    Args:
+        kind: The kind of picture.
+        data: Its numbers.
+        dark: Whether the figure is for a dark page.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return new_figure(lambda figure, theme: kind.draw(data, figure, theme), dark=dark, height=kind.height)

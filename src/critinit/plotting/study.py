@@ -1,37 +1,90 @@
-"""What pictures of one spec share: theory and simulation are computed once, when a picture first asks."""
+"""What the pictures of one spec share: each theory and each simulation runs once, when a picture first needs it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal
 
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.distributions.numbers import LONGEST_TIME
+from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.simulation import Measurement, simulate_layer
+from critinit.simulation.network import Regime
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.parameters import LayerParameters, has_identity, layer_parameters
-from critinit.theory.tied.solution import tied_layer
+from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
+from critinit.theory.tied.solution import tied_with_courses
 from critinit.theory.untied.solution import Untied, solve
 
-__all__ = ["Progress", "Reading", "Study", "padding_parameters"]
+__all__ = ["QUANTILES", "Study", "StudyProgress", "unit_times"]
 
-Reading = Literal["untied", "tied"]
-Progress = Callable[[str, int, int], None]
-"""Called with what is computed, how much of it is done, and of how much."""
+StudyProgress = Callable[[str, int, int], None]
+"""Called with the name of a computation, how much of it is done, and of how much."""
 
+QUANTILES = np.linspace(0.0, 1.0, 201)
+"""Shares of the units at which time constants are given: one for each half percent."""
+_TAIL = 1e-3
+"""Share of the units that is left out at either end where the distribution of biases has no end."""
 _STEPS = (10, 2000)
+"""Fewest and most steps that a perturbation is followed on networks: in fewer no growth shows, more take minutes."""
 
 
-def padding_parameters(spec: InitSpec, layer: Layer) -> LayerParameters:
-    """The hyperparameters of a layer while its inputs carry no information."""
-    return layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power)
+def unit_times(cell: Cell, layer: Layer, *, second_moment: float, input_power: float) -> Array:
+    """Return the time constant 1/(1 − E keep) of the unit at each of ``QUANTILES``, shortest first, in steps.
+
+    The average is over inputs and states.  The unit's own bias stays as it is, as in a network.
+
+    Args:
+        cell: The cell.
+        layer: A layer of it.
+        second_moment: Mean square of the state that the layer's recurrent kernels read.
+        input_power: Mean square of an input coordinate.
+    """
+    if cell.keep_gate is None:
+        kept = np.full(QUANTILES.shape, float(value(cell.keep({}))))
+    else:
+        gate = layer.gates[cell.keep_gate]
+        deviation = math.sqrt(gate.recurrent.variance * second_moment + gate.input.variance * input_power)
+        z, weights = rule_for(deviation, LOGISTIC_STRIP)
+        biases = _unit_biases(cell.keep_gate, layer)
+        kept = value(cell.keep({cell.keep_gate: biases[:, None] + deviation * z})) @ weights
+    return np.asarray(1.0 / np.maximum(1.0 - kept, 1.0 / LONGEST_TIME))
+
+
+def _unit_biases(gate: str, layer: Layer) -> Array:
+    """The bias of the unit at each of ``QUANTILES``, ascending."""
+    sign, bias = layer.gates.followed(gate)
+    biases = bias.quantile(QUANTILES)
+    if not np.all(np.isfinite(biases)):
+        biases = bias.quantile(np.clip(QUANTILES, _TAIL, 1.0 - _TAIL))
+    return np.sort(sign * biases)
 
 
 class Study:
-    """One layer of a spec, and what theory and ``networks`` networks of ``width`` units say of it.
+    """One layer of a spec, with what theory says of it and what simulated networks show.
 
-    Raises ``ArgumentError`` for a layer that the spec has not.
+    Args:
+        spec: The spec.
+        layer: The layer's number, from 0.
+        width: Units of each simulated network.
+        networks: How many networks are simulated.
+        seed: Seed of everything that is drawn.
+        progress: Called while something takes long.
+
+    Raises:
+        ArgumentError: The spec has no such layer.
+
+    Example:
+        >>> from critinit import generate
+        >>> study = Study(generate("gru", T=50, scheme="chrono"))
+        >>> times = study.times()
+        >>> bool(times[0] < times[-1] < 51)
+        True
     """
 
     def __init__(
@@ -42,77 +95,117 @@ class Study:
         width: int = 200,
         networks: int = 4,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: StudyProgress | None = None,
     ) -> None:
         if not 0 <= layer < len(spec.layers):
-            raise ArgumentError(f"layer: found {layer}; allowed: 0 to {len(spec.layers) - 1}")
+            raise ArgumentError("layer", found=str(layer), allowed=f"0 to {len(spec.layers) - 1}")
         self.spec, self.index = spec, layer
         self.width, self.networks, self.seed = width, networks, seed
         self.progress = progress
-        self._measured: dict[Reading, Measurement | None] = {}
+        self._measured: dict[Regime, Measurement | None] = {}
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The spec's cell."""
+        return self.spec.find_cell()
 
     @property
     def layer(self) -> Layer:
-        """The layer that is meant."""
+        """The layer that is studied."""
         return self.spec.layers[self.index]
 
     @property
     def steps(self) -> int:
-        """How long copies are followed on networks: T, between 10 and 2000 steps."""
+        """How many steps a perturbation is followed on networks: T, but at least 10 and at most 2000."""
         return min(max(self.spec.T, _STEPS[0]), _STEPS[1])
 
     @property
     def has_untied(self) -> bool:
-        """Whether weights can be drawn anew: not where a kernel is the identity."""
+        """Whether the untied theory can describe the layer; it cannot where a recurrent kernel is the identity."""
         return not has_identity(self.layer.gates)
+
+    def needs_untied(self, picture: str) -> Untied:
+        """Return the untied theory under the layer's input, for a picture that cannot do without it.
+
+        Raises:
+            ArgumentError: A recurrent kernel is the identity.
+        """
+        if self.solution is None:
+            hint = "the untied theory, which this picture shows, cannot describe an identity kernel"
+            raise ArgumentError(picture, hint=hint)
+        return self.solution
 
     @cached_property
     def solution(self) -> Untied | None:
-        """The untied theory; None without an untied reading."""
-        if not self.has_untied:
-            return None
-        return solve(layer_parameters(self.spec.find_cell(), self.layer))
+        """The untied theory under the layer's input; None with an identity kernel."""
+        return solve(layer_parameters(self.cell, self.layer)) if self.has_untied else None
 
     @cached_property
-    def idle(self) -> Untied | None:
-        """The untied theory while the input is padding; None where that is no different, or without a reading."""
+    def padded(self) -> Untied | None:
+        """The untied theory while the input is padding; None where that changes nothing, or with an identity kernel.
+
+        Padding changes nothing where nothing is known of it, or where it is as strong as the input.
+        """
         source = self.layer.input
         if not self.has_untied or source.padding_power == source.variance:
             return None
-        return solve(padding_parameters(self.spec, self.layer))
+        return solve(layer_parameters(self.cell, self.layer, input_variance=source.padding_power))
 
-    def numbers(self, reading: Reading) -> Numbers | None:
-        """The theory's numbers."""
-        return untied_numbers(self.spec, self.layer) if reading == "untied" else self._tied
+    def times(self) -> Array:
+        """Return the units' time constants under the layer's input (``unit_times``)."""
+        return self._times(self.needs_untied("time constants"), self.layer.input.variance)
+
+    def padded_times(self) -> Array | None:
+        """Return the units' time constants while the input is padding; None where ``padded`` is None."""
+        return None if self.padded is None else self._times(self.padded, self.layer.input.padding_power)
+
+    def _times(self, solution: Untied, input_power: float) -> Array:
+        moment = float(solution.second_moment)
+        return unit_times(self.cell, self.layer, second_moment=moment, input_power=input_power)
 
     @cached_property
-    def _tied(self) -> Numbers:
-        return tied_layer(
-            self.spec.find_cell(),
+    def untied_numbers(self) -> Numbers | None:
+        """The untied theory's numbers; None with an identity kernel."""
+        return untied_numbers(self.spec, self.layer)
+
+    @property
+    def tied_numbers(self) -> Numbers:
+        """The tied theory's numbers."""
+        return self._tied[0]
+
+    @property
+    def tied_course(self) -> Array:
+        """ln of what the tied theory says is left of a squared distance after 0, 1, … ``steps`` steps."""
+        return np.asarray(self._tied[1].mean(axis=0)[: self.steps + 1])
+
+    @cached_property
+    def _tied(self) -> tuple[Numbers, Array]:
+        return tied_with_courses(
+            self.cell,
             self.layer,
             T=self.spec.T,
             seed=(self.seed, self.index),
             progress=self.reporter("theory of tied weights"),
         )
 
-    def measured(self, reading: Reading) -> Measurement | None:
-        """What networks show; None without an untied reading."""
-        if reading not in self._measured:
-            self._measured[reading] = simulate_layer(
-                self.spec.find_cell(),
+    def measured(self, weights: Regime) -> Measurement | None:
+        """Return what networks show; None for untied weights with an identity kernel."""
+        if weights not in self._measured:
+            self._measured[weights] = simulate_layer(
+                self.cell,
                 self.layer,
                 T=self.spec.T,
                 width=self.width,
                 steps=self.steps,
                 seeds=self.networks,
-                weights=reading,
+                weights=weights,
                 seed=(self.seed, self.index),
-                singular_values=reading == "tied",
-                progress=self.reporter(f"networks, {reading} weights"),
+                singular_values=weights == "tied",
+                progress=self.reporter(f"networks, {weights} weights"),
             )
-        return self._measured[reading]
+        return self._measured[weights]
 
-    def reporter(self, what: str) -> Callable[[int, int], None] | None:
-        """``progress`` for one computation."""
+    def reporter(self, computation: str) -> Callable[[int, int], None] | None:
+        """Return ``progress`` for one computation, called with what is done and what there is to do."""
         progress = self.progress
-        return None if progress is None else (lambda done, total: progress(what, done, total))
+        return None if progress is None else (lambda done, total: progress(computation, done, total))

@@ -1,4 +1,4 @@
-"""How pictures look: two themes, lines told apart without colour, and files that are the same bytes every time."""
+"""How pictures look: a light and a dark theme, and files that are the same bytes every time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "FORMATS", "LIGHT", "Theme", "drawn", "render", "theme_of"]
+__all__ = ["DARK", "FORMATS", "HEIGHT", "LIGHT", "Theme", "new_figure", "render", "style_axes"]
 
 FORMATS = ("png", "svg")
-
+"""File formats of a picture."""
+HEIGHT = 3.9
+"""Inches: the height of a picture of one panel."""
 _WIDTH = 5.4
 """Inches: 10 pt letters stay legible where a phone shows the picture 350 pixels wide."""
+_DPI = 200
+"""Dots per inch of a PNG: sharp on a screen of twice the usual density."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme; every pair of series also differs in line style and marker."""
+    """Colours of one theme; no picture needs them, as lines also differ in style and marker.
+
+    Attributes:
+        name: Its name.
+        surface: Of the page.
+        ink: Of text and of the main line.
+        muted: Of side notes.
+        grid: Of the grid behind the lines.
+        blue: Of what is measured, or under the layer's input.
+        orange: Of what is predicted, or while the input is padding.
+        low: Of areas where a number is low.
+        high: Of areas where it is high.
+    """
 
     name: str
     surface: str
@@ -47,40 +63,49 @@ DARK = Theme(
 )  # fmt: skip
 
 
-def theme_of(dark: bool) -> Theme:
-    """The theme for a dark page, or for a light one."""
-    return DARK if dark else LIGHT
+def new_figure(draw: Callable[[Figure, Theme], None], *, dark: bool = False, height: float = HEIGHT) -> Figure:
+    """Return a new figure that ``draw`` has drawn on; the user's settings of matplotlib do not enter.
 
+    Args:
+        draw: Called with the empty figure and the theme.
+        dark: Whether the figure is for a dark page.
+        height: In inches.
 
-def drawn(draw: Callable[[Figure, Theme], None], *, dark: bool = False, height: float = 3.9) -> Figure:
-    """A new figure that ``draw`` has drawn on, whatever the user's settings of matplotlib are.
-
-    Raises ``MissingExtraError`` without matplotlib.
+    Raises:
+        MissingExtraError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "plot") from None
-    theme = theme_of(dark)
+    theme = DARK if dark else LIGHT
     with _settings(theme):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(figure, theme)
     return figure
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as ``png`` or ``svg``; the same figure, the same bytes (of one version of matplotlib)."""
-    if kind not in FORMATS:
-        raise ArgumentError(f"format: found {kind!r}; allowed: {', '.join(FORMATS)}")
-    metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+def render(figure: Figure, file_format: str) -> bytes:
+    """Return the figure as the bytes of a file; the same figure gives the same bytes with one version of matplotlib.
+
+    Args:
+        figure: The figure.
+        file_format: "png" or "svg".
+
+    Raises:
+        ArgumentError: The format is another one.
+    """
+    if file_format not in FORMATS:
+        raise ArgumentError("format", found=repr(file_format), allowed=", ".join(FORMATS))
+    metadata: dict[str, Any] = {"Software": None} if file_format == "png" else {"Date": None, "Creator": None}
     stream = io.BytesIO()
     with _settings(None):
-        figure.savefig(stream, format=kind, dpi=200, metadata=metadata)
+        figure.savefig(stream, format=file_format, dpi=_DPI, metadata=metadata)
     return stream.getvalue()
 
 
-def plain(axes: Axes, theme: Theme) -> None:
-    """Only the two axes that carry numbers, and a faint grid behind the lines."""
+def style_axes(axes: Axes, theme: Theme) -> None:
+    """Leave only the two sides that carry numbers, and put a faint grid behind the lines."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(True, color=theme.grid, linewidth=0.6)
@@ -89,6 +114,7 @@ def plain(axes: Axes, theme: Theme) -> None:
 
 @contextmanager
 def _settings(theme: Theme | None) -> Iterator[None]:
+    """matplotlib's defaults with critinit's own settings, for a while."""
     import matplotlib as mpl
 
     with mpl.rc_context():

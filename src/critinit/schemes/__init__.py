@@ -6,10 +6,13 @@ a ``Scheme`` passed to ``register_scheme``; or a package with an entry point in 
 
 from __future__ import annotations
 
+from typing import get_args
+
 from critinit.errors import PluginError
 from critinit.plugins import Registry
 from critinit.schemes import chrono, critical, isometry, keras, orthogonal, torch, uniform_gate
-from critinit.schemes._base import LayerContext, Scheme, bias, coupled, gate, kernel
+from critinit.schemes._base import LayerContext, Quantity, Scheme, bias, coupled, gate, kernel
+from critinit.spec.model import MAX_DESCRIPTION, MAX_NAME
 
 __all__ = [
     "DEFAULT",
@@ -32,15 +35,19 @@ def _checked(item: object, source: str) -> tuple[str, Scheme]:
     if not isinstance(item, Scheme):
         allowed = "an instance of critinit.schemes.Scheme"
         raise PluginError(found=type(item).__name__, allowed=allowed, source=source)
-    for field, text in (("name", item.name), ("description", item.description)):
-        if not isinstance(text, str) or not text.strip():
-            raise PluginError(f"Scheme.{field}", found=repr(text), allowed="some text", source=source)
+    for field, text, most in (("name", item.name, MAX_NAME), ("description", item.description, MAX_DESCRIPTION)):
+        if not isinstance(text, str) or not text.strip() or len(text) > most:
+            allowed = f"a text of 1 to {most} characters"
+            raise PluginError(f"Scheme.{field}", found=repr(text)[:60], allowed=allowed, source=source)
     if not item.name.isidentifier():
         raise PluginError("Scheme.name", found=repr(item.name), allowed="letters, digits and _", source=source)
     for field in ("gates", "projection"):
         if not callable(getattr(item, field)):
             found = repr(getattr(item, field))
             raise PluginError(f"Scheme.{field}", found=found, allowed="a function of a LayerContext", source=source)
+    if item.target not in (None, *get_args(Quantity)):
+        allowed = ", ".join(("None", *map(repr, get_args(Quantity))))
+        raise PluginError("Scheme.target", found=repr(item.target), allowed=allowed, source=source)
     return item.name, item
 
 
@@ -72,7 +79,8 @@ def register_scheme(scheme: Scheme) -> Scheme:
 
     Example:
         >>> def gates(layer):
-        ...     return {name: gate(kernel("normal", 0.5), kernel("normal", 1.0), bias(0.0)) for name in layer.cell.gates}
+        ...     parts = gate(kernel("normal", 0.5), kernel("normal", 1.0), bias(0.0))
+        ...     return dict.fromkeys(layer.cell.gates, parts)
         >>> register_scheme(Scheme("half", "recurrent variance 1/2", gates)).description
         'recurrent variance 1/2'
     """

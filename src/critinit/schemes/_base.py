@@ -17,6 +17,7 @@ __all__ = [
     "PROJECTION_WIDTH",
     "LayerContext",
     "Parts",
+    "Quantity",
     "Scheme",
     "bias",
     "coupled",
@@ -28,6 +29,8 @@ __all__ = [
     "needs_keep_gate",
 ]
 
+Quantity = Literal["time_scale", "unit_time_constant"]
+"""What a scheme can set out to reach; ``critinit.spec.Target`` defines both."""
 Parts = dict[str, Any]
 """A gate, or a part of one, as the JSON of an InitSpec has it."""
 
@@ -116,13 +119,24 @@ class Scheme:
     name: str
     description: str
     gates: Callable[[LayerContext], Mapping[str, Parts]]
-    target: Literal["time_scale", "unit_time_constant"] | None = None
+    target: Quantity | None = None
     projection: Callable[[LayerContext], Parts] = projection
 
 
-def kernel(distribution: str, variance: float, **parameters: Any) -> Parts:
-    """Return a kernel's part; ``parameters`` are the distribution's others, such as ``fan="average"``."""
-    return {"distribution": distribution, "variance": float(variance), **parameters}
+def kernel(distribution: str, variance: float | None = None, **parameters: Any) -> Parts:
+    """Return a kernel's part.
+
+    Args:
+        distribution: The distribution's name.
+        variance: Its variance; None for a distribution that computes it from its other parameters.
+        **parameters: The other parameters, such as ``fan="average"``.
+
+    Example:
+        >>> kernel("uniform", 1.0, fan="average")
+        {'distribution': 'uniform', 'variance': 1.0, 'fan': 'average'}
+    """
+    stated = {} if variance is None else {"variance": float(variance)}
+    return {"distribution": distribution, **stated, **parameters}
 
 
 def bias(mean: float, variance: float = 0.0) -> Parts:

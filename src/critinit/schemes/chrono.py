@@ -17,7 +17,9 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
     biases = {keep: spread}
     if layer.cell.write_gate not in (None, keep):
         biases[str(layer.cell.write_gate)] = coupled(keep)
-    return {name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates}
+    return {
+        name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates
+    }
 
 
 SCHEME = Scheme("chrono", "time constants uniform up to T, coupled input gate (arXiv:1804.11188)", _gates)

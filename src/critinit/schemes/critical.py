@@ -1,18 +1,18 @@
 """The default: a spread of time constants beyond T, coupled gates that the input opens, recurrent variance near zero.
 
-From four requirements on a good start, for sequences of T steps with inputs of power R (``docs/critical.md`` has the
-measurements that the constants marked "measured" rest on):
+From four requirements on a good start, for sequences of T steps with inputs of power R (``docs/research/critical.md``
+has the measurements that the constants marked "measured" rest on):
 
-(a) *The signal is written.*  The candidate's pre-activation has variance 4: tanh is used, half of its outputs beyond ±.87.  A
-    keep gate whose pre-activation has variance s² from the input leaks E(1−f) ≈ e^{s²/2}/τ while inputs come, so a unit of long τ opens to a signal; but only
-    a share e^{−s²} of the steps does the writing, (E leak)²/E leak².  s² = 2 (measured): e times wider open, one step in
-    seven.  Growing s² with T, as where the slowest unit is to open with a fixed probability (s = ln T), leaves rare
-    steps to overwrite all others; and it is steep: ∂ ln leak/∂x = s.
+(a) *The signal is written.*  The candidate's pre-activation has variance 4: tanh is used, half of its outputs beyond
+    ±.87.  A keep gate whose pre-activation has variance s² from the input leaks E(1−f) ≈ e^{s²/2}/τ while inputs come,
+    so a unit of long τ opens to a signal; but only a share e^{−s²} of the steps does the writing, (E leak)²/E leak².
+    s² = 2 (measured): e times wider open, one step in seven.  Growing s² with T, as where the slowest unit is to open
+    with a fixed probability (s = ln T), leaves rare steps to overwrite all others; and it is steep: ∂ ln leak/∂x = s.
 (b) *It survives.*  Units keep with b = ln(τ−1), τ log-uniform, because the lag is unknown, from 1.05 (renewed at every
-    step) to the time that leaks 1/(4T) a step while inputs of full power drive the gate.  So nothing has to be known of
+    step) to the time that leaks 1/(4T) a step while inputs of full power reach the gate.  So nothing has to be known of
     the padding: silence or weaker noise leaks less, at most e times.  But noise that opens the gates writes too, over
-    what was there.  Where its power R₀ is known, and it is not constant, it gives gates at most ν²R₀ = 1/2 (measured): the
-    gates open 1.3 times as wide, and three steps in five do that, e^{−1/2}, so that no single one overwrites much.
+    what was there.  Where its power R₀ is known, and it is not constant, it gives gates at most ν²R₀ = 1/2 (measured):
+    the gates open 1.3 times as wide, and three steps in five do that, e^{−1/2}, so that no single one overwrites much.
 (c) *The response to the parameters is bounded.*  A shift of the candidate's bias moves the memory by write/(1−keep) per
     unit: 1 for every T with coupled gates (the GRU has it built in; the LSTM's input bias is minus the forget bias).
     And an optimizer's first steps move every kernel entry by the learning rate whatever its gradient, so gates shift by
@@ -39,8 +39,8 @@ from critinit.schemes._base import (
     Scheme,
     bias,
     coupled,
-    input_variance,
     gate,
+    input_variance,
     keep_bias,
     kernel,
     near_zero,
@@ -93,12 +93,11 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
         biases[cell.read_gate] = bias(OPEN_OUTPUT)
     for scale in (*cell.before.values(), *cell.after.values()):
         biases.setdefault(scale.gate, bias(OPEN_RESET))
+    inputs = dict.fromkeys(cell.gates, _gate_variance(layer))
+    if cell.candidate_gate is not None:
+        inputs[cell.candidate_gate] = layer.input_variance_for(CANDIDATE_VARIANCE)
     return {
-        name: gate(
-            kernel("normal", near_zero(layer.T)),
-            kernel("normal", layer.input_variance_for(CANDIDATE_VARIANCE) if name == cell.candidate_gate else _gate_variance(layer)),
-            biases.get(name, bias(0.0)),
-        )
+        name: gate(kernel("normal", near_zero(layer.T)), kernel("normal", inputs[name]), biases.get(name, bias(0.0)))
         for name in cell.gates
     }
 

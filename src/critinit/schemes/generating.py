@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from critinit._version import __version__
 from critinit.cells import Cell, find_cell, register_cell
-from critinit.errors import ArgumentError, SpecError
+from critinit.errors import ArgumentError, CritinitError, SchemeError, SpecError
+from critinit.frozen import FrozenMapping
 from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_scheme
-from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, InitSpec, Numbers, Padding, Target
+from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
 from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
 from critinit.theory.analysis import predict, reached
@@ -47,10 +48,10 @@ def generate(
         layers: Number of recurrent layers.
         input_variance: R, the mean square of an input number; standardized inputs have 1.
         input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
-        padding: Inputs that carry no information, as ``Padding`` or a mapping: ``variance`` is their power per coordinate
-            (0 when silent), ``constant`` whether they are all alike.  None: nothing is known of them, so they count as
-            strong as the input.  ``critical`` lets gates react less where padding is noise.
-        hidden_size: Units, for the schemes that depend on widths (torch, keras, uniform_gate).
+        padding: Inputs that carry no information, as ``Padding`` or a mapping: ``variance`` is their power per
+            coordinate (0 when silent), ``constant`` whether they are all alike.  None: nothing is known of them, so
+            they count as strong as the input.  ``critical`` lets gates react less where padding is noise.
+        hidden_size: Units, for the schemes that depend on widths.
         input_size: Input coordinates, likewise.
         settings: Values to set afterwards, ``PATH=VALUE`` each (``critinit.spec.overrides``); the spec then says
             ``"scheme": "custom"`` unless a setting names the scheme.
@@ -76,6 +77,7 @@ def generate(
     r = _number("input_variance", input_variance, 1e100)
     correlation = _number("input_correlation", input_correlation, 1.0)
     known = _padding(padding)
+    changes = _settings(settings)
     arguments = {
         "cell": the_cell.name,
         "T": T,
@@ -86,7 +88,7 @@ def generate(
         "padding": None if known is None else known.model_dump(),
         "hidden_size": hidden_size,
         "input_size": input_size,
-        **({"settings": list(settings)} if settings else {}),
+        **({"settings": changes} if changes else {}),
     }
     own = the_scheme.name not in SCHEMES.built_in
     data = {
@@ -95,7 +97,6 @@ def generate(
         "scheme": the_scheme.name,
         "description": the_scheme.description if own else None,
         "T": T,
-        "generated": {"critinit": __version__, "arguments": arguments},
     }
     spec: InitSpec | None = None
     for index in range(layers):
@@ -105,24 +106,48 @@ def generate(
         try:
             one = predict(validate_object({**data, "layers": [_layer(the_scheme, layer)]}))
         except SpecError as error:
-            hint = f"{the_scheme.name} has no valid spec for these numbers: {error}"
+            hint = f"the spec that it makes of these arguments is not valid: {error}"
             raise ArgumentError("scheme", found=the_scheme.name, hint=hint) from None
         spec = one if spec is None else spec.model_copy(update={"layers": spec.layers + one.layers})
     assert spec is not None  # there is at least one layer
-    return predict(override(spec, settings)) if settings else _with_target(spec, the_scheme)
+    made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
+    return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
+
+
+def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:
+    """The spec with its values set; an error names the setting."""
+    try:
+        return override(spec, settings)
+    except (ArgumentError, SpecError) as error:
+        where = f"settings.{error.where}"
+        raise ArgumentError(where, found=error.found, allowed=error.allowed, hint=error.hint) from None
 
 
 def _layer(scheme: Scheme, layer: LayerContext) -> dict[str, Any]:
     """A layer as the JSON of a spec has it."""
+    gates = _asked(scheme, scheme.gates, layer)
     return {
         "input": {
             "variance": layer.input_variance,
             "correlation": layer.correlation,
             "padding": None if layer.padding is None else layer.padding.model_dump(),
         },
-        "gates": dict(scheme.gates(layer)),
-        **({"projection": scheme.projection(layer)} if layer.cell.projects else {}),
+        "gates": dict(gates) if isinstance(gates, Mapping) else gates,
+        **({"projection": _asked(scheme, scheme.projection, layer)} if layer.cell.projects else {}),
     }
+
+
+def _asked(scheme: Scheme, function: Callable[[LayerContext], Any], layer: LayerContext) -> Any:
+    """What a scheme's function answers; raises ``SchemeError`` for whatever a function of a user's raises."""
+    try:
+        return function(layer)
+    except Exception as error:
+        if isinstance(error, CritinitError) or scheme.name in SCHEMES.built_in:
+            raise
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        name = getattr(function, "__name__", "gates")
+        hint = f"its function {name} raised {said} for the cell {layer.cell.name}"
+        raise SchemeError("scheme", found=scheme.name, hint=hint) from error
 
 
 def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Padding | None]:
@@ -169,6 +194,12 @@ def _padding(padding: object) -> Padding | None:
         problem = problems_of(error)[0]
         where = ".".join(filter(None, ("padding", problem.where)))
         raise ArgumentError(where, found=problem.found, allowed=problem.allowed, hint=problem.hint) from None
+
+
+def _settings(settings: object) -> list[str]:
+    if isinstance(settings, str) or not isinstance(settings, Sequence) or not all(isinstance(s, str) for s in settings):
+        raise ArgumentError("settings", found=_short(settings), allowed="a list of texts PATH=VALUE")
+    return list(settings)
 
 
 def _integer(name: str, value: object, high: int) -> int:

@@ -30,9 +30,10 @@ __all__ = ["SCHEME", "rnn_gates"]
 
 
 def rnn_input(cell: Cell, T: int) -> float:
-    """Return the pre-activation variance ν²R of a cell h' = n(u) at which an orthogonal kernel of gain 1 has χ = exp(−1/T).
+    """Return the pre-activation variance ν²R at which a cell h' = n(u) has χ = exp(−1/T).
 
-    Solved around the limit of small variances, 1/(2T²); to 1e-9 of its logarithm.
+    The recurrent kernel is orthogonal, of gain 1.  Solved around the limit of small variances, 1/(2T²); to 1e-9 of its
+    logarithm.
     """
     from scipy.optimize import brentq
 
@@ -47,9 +48,7 @@ def rnn_input(cell: Cell, T: int) -> float:
 def rnn_gates(layer: LayerContext) -> dict[str, Parts]:
     """Return the gates of a cell h' = n(u): orthogonal kernels of gain 1, inputs that keep tanh nearly linear."""
     variance = layer.input_variance_for(rnn_input(layer.cell, layer.T))
-    return {
-        name: gate(kernel("orthogonal", 1.0), kernel("normal", variance), bias(0.0)) for name in layer.cell.gates
-    }
+    return {name: gate(kernel("orthogonal", 1.0), kernel("normal", variance), bias(0.0)) for name in layer.cell.gates}
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:

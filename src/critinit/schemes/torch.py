@@ -13,6 +13,7 @@ from critinit.schemes._base import PROJECTION_WIDTH, LayerContext, Parts, Scheme
 __all__ = ["SCHEME"]
 
 _HIDDEN = 128
+"""Units where their number is not known."""
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:

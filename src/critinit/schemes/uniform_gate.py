@@ -17,7 +17,9 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
     biases: dict[str, Parts] = {keep: {"distribution": "uniform_gate", "min_time": d / (d - 1.0), "max_time": d}}
     if layer.cell.write_gate not in (None, keep):
         biases[str(layer.cell.write_gate)] = coupled(keep)
-    return {name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates}
+    return {
+        name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates
+    }
 
 
 SCHEME = Scheme("uniform_gate", "gate values uniform over units, coupled input gate (arXiv:1910.09890)", _gates)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from critinit.simulation.measure import Measurement, Progress, simulate, simulate_layer
-from critinit.theory.tied.inputs import Inputs
+from critinit.theory.protocol import Inputs
 
 __all__ = ["Inputs", "Measurement", "Progress", "simulate", "simulate_layer"]

@@ -1,7 +1,7 @@
 """Weight matrices as operators on rows: ``apply(x)`` takes x of shape (r, N) to x Wᵀ.
 
 A tied network draws each matrix once.  An untied one draws them anew at every step, where only W x for the few
-rows x at hand is needed: with xᵀ = Q R the product W Q is again a fresh N × r block of W's params (entries N(0, σ²/N)
+rows x at hand is needed: with xᵀ = Q R the product W Q is again a fresh N × r block of W (entries N(0, σ²/N)
 of a Gaussian W, an orthonormal frame of a Haar W), so W xᵀ = (W Q) R costs O(N r²) and no matrix is drawn.
 This is exact in distribution for Gaussian and orthogonal kernels; another untied kernel of
 independent entries is replaced by the Gaussian one of the same variance, from which its products differ by O(1/N).
@@ -43,7 +43,7 @@ def fresh(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> 
         case KernelFamily.INDEPENDENT:
 
             def frame(count: int) -> Array:
-                return rng.standard_normal((rows, count)) * (kernel.gain / np.sqrt(columns))
+                return np.asarray(rng.standard_normal((rows, count)) * (kernel.gain / np.sqrt(columns)))
 
         case _:
             assert_never(kernel.family)

@@ -14,7 +14,7 @@ the derivative of their covariance.  The one-step Jacobian comes from N unit tan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,22 +23,27 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
-from critinit.simulation.network import Network, State, Weights, draw_network
+from critinit.simulation.network import Network, Regime, State, draw_network
+from critinit.simulation.reduction import (
+    NetworkRun,
+    further_perturbations,
+    informative_steps,
+    is_stationary,
+    reduce,
+    share_of_units,
+)
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied.growth import (
+from critinit.theory.protocol import (
     LEAST_STEPS,
-    Sample,
-    Settling,
-    combine,
+    LONGEST_BURN_IN,
+    LONGEST_UNIT_TIME,
+    STEADY,
+    Inputs,
     first_burn_in,
     follow_steps,
-    participation,
-    reach,
-    windows,
 )
-from critinit.theory.tied.inputs import STEADY, Inputs
 
-__all__ = ["Measurement", "Progress", "simulate", "simulate_layer"]
+__all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -46,18 +51,25 @@ Progress = Callable[[int, int], None]
 WIDEST = 10**5
 """Units of a simulated network: kernels of more do not fit a machine's memory."""
 _QR_EVERY = 8
+"""Steps between two orthonormalizations: tangents of gated cells turn little in so many."""
 _PAIR_STEPS = 12
-_LARGEST_TIME = 1e12
+"""Steps that the inner product of two copies' perturbations is followed: later it sinks into its noise, 1/√N."""
+_TICK_EVERY = 20
+"""Steps between two calls of ``progress``."""
 _FOREVER = 10**9
+"""Steps before the perturbation for which inputs can be asked: more than any run has."""
 
 
 @dataclass(frozen=True)
 class Measurement:
     """What was measured on the networks of one layer.
 
-    ``numbers``: means over networks with standard errors.  ``lyapunov``, ``lyapunov_error``: leading exponents per
-    step, NaN where they were not measured.  ``log_distance``: ln E|δ_t|²/E|δ_0|², t = 0 … steps, mean over networks.
-    ``singular_values``: of the one-step Jacobian, ascending, (networks, width), where asked for.
+    Attributes:
+        numbers: Means over networks, with standard errors.
+        lyapunov: The leading Lyapunov exponents per step, largest first, (tangents,); NaN where they were not measured.
+        lyapunov_error: Their standard errors.
+        log_distance: ln E|δ_t|²/E|δ_0|², mean over networks, (steps + 1,).
+        singular_values: Of the one-step Jacobian, ascending, (networks, width); None unless asked for.
     """
 
     numbers: Numbers
@@ -73,7 +85,7 @@ def simulate(
     width: int,
     steps: int | None = None,
     seeds: int = 4,
-    weights: Weights = "tied",
+    weights: Regime = "tied",
     seed: int = 0,
     tangents: int = 4,
     inputs: Inputs = STEADY,
@@ -81,13 +93,36 @@ def simulate(
     singular_values: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Measurement | None, ...]:
-    """Measure every layer of ``spec`` on ``seeds`` networks of ``width`` units; the same arguments, the same numbers.
+    """Return every layer's numbers as measured on drawn networks; the same arguments give the same numbers.
 
-    Each layer is fed independent Gaussian inputs of the variance it declares, one coordinate per unit.
-    ``steps``: how long the perturbation is followed (default: T between 300 and 2000); ``tangents``: K, also the
-    number of Lyapunov exponents.  None stands for a layer without an untied reading (an identity kernel, untied).
-    Cost: O(seeds·steps·gates·width²·K) when tied, O(seeds·steps·gates·width·K²) when untied.
-    Raises ``ArgumentError`` for arguments out of range.
+    Each layer is fed independent Gaussian inputs of the variance that it declares, one coordinate per unit.  The cost
+    is O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
+
+    Args:
+        spec: The spec.
+        width: Units of a network.
+        steps: How long the perturbation is followed.  None: T, between 300 and 2000.
+        seeds: Number of networks.
+        weights: "tied": weights are drawn once, as in every real network; "untied": at every step, as the untied theory
+            has it.
+        seed: Seed of the random numbers.
+        tangents: K, the number of perturbations carried at once, and of Lyapunov exponents.
+        inputs: The course of the inputs in time.
+        burn_in: Steps from rest to the perturbation.  None: until the state is stationary.
+        singular_values: Whether to return the singular values of the one-step Jacobian.
+        progress: Called with (steps done, steps in all).
+
+    Returns:
+        One ``Measurement`` a layer; None for a layer without an untied reading (an identity kernel, untied).
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+
+    Example:
+        >>> from critinit import generate
+        >>> measured, = simulate(generate("gru", T=20), width=30, steps=20, seeds=2)
+        >>> 0 < measured.numbers.chi < 1
+        True
     """
     n = len(spec.layers)
 
@@ -112,7 +147,7 @@ def simulate_layer(
     width: int,
     steps: int | None = None,
     seeds: int = 4,
-    weights: Weights = "tied",
+    weights: Regime = "tied",
     seed: int | tuple[int, ...] = 0,
     tangents: int = 4,
     inputs: Inputs = STEADY,
@@ -120,58 +155,82 @@ def simulate_layer(
     singular_values: bool = False,
     progress: Progress | None = None,
 ) -> Measurement | None:
-    """``simulate`` for one layer of a cell."""
-    _check(width=width, seeds=seeds, tangents=tangents, T=T)
+    """Return the numbers of one layer of a cell as measured on drawn networks.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Steps at which the retention is stated.
+        width: As for ``simulate``, like all the following.
+        steps: How long the perturbation is followed.
+        seeds: Number of networks.
+        weights: "tied" or "untied".
+        seed: Seed of the random numbers.
+        tangents: Number of perturbations carried at once.
+        inputs: The course of the inputs in time.
+        burn_in: Steps from rest to the perturbation.
+        singular_values: Whether to return the singular values of the one-step Jacobian.
+        progress: Called with (steps done, steps in all).
+
+    Returns:
+        The measurement; None where untied weights have no reading (an identity kernel).
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+    """
+    _check(1, width=width, seeds=seeds, tangents=tangents, T=T)
     if width > WIDEST:
-        raise ArgumentError(f"width: found {width}; allowed: at most {WIDEST}, as kernels have its square")
+        allowed = f"at most {WIDEST}, as kernels have its square"
+        raise ArgumentError("width", found=str(width), allowed=allowed)
     if weights not in ("tied", "untied"):
-        raise ArgumentError(f"weights: found {weights!r}; allowed: tied, untied")
+        raise ArgumentError("weights", found=repr(weights), allowed="tied, untied")
     if tangents >= width:
-        raise ArgumentError(f"width: found {width}; allowed: above {tangents}, the number of tangents")
+        raise ArgumentError("width", found=str(width), allowed=f"above {tangents}, the number of tangents")
     if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
     length = follow_steps(T) if steps is None else steps
-    if length < LEAST_STEPS:
-        raise ArgumentError(f"steps: found {length}; allowed: at least {LEAST_STEPS}")
+    _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer) if burn_in is None else burn_in
-    _check(burn_in=before)
+    _check(1, burn_in=before)
     total = seeds * (before + length)
     results = []
     for i, child in enumerate(np.random.SeedSequence(seed).spawn(seeds)):
-        run = _Run(cell, layer, np.random.default_rng(child), width, weights, inputs, tangents)
+        experiment = _Experiment(cell, layer, np.random.default_rng(child), width, weights, inputs, tangents)
         tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
-        results.append(run.measure(Settling(before, length, exact=burn_in is not None), length, singular_values, tick))
+        results.append(experiment.measure(before, burn_in is not None, length, singular_values, tick))
     exponents = np.array([r.lyapunov for r in results])
     notes = []
     if layer.input.correlation < 1.0:
         notes.append(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
         )
-    told = seeds > 1 and bool(np.all(np.isfinite(exponents)))
-    spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if told else np.full(tangents, math.nan)
+    has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
+    spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
-        numbers=combine([r.sample for r in results], T, notes=notes, tied=weights == "tied"),
+        numbers=reduce([r.run for r in results], T, notes=notes, tied=weights == "tied"),
         lyapunov=exponents.mean(axis=0),
         lyapunov_error=spread,
-        log_distance=np.mean([r.sample.log_square for r in results], axis=0),
+        log_distance=np.mean([r.run.log_square for r in results], axis=0),
         singular_values=np.array([r.singular for r in results]) if singular_values else None,
     )
 
 
-def _check(**positive: int) -> None:
-    for name, number in positive.items():
-        if number < 1:
-            raise ArgumentError(f"{name}: found {number}; allowed: at least 1")
+def _check(least: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < least:
+            raise ArgumentError(name, found=str(number), allowed=f"at least {least}")
 
 
 @dataclass(frozen=True)
 class _Result:
-    sample: Sample
+    """The run of one network, its Lyapunov exponents, and its singular values where asked for."""
+
+    run: NetworkRun
     lyapunov: Array
     singular: Array | None
 
 
-class _Run:
+class _Experiment:
     """One network from rest to its numbers."""
 
     def __init__(
@@ -180,7 +239,7 @@ class _Run:
         layer: Layer,
         rng: np.random.Generator,
         width: int,
-        weights: Weights,
+        weights: Regime,
         inputs: Inputs,
         tangents: int,
     ) -> None:
@@ -189,16 +248,11 @@ class _Run:
         self.rng, self.width, self.tangents = rng, width, tangents
 
     def measure(
-        self, settling: Settling, steps: int, singular_values: bool, tick: Callable[[int], None] | None
+        self, first: int, exact: bool, steps: int, singular_values: bool, tick: Callable[[int], None] | None
     ) -> _Result:
+        """Burn in for ``first`` steps (or, unless ``exact``, for as long as it takes), then follow perturbations."""
         net, cell = self.network, self.network.cell
-        state, u, first = net.rest(), None, settling.first
-        for external in net.external_inputs(-_FOREVER, 0):
-            state, u = net.step(state, external)
-            if not settling.goes_on(float(np.mean(state.h**2))):
-                break
-            if tick and len(settling) % 20 == 0:
-                tick(min(len(settling), first))
+        state, u, settled = self._burnt_in(first, exact, steps, tick)
         carried = _Tangents(self._signs(), steps)
         pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
         state = _perturbed(net, state, u, carried.start)
@@ -209,39 +263,66 @@ class _Run:
             keep += np.broadcast_to(value(cell.keep(u)), (net.copies, self.width))[0]
             moments += np.mean(value(state.h)[0] ** 2), np.mean(value(state.s)[0] ** 2)
             seen += 1
-            if tick and t % 20 == 0:
+            if tick and t % _TICK_EVERY == 0:
                 tick(first + t)
         jacobian = self._jacobian(state, u)
         gram = jacobian @ jacobian.T
-        sample = Sample(
+        run = NetworkRun(
             second_moment=float(moments[0] / seen),
             memory=float(moments[1] / seen) if cell.has_readout else None,
-            time_constants=1.0 / np.maximum(1.0 - keep / seen, 1.0 / _LARGEST_TIME),
+            time_constants=1.0 / np.maximum(1.0 - keep / seen, 1.0 / LONGEST_UNIT_TIME),
             log_square=pair.log_square if pair else carried.log_square,
-            participation=np.ones(_PAIR_STEPS + 1) if pair else carried.participation,
-            jacobian_square=float(np.trace(gram) / self.width),
-            jacobian_second=float(np.sum(gram * gram) / self.width),
-            settled=settling.settled,
+            carrying=np.ones(_PAIR_STEPS + 1) if pair else carried.carrying,
+            squared_singular_values=(
+                float(np.trace(gram) / self.width),
+                float(np.sum(gram * gram) / self.width),
+            ),
+            settled=settled,
         )
         if tick:
             tick(first + steps)
-        told = reach([sample])
-        again = 0 if pair or net.inputs.off_after is not None else windows(told, steps)
+        informative = informative_steps([run.carrying])
+        again = 0 if pair or net.inputs.off_after is not None else further_perturbations(informative, steps)
         courses = []
         for _ in range(again):
-            course, state, u = self._window(state, u, told)
+            course, state, u = self._course(state, u, informative)
             courses.append(course)
-        sample = replace(sample, windows=tuple(courses))
         singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if singular_values else None
         exponents = np.full(self.tangents, math.nan) if pair else carried.lyapunov()
-        return _Result(sample, exponents, singular)
+        return _Result(replace(run, repeated=tuple(courses)), exponents, singular)
+
+    def _burnt_in(
+        self, first: int, exact: bool, steps: int, tick: Callable[[int], None] | None
+    ) -> tuple[State, dict[str, Any], bool]:
+        """The state after the burn-in, the pre-activations that led there, and whether it was stationary."""
+        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * steps)
+        moments: list[float] = []
+        look, settled = first, exact
+        for reached in self._from_rest():
+            state, u = reached
+            moments.append(float(np.mean(state.h**2)))
+            if len(moments) >= look:
+                settled = exact or is_stationary(moments)
+                if settled or len(moments) >= longest:
+                    break
+                look = min(2 * len(moments), longest)
+            if tick and len(moments) % _TICK_EVERY == 0:
+                tick(min(len(moments), first))
+        return state, u, settled
+
+    def _from_rest(self) -> Iterator[tuple[State, dict[str, Any]]]:
+        """The states after each step, and the pre-activations that led there."""
+        state = self.network.rest()
+        for external in self.network.external_inputs(-_FOREVER, 0):
+            state, u = self.network.step(state, external)
+            yield state, u
 
     def _signs(self) -> Array:
         """K random directions of entries ±1, (K, 1, N)."""
         return np.where(self.rng.random((self.tangents, 1, self.width)) < 0.5, -1.0, 1.0)
 
-    def _window(self, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
-        """ln E|δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
+    def _course(self, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
+        """ln |δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
         carried = _Tangents(self._signs(), steps)
         state = _perturbed(self.network, state, u, carried.start)
         for t, external in enumerate(self.network.external_inputs(0, steps)):
@@ -277,7 +358,7 @@ class _Tangents:
         self.p, self.log_scale = np.eye(k), 0.0
         self.log_square = np.full(steps + 1, -math.inf)
         self.log_square[0] = math.log(float(np.sum(start**2)))
-        self.participation = np.ones(steps + 1)
+        self.carrying = np.ones(steps + 1)
         self.log_r, self.late = np.zeros(k), 0
         self.steps = steps
 
@@ -288,7 +369,7 @@ class _Tangents:
         square = float(np.sum(mixed * mixed))
         if square > 0.0:
             self.log_square[t + 1] = math.log(square) + 2.0 * self.log_scale
-            self.participation[t + 1] = np.mean([participation(row * row) for row in mixed])
+            self.carrying[t + 1] = np.mean([share_of_units(row) for row in mixed])
         if (t + 1) % _QR_EVERY or square == 0.0:
             return state
         return self._orthonormal(t, s, h)

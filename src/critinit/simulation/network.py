@@ -10,15 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from critinit.cells import Cell
+from critinit.distributions import CoupledBias
 from critinit.dual import Array, Dual
 from critinit.simulation.kernels import Apply, fixed, fresh
-from critinit.distributions import CoupledBias
 from critinit.spec import Gates, Layer
-from critinit.theory.tied.inputs import STEADY, Inputs
+from critinit.theory.protocol import STEADY, Inputs
 
-__all__ = ["Network", "State", "Weights", "draw_network"]
+__all__ = ["Network", "Regime", "State", "draw_network"]
 
-Weights = Literal["tied", "untied"]
+Regime = Literal["tied", "untied"]
+"""Whether the weights are drawn once or at every step."""
 
 _CHUNK = 64
 """Steps whose inputs go through the input kernels in one product."""
@@ -45,16 +46,28 @@ def _rows(apply: Apply, x: Any) -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """One drawn layer of ``width`` units, fed by as many inputs.
+    """One drawn layer, fed by as many inputs as it has units.
 
-    ``copies``: 1, or 2 that share the weights and see inputs of correlation ``layer.input.correlation``.
+    Attributes:
+        cell: The cell.
+        layer: The layer.
+        width: Number of units.
+        copies: 1, or 2 that share the weights and see inputs of correlation ``layer.input.correlation``.
+        weights: Whether the weights are drawn once ("tied") or at every step ("untied").
+        inputs: The course of the inputs in time.
+        recurrent: The recurrent kernel of each gate, as an operator on rows.
+        projection: The projection kernel, in a cell that projects.
+        feed: The input kernel of each gate.
+        biases: The bias of each gate, (width,).
+        first_input: The input that a constant course repeats, (copies, width).
+        rng: Random generator.
     """
 
     cell: Cell
     layer: Layer
     width: int
     copies: int
-    weights: Weights
+    weights: Regime
     inputs: Inputs
     recurrent: Mapping[str, Apply]
     projection: Apply | None
@@ -64,30 +77,35 @@ class Network:
     rng: np.random.Generator
 
     def rest(self) -> State:
-        """The zero state."""
+        """Return the zero state."""
         zero = np.zeros((self.copies, self.width))
         return State(zero, np.zeros((self.copies, _coordinates(self.layer, self.width))))
 
     def visible(self, s: Any, u: Mapping[str, Any]) -> Any:
-        """What the kernels read of a memory s, given the pre-activations that led to it: h, or its projection."""
+        """Return what the kernels read of a memory s, h or its projection, given the pre-activations that led to it."""
         h = self.cell.read(s, u)
         return h if self.projection is None else _rows(self.projection, h)
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
-        """The next state, and the pre-activations that led there."""
+        """Return the next state, and the pre-activations that led there."""
         u = self.cell.pre_activations(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
         s = self.cell.update(state.s, u)
         return State(s, self.visible(s, u)), u
 
     def frozen(self) -> Network:
-        """This network; of an untied one a network with full matrices, equal in distribution for one step."""
+        """Return this network; of an untied one a network with full matrices, equal in distribution for one step."""
         if self.weights == "tied":
             return self
         recurrent, projection = _draw_recurrent(self.layer, self.width, self.rng, fixed)
         return Network(**{**self.__dict__, "recurrent": recurrent, "projection": projection, "weights": "tied"})
 
     def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
-        """U_k x + b_k of each gate, (copies, N), for steps ``start`` (negative: before the perturbation) to ``stop``."""
+        """Yield U_k x + b_k by gate, (copies, N), one step after the other.
+
+        Args:
+            start: The first step; negative: before the perturbation.
+            stop: The step after the last.
+        """
         shape = (self.copies, self.width)
         power = self.layer.input
         for first in range(start, stop, _CHUNK):
@@ -140,11 +158,21 @@ def draw_network(
     width: int,
     rng: np.random.Generator,
     *,
-    weights: Weights = "tied",
+    weights: Regime = "tied",
     inputs: Inputs = STEADY,
     copies: int = 1,
 ) -> Network:
-    """Draw a network; memory O(gates·width²) when tied, O(gates·width) when untied."""
+    """Return a drawn network; it takes O(gates·width²) numbers when tied, O(gates·width) when untied.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        width: Number of units.
+        rng: Random generator.
+        weights: "tied" or "untied".
+        inputs: The course of the inputs in time.
+        copies: 1, or 2 with inputs of the layer's correlation.
+    """
     make = fixed if weights == "tied" else fresh
     gates = layer.gates
     biases = _biases(gates, width, rng)

@@ -11,7 +11,7 @@ converts the older versions that it knows.  It refuses a version that it does no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,18 +27,20 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from critinit.cells import CELLS, Cell, find_cell
-from critinit.distributions import Bias, CoupledBias, Kernel, KernelFamily
-from critinit.distributions.numbers import Finite, Integer, NonNegative, StrictModel, rounded
+from critinit.distributions import KERNELS, Bias, CoupledBias, EntryKernel, Kernel, KernelFamily
+from critinit.distributions.numbers import LARGEST, Finite, Integer, NonNegative, StrictModel, rounded
 from critinit.distributions.registry import AnyBias, AnyKernel
 from critinit.errors import ArgumentError
-from critinit.frozen import FrozenMapping, frozen, thawed
+from critinit.frozen import FrozenMapping, thawed
 from critinit.showing import Shown, Table
 
 __all__ = [
+    "MAX_DESCRIPTION",
     "MAX_LAYERS",
+    "MAX_NAME",
     "MAX_T",
     "SCHEMA_VERSION",
     "Gate",
@@ -59,10 +61,15 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+"""The version of the format that this code reads and writes."""
 MAX_LAYERS = 1000
 """Layers of a spec: more than anybody stacks, few enough that a spec is read at once."""
 MAX_T = 10**9
 """Steps of a sequence."""
+MAX_NAME = 100
+"""Characters of a scheme's name."""
+MAX_DESCRIPTION = 1000
+"""Characters of a scheme's description, which is a line."""
 _MOMENT_TOLERANCE = 1e-6
 """How far a coupled bias's stated moment may be from the other gate's, relative to 1 or to itself."""
 _SHARE_TOLERANCE = 1e-9
@@ -71,13 +78,12 @@ ONE_GROUP = "all"
 """The name of the group in a layer whose JSON has ``gates``."""
 
 
-
 def _without(*names: str) -> Any:
     """A serializer that leaves these keys out where they say nothing (null, or nothing in them)."""
 
     def serialize(self: Any, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        return {key: value for key, value in data.items() if key not in names or (value is not None and value != [])}
+        return {key: value for key, value in data.items() if key not in names or value not in (None, [], ())}
 
     return model_serializer(mode="wrap")(serialize)
 
@@ -94,9 +100,26 @@ class Gate(StrictModel):
 
 
 class Gates(FrozenMapping[Gate]):
-    """The gates of a layer by name; coupled biases know their moments."""
+    """The gates of a layer by name; coupled biases know their moments.
+
+    Raises:
+        ArgumentError: A bias is coupled to a gate that is not there or is coupled itself, or states other moments than
+            follow from it.
+    """
 
     __slots__ = ()
+    item_type = Gate
+
+    def __init__(self, gates: Mapping[str, Gate]) -> None:
+        try:
+            super().__init__(_coupled(gates))
+        except PydanticCustomError as error:
+            where, allowed = str((error.context or {})["field"]), error.message()
+            raise ArgumentError(where, found=str(_at(gates, where)), allowed=allowed) from None
+
+    @classmethod
+    def _of(cls, items: Mapping[str, Gate]) -> Gates:
+        return cls(_coupled(items))  # pydantic's error, with pydantic's path
 
     def followed(self, name: str) -> tuple[int, Bias]:
         """Return the bias that a gate's bias is, itself or the one that it is coupled to, and the sign."""
@@ -104,27 +127,26 @@ class Gates(FrozenMapping[Gate]):
         return (bias.sign, self[bias.to].bias) if isinstance(bias, CoupledBias) else (1, bias)
 
     def replace(self, **gates: Gate) -> Gates:
-        """Return the same gates, but for these."""
-        return _coupled({**self, **gates})
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> core_schema.CoreSchema:
-        def validated(value: Any, inner: Callable[[Any], Any]) -> Gates:
-            if isinstance(value, Gates):
-                return value
-            return _coupled(inner(dict(value) if isinstance(value, Mapping) else value))
-
-        return core_schema.no_info_wrap_validator_function(
-            validated,
-            core_schema.dict_schema(core_schema.str_schema(), handler(Gate), min_length=1),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda gates, info: {name: gate.model_dump(mode=info.mode) for name, gate in gates.items()},
-                info_arg=True,
-            ),
-        )
+        """Return the same gates, but for these; the moments of coupled biases follow."""
+        return Gates({**{name: _without_moments(gate) for name, gate in self.items()}, **gates})
 
 
-def _coupled(gates: Mapping[str, Gate]) -> Gates:
+def _without_moments(gate: Gate) -> Gate:
+    """The gate; of a coupled bias without the moments that follow from another gate."""
+    if not isinstance(gate.bias, CoupledBias):
+        return gate
+    return gate.model_copy(update={"bias": gate.bias.model_copy(update={"mean": None, "variance": None})})
+
+
+def _at(gates: Mapping[str, Gate], path: str) -> Any:
+    """What stands at a path such as ``input.bias.to``."""
+    found: Any = gates
+    for step in path.split("."):
+        found = found[step] if isinstance(found, Mapping) else getattr(found, step)
+    return found
+
+
+def _coupled(gates: Mapping[str, Gate]) -> dict[str, Gate]:
     """The gates, with the moments of coupled biases filled in, or held to what they must be."""
     made = dict(gates)
     for name, gate in gates.items():
@@ -144,7 +166,7 @@ def _coupled(gates: Mapping[str, Gate]) -> Gates:
                 raise PydanticCustomError("moment", "what follows from the bias of {to}: {wanted}", context)
             found[field] = wanted if stated is None else stated
         made[name] = gate.model_copy(update={"bias": bias.model_copy(update=found)})
-    return Gates(made)
+    return made
 
 
 class Group(StrictModel):
@@ -209,7 +231,7 @@ ERROR_NAMES = (
 )
 
 
-def _errors(table: dict[str, float | None]) -> Mapping[str, float | None]:
+def _errors(table: FrozenMapping[float | None]) -> FrozenMapping[float | None]:
     for name in table:
         if name not in ERROR_NAMES:
             raise PydanticCustomError("error_name", "the names {names}", {"names": ", ".join(ERROR_NAMES)})
@@ -226,12 +248,9 @@ class Numbers(StrictModel):
     retention: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation.")
     unit_time_constants: TimeConstants
     jacobian: Jacobian
-    standard_error: (
-        Annotated[
-            dict[str, NonNegative | None], AfterValidator(_errors), PlainSerializer(lambda t: t and dict(t))
-        ]
-        | None
-    ) = Field(default=None, description="Of each number, where it was sampled; nested names joined with a dot.")
+    standard_error: Annotated[FrozenMapping[NonNegative | None], AfterValidator(_errors)] | None = Field(
+        default=None, description="Of each number, where it was sampled; nested names joined with a dot."
+    )
     notes: tuple[str, ...] = Field(default=(), strict=False, description="Where a number is no longer valid, in words.")
 
     _serialize = _without("cell_second_moment", "standard_error", "notes")
@@ -278,15 +297,17 @@ class Target(StrictModel):
 class Projection(StrictModel):
     """r = P h, with P of as many rows as r has coordinates: what the kernels read and the layer gives."""
 
-    kernel: AnyKernel = Field(description="P: normal, uniform or orthogonal (orthonormal rows times a gain).")
+    kernel: AnyKernel = Field(description="P: independent entries, or orthogonal (orthonormal rows times a gain).")
     width: Annotated[float, Field(gt=0, le=1, description="Coordinates of r per unit.")]
 
     @field_validator("kernel")
     @classmethod
     def _projects(cls, kernel: Kernel) -> Kernel:
-        if kernel.family is KernelFamily.DIAGONAL or (kernel.is_square and kernel.family is not KernelFamily.HAAR):
-            allowed = "normal, uniform, truncated_normal, orthogonal"
-            raise PydanticCustomError("projection", "{allowed}", {"field": "distribution", "allowed": allowed})
+        if not _can_project(kernel):
+            names = ", ".join(name for name, kind in KERNELS.loaded().items() if _can_project(kind))
+            raise PydanticCustomError("projection", "{names}", {"field": "distribution", "names": names})
+        if _fan(kernel) != "in":
+            raise PydanticCustomError("projection", "in", {"field": "fan"})
         return kernel
 
     @property
@@ -302,6 +323,16 @@ class Projection(StrictModel):
     def coordinates(self, units: int) -> int:
         """Return how many coordinates r has, at least 1."""
         return max(1, round(self.width * units))
+
+
+def _can_project(kernel: Kernel | type[Kernel]) -> bool:
+    """Whether a kernel can have fewer rows than columns, and mixes what it reads."""
+    return kernel.family is KernelFamily.HAAR or (kernel.family is KernelFamily.INDEPENDENT and not kernel.is_square)
+
+
+def _fan(kernel: Kernel) -> str:
+    """The width that a kernel's variance is divided by, where it has a choice; else "in"."""
+    return kernel.fan if isinstance(kernel, EntryKernel) else "in"
 
 
 class Layer(StrictModel):
@@ -360,13 +391,22 @@ class Layer(StrictModel):
         Raises:
             ArgumentError: It has several.
         """
+        return self._alone().gates
+
+    def _alone(self) -> Group:
+        """The one group, or an ``ArgumentError`` where there are several."""
         if len(self.groups) > 1:
-            found = f"{len(self.groups)} groups ({', '.join(group.name for group in self.groups)})"
-            raise ArgumentError("groups", found=found, allowed="one group of units here")
-        return self.groups[0].gates
+            found = f"{len(self.groups)} groups of units ({', '.join(group.name for group in self.groups)})"
+            raise ArgumentError("groups", found=found, allowed="layers of one group", hint="layer.groups has them all")
+        return self.groups[0]
 
     def with_gates(self, gates: Mapping[str, Gate]) -> Layer:
-        """Return the layer of one group with other gates, and no prediction."""
+        """Return the layer of one group with other gates, and no prediction.
+
+        Raises:
+            ArgumentError: It has several groups.
+        """
+        self._alone()
         groups = (self.groups[0].model_copy(update={"gates": gates}),)
         return Layer(input=self.input, groups=groups, projection=self.projection)
 
@@ -382,14 +422,37 @@ class Layer(StrictModel):
         for name, gate in self.gates.items():
             through = gate.recurrent.model_copy(update={"variance": gate.recurrent.variance * gain})
             gates[name] = gate.model_copy(update={"recurrent": through})
-        return Layer(input=self.input, groups=(self.groups[0].model_copy(update={"gates": gates}),))
+        return self.with_gates(gates).model_copy(update={"projection": None})
+
+
+_ARGUMENTS_DEPTH = 4
+"""Levels of lists and objects within one argument: more than ``generate`` takes."""
+
+
+def _recorded(arguments: FrozenMapping[Any]) -> FrozenMapping[Any]:
+    """The arguments, immutable and in one form."""
+    return FrozenMapping({name: _argument(arguments[name], name, _ARGUMENTS_DEPTH) for name in sorted(arguments)})
+
+
+def _argument(value: Any, name: str, depth: int) -> Any:
+    """An argument with keys by alphabet and no −0.0, so that it has one form in JSON; an error where it has none."""
+    if value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) <= LARGEST):
+        return value
+    if isinstance(value, float) and abs(value) <= LARGEST:  # which NaN is not
+        return value + 0.0
+    if isinstance(value, (list, tuple)) and depth > 0:
+        return tuple(_argument(item, name, depth - 1) for item in value)
+    if isinstance(value, Mapping) and depth > 0 and all(isinstance(key, str) for key in value):
+        return FrozenMapping({key: _argument(value[key], name, depth - 1) for key in sorted(value)})
+    allowed = "texts, true, false, null, numbers of at most 1e100, and lists and objects of these"
+    raise PydanticCustomError("argument", allowed, {"field": name})
 
 
 class Generated(StrictModel):
     """What generated a spec: ``critinit.generate(**arguments)`` gives the same bytes again."""
 
     critinit: str = Field(description="The version of critinit.")
-    arguments: Annotated[dict[str, Any], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+    arguments: Annotated[FrozenMapping[Any], AfterValidator(_recorded), PlainSerializer(thawed)] = Field(
         description="The arguments of critinit.generate."
     )
 
@@ -397,7 +460,8 @@ class Generated(StrictModel):
 class InitSpec(Shown, StrictModel):
     """What the weights of a recurrent network are to be.
 
-    A value that never changes: it hashes, compares, copies and pickles.  ``to_json()`` is canonical.
+    A value that never changes: it hashes, compares, copies and pickles.  ``to_json()`` is canonical.  A copy with
+    changes (``model_copy(update=…)``) no longer says what generated it, unless the changes do.
 
     Raises:
         pydantic.ValidationError: It is not valid.  ``critinit.load`` and ``critinit.parse`` raise ``SpecError`` with
@@ -412,14 +476,17 @@ class InitSpec(Shown, StrictModel):
 
     schema_version: Annotated[Literal[1], Integer]
     cell: str = Field(description="The cell; it decides which gates a layer has.")
-    scheme: str = Field(min_length=1, max_length=100, description="Where this came from; custom after changes.")
-    description: str | None = Field(default=None, max_length=1000, description="The scheme in a line.")
+    scheme: str = Field(min_length=1, max_length=MAX_NAME, description="Where this came from; custom after changes.")
+    description: str | None = Field(
+        default=None, max_length=MAX_DESCRIPTION, description="The scheme in a line; left out of critinit's own."
+    )
     T: Annotated[int, Field(ge=1, le=MAX_T, description="Sequence length that it is made for, in steps.")]
     generated: Generated | None = Field(default=None, description="What generated it; left out in one made by hand.")
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     target: Target | None = Field(default=None, description="What the scheme set out to reach.")
 
     _serialize = _without("description", "generated", "target")
+    derived = ("generated",)
 
     @field_validator("cell")
     @classmethod
@@ -467,7 +534,7 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
     """What of a layer does not fit the cell, or the layer's place, as pydantic's errors."""
 
     def wrong(kind: str, message: str, *loc: str | int, found: Any = None, **context: Any) -> InitErrorDetails:
-        error = PydanticCustomError(kind, message, context)  # type: ignore[arg-type]
+        error = PydanticCustomError(kind, message, context)
         return InitErrorDetails(type=error, loc=(index, *loc), input=found)
 
     if (layer.projection is None) == cell.projects:
@@ -486,22 +553,23 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
             for part in ("recurrent", "input"):
                 found: Kernel = getattr(gate, part)
                 where = (*place, name, part)
-                names = ", ".join(n for n, kind in _kernels() if not kind.is_square)
                 if cell.projects and found.is_square:
                     message = "{names}, where the state is projected (that kernel is square)"
-                    yield wrong("kernel", message, *where, "distribution", found=found.distribution, names=names)
-                elif cell.projects and getattr(found, "fan", "in") != "in":
-                    message = "in, where the state is projected"
-                    yield wrong("kernel", message, *where, "fan", found=found.fan)  # type: ignore[attr-defined]
+                    yield wrong(
+                        "kernel", message, *where, "distribution", found=found.distribution, names=_not_square()
+                    )
+                elif cell.projects and _fan(found) != "in":
+                    yield wrong("kernel", "in, where the state is projected", *where, "fan", found=_fan(found))
                 elif part == "input" and index == 0 and found.is_square:
                     message = "{names} in the first layer, whose input has a width of its own (that kernel is square)"
-                    yield wrong("kernel", message, *where, "distribution", found=found.distribution, names=names)
+                    yield wrong(
+                        "kernel", message, *where, "distribution", found=found.distribution, names=_not_square()
+                    )
 
 
-def _kernels() -> Iterator[tuple[str, type[Kernel]]]:
-    from critinit.distributions import KERNELS
-
-    return iter(KERNELS.loaded().items())
+def _not_square() -> str:
+    """The kernels that may have any shape, for messages; asks every installed package, which takes milliseconds."""
+    return ", ".join(name for name, kind in KERNELS.loaded().items() if not kind.is_square)
 
 
 def _in_order(cell: Cell, layer: Layer) -> Layer:
@@ -513,5 +581,3 @@ def _in_order(cell: Cell, layer: Layer) -> Layer:
         for group in layer.groups
     )
     return layer.model_copy(update={"groups": groups})
-
-

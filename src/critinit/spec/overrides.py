@@ -7,8 +7,8 @@ follows the change:
 - the ``mean`` of a spread bias moves its ``max_time``; its ``variance`` cannot be set;
 - another ``distribution`` keeps what the new one has in common with the old, a bias's mean above all.
 
-The result says ``"scheme": "custom"`` unless a setting names the scheme, has no target, and nothing is predicted of it
-yet.
+The result says ``"scheme": "custom"`` unless a setting names the scheme.  It has no target, nothing is predicted of it
+yet, and it no longer says what generated it or, unless a setting describes it, which scheme that was.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from critinit.distributions import BIASES, KERNELS, Bias
-from critinit.distributions.numbers import StrictModel
+from critinit.distributions import BIASES, KERNELS, Bias, Kernel
 from critinit.errors import ArgumentError, SpecError
+from critinit.plugins import Registry
 from critinit.spec.model import Gate, Gates, InitSpec, Input, Padding, Projection
 from critinit.spec.reading import decode, show, validate_object
 
@@ -40,6 +40,8 @@ _FIXED = {
 }
 _FREE = ("scheme", "description")
 """Texts that a setting may give to a spec, so that a scheme of one's own has a name."""
+_OBJECTS: dict[str, type[BaseModel]] = {"input": Input, "padding": Padding, "projection": Projection}
+"""The objects of a layer that a setting can name or look into."""
 _LONG_LIST = 12
 """Keys that a message lists one by one."""
 
@@ -57,28 +59,25 @@ def override(spec: InitSpec, settings: Iterable[str]) -> InitSpec:
 
     Example:
         >>> from critinit import generate
-        >>> changed = override(generate("gru", T=50, scheme="torch"), ["layers.0.gates.update.bias.mean=3"])
+        >>> changed = override(generate("gru", T=50, scheme="orthogonal"), ["layers.0.gates.update.bias.mean=3"])
         >>> changed.layers[0].gates["update"].bias.mean
         3.0
     """
     data = spec.to_dict()
-    for node in _distributions(data):
-        _forget_derived(node)
-    named = False
+    for part, node in _distributions(data):
+        _forget_derived(part, node)
+    given: dict[str, str] = {}
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise ArgumentError(show(setting), found="no '='", allowed="PATH=VALUE")
         if path in _FREE:
-            data[path] = text
-            named = named or path == "scheme"
+            given[path] = text
             continue
         value = _value(path, text)
         for node, key, where in _places(data, path):
             _set(data, node, key, where, value)
-    if not named:
-        data["scheme"] = CUSTOM
-    data.pop("target", None)
+    data |= {"scheme": CUSTOM, "description": None, "generated": None, "target": None} | given
     for layer in data["layers"] if isinstance(data["layers"], list) else ():
         if isinstance(layer, dict):
             layer.pop("predicted", None)
@@ -101,10 +100,16 @@ def _gates(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield group["gates"]
 
 
-def _distributions(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _distributions(data: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every distribution with the part that it is of."""
     for gates in _gates(data):
         for gate in gates.values():
-            yield from gate.values()
+            yield from gate.items()
+
+
+def _registry(part: str) -> Registry[type[Kernel]] | Registry[type[Bias]]:
+    """The distributions that a part can have."""
+    return BIASES if part == "bias" else KERNELS
 
 
 # ---- places ----------------------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ def _distributions(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _places(data: Any, path: str) -> Iterator[tuple[Any, Any, list[str]]]:
     """Node, key and full path of every place that ``path`` names; raises ``ArgumentError`` where none is."""
     steps = path.split(".")
-    fixed = steps[2] if steps[2:] in (["predicted"], ["groups"]) or steps[2:3] == ["predicted"] else steps[0]
+    fixed = steps[2] if steps[2:] == ["groups"] or steps[2:3] == ["predicted"] else steps[0]
     if fixed in _FIXED:
         raise ArgumentError(path, hint=f"cannot be set; {_FIXED[fixed]}")
     # the list is complete before the first change
@@ -125,7 +130,8 @@ def _walk(node: Any, steps: list[str], done: list[str]) -> Iterator[tuple[Any, A
     keys = _keys(node, done)
     where = ".".join((*done, step))
     if not keys:
-        raise ArgumentError(where, found="no such field", hint=f"{'.'.join(done)} has none below it")
+        none = "is null; set it as a whole" if node is None else "has none below it"
+        raise ArgumentError(where, found="no such field", hint=f"{'.'.join(done)} {none}")
     if step not in keys and not (step == "*" and _is_collection(node, done)):
         allowed = list(keys) if len(keys) <= _LONG_LIST else [keys[0], "…", keys[-1]]
         raise ArgumentError(where, found=show(step), allowed=", ".join(allowed))
@@ -148,10 +154,8 @@ def _model(node: Mapping[str, Any], done: list[str]) -> type[BaseModel] | None:
     if above == "gates":
         return Gate
     if last in ("bias", "recurrent", "kernel") or (last == "input" and len(done) > 3):
-        registry: Any = BIASES if last == "bias" else KERNELS
-        found: type[BaseModel] | None = registry.find(str(node.get("distribution")))
-        return found
-    return {"input": Input, "padding": Padding, "projection": Projection}.get(last)
+        return _registry(last).find(str(node.get("distribution")))
+    return _OBJECTS.get(last)
 
 
 def _keys(node: Any, done: list[str]) -> tuple[str, ...]:
@@ -172,19 +176,18 @@ def _keys(node: Any, done: list[str]) -> tuple[str, ...]:
 
 
 def _set(data: Any, node: Any, key: Any, where: list[str], value: Any) -> None:
-    part = where[-2] if len(where) > 1 else ""
-    if part == "bias":
+    if where[-2:-1] == ["bias"] and where[-4:-3] == ["gates"]:
         _set_bias(data, node, key, where, value)
         return
     if isinstance(node, dict) and "distribution" in node:
         if key == "distribution":
             _keep_common(node, KERNELS.find(value) if isinstance(value, str) else None)
-        elif key not in ("variance",):
-            _forget_derived(node)
+        elif key != "variance":
+            _forget_derived("kernel", node)
     node[key] = value
 
 
-def _keep_common(node: dict[str, Any], kind: type[StrictModel] | None) -> None:
+def _keep_common(node: dict[str, Any], kind: type[Kernel] | type[Bias] | None) -> None:
     """Drop what the new distribution has no key for, and a variance that it does not have."""
     if kind is None:
         return
@@ -194,10 +197,9 @@ def _keep_common(node: dict[str, Any], kind: type[StrictModel] | None) -> None:
         node.pop("variance", None)
 
 
-def _forget_derived(node: dict[str, Any]) -> None:
+def _forget_derived(part: str, node: dict[str, Any]) -> None:
     """Drop what validation computes from the other keys."""
-    name = str(node.get("distribution"))
-    kind: type[StrictModel] | None = BIASES.find(name) if "mean" in node or "to" in node else KERNELS.find(name)
+    kind = _registry(part).find(str(node.get("distribution")))
     for key in () if kind is None else kind.derived:
         node.pop(key, None)
 
@@ -215,7 +217,7 @@ def _set_bias(data: Any, bias: dict[str, Any], key: str, where: list[str], value
         _change_distribution(data, bias, where, value)
     else:
         bias[key] = value
-        _forget_derived(bias)
+        _forget_derived("bias", bias)
 
 
 def _move_mean(kind: type[Bias], bias: dict[str, Any], mean: Any, path: str) -> None:
@@ -223,12 +225,12 @@ def _move_mean(kind: type[Bias], bias: dict[str, Any], mean: Any, path: str) -> 
         raise ArgumentError(path, found=show(mean), allowed="a finite number")
     try:
         moved = kind.model_validate(bias).with_mean(float(mean)).model_dump(mode="json")
-    except ValidationError as error:  # a ValueError too, so it comes first
+    except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ArgumentError(path, hint=f"needs a valid {place}; found {show(first['input'])}") from None
-    except ValueError as error:
-        raise ArgumentError(path, found=show(mean), allowed=str(error)) from None
+    except ArgumentError as error:
+        raise ArgumentError(path, found=show(mean), allowed=error.allowed, hint=error.hint) from None
     bias.update(moved)
     bias.pop("variance", None)
 
@@ -236,13 +238,12 @@ def _move_mean(kind: type[Bias], bias: dict[str, Any], mean: Any, path: str) -> 
 def _change_distribution(data: Any, bias: dict[str, Any], where: list[str], value: Any) -> None:
     mean, variance = _current_moments(data, bias, where)
     kind = BIASES.find(value) if isinstance(value, str) else None
-    for key in [key for key in bias if kind is not None and key not in kind.model_fields]:
-        del bias[key]
+    _keep_common(bias, kind)
     bias["distribution"] = value
     if kind is None:
         return
     if kind.derived:
-        _forget_derived(bias)
+        _forget_derived("bias", bias)
     else:
         bias["mean"] = mean
         bias["variance"] = variance if kind.model_fields["variance"].is_required() else 0.0
@@ -262,5 +263,5 @@ def _current_moments(data: Any, bias: dict[str, Any], where: list[str]) -> tuple
         followed = Gates(gates).followed(gate)
         mean, variance = followed[1].moments
         return followed[0] * mean, variance
-    except (ValidationError, KeyError, TypeError, ValueError):
+    except (ValidationError, ArgumentError, KeyError, TypeError, AttributeError):
         return bias.get("mean"), bias.get("variance", 0.0)

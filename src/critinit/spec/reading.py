@@ -134,16 +134,21 @@ def decode(data: bytes | str, source: str = "") -> Any:
 
 
 def problems_of(error: ValidationError, data: Any = None) -> list[Problem]:
-    """Return pydantic's errors as problems, the deepest and most telling first.
+    """Return pydantic's errors as problems, in the order of the models' fields.
 
     Args:
         error: What validation raised.
         data: The JSON value that was validated; paths are given as it has them.
     """
     details = error.errors(include_url=False)
-    if len(details) > 1:  # a failed item also makes its list too short: say it once
-        details = [d for d in details if d["type"] != "too_short"] or details
-    return [_problem(detail, data) for detail in details]
+    return [_problem(detail, data) for detail in details if not _follows(detail, details)]
+
+
+def _follows(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether an error is only that a list lacks an item which failed itself."""
+    place = detail["loc"]
+    within = (other["loc"] for other in details if other is not detail)
+    return detail["type"] == "too_short" and any(loc[: len(place)] == place for loc in within)
 
 
 def _problem(detail: ErrorDetails, data: Any) -> Problem:
@@ -152,7 +157,7 @@ def _problem(detail: ErrorDetails, data: Any) -> Problem:
     found: Any = detail["input"]
     field = str(context.get("field", ""))
     for key in field.split(".") if field else ():
-        path.append(key)
+        path.append(_step(key))
         found = _child(found, key)
     where, hint = ".".join(path), str(context.get("hint", ""))
     match detail["type"]:

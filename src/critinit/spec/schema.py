@@ -1,8 +1,8 @@
 """The published JSON Schema of an InitSpec (draft 2020-12).
 
-It comes from the models themselves, with one rule for each cell, told apart by ``cell``: which gates a layer has.  Rules
-that the models check in code are added as conditions; what relates several fields to each other (moments, couplings,
-shares, ``predicted``) is beyond a schema and left to ``critinit validate``.
+It comes from the models themselves, with one rule for each cell, told apart by ``cell``: which gates a layer has.
+Rules that the models check in code are added as conditions; what relates several fields to each other (moments,
+couplings, shares, ``predicted``) is beyond a schema and left to ``critinit validate``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ def json_schema(more: Sequence[str] = ()) -> dict[str, Any]:
     body = InitSpec.model_json_schema()
     definitions: dict[str, Any] = {name: _plain(found) for name, found in body.pop("$defs").items()}
     for name, registry in (("Kernel", KERNELS), ("Bias", BIASES)):
-        kinds = {kind: f"{cls.__name__}" for kind, cls in registry.built_in.items()}
-        for kind, cls in registry.built_in.items():
-            definitions[kinds[kind]] = _plain(cls.model_json_schema())
-            definitions[kinds[kind]]["required"] = ["distribution", *_required(cls.model_json_schema())]
+        members = {cls.__name__: cls.model_json_schema() for cls in registry.built_in.values()}
+        for member, schema in members.items():
+            definitions[member] = _plain(schema) | {"required": ["distribution", *_required(schema)]}
         definitions[name] = {
             "description": f"A {name.lower()}'s distribution.",
             "type": "object",
             "required": ["distribution"],
-            "oneOf": [{"$ref": f"#/$defs/{found}"} for found in kinds.values()],
+            "oneOf": [{"$ref": f"#/$defs/{member}"} for member in members],
         }
     definitions["Layer"] = _layer(definitions["Layer"])
     cells = [*(find_cell(name) for name in CELLS.built_in), *(find_cell(name) for name in more)]
@@ -125,7 +124,7 @@ def _plain(node: Any, *, is_property: bool = False) -> Any:
         node = {"$ref": f"#/$defs/{node['union']}"} | {key: value for key, value in node.items() if key != "union"}
     plain = {}
     for key, value in node.items():
-        if is_property and key == "title":
+        if (is_property and key == "title") or (key == "additionalProperties" and value is True):
             continue
         if key == "properties":
             plain[key] = {name: _plain(item, is_property=True) for name, item in value.items()}

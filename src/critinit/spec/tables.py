@@ -89,7 +89,7 @@ def _number(numbers: Numbers | None, name: str) -> str:
     if numbers is None:
         return _NO_READING
     value = attrgetter(name)(numbers)
-    error = (numbers.standard_error or {}).get(name)
+    error = None if numbers.standard_error is None else numbers.standard_error.get(name)
     if value is None:
         text = "unbounded" if name == "time_scale" else _ABSENT
     elif error is not None and 0.0 < error < abs(value):

@@ -1,13 +1,13 @@
 """``apply``: put a spec's weights into a model of any framework.
 
-The core knows no framework.  An adapter is an object with the attributes of ``Adapter``, published under
-the entry-point group ``critinit.adapters``; **the entry point's name is the module that must already be
-imported** for the adapter to be considered ("torch", "flax.linen", …), so that finding an adapter imports
-no framework that the user has not imported.
+The core knows no framework.  An adapter is an object with the attributes of ``Adapter``, published under the
+entry-point group ``critinit.adapters``.  **The entry point's name is the module that must already be imported** for the
+adapter to be considered, so finding an adapter imports no framework that the user has not imported.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
-from critinit.tensors.sampling import check_seed
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec
+from critinit.tensors.sampling import check_seed
 
 __all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
 
@@ -32,8 +32,20 @@ class ReportRow:
     """What one gate's part was to be, and what stands in the model.
 
     Means and variances are of the effective numbers: the framework's sign, offset and layout undone.
-    ``variance`` of a kernel is Var(entry)·fan_in.  ``orthogonality_error`` is max |W Wᵀ/gain² − I| over (at
-    most 32, evenly spaced) rows; None where the spec asks for no orthogonal or identity kernel.
+
+    Attributes:
+        tensor: The tensor's name in the model.
+        layer: The spec's layer.
+        direction: 0 for forward, 1 for backward.
+        gate: The gate; empty for a projection.
+        part: "recurrent", "input", "bias" or "projection".
+        distribution: The name of the distribution asked for.
+        mean: The mean asked for.
+        variance: The variance asked for: Var(entry)·fan-in of a kernel.
+        realised_mean: The mean of what stands there.
+        realised_variance: The variance of what stands there, like ``variance``.
+        orthogonality_error: max |W Wᵀ/gain² − I| over at most 32 evenly spaced rows; None where the spec asks for no
+            orthogonal or identity kernel.
     """
 
     tensor: str
@@ -51,10 +63,13 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class Report(Shown):
-    """What ``apply`` wrote: iterable over its ``rows``.
+    """What ``apply`` wrote; iterating goes over its rows.
 
-    ``zeroed`` names tensors that hold no gate's own numbers and were set to 0 (a second bias).  ``untouched``
-    names every tensor of the model that was left as it was.  ``notes`` says in words what else matters.
+    Attributes:
+        rows: One row a gate and part.
+        zeroed: The tensors that hold no gate's own numbers and were set to 0 (a second bias).
+        untouched: Every tensor of the model that was left as it was.
+        notes: What else matters, in words, such as which module took which layer.
     """
 
     rows: tuple[ReportRow, ...]
@@ -81,19 +96,7 @@ class Report(Shown):
         yield from (f"note: {note}" for note in self.notes)
 
 
-_HEAD = (
-    "tensor",
-    "layer",
-    "dir",
-    "gate",
-    "part",
-    "distribution",
-    "mean",
-    "is",
-    "variance",
-    "is",
-    "orth. error",
-)
+_HEAD = ("tensor", "layer", "dir", "gate", "part", "distribution", "mean", "is", "variance", "is", "orth. error")
 
 
 def _cells(row: ReportRow) -> tuple[str, ...]:
@@ -110,17 +113,21 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Applied(Shown, Generic[Model]):
-    """The result of ``apply``: the model, and the report of what was written into it.
+    """The result of ``apply``.
 
-    ``model`` is the very object that was given where the framework's models are mutable (torch, Keras,
-    nnx), and a new tree where they are not (linen, Equinox, Haiku).
+    Attributes:
+        model: The very object that was given where the framework's models are mutable, and a new tree where they are
+            not.
+        report: What was written into it.
+        seed: The seed that the weights were drawn with.
     """
 
     model: Model
     report: Report
+    seed: int
 
     def __repr__(self) -> str:
-        return f"Applied({type(self.model).__name__}, {len(self.report)} rows)"
+        return f"Applied({type(self.model).__name__}, {len(self.report)} rows, seed={self.seed})"
 
     def _tables(self) -> Iterator[Table]:
         return self.report._tables()
@@ -140,7 +147,7 @@ class Adapter(Protocol):
         ...
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
-        """Whether the target is this framework's."""
+        """Return whether the target is this framework's."""
         ...
 
     def apply(
@@ -153,7 +160,7 @@ class Adapter(Protocol):
         include: Sequence[str] | None,
         options: Mapping[str, Any],
     ) -> Applied[Any]:
-        """Write the spec into the target, all or nothing; raises ``CritinitError``."""
+        """Write the spec into the target, all or nothing; the arguments are those of ``critinit.apply``, checked."""
         ...
 
 
@@ -167,23 +174,38 @@ def apply(
     framework: str | Adapter | None = None,
     **options: Any,
 ) -> Applied[Model]:
-    """Write the weights that ``spec`` describes into ``target``, a model of a framework with an adapter.
+    """Write the weights that a spec describes into a model of any framework that has an adapter.
 
-    Every recurrent network of the spec's cell inside the target is written; ``include`` narrows them to
-    those whose path matches one of its patterns (shell style; a pattern also matches all that lies below
-    it).  A network with as many layers as the spec takes the whole spec; networks that have as many layers
-    *together* (a Sequential of single layers) take it in the order of the tree.  Several networks that each
-    take the whole spec get independent weights from the same seed; a target with a single network gets
-    exactly ``critinit.tensors.sampling.draw(spec, …, seed=seed)``.
+    Every recurrent module of the spec's cell inside the target is written.  A module with as many layers as the spec
+    takes the whole spec.  Modules that have as many layers *together* (a Sequential of single layers) take the spec's
+    layers one after the other; the report's notes say which took which.  Several modules that each take the whole spec
+    get independent weights from the same seed; a target with a single module gets exactly
+    ``critinit.tensors.sampling.draw(spec, …, seed=seed)``.
 
-    ``sampler``: "portable" draws in NumPy, float64, the same numbers in every framework, cast once; "native"
-    draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
-    ``framework`` names the adapter where a target could be of several, or is one that is not published.
-    ``options`` are the adapter's own.
+    Nothing is written before everything was checked, and what was written is undone if writing fails.  No global random
+    state is touched.
 
-    Nothing is written before everything was checked, and what was written is undone if writing fails.  No
-    global random state is touched.  Raises ``ApplyError`` (the target cannot take the spec; it is as it was)
-    or ``ArgumentError`` (an argument out of range).
+    Args:
+        spec: What the weights are to be.
+        target: The model, or a part of it; it must be built already.
+        seed: The seed, an integer from 0.  The same seed gives the same weights.
+        sampler: "portable" draws by NumPy in float64, the same numbers in every framework, and casts once.  "native"
+            draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
+        include: Shell-style patterns of module paths that narrow what is written; a pattern also matches all that lies
+            below it.
+        framework: The framework's name, where the target could be of several, or an adapter that is not published.
+        **options: The adapter's own options.
+
+    Returns:
+        The model, the report of what was written, and the seed.
+
+    Raises:
+        ApplyError: The target cannot take the spec; it is as it was.
+        ArgumentError: An argument is out of its range.
+
+    Example:
+        applied = critinit.apply(critinit.generate("gru", T=784), torch.nn.GRU(10, 64), seed=0)
+        print(applied.report)
     """
     if not isinstance(spec, InitSpec):
         hint = "critinit.load reads one"
@@ -205,7 +227,8 @@ def _are_patterns(value: object) -> bool:
 def _checked(item: object, source: str) -> tuple[str, Adapter]:
     missing = [name for name in ("framework", "module", "claims", "apply") if not hasattr(item, name)]
     if missing:
-        raise PluginError(found=f"no {missing[0]}", allowed="an adapter (critinit.tensors.application.Adapter)", source=source)
+        allowed = "an adapter (critinit.tensors.application.Adapter)"
+        raise PluginError(found=f"no {missing[0]}", allowed=allowed, source=source)
     adapter: Adapter = item  # type: ignore[assignment]  # held by its attributes
     return adapter.module, adapter
 
@@ -228,17 +251,20 @@ def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> 
     kind = f"{type(target).__module__}.{type(target).__qualname__}"
     if claiming:
         names = ", ".join(adapter.framework for adapter in claiming)
-        raise ApplyError("target", found=f"a {kind}, which could be of several frameworks", hint=f"say framework={names}")
-    found = ", ".join(published) or "none (critinit's own come with its installed distribution)"
-    words = f"no adapter for it; adapters found: {found}; imported: {', '.join(imported) or 'none of these'}"
-    hint = "; ".join(filter(None, (words, ADAPTERS.hint(""), _instead(target))))
-    raise ApplyError("target", found=f"a {kind}", hint=hint)
+        found = f"a {kind}, which could be of several frameworks"
+        raise ApplyError("target", found=found, hint=f"say framework= and one of {names}")
+    adapters = ", ".join(published) or "none (critinit's own come with its installed distribution)"
+    words = f"no adapter for it; adapters found: {adapters}; imported: {', '.join(imported) or 'none of these'}"
+    hint = "; ".join(filter(None, (_instead(target), words, ADAPTERS.hint(""))))
+    raise ApplyError("target", found=f"a {kind}", allowed="a model of a framework that is imported", hint=hint)
 
 
 def _instead(target: object) -> str:
     """What to give instead, for what people give."""
     if isinstance(target, type):
-        return "give a model, not its class"
+        return f"give a model, {target.__name__}(...), not its class"
+    if isinstance(target, (str, os.PathLike)):
+        return "give a model, not a file; critinit.materialize makes a file of weights"
     if isinstance(target, Mapping) and any(str(name).rpartition(".")[2].startswith("weight") for name in target):
-        return "give the model, and load its state_dict afterwards if you have to"
+        return "this looks like a state_dict; give the model"
     return ""

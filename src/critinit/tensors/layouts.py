@@ -1,8 +1,8 @@
 """How each framework stores each cell, and how it names tensors: the vocabulary that adapters and files share.
 
-A *form* is one way to store a cell (torch's GRU, Keras' GRUCell): its tensors for given sizes, and the sizes for given
-tensors.  A *layout* is a framework's forms and how it names tensors.  Nothing here imports a framework; layouts are
-found through the entry-point group ``critinit.layouts``, so third parties can add one.
+A *form* is one way to store a cell, such as one class of a framework: its tensors for given sizes, and the sizes for
+given tensors.  A *layout* is a framework's forms and how it names tensors.  Nothing here imports a framework; layouts
+are found through the entry-point group ``critinit.layouts``, so third parties can add one.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ class Stored:
 class Form:
     """One way in which a framework stores one layer, in one direction, of a cell.
 
-    ``name``: the framework's class.  ``cell``: critinit's cell.  ``names``: all tensors it can have.
-    ``tensors``: those of a layer of the given sizes.  ``sizes``: the layer's sizes
-    as the shapes of a few of its tensors suggest them, or None where they are no such layer's; the caller then compares
-    all shapes with ``tensors``.  ``path``: a regular expression of module paths, for a form whose names and shapes other
-    layers have too: its tensors are taken for this form only at such a path, or where the user names it.
+    Attributes:
+        name: The framework's class.
+        cell: critinit's cell.
+        names: All tensors that it can have.
+        tensors: The tensors of a layer of the given sizes.
+        sizes: The layer's sizes as the shapes of a few of its tensors suggest them, or None where they are no such
+            layer's; the caller then compares all shapes with ``tensors``.
+        path: A regular expression of module paths, for a form whose names and shapes other layers have too: its tensors
+            are taken for this form only at such a path, or where the user names it.
     """
 
     name: str
@@ -94,7 +98,7 @@ def join_path(address: Address) -> str:
 def path_splitter(forms: Sequence[Form]) -> Callable[[str], Address | None]:
     """Return the ``split`` of a framework whose tensors' names stand at the end of their modules' paths.
 
-    Both "/" and "." separate; a box of metadata (".../value") and TensorFlow's ":0" are seen through.
+    Both "/" and "." separate; a box of metadata (".../value") and an output's number (":0") are seen through.
     """
     names = sorted({name for form in forms for name in form.names}, key=len, reverse=True)
     ends = "|".join(re.escape(name).replace("/", "[/.]") for name in names)
@@ -125,15 +129,20 @@ class Hints(NamedTuple):
     default_bound: Callable[[int, int, int], float] | None = None
 
 
+NO_HINTS = Hints()
+"""Nothing is known."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """A framework's forms, and how it names the tensors of a model.
 
     ``forms``: of several forms of one cell, the first is what is written.  ``path``: (form, layers, directions,
     layer, direction) -> the module's path in a model built as ``model`` says in words.  ``split`` takes a tensor's
-    name apart (None: not of this framework), ``join`` puts it together.  ``readers``: format of a file that the
-    framework alone can read ("torch") -> a function from its path to type and array by name.
-    ``formats``: ending of an HDF5 file that the framework's own loader takes (".weights.h5") -> the names in it.
+    name apart (None: not of this framework), ``join`` puts it together.  ``readers``: the member by which a zip file
+    that the framework alone can read is known ("data.pkl") -> a function from the file's path to the type and the array
+    of each tensor, by name.  ``formats``: ending of an HDF5 file that the framework's own loader takes (".weights.h5")
+    -> the names in it.
     ``hints``: what is known of mistakes with the framework.
     """
 
@@ -145,7 +154,7 @@ class Layout:
     join: Callable[[Address], str] = join_path
     readers: Mapping[str, Callable[[str], Mapping[str, tuple[str, Any]]]] = field(default_factory=dict)
     formats: Mapping[str, Layout] = field(default_factory=dict)
-    hints: Hints = Hints()
+    hints: Hints = NO_HINTS
 
     def form(self, cell: str) -> Form | None:
         """Return the form that is written for a cell, or None where the framework has none."""

@@ -7,9 +7,9 @@ Canonical form, per layer, direction and gate, in the notation u = U x + W m + b
     bias      b  (H,)     effective: the sum of all that a framework adds
     projection   (P, H)   h' = projection·(o∘tanh c'), where there is one
 
-What each distribution is, ``critinit.distributions`` says.  Where a cell has a projection that its spec does not state
-(torch's ``proj_size`` with a spec of ``lstm``), it is the first P rows of a Haar matrix: entries of variance 1/H, so
-E h'² = E(o tanh c')².  A coupled bias is the other gate's draw times its sign.
+What each distribution is, ``critinit.distributions`` says.  Where a layer has a projection that its spec does not state
+(a spec of ``lstm``), it is the first P rows of a Haar matrix: entries of variance 1/H, so E h'² = E(o tanh c')².  A
+coupled bias is the other gate's draw times its sign.
 
 Every (module, layer, direction, gate, part) has its own stream, ``SeedSequence(seed, spawn_key=...)``, so
 draws can be made one at a time, in any order, and a wider model changes no other part's stream.  The same
@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.distributions import KERNELS, Bias, CoupledBias, Kernel, OrthogonalKernel
-from critinit.distributions._base import EntryKernel
 from critinit.errors import ArgumentError, Problem
 from critinit.spec import InitSpec
 
@@ -48,6 +47,7 @@ Array = NDArray[np.float64]
 Part = Literal["recurrent", "input", "bias", "projection"]
 _PARTS: tuple[Part, ...] = ("recurrent", "input", "bias", "projection")
 _MAX_SEED = 2**128
+"""The first seed that is too large: NumPy's seed sequences take 128 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class Draw:
     @property
     def variance(self) -> float:
         """What the spec asks for: Var(entry)·fan-in of a kernel, Var(entry) of a bias."""
-        if isinstance(self.distribution, EntryKernel):
-            return self.distribution.deviation(*self.shape) ** 2 * self.fan_in
-        return self.distribution.variance if isinstance(self.distribution, Kernel) else self.distribution.moments[1]
+        if isinstance(self.distribution, Kernel):
+            return self.distribution.variance_at(*self.shape)
+        return self.distribution.moments[1]
 
     @property
     def gain(self) -> float | None:
@@ -142,7 +142,7 @@ class Draw:
             return None
         names = ", ".join(name for name, kind in KERNELS.loaded().items() if not kind.is_square)
         if self.part == "recurrent":
-            hint = "the map from state to state goes through a projection, so it is not square; the theory does not hold"
+            hint = "the state goes through a projection, so its kernels are not square; the theory does not hold"
             return Problem(self.path, found, names, hint)
         return Problem(self.path, found, f"{names}, or an input as wide as the hidden state")
 

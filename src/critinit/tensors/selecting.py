@@ -8,10 +8,11 @@ __all__ = ["matches"]
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Return whether a module's path matches a shell-style pattern, or lies below one that does.
+    """Return whether a module's path is a shell-style pattern, matches it, or lies below a module that does.
 
     Example:
         >>> matches("enc1.rnn", "enc?"), matches("encoder", "enc?")
         (True, False)
     """
-    return any(fnmatchcase(path, end) for end in (pattern, f"{pattern}.*", f"{pattern}/*"))
+    below = (pattern, f"{pattern}.*", f"{pattern}/*")
+    return path == pattern or any(fnmatchcase(path, end) for end in below)

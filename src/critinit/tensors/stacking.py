@@ -10,12 +10,23 @@ __all__ = ["Stack", "natural_key", "stacks"]
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return a sorting key under which layer_2 comes before layer_10."""
+    """Return a sorting key that compares numbers within names as numbers.
+
+    Example:
+        >>> sorted(["layer_10", "layer_2"], key=natural_key)
+        ['layer_2', 'layer_10']
+    """
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)|/", name) if part]
 
 
 class Stack(NamedTuple):
-    """What a network is to those above and below: its layers, the width that it reads and the width that it gives."""
+    """What the networks above and below need to know of a network.
+
+    Attributes:
+        layers: Its number of layers.
+        reads: The width of its input.
+        gives: The width of its output.
+    """
 
     layers: int
     reads: int
@@ -23,10 +34,23 @@ class Stack(NamedTuple):
 
 
 def stacks(networks: Sequence[Stack], layers: int, *, ordered: bool = False) -> list[list[int]] | None:
-    """Return which networks take a spec's layers together, by their indices; None where that is not clear.
+    """Return which networks take a spec's layers together.
 
-    Each alone where each has all the layers, all together where their layers add up: then in the order given, or,
-    unless that is ``ordered``, in one in which each reads the width that the one before gives, where there is such.
+    Each network takes the whole spec where each has all the layers.  Where their layers add up to the spec's, they
+    take it together: in an order in which each reads the width that the one before gives.  Where there is no such
+    order, something that changes the width stands between them, and they take it in the order given.
+
+    Args:
+        networks: The networks.
+        layers: The spec's number of layers.
+        ordered: Whether the order given is the user's own, which always counts.
+
+    Returns:
+        Lists of indices of networks, one list for each time that the spec is taken; None where that is not clear.
+
+    Example:
+        >>> stacks([Stack(1, reads=32, gives=16), Stack(1, reads=5, gives=32)], layers=2)
+        [[1, 0]]
     """
     if all(network.layers == layers for network in networks):
         return [[index] for index in range(len(networks))]

@@ -1,75 +1,141 @@
-"""Whether the untied numbers of a layer would mislead about a network that keeps its weights, in words."""
+"""Whether the untied and the tied theory agree on a layer, in a sentence that states what was compared."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from critinit.spec import Numbers
 
-__all__ = ["agreement"]
+__all__ = ["LIMIT", "agreement"]
 
-_APART = 1.1
-"""The numbers agree where their ratio is below this."""
+LIMIT = 0.10
+"""Relative difference, of the larger number, up to which two numbers agree."""
 _ERRORS = 3.0
+"""Standard errors of the tied number within which a difference may be chance."""
+_NOTHING_LEFT = 1e-3
+"""Retention below which both theories say that nothing is left; the growth rates then say how fast."""
 
 
-def agreement(untied: Numbers | None, tied: Numbers) -> tuple[bool, str]:
-    """Whether the two agree, and a sentence; time scales, what T steps leave, and second moments are compared.
+class _Comparison(NamedTuple):
+    """One quantity in both theories, and whether their difference may be chance."""
 
-    They agree where both are chaotic or neither is, and every ratio is below 1.1 (of the retention: e, where more than
-    1e-6 is left), or what separates them is within three standard errors.  With a spread of time constants χ depends
-    on when it is read: untied it is that of the slowest units, after all the others; tied it is sampled over T.  Time
-    scales that differ mislead, so, only where the decay over the same T steps differs too.
+    name: str
+    untied: float
+    tied: float
+    unit: str
+    by_chance: bool
+
+    @property
+    def difference(self) -> float:
+        larger = max(abs(self.untied), abs(self.tied))
+        return abs(self.untied - self.tied) / larger if larger else 0.0
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= LIMIT or self.by_chance
+
+    def __str__(self) -> str:
+        chance = f", within {_ERRORS:g} standard errors" if self.by_chance and self.difference > LIMIT else ""
+        return (
+            f"{self.name} is {self.untied:.3g} and {self.tied:.3g}{self.unit}, "
+            f"a difference of {100.0 * self.difference:.1f} % (limit {100.0 * LIMIT:g} %{chance})"
+        )
+
+
+def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool, str]:
+    """Return whether the two theories agree on a layer, and a sentence with what was compared.
+
+    Compared are the retention over T steps (where at least .1 % is left), the second moment and the time scale.  They
+    agree where every difference is at most 10 % of the larger number, or within three standard errors of the tied one.
+
+    With a spread of time constants the time scales answer different questions: untied it is that of the slowest units,
+    after all the others; tied it is the decay while at least 1 % of the units carry the perturbation.  Where they
+    differ and the retention agrees, the sentence says so and they do not count.
+
+    Args:
+        untied: The numbers of the untied theory; None where it has none.
+        tied: The numbers of the tied theory, or its estimate.
+        T: Steps of the retention.
+
+    Returns:
+        Whether they agree, and the sentence.  A number whose standard error is as large as itself is not stated.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=100, scheme="isometry")
+        >>> numbers = spec.layers[0].predicted
+        >>> agreement(numbers.untied, numbers.tied, spec.T)[0]
+        True
     """
     if untied is None:
-        return (
-            False,
-            "the untied theory has no reading here (identity kernels): the tied numbers are those of the network",
-        )
-    differences = []
-    if _apart(untied.chi - 1.0, tied.chi - 1.0, _error(tied, "chi")) and not _same_decay(untied, tied):
-        differences.append(_memory(untied, tied))
-    if max(untied.retention, tied.retention) > 1e-6 and abs(_log(tied.retention) - _log(untied.retention)) > 1.0:
-        differences.append(f"{tied.retention:.3g} of a perturbation is left after T steps, not {untied.retention:.3g}")
-    if _apart(untied.second_moment, tied.second_moment, _error(tied, "second_moment")):
-        differences.append(f"the second moment is {tied.second_moment:.3g}, not {untied.second_moment:.3g}")
-    if differences:
-        return False, "the untied numbers mislead: with weights that stay, as in every network, " + "; ".join(
-            differences
-        )
-    return True, "the untied numbers hold for weights that stay: the two theories agree within 10 %"
+        return False, "The untied theory has no numbers for identity kernels; the tied numbers are those of networks."
+    retention = _compared(untied, tied, "retention", f"retention over {T} steps")
+    if retention is not None and max(retention.untied, retention.tied) < _NOTHING_LEFT:
+        retention = None
+    moment = _compared(untied, tied, "second_moment", "the second moment")
+    differing = _growth_differs(untied, tied, T)
+    scale = _compared(untied, tied, "time_scale", "the time scale", " steps")
+    aside = ""
+    if differing and retention is not None and retention.agrees and _both_decay(untied, tied):
+        differing, aside = "", _other_question(scale)
+        scale = None
+    compared = [c for c in (retention, moment, scale) if c is not None]
+    apart = [str(c) for c in compared if not c.agrees and c is not scale] + ([differing] if differing else [])
+    if apart:
+        advice = "Trust the tied numbers: networks keep their weights."
+        return False, f"Untied and tied theory disagree: {'; '.join(apart)}.  {advice}"
+    stated = "; ".join(map(str, compared)) or "no number is known well enough to be compared"
+    return True, f"Untied and tied theory agree: {stated}.{aside}"
 
 
-def _same_decay(untied: Numbers, tied: Numbers) -> bool:
-    """Whether both decay, and ln retention is within a tenth: the mean rate over T steps."""
-    one, other = untied.retention, tied.retention
-    if untied.chi >= 1.0 or tied.chi >= 1.0 or not 0.0 < min(one, other) <= max(one, other) < 1.0:
-        return False
-    return not _apart(-_log(one), -_log(other), _error(tied, "retention") / other)
+def _compared(untied: Numbers, tied: Numbers, field: str, name: str, unit: str = "") -> _Comparison | None:
+    """The comparison of one field; None where one of the numbers is missing or not known well enough to be stated."""
+    one, other, error = getattr(untied, field), getattr(tied, field), _error(tied, field)
+    if one is None or other is None or (error > 0.0 and error >= abs(other)):
+        return None
+    by_chance = abs(one - other) <= _ERRORS * error
+    if field == "time_scale":  # its error is not symmetric, that of χ is
+        by_chance = abs(untied.chi - tied.chi) <= _ERRORS * _error(tied, "chi")
+    return _Comparison(name, one, other, unit, by_chance)
 
 
-def _memory(untied: Numbers, tied: Numbers) -> str:
-    if tied.time_scale is None:
-        return f"the network is chaotic (chi {tied.chi:.4g}), not of time scale {_steps(untied)}"
-    return f"the time scale is {_steps(tied)} steps, not {_steps(untied)}"
+def _growth_differs(untied: Numbers, tied: Numbers, T: int) -> str:
+    """How the growth rates differ, or nothing where they agree."""
+    if abs(untied.chi - tied.chi) <= _ERRORS * _error(tied, "chi"):
+        return ""
+    if _both_decay(untied, tied):
+        assert untied.time_scale is not None
+        assert tied.time_scale is not None
+        scales = _Comparison("the time scale", untied.time_scale, tied.time_scale, " steps", False)
+        if scales.agrees:
+            return ""
+        if _error(tied, "time_scale") < tied.time_scale:
+            return str(scales)
+        return f"the growth rate χ is {untied.chi:.6g} and {tied.chi:.6g} per step"
+    if abs(_log(untied.chi) - _log(tied.chi)) * T <= LIMIT:  # nearly critical: over T steps it makes no difference
+        return ""
+    verdict = "the tied network is chaotic" if tied.chi >= 1.0 else "only the untied theory calls it chaotic"
+    return f"the growth rate χ is {untied.chi:.4g} and {tied.chi:.4g} per step: {verdict}"
 
 
-def _steps(numbers: Numbers) -> str:
-    return "unbounded" if numbers.time_scale is None else f"{numbers.time_scale:.3g}"
+def _both_decay(untied: Numbers, tied: Numbers) -> bool:
+    return untied.time_scale is not None and tied.time_scale is not None
 
 
-def _apart(one: float, other: float, error: float) -> bool:
-    """Whether two numbers differ by more than a tenth and more than the error of the second."""
-    if abs(other - one) <= _ERRORS * error:
-        return False
-    if one * other <= 0.0:
-        return one != other
-    return abs(_log(abs(other)) - _log(abs(one))) > math.log(_APART)
+def _other_question(scale: _Comparison | None) -> str:
+    """What is said of time scales that differ although the retention agrees."""
+    numbers = "" if scale is None else f", {scale.untied:.3g} and {scale.tied:.3g} steps,"
+    return (
+        f"  Their time scales{numbers} answer different questions: the untied one is that of the slowest units, "
+        "the tied one that of all units together."
+    )
 
 
-def _error(numbers: Numbers, name: str) -> float:
-    return (numbers.standard_error or {}).get(name) or 0.0
+def _error(numbers: Numbers, field: str) -> float:
+    """The standard error of a number; 0 where it is not sampled."""
+    return (numbers.standard_error.get(field) if numbers.standard_error else None) or 0.0
 
 
 def _log(x: float) -> float:
-    return math.log(max(x, 1e-300))
+    return math.log(x) if x > 0.0 else -math.inf

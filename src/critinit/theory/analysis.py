@@ -10,18 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from critinit.cells import Cell
+from critinit.distributions.numbers import LARGEST, LONGEST_TIME, StrictModel
 from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
-from critinit.distributions.numbers import StrictModel
-from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, TimeConstants
+from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, Target, TimeConstants
 from critinit.spec.tables import numbers_table
 from critinit.theory.parameters import has_identity, layer_parameters
-from critinit.theory.untied.solution import Untied, time_constants, solve
+from critinit.theory.untied.solution import Untied, solve, unit_time_constants
 
 __all__ = [
     "Analysis",
     "LayerAnalysis",
-    "Weights",
+    "Theories",
     "analyze",
     "deviations",
     "fast_numbers",
@@ -30,23 +30,39 @@ __all__ = [
     "untied_numbers",
 ]
 
-Weights = Literal["untied", "tied", "both"]
+Theories = Literal["untied", "tied", "both"]
+"""Which theories to ask."""
 
 _DIGITS = 6
-_LARGEST = 1e100
-_LONGEST = 1e15
+"""Digits of a stated number: what is left of differences between machines stays below."""
+_VARIANCE_PLACES = 12
+"""Decimal places of the Jacobian's variance, a difference of numbers of order 1."""
 _TOLERANCE = 1e-3
+"""Relative difference up to which a stated number still holds: ten times what the theories resolve."""
+_SMALL = 1e-6
+"""Absolute difference that never counts: numbers this small are rounding."""
+_NEAR_ONE = 0.1
+"""Numbers so near 1 are rounded in their distance from it, which is what matters."""
 
 
 class LayerAnalysis(StrictModel):
-    """One layer; None where it was not asked for or, untied, has no reading (identity kernels)."""
+    """What theory says of one layer.
+
+    Attributes:
+        untied: The numbers of the untied theory; None where it was not asked for or has none (identity kernels).
+        tied: The numbers of the tied theory; None where it was not asked for.
+    """
 
     untied: Numbers | None = None
     tied: Numbers | None = None
 
 
 class Analysis(Shown, StrictModel):
-    """The numbers of every layer."""
+    """What theory says of every layer; printed or in a notebook it is a table.
+
+    Attributes:
+        layers: One ``LayerAnalysis`` a layer.
+    """
 
     layers: tuple[LayerAnalysis, ...]
 
@@ -59,18 +75,30 @@ class Analysis(Shown, StrictModel):
 def analyze(
     spec: InitSpec,
     *,
-    weights: Weights = "both",
+    weights: Theories = "both",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
-    """What theory says of every layer of ``spec``.
+    """Return what theory says of every layer of a spec.
 
-    ``weights``: "untied" (drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
-    weights, as real networks have: the causal dynamic mean field, sampled with ``seed`` and given with standard
-    errors) or "both"; ``progress(done, total)`` is called while sampling.  Raises ``ArgumentError`` for another value of ``weights``.
+    Args:
+        spec: The spec.
+        weights: "untied" (weights drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
+            weights, as real networks have: the causal dynamic mean field, sampled, with standard errors) or "both".
+        seed: Seed of the sampled numbers.
+        progress: Called with (parts done, parts in all) while sampling.
+
+    Raises:
+        ArgumentError: ``weights`` is another value, or the numbers of a layer overflow.
+
+    Example:
+        >>> from critinit import generate
+        >>> analysis = analyze(generate("gru", T=100, scheme="isometry"), weights="untied")
+        >>> round(analysis.layers[0].untied.time_scale)
+        100
     """
     if weights not in ("untied", "tied", "both"):
-        raise ArgumentError(f"weights: found {weights!r}; allowed: untied, tied, both")
+        raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
         from critinit.theory.tied.solution import tied
@@ -84,13 +112,23 @@ def analyze(
 
 
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
-    """The untied theory of one layer; None where an identity kernel leaves it without a reading."""
+    """Return the numbers of the untied theory for one layer; None where an identity kernel leaves it without a reading.
+
+    Args:
+        spec: The spec, whose T the retention is for.
+        layer: The layer.
+
+    Raises:
+        ArgumentError: The numbers overflow.
+    """
     if has_identity(layer.gates):
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
-    if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > _LARGEST:
-        raise ArgumentError("these variances and biases are beyond the range of the theory: its moments overflow")
+    if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
+        raise ArgumentError(
+            "gates", found="variances or biases whose moments overflow in the theory", allowed="smaller ones"
+        )
     return _numbers(spec, solution)
 
 
@@ -106,8 +144,7 @@ def _bare(layer: Layer) -> Layer:
     return layer.model_copy(update={"predicted": Predicted()})
 
 
-def _rounded(x: Any, limit: float = _LARGEST) -> float:
-    """Six digits: what is left of differences between machines stays below."""
+def _rounded(x: Any, limit: float = LARGEST) -> float:
     x = min(float(x), limit)
     return float(f"{x:.{_DIGITS}g}")
 
@@ -119,21 +156,21 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     notes = []
     if not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
-    if bool(solution.several):
+    if bool(solution.multistable):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
-    if not retention <= _LARGEST:
-        notes.append("retention is beyond 1e100")
-    shortest, median, longest = (float(t) for t in solution.time_constants)
+    if not retention <= LARGEST:
+        notes.append(f"retention is beyond {LARGEST:g}")
+    shortest, median, longest = (float(t) for t in solution.unit_time_constants)
     return _stated(
         Numbers(
             second_moment=float(solution.second_moment),
             cell_second_moment=float(solution.memory_moment) if spec.find_cell().has_readout else None,
-            chi=min(chi, _LARGEST),
+            chi=min(chi, LARGEST),
             time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-            retention=retention if retention <= _LARGEST else _LARGEST,
+            retention=retention if retention <= LARGEST else LARGEST,  # also where it is not a number
             unit_time_constants=TimeConstants(min=shortest, median=median, max=longest),
             jacobian=Jacobian(
-                mean_squared_singular_value=min(float(solution.jacobian_mean), _LARGEST),
+                mean_squared_singular_value=min(float(solution.jacobian_mean), LARGEST),
                 variance=float(solution.jacobian_variance),
             ),
             notes=tuple(notes),
@@ -152,10 +189,10 @@ def _stated(numbers: Numbers) -> Numbers:
             "chi": _rounded_near_one(numbers.chi),
             "time_scale": None if scale is None else _rounded(scale),
             "retention": _rounded(numbers.retention),
-            "unit_time_constants": TimeConstants(**{name: _rounded(x, _LONGEST) for name, x in times.items()}),
+            "unit_time_constants": TimeConstants(**{name: _rounded(x, LONGEST_TIME) for name, x in times.items()}),
             "jacobian": Jacobian(
                 mean_squared_singular_value=_rounded_near_one(jacobian.mean_squared_singular_value),
-                variance=_rounded(round(jacobian.variance, 12)),
+                variance=_rounded(round(jacobian.variance, _VARIANCE_PLACES)),
             ),
         }
     )
@@ -163,25 +200,47 @@ def _stated(numbers: Numbers) -> Numbers:
 
 def _rounded_near_one(x: float) -> float:
     """Six digits of x, and of 1 − x where x is nearly 1: the distance from criticality is what matters."""
-    x = min(x, _LARGEST)
-    return 1.0 - _rounded(1.0 - x) if 0.9 < x < 1.1 else _rounded(x)
+    x = min(x, LARGEST)
+    return 1.0 - _rounded(1.0 - x) if abs(1.0 - x) < _NEAR_ONE else _rounded(x)
 
 
 def predict(spec: InitSpec) -> InitSpec:
-    """The spec with ``predicted`` computed for every layer, and its target's ``reached`` brought up to date."""
+    """Return the spec with ``predicted`` computed for every layer, and what it reaches of its target.
+
+    Args:
+        spec: The spec.
+
+    Raises:
+        ArgumentError: The numbers of a layer overflow.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("lstm", T=50)
+        >>> predict(spec) == spec
+        True
+    """
     layers = tuple(
         layer.model_copy(
             update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))}
         )
         for layer in spec.layers
     )
-    return spec.model_copy(update={"layers": layers})
+    target = None if spec.target is None else _up_to_date(spec, spec.target)
+    return spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+
+
+def _up_to_date(spec: InitSpec, target: Target) -> Target:
+    """The target with what the spec reaches now; what stopped it is kept where it still misses."""
+    now = reached(spec, target.quantity)
+    missed = now is not None and now < target.wanted * (1.0 - _TOLERANCE)
+    return target.model_copy(update={"reached": now, "limit": target.limit if missed else None})
 
 
 def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
-    """The fast estimate of the tied theory for one layer, with inputs of correlation 1 (``theory.tied_fast``).
+    """Return the fast estimate of the tied theory for one layer, with inputs of correlation 1 (``tied.estimate``).
 
-    ``NotComputed`` where its numbers overflow.
+    Returns:
+        The numbers; ``NotComputed`` where they overflow.
     """
     source = layer.input.model_copy(update={"correlation": 1.0})
     same = layer.model_copy(update={"input": source, "predicted": Predicted()})
@@ -198,22 +257,28 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
 
 
 def reached(spec: InitSpec, quantity: str) -> float | None:
-    """What a spec reaches of a target's quantity (first layer); None where it is unbounded."""
+    """Return what the first layer of a spec reaches of a target's quantity; None where it is unbounded.
+
+    Args:
+        spec: The spec.
+        quantity: "time_scale", or "unit_time_constant": the longest of a unit at padding.
+    """
     layer = spec.layers[0]
     if quantity == "time_scale":
         untied = untied_numbers(spec, layer)
         return None if untied is None else untied.time_scale
     if layer.input.padding_power == layer.input.variance:
-        times = _solution(spec.find_cell(), _bare(layer)).time_constants
+        times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
     else:
-        times = time_constants(layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power))
-    return _rounded(min(float(np.max(times)), _LONGEST))
+        params = layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power)
+        times = unit_time_constants(params)
+    return _rounded(min(float(np.max(times)), LONGEST_TIME))
 
 
 def deviations(spec: InitSpec) -> list[Problem]:
-    """Where ``predicted`` no longer holds or the target is missed; empty where all holds.
+    """Return where ``predicted`` no longer holds or the target is missed; empty where all holds.
 
-    Numbers count as holding to 1e-3 of their value (of 1e-6 in absolute terms).
+    A number holds to 1e-3 of its value, or 1e-6 in absolute terms.  ``allowed`` of each problem is what theory says.
     """
     found = []
     for index, layer in enumerate(spec.layers):
@@ -261,7 +326,7 @@ def _pairs(a: Numbers, b: Numbers) -> list[tuple[str, float | None, float | None
 def _close(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
         return a is b
-    return abs(a - b) <= _TOLERANCE * max(abs(a), abs(b)) + 1e-6
+    return abs(a - b) <= _TOLERANCE * max(abs(a), abs(b)) + _SMALL
 
 
 def _shown(x: float | None) -> str:

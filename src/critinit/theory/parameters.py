@@ -1,8 +1,9 @@
 """Hyperparameters of one layer as arrays: what the untied theory is a function of.
 
-Every array broadcasts to (*batch, K, E): ``batch`` is the caller's grid, K the classes of units (units whose
-biases differ for good: the spread distributions), E the environments (normal biases that several gates share
-because one is coupled to the other; drawn anew with the weights, as the untied theory draws all biases).
+Every array broadcasts to (*batch, K, E).  ``batch`` is the caller's grid.  K counts the *classes* of units: units whose
+biases differ for good, which the spread distributions make.  E counts the *environments*: values of a normal bias that
+two gates share because one is coupled to the other; they are drawn anew with the weights, as the untied theory draws
+all normal biases.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from critinit.cells import Cell, find_cell
+from critinit.distributions import CoupledBias, KernelFamily
 from critinit.dual import Array
 from critinit.errors import ArgumentError
-from critinit.distributions import CoupledBias, KernelFamily
 from critinit.spec.model import Gates, Layer
 from critinit.theory.quadrature import normal_rule
 
@@ -28,7 +29,8 @@ CLASS_NODES = (24, 9, 5, 4)
 """Gauss–Legendre nodes in the bias, when so many gates are spread independently: averages over units to 1e-6 for one
 (time constants up to 10⁶), 1e-3 for two, a few percent beyond."""
 
-_KEPT = np.array([0.5, 0.0, 1.0])  # quantiles of units kept without weight: median, shortest, longest
+_WEIGHTLESS = np.array([0.5, 0.0, 1.0])
+"""Quantiles of units that are kept for their time constants, without weight: median, shortest, longest."""
 
 _ENVIRONMENT_NODES = 24
 """Gauss–Hermite nodes of a normal bias that two gates share: averages over it to 1e-10 for variances up to 10."""
@@ -36,7 +38,15 @@ _ENVIRONMENT_NODES = 24
 
 @dataclass(frozen=True)
 class GateParameters:
-    """One gate: variances of W and U (σ², ν²), bias mean, variance ρ² of the bias that is drawn anew."""
+    """The hyperparameters of one gate.
+
+    Attributes:
+        recurrent: σ², the variance of the recurrent kernel.
+        input: ν², the variance of the input kernel.
+        mean: μ, the mean of the bias.
+        bias_variance: ρ², the variance of the part of the bias that is drawn anew.
+        orthogonal: Whether the recurrent kernel is orthogonal.
+    """
 
     recurrent: Array
     input: Array
@@ -47,11 +57,20 @@ class GateParameters:
 
 @dataclass(frozen=True)
 class LayerParameters:
-    """One layer: its cell, gates, input second moment R and correlation, and its classes of units.
+    """The hyperparameters of one layer, or of a grid of layers.
 
-    ``class_weights`` (K,) sums to 1 and has zeros at nodes kept for their value alone: the ends of the spread
-    and its median (``median_class``).  ``environment_weights`` (E,) sums to 1.  ``gain``, ``spread``: E r²/E h² and κ of
-    a projection (``critinit.spec.Projection``); the gates' ``recurrent`` has the gain in it.
+    Attributes:
+        cell: The cell.
+        gates: The gates' hyperparameters by name.
+        input_variance: R, the second moment of an input coordinate.
+        correlation: Correlation of the two copies' inputs.
+        class_weights: Shares of the classes of units, (K,); they sum to 1 and are 0 at classes kept for their time
+            constants alone: the ends of the spread and its median.
+        environment_weights: Probabilities of the environments, (E,).
+        median_class: Index of the median units' class.
+        batch: Shape of the grid.
+        gain: E r²/E h² of a projection (``critinit.spec.model.Projection``); the gates' ``recurrent`` has it in it.
+        excess: κ of a projection.
     """
 
     cell: Cell
@@ -67,14 +86,21 @@ class LayerParameters:
 
 
 def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None = None) -> LayerParameters:
-    """Return the hyperparameters of a layer of a cell (batch shape ()); ``input_variance`` replaces the declared one.
+    """Return the hyperparameters of a layer of a cell, with batch shape ().
 
     Of a projection r = P h they have the kernels W P as they act on h, whose variance is σ²·E r²/E h².
-    Raises ``ArgumentError`` where a recurrent kernel is the identity, which has no untied reading.
+
+    Args:
+        cell: The cell.
+        layer: The layer, of one group of units.
+        input_variance: Replaces the input variance that the layer declares.
+
+    Raises:
+        ArgumentError: A recurrent kernel is the identity, which has no untied reading.
     """
     gates, source, projection = layer.unprojected().gates, layer.input, layer.projection
     if has_identity(gates):
-        raise ArgumentError("an identity kernel has no untied reading")
+        raise ArgumentError("recurrent", found="an identity kernel", hint="it has no untied reading")
     nodes, weights, median = _classes(gates)
     shared, environment_weights = _environments(gates)
     params_by_gate = {}
@@ -111,28 +137,40 @@ def grid_parameters(
 ) -> LayerParameters:
     """Return the hyperparameters of a whole grid: every value may be an array, and all broadcast to the grid's shape.
 
-    ``gates``: gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
-    ``recurrent``, ``input`` and ``mean`` are required.  Raises ``ArgumentError`` for a missing or unknown gate
-    or key, a negative variance, a number that is not finite, or a cell with a projection.
+    Args:
+        cell: The cell's name.
+        gates: Gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
+            ``recurrent``, ``input`` and ``mean`` are required.
+        input_variance: R, the second moment of an input coordinate.
+        input_correlation: Correlation of the two copies' inputs, 0 to 1.
+
+    Raises:
+        ArgumentError: A gate or key is missing or unknown, a variance is negative, a number is not finite, or the cell
+            has a projection.
+
+    Example:
+        >>> hidden = {"recurrent": np.linspace(0.1, 0.9, 5), "input": 0.1, "mean": 0.0}
+        >>> grid_parameters("rnn", {"hidden": hidden}).batch
+        (5,)
     """
     the_cell = find_cell(cell)
     if the_cell.projects:
-        raise ArgumentError(f"cell: found {cell}; allowed: a cell without a projection")
+        raise ArgumentError("cell", found=cell, allowed="a cell without a projection")
     if set(gates) != set(the_cell.gates):
-        raise ArgumentError(f"gates: found {', '.join(gates) or 'none'}; {cell} has: {', '.join(the_cell.gates)}")
+        raise ArgumentError("gates", found=", ".join(gates) or "none", allowed=", ".join(the_cell.gates))
     keys = ("recurrent", "input", "mean", "variance", "orthogonal")
     values: dict[tuple[str, str], Array] = {}
     for name, parts in gates.items():
         for key in (*keys[:3], *parts):
             if key not in keys or key not in parts:
-                wrong = "missing" if key in keys else "an unknown key"
-                raise ArgumentError(f"gates.{name}.{key}: {wrong}; allowed: {', '.join(keys)}")
+                found = "nothing" if key in keys else "an unknown key"
+                raise ArgumentError(f"gates.{name}.{key}", found=found, allowed=f"the keys {', '.join(keys)}")
         for key in keys:
             values[name, key] = _numbers(f"gates.{name}.{key}", parts.get(key, 0.0), key != "mean")
     r = _numbers("input_variance", input_variance, True)
     c = _numbers("input_correlation", input_correlation, True)
     if np.any(c > 1):
-        raise ArgumentError(f"input_correlation: found {float(c.max())}; allowed: 0 to 1")
+        raise ArgumentError("input_correlation", found=str(float(c.max())), allowed="0 to 1")
     batch = np.broadcast_shapes(r.shape, c.shape, *(v.shape for v in values.values()))
 
     def shaped(v: Array) -> Array:
@@ -160,7 +198,7 @@ def grid_parameters(
 
 
 def split_parameters(params: LayerParameters, points: int) -> list[LayerParameters]:
-    """Return the grid's points in order, in parts of at most so many points each."""
+    """Return the points of a grid in order, in parts of at most ``points`` points each."""
 
     def flat(x: Any) -> Any:
         return np.broadcast_to(x, (*params.batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:])
@@ -186,7 +224,7 @@ def split_parameters(params: LayerParameters, points: int) -> list[LayerParamete
 
 
 def has_identity(gates: Gates) -> bool:
-    """Whether a recurrent kernel is the identity."""
+    """Return whether a recurrent kernel is the identity."""
     return any(gate.recurrent.reads_itself for gate in gates.values())
 
 
@@ -194,11 +232,11 @@ def _numbers(path: str, value: Any, non_negative: bool) -> Array:
     try:
         numbers = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{path}: found {value!r}; allowed: numbers") from None
+        raise ArgumentError(path, found=repr(value), allowed="numbers") from None
     if not np.all(np.isfinite(numbers)):
-        raise ArgumentError(f"{path}: found a number that is not finite; allowed: finite numbers")
+        raise ArgumentError(path, found="a number that is not finite", allowed="finite numbers")
     if non_negative and np.any(numbers < 0):
-        raise ArgumentError(f"{path}: found {float(numbers.min())}; allowed: 0 or more")
+        raise ArgumentError(path, found=str(float(numbers.min())), allowed="0 or more")
     return numbers
 
 
@@ -213,10 +251,10 @@ def _classes(gates: Gates) -> tuple[dict[str, Array], Array, int]:
     index = np.array(list(itertools.product(range(count), repeat=len(spread)))).T
     weights = np.prod([w[i] for (_, w), i in zip(rules.values(), index, strict=True)], axis=0)
     nodes = {
-        name: np.concatenate([bias.quantile(_KEPT), rules[name][0][i]])
+        name: np.concatenate([bias.quantile(_WEIGHTLESS), rules[name][0][i]])
         for (name, bias), i in zip(spread.items(), index, strict=True)
     }
-    return nodes, np.concatenate([np.zeros(len(_KEPT)), weights]), 0
+    return nodes, np.concatenate([np.zeros(len(_WEIGHTLESS)), weights]), 0
 
 
 def _environments(gates: Gates) -> tuple[dict[str, Array], Array]:

@@ -20,39 +20,58 @@ from critinit.dual import Array
 __all__ = ["LOGISTIC_STRIP", "TANH_STRIP", "Rule", "normal_rule", "rule_for"]
 
 TANH_STRIP = math.pi / 2
+"""Half-width of the strip in which tanh is analytic."""
 LOGISTIC_STRIP = math.pi
+"""Half-width of the strip in which the logistic function is analytic."""
 
 Rule = tuple[Array, Array]
 """Nodes and weights; the weights sum to 1."""
 
 _LOG_TARGET = math.log(1e15)
+"""ln of the inverse error that the formulas above are solved for; what they leave out makes it 1e-11."""
 _CUT = 8.2
-_MAX_TRAPEZOIDAL = 801  # σ ≈ 15; beyond it a gate is a step, resolved to the spacing of the nodes
+"""Standard deviations at which the trapezoidal rule ends: the tail mass beyond is 2e-16."""
+_MAX_TRAPEZOIDAL = 801
+"""Nodes, enough for σ ≈ 15: beyond it a gate is a step, resolved to the spacing of the nodes."""
+_MAX_HERMITE = 100
+"""Nodes, beyond which the weights of the Gauss–Hermite rule underflow."""
+_SPARE_NODES = 4
+"""Gauss–Hermite nodes beyond those of the formula, which holds for many nodes."""
 
 
 def rule_for(largest_deviation: float, strip: float = TANH_STRIP, order: float = 1.0) -> Rule:
-    """Nodes z and weights for averages of f(μ + σz), σ ≤ ``largest_deviation``, to about 1e-11 of the function's scale.
+    """Return nodes z and weights for averages of f(μ + σz), to about 1e-11 of the function's scale.
 
-    ``strip``: half-width of the strip in which f is analytic.  ``order`` scales the logarithm of the wanted
-    error (2 squares it): tests compare an order with a higher one.  Arrays of shape (nodes,), read-only.
-    Valid to that accuracy for deviations up to 15; beyond, the number of nodes is held and the error grows as σ/1000.
+    Args:
+        largest_deviation: The largest σ.
+        strip: Half-width of the strip in which f is analytic.
+        order: Scales the logarithm of the wanted error (2 squares it); tests compare an order with a higher one.
+
+    Returns:
+        Read-only arrays (nodes,).  Valid to that accuracy for deviations up to 15; beyond, the number of nodes is held
+        and the error grows as σ/1000.
+
+    Example:
+        >>> z, weights = rule_for(0.5)
+        >>> abs(float(weights @ (0.5 * z) ** 2) - 0.25) < 1e-12
+        True
     """
     if not largest_deviation > 0.0:
         return normal_rule("hermite", 1)
     digits = _LOG_TARGET * order
-    hermite = math.ceil(min(0.5 * (digits * largest_deviation / strip) ** 2, 1e9)) + 4
+    hermite = math.ceil(min(0.5 * (digits * largest_deviation / strip) ** 2, 1e9)) + _SPARE_NODES
     widest = math.sqrt(2.0 * digits)  # beyond it the Gaussian alone limits the step
     pole = strip / largest_deviation if largest_deviation * widest > strip else widest
     step = 2.0 * math.pi * pole / (digits + 0.5 * pole**2)
     trapezoidal = min(2 * math.ceil(_CUT / step) + 1, int(_MAX_TRAPEZOIDAL * min(order, 1.0)) | 1)
-    if hermite <= min(trapezoidal, 100):
+    if hermite <= min(trapezoidal, _MAX_HERMITE):
         return normal_rule("hermite", hermite)
     return normal_rule("trapezoidal", trapezoidal)
 
 
 @lru_cache(maxsize=128)
 def normal_rule(kind: str, nodes: int) -> Rule:
-    """The ``hermite`` or ``trapezoidal`` rule for N(0, 1) with that many nodes; one node means z = 0."""
+    """Return the ``hermite`` or ``trapezoidal`` rule for N(0, 1) with that many nodes; one node means z = 0."""
     if nodes == 1:
         z, w = np.zeros(1), np.ones(1)
     elif kind == "hermite":

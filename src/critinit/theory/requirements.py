@@ -1,53 +1,79 @@
 """The numbers that a good start is judged by, before any training.
 
-``written``: E[Var(write·candidate)·(E keep²)ᵀ] over units, what one informative step adds to the memory times what is left of
-    it T uninformative steps later: the signal of an early input.  The E keep² is that at null inputs, of power R₀.
-``retention``: E[(E keep²)ᵀ] over units: what those T steps leave of a perturbation.  Not the retention of ``analyze``, whose inputs
-    are informative at every step.
-``gain``: root mean square over units of E write/(1 − E keep) at null inputs: how far a constant shift of the candidate moves the
-    memory; 1 where write and keep are coupled.  Parameters' updates are such shifts.
+A parameter can only be learned where the state still shows an early input, and where a step of the optimizer does not
+move the memory too far.  Three numbers of one layer say so; ``Requirements`` states them with their good ranges.
 
-Validity: recurrent kernels carry nothing here, which holds where their variances are small (χ, tied, tells where they are
-not); quadrature of the untied theory, 1e-8.
+Validity: recurrent kernels are left out, which holds where their variances are small (where they are not, the tied χ
+shows it); the averages are those of the untied theory, to 1e-8.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from pydantic import Field
 
+from critinit.distributions.numbers import LONGEST_TIME, StrictModel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
-from critinit.distributions.numbers import StrictModel
 from critinit.theory.parameters import layer_parameters
 from critinit.theory.untied.solution import unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
-_LONGEST = 1e15
-
 
 class Requirements(StrictModel):
-    """Written signal, retention and gain of one layer; see the module."""
+    """What a layer does for learning long lags, before any training.
 
-    written: float
-    retention: float
-    gain: float
+    Attributes:
+        early_input_response: E[Var(write·candidate)·(E keep²)ᵀ] over units: the variance that one informative step adds
+            to the memory, times what is left of it after T steps of padding.  It is small, from 0 to 1: compare it
+            between schemes.  Good: at least a hundredth of the largest.  Bad: below 1e-20, where nothing of an early
+            input is left.
+        retention: E[(E keep²)ᵀ] over units: the share of a perturbation's squared length that T steps of padding leave,
+            from 0 to 1.  Good: .001 and more.  Bad: below 1e-6, where an early input does not reach the end and no
+            gradient comes back.  The retention of ``analyze`` differs: its inputs are informative at every step.
+        response_gain: Root mean square over units of E write/(1 − E keep) at padding: how far the memory moves in the
+            end per unit of a lasting shift of the candidate.  The optimizer's first steps are such shifts.  Good: 1, as
+            where write = 1 − keep; less is harmless.  Bad: more than 1/learning rate, where the first steps throw the
+            memory about; take a smaller learning rate, or couple the write gate to the keep gate.
+
+    Example:
+        >>> found = Requirements(early_input_response=0.02, retention=0.3, response_gain=1.0)
+        >>> found.retention
+        0.3
+    """
+
+    early_input_response: float = Field(
+        description="What an early input leaves in the memory after T steps of padding."
+    )
+    retention: float = Field(description="Share of a perturbation that T steps of padding leave.")
+    response_gain: float = Field(description="How far a lasting shift of the candidate moves the memory.")
 
 
 def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
-    """What ``layer`` of ``spec`` (the first) fulfils.
+    """Return what one layer of a spec fulfils.
 
-    Raises ``ArgumentError`` for identity recurrent kernels, and for a cell in which no gate keeps the state.
+    Args:
+        spec: The spec; its T is the lag.
+        layer: The layer.  None: the first.
+
+    Raises:
+        ArgumentError: A recurrent kernel is the identity, or no gate of the cell keeps the state.
+
+    Example:
+        >>> from critinit import generate
+        >>> round(requirements(generate("gru", T=100)).response_gain, 3)
+        1.0
     """
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
-        raise ArgumentError(f"cell: found {cell.name}; allowed: a cell in which a gate keeps the state")
+        raise ArgumentError("cell", found=cell.name, allowed="a cell in which a gate keeps the state")
     params = layer_parameters(cell, layer)
     active = idle = unit_moments(params)
-    null = layer.input.padding_power
-    if null != layer.input.variance:
-        idle = unit_moments(layer_parameters(cell, layer, input_variance=null))
+    power = layer.input.padding_power
+    if power != layer.input.variance:
+        idle = unit_moments(layer_parameters(cell, layer, input_variance=power))
 
     def over_units(x: Array) -> float:
         weights = (active.bias_weights, params.class_weights, params.environment_weights)
@@ -55,9 +81,9 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
         return float(f"{np.einsum('bke,b,k,e', by_unit, *weights):.6g}")
 
     left = idle.keep_square ** float(spec.T)
-    gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / _LONGEST)
+    gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
     return Requirements(
-        written=over_units(active.written_variance * left),
+        early_input_response=over_units(active.written_variance * left),
         retention=over_units(left),
-        gain=over_units(gain**2) ** 0.5,
+        response_gain=over_units(gain**2) ** 0.5,
     )

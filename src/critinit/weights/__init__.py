@@ -1,12 +1,14 @@
-"""Weights in files: ``check`` holds a checkpoint against a spec, ``materialize`` writes one.
+"""Weights in files: ``check`` compares a checkpoint with a spec, ``materialize`` writes one.
 
-layout (one level up)  where each framework keeps each gate
-reading                tensors in files
-finding                the recurrent networks among them
-effective              their numbers in canonical form
-laws                   whether numbers follow a law
-hints                  what a mismatch looks like
-checking               all of it: ``check``
-materializing          ``materialize``
-canonical              critinit's own layout
+    reading        tensors in files
+    finding        the recurrent networks among them
+    effective      their numbers in canonical form
+    comparing      the tests of one gate's part
+    hints          what a mismatch looks like
+    trained        whether weights look trained
+    checking       all of it: ``check``
+    materializing  ``materialize``
+    canonical      critinit's own layout
+
+Where each framework keeps each gate, ``critinit.tensors.layouts`` says.
 """

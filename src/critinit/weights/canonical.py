@@ -1,18 +1,19 @@
-"""critinit's own layout: every gate's recurrent, input and bias as ``critinit.tensors.sampling`` draws them.
+"""critinit's own layout: every gate's kernels and bias as ``critinit.tensors.sampling`` draws them.
 
-``layers.0.1.update.recurrent`` is (layer 0, direction 1): what stands in
-``draw(...).layers[0][1].gates["update"].recurrent``; ``layers.0.1.projection`` is that of a cell which has one.  It serves every cell, also those of no framework.
+``layers.0.1.update.recurrent`` is the tensor of layer 0 in direction 1: what stands in
+``draw(...).layers[0][1].gates["update"].recurrent``.  ``layers.0.1.projection`` is that of a cell which has one.  The
+layout serves every cell, also those of no framework.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, overload
 
-from critinit.cells import Cell, every
-from critinit.tensors.blocks import whole
+from critinit.cells import CELLS, Cell
+from critinit.tensors.blocks import whole_tensor
 from critinit.tensors.layouts import Address, Form, Layout, Sizes, Stored
 from critinit.tensors.sampling import Part
 
@@ -28,6 +29,7 @@ _NAME = re.compile(
 
 @cache
 def _form(cell: Cell) -> Form:
+    """The one form of a cell."""
     names = tuple(f"{gate}.{part}" for gate in cell.gates for part in _PARTS)
     names += (_PROJECTION,) * cell.projects
 
@@ -37,33 +39,38 @@ def _form(cell: Cell) -> Form:
             "input": (sizes.hidden, sizes.input),
             "bias": (sizes.hidden,),
         }
-        stored = [Stored(f"{gate}.{part}", shapes[part], whole(gate, part)) for gate in cell.gates for part in _PARTS]
+        places = [(gate, part) for gate in cell.gates for part in _PARTS]
+        stored = [Stored(f"{gate}.{part}", shapes[part], whole_tensor(gate, part)) for gate, part in places]
         if sizes.projection is not None:
-            stored.append(Stored(_PROJECTION, (sizes.projection, sizes.hidden), whole("", "projection")))
+            stored.append(Stored(_PROJECTION, (sizes.projection, sizes.hidden), whole_tensor("", "projection")))
         return tuple(stored)
 
     def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
         hidden, width = shapes[f"{cell.gates[0]}.input"]
         return Sizes(width, hidden, shapes[_PROJECTION][0] if cell.projects else None)
 
-    return Form(f"canonical {cell.name}", cell.name, cell.reset, names, tensors, sizes)
+    return Form(f"canonical {cell.name}", cell.name, names, tensors, sizes)
 
 
 class _Forms(Sequence[Form]):
     """The forms of all known cells, a user's too, at the time they are asked for."""
 
+    def __iter__(self) -> Iterator[Form]:
+        return map(_form, CELLS.loaded().values())
+
     def __len__(self) -> int:
-        return len(every())
+        return len(CELLS.loaded())
 
     @overload
     def __getitem__(self, index: int) -> Form: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Form]: ...
     def __getitem__(self, index: Any) -> Any:
-        return tuple(map(_form, every()))[index]
+        return tuple(self)[index]
 
 
 def _split(name: str) -> Address | None:
+    """The address that a tensor's name says, or None."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -72,6 +79,7 @@ def _split(name: str) -> Address | None:
 
 
 def _join(address: Address) -> str:
+    """The tensor's name."""
     place = f"layers.{address.layer}.{address.direction}.{address.tensor}"
     return ".".join(filter(None, (address.module, place)))
 

@@ -1,9 +1,9 @@
 """``check``: does this checkpoint hold what the spec asks for?
 
-Every gate's recurrent kernel, input kernel and effective bias is brought to canonical form and tested against its law
-(``laws``).  With m tests in which chance plays a part, each is held to rate/m (Bonferroni), so weights that do follow
-the spec are called different in at most ``false_alarm_rate`` of all files, however many gates and layers they have.
-Weights that training has changed differ, and are called so.
+Every gate's recurrent kernel, input kernel and effective bias is brought to canonical form and tested against its
+distribution (``critinit.distributions.goodness``).  With m tests in which chance plays a part, each is held to rate/m
+(Bonferroni), so weights that do follow the spec are called different in at most ``false_alarm_rate`` of all files,
+however many gates and layers they have.  Weights that training has changed differ, and are called so.
 """
 
 from __future__ import annotations
@@ -16,26 +16,46 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from critinit.weights.effective import Effective, effective
-from critinit.weights.finding import DIRECTIONS, Network, Site, fragments_of, networks_of
-from critinit.weights.hints import hints_of
-from critinit.distributions.goodness import Observed, Outcome, orthogonality_error, outcomes_of
-from critinit.weights.reading import Entry, entries_of, open_weights
+from critinit.distributions import Observed, Outcome
+from critinit.distributions.goodness import COMPARED, all_zero, orthogonality_error
 from critinit.errors import ArgumentError
-from critinit.tensors.sampling import Draw, draws_of
-from critinit.spec import ConstantBias, InitSpec, Kernel, NormalBias
+from critinit.showing import Shown, Table
+from critinit.spec import InitSpec
+from critinit.tensors.sampling import Draw, Part, draws_of
+from critinit.weights.comparing import compare, passes
+from critinit.weights.effective import effective
+from critinit.weights.finding import FoundLayer, FoundNetwork, fragments_of, networks_of
+from critinit.weights.hints import NEARLY_ORTHOGONAL, Mismatch, hints_of
+from critinit.weights.reading import Entry, entries_of, open_weights
 
-__all__ = ["Checked", "Row", "check"]
+__all__ = ["CheckRow", "Checked", "check"]
 
 INSIDE = "inner bias"
+_OFF_CENTRE = 5.0
+"""A kernel's mean is shown where it is more than so many standard errors from 0."""
+_LEAST_P = 1e-300
+"""Smaller p are shown as a bound: what double precision says of them is not reliable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One gate's part: what was asked, what was found, and how probable that is.
+class CheckRow:
+    """One gate's part: what the spec asks for, what was found, and how probable that is.
 
-    ``mean`` and ``variance`` are of the effective numbers; ``variance`` of a kernel is Var(entry)·fan_in.
+    Attributes:
+        module: The path of the network in the file.
+        layer: The spec's layer.
+        direction: 0 forward, 1 backward.
+        gate: The gate; empty for a projection.
+        part: recurrent, input, bias or projection; "inner bias" for one that no spec asks for.
+        tensors: The names of the tensors that it was read from.
+        asked: What the spec asks for, in words.
+        found: What was found, in words.
+        mean: The mean of the effective numbers.
+        variance: Their variance; of a kernel Var(entry)·fan-in.
+        tests: The tests that were made.
+        threshold: The smallest p of a part that matches.
     """
 
     module: str
@@ -53,24 +73,37 @@ class Row:
 
     @property
     def worst(self) -> Outcome:
-        """The least probable of its tests."""
+        """The test with the smallest p."""
         return min(self.tests, key=lambda test: (test.p, test.exact))
 
     @property
     def matches(self) -> bool:
-        """Whether no test is below the threshold."""
-        return all(test.p > 0.0 if test.exact else test.p >= self.threshold for test in self.tests)
+        """Whether every test is passed."""
+        return passes(self.tests, self.threshold)
+
+    @property
+    def p(self) -> str:
+        """The smallest p in words: a number, or "exact" where no chance is involved and the numbers are right."""
+        if self.worst.exact:
+            return "exact" if self.worst.p else "0"
+        return f"< {_LEAST_P:.0e}" if self.worst.p < _LEAST_P else f"{self.worst.p:.2g}"
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Shown):
     """The result of ``check``.
 
-    ``threshold``: what every test of chance is held to, ``false_alarm_rate`` / ``tests``.  ``networks``: in words what
-    was found and taken for which layers.  ``hints``: what a mismatch looks like.  ``notes``: what was not checked.
+    Attributes:
+        rows: One for every part of every layer and direction.
+        networks: In words what was found, and for which layer of the spec it was taken.
+        hints: What a mismatch looks like.
+        false_alarm_rate: In which share of files with right weights at most a part is called different.
+        tests: How many tests of chance were made.
+        threshold: The p below which a part differs, ``false_alarm_rate`` / ``tests``.
+        notes: What was not checked.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[CheckRow, ...]
     networks: tuple[str, ...]
     hints: tuple[str, ...]
     false_alarm_rate: float
@@ -85,17 +118,50 @@ class Checked:
 
     @property
     def verdict(self) -> str:
-        """The result in a line."""
-        held = (
-            f"{self.tests} tests of chance, each held to p >= {self.threshold:.2g}"
-            if self.tests
-            else "no test of chance"
-        )
-        rate = f"false-alarm rate {self.false_alarm_rate:g} for the whole file: {held}"
+        """The result in a line, and how it was decided."""
         differ = sum(not row.matches for row in self.rows)
         if not differ:
-            return f"the weights match the spec: {len(self.rows)} parts ({rate})"
-        return f"the weights do not match the spec: {differ} of {len(self.rows)} parts differ ({rate})"
+            return f"the weights match the spec: {len(self.rows)} parts ({self._rule})"
+        return f"the weights do not match the spec: {differ} of {len(self.rows)} parts differ ({self._rule})"
+
+    @property
+    def _rule(self) -> str:
+        """How it was decided."""
+        if not self.tests:
+            return "nothing is left to chance, so every number was compared with the one that the spec asks for"
+        return (
+            f"{self.tests} tests; a part differs where a test's p is below {self.threshold:.2g}, so that at most "
+            f"{self.false_alarm_rate:g} of all files with right weights are said to differ"
+        )
+
+    @property
+    def explanation(self) -> tuple[str, ...]:
+        """What the columns of the table mean, in lines of text; of the tests only those that it names."""
+        lines = [
+            "test: the test of this part that has the smallest p",
+            "p: the probability that weights drawn from the spec look at least as odd in this test",
+        ]
+        if any(row.worst.exact for row in self.rows):
+            lines.append("exact: the spec fixes this, so the numbers were compared with it and p is not needed")
+        names = dict.fromkeys(row.worst.name for row in self.rows)
+        return (*lines, *(f"{name}: {COMPARED[name]}" for name in names if name in COMPARED))
+
+    def _tables(self) -> Iterator[Table]:
+        columns = ("gate", "part", "asked", "found", "test", "p", "")
+        places = list(dict.fromkeys((row.module, row.layer, row.direction) for row in self.rows))
+        for network, place in zip(self.networks, places, strict=True):
+            rows = [row for row in self.rows if (row.module, row.layer, row.direction) == place]
+            yield Table(network, columns, tuple(map(_cells, rows)), self._below() if place == places[-1] else ())
+
+    def _below(self) -> tuple[str, ...]:
+        """What is said below the last table."""
+        hints, notes = (f"hint: {hint}" for hint in self.hints), (f"note: {note}" for note in self.notes)
+        return (*self.explanation, self.verdict, *hints, *notes)
+
+
+def _cells(row: CheckRow) -> tuple[str, ...]:
+    end = "" if row.matches else "DIFFERS"
+    return row.gate or "-", row.part, row.asked, row.found, row.worst.name, row.p, end
 
 
 def check(
@@ -106,141 +172,134 @@ def check(
     module: str | Sequence[str] = (),
     false_alarm_rate: float = 1e-3,
 ) -> Checked:
-    """Compare a file of weights (safetensors, npz, .weights.h5, .keras, torch's), or arrays by name, with ``spec``.
+    """Compare a file of freshly initialized weights, or arrays, with a spec.
 
-    Arrays may be any framework's, on any device: ``model.state_dict()`` of PyTorch, for one.
+    Every network of the spec's cell is checked.  Cost: the reading of the recurrent tensors, and O(H³) for each
+    orthogonal kernel (at most 512 rows of it).
 
-    ``framework``: torch, keras, linen, nnx, equinox, haiku or canonical, where names and shapes leave that open.
-    ``module``: the path of the network in the file, or shell-style patterns of paths, in the order of the layers.
-    Every network of the spec's cell is checked otherwise.  Costs the reading of the recurrent tensors, and O(H³) for
-    each orthogonal kernel (at most 512 rows of it).
+    Args:
+        spec: The spec.
+        weights: The path of a file (safetensors, npz, .weights.h5, .keras, or a framework's own where its layout reads
+            it), or arrays by name.  The arrays may be of any framework and on any device, as ``model.state_dict()``
+            gives them.
+        framework: The name of the layout that the weights have, where names and shapes leave that open.
+        module: The path of the network in the file, or patterns of paths in the order of the layers, as ``include`` of
+            ``critinit.apply`` takes them.
+        false_alarm_rate: In which share of files with right weights at most a part may be called different.
 
-    Raises ``FileError``, ``WeightsError`` (damaged, of another kind, or without a network of the spec's cell),
-    ``ArgumentError`` (a choice is to be made, or an argument is out of range) and ``MissingExtraError``.
+    Returns:
+        What was found, part by part; ``matches`` says whether it is what the spec asks for.
+
+    Raises:
+        FileError: The file cannot be opened.
+        WeightsError: It is damaged, of another kind, or has no network of the spec's cell.
+        ArgumentError: A choice is to be made, or an argument is out of range.
+        MissingExtraError: The library that reads the file is not installed.
+
+    Example:
+        >>> from critinit import generate, materialize
+        >>> spec = generate("gru", T=100)
+        >>> check(spec, materialize(spec, "canonical", input_size=8, hidden_size=64, seed=1)).matches
+        True
     """
-    if not isinstance(spec, InitSpec):
-        raise ArgumentError(f"spec: found {type(spec).__name__}; allowed: an InitSpec (critinit.load reads one)")
-    if not isinstance(weights, (str, os.PathLike, Mapping)):
-        which = ", as its state_dict() has them" if hasattr(weights, "state_dict") else ""
-        raise ArgumentError(f"weights: found {type(weights).__name__}; allowed: a path, or arrays by name{which}")
-    if not isinstance(false_alarm_rate, float) or not 0.0 < false_alarm_rate < 1.0:
-        raise ArgumentError(f"false_alarm_rate: found {false_alarm_rate!r}; allowed: between 0 and 1")
-    modules = (module,) if isinstance(module, str) else _paths(module)
+    modules = _checked_arguments(spec, weights, module, false_alarm_rate)
     source = "the weights" if isinstance(weights, Mapping) else os.fspath(weights)
     opened = nullcontext(entries_of(weights)) if isinstance(weights, Mapping) else open_weights(source)
     with opened as entries, np.errstate(invalid="ignore", over="ignore"):  # whatever numbers a file holds
         shapes = {name: entry.shape for name, entry in entries.items()}
         stacks = networks_of(shapes, spec, framework=framework, modules=modules, source=source)
-        sites = [_Site(network, site, layer) for stack in stacks for network, site, layer in _layers(stack)]
-        tested = [(site, list(_rows(spec, site, entries))) for site in sites]
-        count = sum(not test.exact for _, rows in tested for row in rows for test in row.tests)
+        layers = [layer for stack in stacks for layer in _numbered(stack)]
+        tested = [list(_rows(spec, layer, entries)) for layer in layers]
+        count = sum(not test.exact for rows in tested for row in rows for test in row.tests)
         threshold = false_alarm_rate / max(count, 1)
-        done = [(site, [replace(row, threshold=threshold) for row in rows]) for site, rows in tested]
+        done = [
+            (layer, [replace(row, threshold=threshold) for row in rows])
+            for layer, rows in zip(layers, tested, strict=True)
+        ]
         hints = (*_hints(spec, done, entries, threshold), *_orders(stacks, done))
         notes = () if modules else tuple(fragments_of(shapes, [network for stack in stacks for network in stack]))
     rows = tuple(row for _, rows in done for row in rows)
-    networks = tuple(dict.fromkeys(str(site) for site in sites))
-    return Checked(rows, networks, hints, false_alarm_rate, count, threshold, notes)
+    return Checked(rows, tuple(map(str, layers)), hints, false_alarm_rate, count, threshold, notes)
 
 
-def _paths(module: object) -> tuple[str, ...]:
-    if not isinstance(module, Sequence) or not all(isinstance(path, str) for path in module):
-        raise ArgumentError(f"module: found {module!r}; allowed: a path, or several")
-    return tuple(module)
+def _checked_arguments(spec: object, weights: object, module: object, rate: object) -> tuple[str, ...]:
+    """The patterns of modules; refuses arguments of other kinds."""
+    if not isinstance(spec, InitSpec):
+        hint = "critinit.load reads one"
+        raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
+    if not isinstance(weights, (str, os.PathLike, Mapping)):
+        hint = "its state_dict() has them" if hasattr(weights, "state_dict") else ""
+        found = type(weights).__name__
+        raise ArgumentError("weights", found=found, allowed="a path, or arrays by name", hint=hint)
+    if not isinstance(rate, float) or not 0.0 < rate < 1.0:
+        raise ArgumentError("false_alarm_rate", found=repr(rate), allowed="a number between 0 and 1")
+    modules = (module,) if isinstance(module, str) else module
+    if not isinstance(modules, Sequence) or not all(isinstance(path, str) for path in modules):
+        raise ArgumentError("module", found=repr(module), allowed="a path or pattern, or several")
+    return tuple(modules)
 
 
-@dataclass(frozen=True)
-class _Site:
-    """A site and the layer of the spec that it takes."""
-
-    network: Network
-    site: Site
-    layer: int
-
-    def __str__(self) -> str:
-        sizes = self.site.sizes
-        widths = f"input {sizes.input}, hidden {sizes.hidden}"
-        widths += f", projection {sizes.projection}" if sizes.projection is not None else ""
-        where = self.site.module or "the top of the file"
-        return f"layer {self.layer}, {DIRECTIONS[self.site.direction]}: {where} ({self.kind}, {widths})"
-
-    @property
-    def kind(self) -> str:
-        return f"{self.network.framework} {self.network.form.name.removeprefix(self.network.framework).strip()}"
-
-    def draws(self, spec: InitSpec) -> Mapping[tuple[str, Any], Draw]:
-        sizes = self.site.sizes
-        return draws_of(
-            spec,
-            self.layer,
-            seed=0,
-            input_size=sizes.input,
-            hidden_size=sizes.hidden,
-            projection_size=sizes.projection,
-            direction=self.site.direction,
-        )
-
-
-def _layers(stack: Sequence[Network]) -> Iterator[tuple[Network, Site, int]]:
+def _numbered(stack: Sequence[FoundNetwork]) -> Iterator[FoundLayer]:
+    """The layers of networks that take the spec's layers together, by their numbers in the spec."""
     start = 0
     for network in stack:
-        for site in network.sites:
-            yield network, site, start + site.layer
-        start += network.layers
+        yield from network.numbered(start)
+        start += network.depth
+
+
+def _draws(spec: InitSpec, layer: FoundLayer) -> Mapping[tuple[str, Part], Draw]:
+    """What the spec asks for in a layer of these sizes."""
+    return draws_of(
+        spec,
+        layer.layer,
+        seed=0,
+        input_size=layer.sizes.input,
+        hidden_size=layer.sizes.hidden,
+        projection_size=layer.sizes.projection,
+        direction=layer.direction,
+    )
 
 
 # ---- rows ------------------------------------------------------------------------------------------------
 
 
-def _rows(spec: InitSpec, site: _Site, entries: Mapping[str, Entry]) -> Iterator[Row]:
-    draws = site.draws(spec)
-    read = effective(site.site, entries, draws)
+def _rows(spec: InitSpec, layer: FoundLayer, entries: Mapping[str, Entry]) -> Iterator[CheckRow]:
+    """The rows of one layer in one direction, not yet held to a threshold."""
+    draws = _draws(spec, layer)
+    read = effective(layer, entries, draws)
     for (gate, part), draw in draws.items():
         observed = read.parts[gate, part]
-        reference = None if draw.coupled_to is None else read.parts[draw.coupled_to, part]
-        tests = outcomes_of(draw, observed, reference)
-        yield _row(site, gate, part, read.tensors[gate, part], _asked(draw), observed, tests)
+        partner = None if draw.coupled_to is None else read.parts[draw.coupled_to, part]
+        tests = compare(draw, observed, partner)
+        yield _row(layer, gate, part, read.tensors[gate, part], _asked(draw), observed, tests)
     for name, observed in read.inside.items():
-        zero = Outcome("all zero", float(not observed.values.any()), exact=True)
-        yield _row(site, "candidate", INSIDE, (name,), "0", observed, (zero,))
+        yield _row(layer, "candidate", INSIDE, (name,), "0", observed, (all_zero(observed),))
 
 
 def _row(
-    site: _Site,
+    layer: FoundLayer,
     gate: str,
     part: str,
     names: tuple[str, ...],
     asked: str,
     observed: Observed,
     tests: tuple[Outcome, ...],
-) -> Row:
+) -> CheckRow:
+    """The row of one part."""
     x = observed.values
-    fan_in = x.shape[1] if x.ndim == 2 else 1
-    mean, variance = float(x.mean()), float(x.var()) * fan_in
+    mean, variance = float(x.mean()), float(x.var()) * (x.shape[1] if x.ndim == 2 else 1)
     found = _found(x, mean, variance) if names else "none in the file"
-    place = (site.site.module, site.layer, site.site.direction, gate, part)
-    return Row(*place, names, asked, found, mean, variance, tests)
+    return CheckRow(layer.module, layer.layer, layer.direction, gate, part, names, asked, found, mean, variance, tests)
 
 
 def _asked(draw: Draw) -> str:
-    """A law in a few words."""
-    law = draw.law
+    """What the spec asks for, in a few words."""
     if draw.coupled_to is not None:
         return f"{'-' if draw.sign < 0 else ''}{draw.coupled_to}"
-    if isinstance(law, Kernel):
-        if law.variance == 0:
-            return "0"
-        gain = f"gain {math.sqrt(law.variance):.4g}"
-        scale = gain if law.distribution in ("orthogonal", "identity") else f"variance {law.variance:.4g}"
-        return f"{law.distribution}, {scale}"
-    if isinstance(law, ConstantBias):
-        return f"{law.mean:.6g}"
-    if isinstance(law, NormalBias):
-        return f"normal, mean {law.mean:.4g}, variance {law.variance:.4g}"
-    return f"{law.distribution} {getattr(law, 'min_time', 0):.4g} .. {getattr(law, 'max_time', 0):.4g}"
+    return "0" if draw.is_zero else draw.distribution.describe()
 
 
-def _found(x: np.ndarray[Any, np.dtype[np.float64]], mean: float, variance: float) -> str:
+def _found(x: NDArray[np.float64], mean: float, variance: float) -> str:
     """What numbers look like, in a few words."""
     bad = int(x.size - np.isfinite(x).sum())
     if bad:
@@ -249,47 +308,43 @@ def _found(x: np.ndarray[Any, np.dtype[np.float64]], mean: float, variance: floa
         return "0"
     if x.min() == x.max():
         return f"{x.flat[0]:.6g}"
-    if x.ndim == 2 and x.shape[0] <= x.shape[1] and x.shape[0] > 1:
-        gain = math.sqrt(float(np.einsum("ij,ij->", x, x)) / len(x))
-        if orthogonality_error(x / gain) < 1e-3:
-            return f"orthogonal, gain {gain:.4g}"
-    if x.ndim == 2:
-        return f"variance {variance:.4g}" + (
-            f", mean {mean:.2g}" if mean * mean * x.size > 25.0 * variance / x.shape[1] else ""
-        )
-    return f"mean {mean:.4g}, variance {variance:.4g}"
+    if x.ndim == 1:
+        return f"mean {mean:.4g}, variance {variance:.4g}"
+    gain = math.sqrt(float(np.einsum("ij,ij->", x, x)) / len(x))
+    if 1 < x.shape[0] <= x.shape[1] and orthogonality_error(x / gain) < NEARLY_ORTHOGONAL:
+        return f"orthogonal, gain {gain:.4g}"
+    off_centre = mean * mean * x.size > _OFF_CENTRE**2 * variance / x.shape[1]
+    return f"variance {variance:.4g}" + (f", mean {mean:.2g}" if off_centre else "")
 
 
 # ---- hints -----------------------------------------------------------------------------------------------
 
+_Done = Sequence[tuple[FoundLayer, Sequence[CheckRow]]]
 
-def _hints(
-    spec: InitSpec,
-    done: Sequence[tuple[_Site, Sequence[Row]]],
-    entries: Mapping[str, Entry],
-    threshold: float,
-) -> tuple[str, ...]:
-    """What the mismatches look like, site by site; a hint that holds for several is given once."""
+
+def _hints(spec: InitSpec, done: _Done, entries: Mapping[str, Entry], threshold: float) -> tuple[str, ...]:
+    """What the mismatches look like, layer by layer; a hint that holds for several is given once."""
     places: dict[str, list[str]] = {}
-    for site, rows in done:
-        if not all(row.matches for row in rows):
-            draws = site.draws(spec)
-            read: Effective = effective(site.site, entries, draws)
-            wrong = {(row.gate, row.part) for row in rows if not row.matches}
-            for hint in hints_of(draws, read, wrong, threshold, site.network):
-                places.setdefault(hint, []).append(f"layer {site.layer} {DIRECTIONS[site.site.direction]}")
+    for layer, rows in done:
+        wrong = frozenset((row.gate, row.part) for row in rows if not row.matches)
+        if wrong:
+            draws = _draws(spec, layer)
+            read = effective(layer, entries, draws)  # again: to keep all layers would take the memory of all weights
+            for hint in hints_of(Mismatch(layer, draws, read, wrong, threshold)):
+                places.setdefault(hint, []).append(layer.place)
     hints = [f"{', '.join(dict.fromkeys(where))}: {hint}" if len(done) > 1 else hint for hint, where in places.items()]
-    good = [site for site, rows in done if all(row.matches for row in rows)]
-    bad = [site for site, rows in done if not any(row.matches for row in rows if row.part in ("recurrent", "input"))]
+    good = any(all(row.matches for row in rows) for _, rows in done)
+    bad = [layer for layer, rows in done if not any(row.matches for row in rows if row.part in ("recurrent", "input"))]
     if good and bad:
-        names = ", ".join(f"layer {site.layer} {DIRECTIONS[site.site.direction]}" for site in bad)
+        names = ", ".join(layer.place for layer in bad)
         hints.append(f"{names}: no kernel is as asked while other layers match: left out of the initialization?")
     return tuple(hints)
 
 
-def _orders(stacks: Sequence[Sequence[Network]], done: Sequence[tuple[_Site, Sequence[Row]]]) -> Iterator[str]:
+def _orders(stacks: Sequence[Sequence[FoundNetwork]], done: _Done) -> Iterator[str]:
     """Where several networks make up the layers and do not match: how they were ordered."""
-    differ = [site.network for site, rows in done if not all(row.matches for row in rows)]
+    differ = {layer.module for layer, rows in done if not all(row.matches for row in rows)}
     for stack in stacks:
-        if len(stack) > 1 and any(network in differ for network in stack):
+        modules = {layer.module for network in stack for layer in network.layers}
+        if len(stack) > 1 and modules & differ:
             yield f"the layers were taken in this order: {', '.join(map(str, stack))}; module gives another"

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.weights.finding import Site
-from critinit.distributions.goodness import Observed
+from critinit.distributions import Observed
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw, Part
+from critinit.weights.finding import FoundLayer
 from critinit.weights.reading import ROUNDOFF, Entry
-from critinit.tensors.sampling import Draw
 
 __all__ = ["Effective", "effective"]
 
@@ -21,38 +22,60 @@ Key = tuple[str, str]
 
 @dataclass
 class Effective:
-    """One site's numbers by (gate, part).
+    """One layer's numbers in one direction, by (gate, part).
 
-    ``tensors``: the names of the tensors that each was read from, none for a bias that the file does not have.
-    ``firsts``, ``seconds``: the two vectors whose sum is a gate's effective bias, where there are two.
-    ``inside``: a bias within r∘(·), by its tensor's name; no spec asks for it.
+    Attributes:
+        parts: The numbers of each part.
+        tensors: The names of the tensors that each part was read from; none for a bias that the file does not have.
+        firsts: By gate, the first of the two vectors whose sum is the effective bias, or the only one.
+        seconds: By gate, the second of these vectors, where there is one.
+        inside: By the tensor's name, a bias within r∘(·); no spec asks for it.
     """
 
     parts: dict[Key, Observed] = field(default_factory=dict)
     tensors: dict[Key, tuple[str, ...]] = field(default_factory=dict)
-    firsts: dict[str, Array] = field(default_factory=dict)
-    seconds: dict[str, Array] = field(default_factory=dict)
+    firsts: dict[str, Observed] = field(default_factory=dict)
+    seconds: dict[str, Observed] = field(default_factory=dict)
     inside: dict[str, Observed] = field(default_factory=dict)
 
+    def damaged(self) -> list[str]:
+        """Return the names of the tensors with numbers that are not finite."""
+        keys = [key for key, observed in self.parts.items() if not np.isfinite(observed.values).all()]
+        names = [name for key in keys for name in self.tensors[key]]
+        names += [name for name, observed in self.inside.items() if not np.isfinite(observed.values).all()]
+        return list(dict.fromkeys(names))
 
-def effective(site: Site, entries: Mapping[str, Entry], draws: Mapping[tuple[str, object], Draw]) -> Effective:
-    """Read one site, whatever ``draws`` asks for; a bias that the file does not have counts as 0."""
+    def put(self, block: Block, name: str, observed: Observed) -> None:
+        """Put the numbers of one block of tensor ``name`` in their places."""
+        if block.part == "zero" and not block.gate:
+            self.inside[name] = observed
+            return
+        if block.part == "zero":
+            self.seconds[block.gate] = observed
+        elif block.part == "bias":
+            self.firsts[block.gate] = observed
+        key = (block.gate, "bias" if block.part == "zero" else block.part)
+        self.parts[key] = _sum(self.parts[key], observed) if key in self.parts else observed
+        self.tensors[key] = (*self.tensors.get(key, ()), name)
+
+
+def effective(layer: FoundLayer, entries: Mapping[str, Entry], draws: Mapping[tuple[str, Part], Draw]) -> Effective:
+    """Read one layer in one direction.
+
+    Args:
+        layer: The layer.
+        entries: The file's tensors.
+        draws: What the spec asks for; a bias among it that the file does not have counts as 0.
+
+    Returns:
+        The numbers of every part.
+    """
     found = Effective()
-    for name, stored in site.tensors.items():
+    for name, stored in layer.tensors.items():
         values, roundoff = entries[name].load(), ROUNDOFF[entries[name].dtype]
         for block in stored.blocks:
             canonical = block.canonical(values[block.index].astype(np.float64))
-            magnitude = _largest(values[block.index]) + abs(block.offset)
-            observed = Observed(canonical, roundoff, magnitude)
-            if block.part == "zero" and block.gate:
-                found.seconds[block.gate] = canonical
-                _add(found, (block.gate, "bias"), name, observed)
-            elif block.part == "zero":
-                found.inside[name] = observed
-            else:
-                if block.part == "bias":
-                    found.firsts[block.gate] = canonical
-                _add(found, (block.gate, block.part), name, observed)
+            found.put(block, name, Observed(canonical, roundoff, _largest(values[block.index]) + abs(block.offset)))
     for (gate, part), draw in draws.items():
         key = (gate, str(part))
         if key not in found.parts:
@@ -61,16 +84,13 @@ def effective(site: Site, entries: Mapping[str, Entry], draws: Mapping[tuple[str
     return found
 
 
-def _add(found: Effective, key: Key, name: str, observed: Observed) -> None:
-    """Put a part in its place, added to what is there."""
-    old = found.parts.get(key)
-    if old is not None:
-        roundoff = max(old.roundoff, observed.roundoff)
-        observed = Observed(old.values + observed.values, roundoff, old.scale + observed.scale)
-    found.parts[key] = observed
-    found.tensors[key] = (*found.tensors.get(key, ()), name)
+def _sum(first: Observed, second: Observed) -> Observed:
+    """Two vectors that a framework adds."""
+    roundoff = max(first.roundoff, second.roundoff)
+    return Observed(first.values + second.values, roundoff, first.scale + second.scale)
 
 
 def _largest(values: NDArray[np.float64]) -> float:
+    """The largest finite magnitude."""
     finite = np.abs(values[np.isfinite(values)])
     return float(finite.max(initial=0.0))

@@ -10,14 +10,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
+from critinit.cells import find_cell
 from critinit.errors import ArgumentError, WeightsError
-from critinit.tensors.layouts import Form, Layout, Sizes, Stored, layouts
-from critinit.tensors.stacking import Stack, natural, stacks
 from critinit.spec import InitSpec
+from critinit.tensors.layouts import LAYOUTS, Form, Layout, Sizes, Stored, layouts
+from critinit.tensors.selecting import matches
+from critinit.tensors.stacking import Stack, natural_key, stacks
 
-__all__ = ["DIRECTIONS", "Network", "Site", "fragments_of", "networks_of"]
+__all__ = ["DIRECTIONS", "FoundLayer", "FoundNetwork", "fragments_of", "networks_of"]
 
 DIRECTIONS = ("forward", "backward")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,43 +26,81 @@ _Places = dict[tuple[int, int], dict[str, str]]
 
 # Names of tensors that layers of other kinds have too
 _COMMON = re.compile(r"(linear/)?[wb]|([hi]/)?(kernel|bias)")
+_SHOWN = 3
+"""How many tensors a message names where no network was found: enough to recognize the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One layer in one direction: its sizes and its tensors by their names in the file."""
+class FoundLayer:
+    """One recurrent layer in one direction, found in a file.
 
+    Attributes:
+        framework: The framework whose layout it has.
+        form: The form of that layout.
+        module: The path of its network.
+        layer: Its number within the network or, once ``numbered``, within the spec.
+        direction: 0 forward, 1 backward.
+        sizes: Its widths.
+        tensors: Its tensors by their names in the file.
+    """
+
+    framework: str
+    form: Form
     module: str
     layer: int
     direction: int
     sizes: Sizes
     tensors: Mapping[str, Stored]
 
-
-@dataclass(frozen=True)
-class Network:
-    """A stack of layers, found at path ``module``, read as ``form`` of a framework."""
-
-    framework: str
-    form: Form
-    module: str
-    sites: tuple[Site, ...]
+    @property
+    def kind(self) -> str:
+        """The framework and its class, in words."""
+        return f"{self.framework} {self.form.name.removeprefix(self.framework).strip()}"
 
     @property
-    def layers(self) -> int:
+    def place(self) -> str:
+        """The layer and the direction, in words."""
+        return f"layer {self.layer} {DIRECTIONS[self.direction]}"
+
+    def __str__(self) -> str:
+        widths = f"input {self.sizes.input}, hidden {self.sizes.hidden}"
+        widths += f", projection {self.sizes.projection}" if self.sizes.projection is not None else ""
+        where = self.module or "the top of the file"
+        return f"layer {self.layer}, {DIRECTIONS[self.direction]}: {where} ({self.kind}, {widths})"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNetwork:
+    """A stack of layers of one form, found at the path ``module``; at least one layer."""
+
+    module: str
+    layers: tuple[FoundLayer, ...]
+
+    @property
+    def framework(self) -> str:
+        """The framework whose layout it has."""
+        return self.layers[0].framework
+
+    @property
+    def form(self) -> Form:
+        """The form of its layers."""
+        return self.layers[0].form
+
+    @property
+    def depth(self) -> int:
         """Number of layers."""
-        return 1 + max(site.layer for site in self.sites)
+        return 1 + max(layer.layer for layer in self.layers)
 
     @property
     def directions(self) -> int:
         """Number of directions."""
-        return 1 + max(site.direction for site in self.sites)
+        return 1 + max(layer.direction for layer in self.layers)
 
     @property
     def lacks(self) -> str:
         """In words the layers and directions that are missing between those there are."""
-        found = {(site.layer, site.direction) for site in self.sites}
-        every = [(layer, way) for layer in range(self.layers) for way in range(self.directions)]
+        found = {(layer.layer, layer.direction) for layer in self.layers}
+        every = [(layer, way) for layer in range(self.depth) for way in range(self.directions)]
         one = self.directions == 1
         return ", ".join(
             f"layer {layer}{'' if one else f' {DIRECTIONS[way]}'}" for layer, way in every if (layer, way) not in found
@@ -70,13 +109,17 @@ class Network:
     @property
     def stack(self) -> Stack:
         """Its layers, and the widths that it reads and gives."""
-        first, last = (end(self.sites, key=lambda site: site.layer).sizes for end in (min, max))
-        return Stack(self.layers, first.input, self.directions * (last.projection or last.hidden))
+        first, last = (end(self.layers, key=lambda layer: layer.layer).sizes for end in (min, max))
+        return Stack(self.depth, first.input, self.directions * (last.projection or last.hidden))
 
     @property
     def names(self) -> frozenset[str]:
         """The names of its tensors in the file."""
-        return frozenset(name for site in self.sites for name in site.tensors)
+        return frozenset(name for layer in self.layers for name in layer.tensors)
+
+    def numbered(self, start: int) -> Iterator[FoundLayer]:
+        """Return its layers with their numbers in the spec, where the first is the spec's layer ``start``."""
+        return (replace(layer, layer=start + layer.layer) for layer in self.layers)
 
     def __str__(self) -> str:
         return repr(self.module) if self.module else "the top of the file"
@@ -84,52 +127,75 @@ class Network:
 
 def networks_of(
     shapes: Shapes, spec: InitSpec, *, framework: str | None, modules: Sequence[str], source: str
-) -> list[list[Network]]:
-    """The networks of the spec's cell, those in one list taking the spec's layers together.
+) -> list[list[FoundNetwork]]:
+    """Find the networks that a spec describes.
 
-    ``framework`` and ``modules`` narrow the choice.  Raises ``WeightsError`` where there is none that the spec could
-    be for, and ``ArgumentError`` where there is a choice to be made.
+    Args:
+        shapes: The shapes of a file's tensors, by name.
+        spec: The spec.
+        framework: The framework whose layout the file has, or None where names and shapes decide.
+        modules: Patterns of the networks' paths, in the order of the layers; none: all networks of the spec's cell.
+        source: The file, for messages.
+
+    Returns:
+        Lists of networks; those in one list take the spec's layers together, in this order.
+
+    Raises:
+        WeightsError: There is no network that the spec could be for.
+        ArgumentError: There is a choice to be made.
     """
-    known = layouts()
-    if framework is not None and framework not in known:
-        raise ArgumentError(f"framework: found {framework!r}; allowed: {', '.join(known)}")
-    among = [known[framework]] if framework is not None else list(known.values())
-    every = [network for layout in among for network in _networks(layout, shapes, framework is not None, modules)]
-    found = _chosen([network for network in every if network.form.cell == spec.cell], modules, source)
+    known = layouts() if framework is None else {framework: LAYOUTS.get(framework)}
+    readings = [
+        network for layout in known.values() for network in _networks(layout, shapes, framework is not None, modules)
+    ]
+    # a reading of fewer tensors, of whatever cell, is a piece of the other
+    best = [one for one in readings if not any(one.names < other.names for other in readings)]
+    found = _chosen([network for network in best if network.form.cell == spec.cell], modules, source)
     if not found:
-        raise WeightsError(f"{source}: the spec is for cell {spec.cell}; {_others(every, shapes)}")
-    found = _settled(found, spec, source)
+        raise _no_network(spec, readings, shapes, source)
+    found = _settled(found, source)
     for network in found:
         if network.lacks:
-            raise WeightsError(
-                f"{source}: {network}: found {network.framework} {network.form.name} of {network.layers} layers "
-                f"without {network.lacks}; allowed: every layer, in the same directions"
-            )
-    together = stacks([network.stack for network in found], len(spec.layers), ordered=bool(modules))
-    if together is None:
-        counts = ", ".join(f"{network} has {network.layers}" for network in found)
-        wanted = "1 layer" if len(spec.layers) == 1 else f"{len(spec.layers)} layers"
-        message = f"{source}: the spec has {wanted}; found {counts}"
-        if len(found) == 1:
-            raise WeightsError(message)
-        raise ArgumentError(f"{message}; choose with module (the paths in the order of the layers)")
-    return [[found[index] for index in stack] for stack in together]
+            what = f"{network.framework} {network.form.name} of {network.depth} layers without {network.lacks}"
+            allowed = "every layer, in the same directions"
+            raise WeightsError(str(network), found=what, allowed=allowed, source=source)
+    return _stacked(found, len(spec.layers), ordered=bool(modules), source=source)
 
 
-def _networks(layout: Layout, shapes: Shapes, surely: bool, modules: Sequence[str]) -> Iterator[Network]:
+def _stacked(found: Sequence[FoundNetwork], depth: int, *, ordered: bool, source: str) -> list[list[FoundNetwork]]:
+    """The networks that take the spec's layers together; refuses where that is not clear."""
+    together = stacks([network.stack for network in found], depth, ordered=ordered)
+    if together is not None:
+        return [[found[index] for index in stack] for stack in together]
+    counts = ", ".join(f"{network} has {network.depth}" for network in found)
+    allowed = f"{_layers(depth)}, as the spec has"
+    if len(found) == 1:
+        raise WeightsError("layers", found=counts, allowed=allowed, source=source)
+    hint = "choose with module (the paths in the order of the layers)"
+    raise ArgumentError(
+        "module", found=f"networks of these layers: {counts}", allowed=allowed, hint=hint, source=source
+    )
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
+def _networks(layout: Layout, shapes: Shapes, surely: bool, modules: Sequence[str]) -> Iterator[FoundNetwork]:
     """Every network that a layout's forms find, two directions joined."""
-    groups, others = _groups(layout, shapes)
-    found: dict[tuple[str, Form], Network] = {}
+    (groups, others), forms = _groups(layout, shapes), tuple(layout.forms)
+    found: dict[tuple[str, Form], FoundNetwork] = {}
     for module, places in groups.items():
-        for form in layout.forms:
+        for form in forms:
+            # a pattern that happens to match a path does not say what stands there; the path itself does
             named = surely or module in modules or re.search(form.path, module) is not None
-            if {f"{module}/{child}".lstrip("/").replace(".", "/") for child in form.children} & others:
+            if not named or {f"{module}/{child}".lstrip("/").replace(".", "/") for child in form.children} & others:
                 continue  # a part of it holds more than this form's does
-            sites = [_site(form, module, place, names, shapes) for place, names in sorted(places.items())]
-            fitting = tuple(site for site in sites if site is not None)
-            if named and len(fitting) == len(sites):
-                found[module, form] = Network(layout.framework, form, module, fitting)
-    for (module, form), network in sorted(found.items(), key=lambda item: natural(item[0][0])):
+            layers = [_layer(layout, form, module, place, names, shapes) for place, names in sorted(places.items())]
+            fitting = tuple(layer for layer in layers if layer is not None)
+            if len(fitting) == len(layers):
+                found[module, form] = FoundNetwork(module, fitting)
+    for (module, form), network in sorted(found.items(), key=lambda item: natural_key(item[0][0])):
         if _other_way(module, "backward", "forward", form, found) is None:
             backward = _other_way(module, "forward", "backward", form, found)
             yield network if backward is None else _joined(network, backward)
@@ -148,8 +214,8 @@ def _groups(layout: Layout, shapes: Shapes) -> tuple[dict[str, _Places], set[str
     return groups, others
 
 
-def fragments_of(shapes: Shapes, networks: Sequence[Network]) -> list[str]:
-    """In words the modules that hold tensors of such a network as these, but not all of one."""
+def fragments_of(shapes: Shapes, networks: Sequence[FoundNetwork]) -> list[str]:
+    """Return in words the modules that hold tensors of such a network as these, but not all of one."""
     known, words = layouts(), {}
     for framework, form in dict.fromkeys((network.framework, network.form) for network in networks):
         layout = known[framework]
@@ -157,23 +223,25 @@ def fragments_of(shapes: Shapes, networks: Sequence[Network]) -> list[str]:
         taken = whole.union(*(network.names for network in networks))
         for module, places in _groups(layout, shapes)[0].items():
             names = [name for place in places.values() for name in place.values()]
-            telling = [
-                tensor
-                for place in places.values()
-                for tensor, name in place.items()
-                # a number in place of the name, as in .weights.h5, says nothing
-                if tensor in form.names and tensor in name.replace(".", "/") and not _COMMON.fullmatch(tensor)
-            ]
-            if telling and not taken & set(names):
+            if not taken & set(names) and any(
+                _tells(form, *item) for place in places.values() for item in place.items()
+            ):
                 words[module] = (
-                    f"{module or 'the top of the file'}: not checked; found {', '.join(sorted(names, key=natural))}, "
-                    f"which is not all that {framework} {form.name} has"
+                    f"{module or 'the top of the file'}: not checked; found "
+                    f"{', '.join(sorted(names, key=natural_key))}, which is not all that {framework} {form.name} has"
                 )
-    return [words[module] for module in sorted(words, key=natural)]
+    return [words[module] for module in sorted(words, key=natural_key)]
 
 
-def _site(form: Form, module: str, place: tuple[int, int], names: Mapping[str, str], shapes: Shapes) -> Site | None:
-    """The site that these tensors are in this form, or None."""
+def _tells(form: Form, tensor: str, name: str) -> bool:
+    """Whether a tensor's name in the file says that it is of such a form: a number in place of the name does not."""
+    return tensor in form.names and tensor in name.replace(".", "/") and not _COMMON.fullmatch(tensor)
+
+
+def _layer(
+    layout: Layout, form: Form, module: str, place: tuple[int, int], names: Mapping[str, str], shapes: Shapes
+) -> FoundLayer | None:
+    """The layer that these tensors are in this form, or None."""
     if not set(names) <= set(form.names):
         return None
     try:
@@ -187,75 +255,74 @@ def _site(form: Form, module: str, place: tuple[int, int], names: Mapping[str, s
         return None
     if any(tensor not in tensors or tensors[tensor].shape != shapes[name] for tensor, name in names.items()):
         return None
-    return Site(module, *place, sizes, {name: tensors[tensor] for tensor, name in names.items()})
+    stored = {name: tensors[tensor] for tensor, name in names.items()}
+    return FoundLayer(layout.framework, form, module, *place, sizes, stored)
 
 
 def _other_way(
-    module: str, old: str, new: str, form: Form, found: Mapping[tuple[str, Form], Network]
-) -> Network | None:
+    module: str, old: str, new: str, form: Form, found: Mapping[tuple[str, Form], FoundNetwork]
+) -> FoundNetwork | None:
     """The network whose path has ``new`` where this one has ``old``, once."""
     if module.count(old) != 1:
         return None
     other = found.get((module.replace(old, new), form))
-    return other if other is not None and {site.direction for site in other.sites} == {0} else None
+    return other if other is not None and {layer.direction for layer in other.layers} == {0} else None
 
 
-def _joined(forward: Network, backward: Network) -> Network:
-    sites = [*forward.sites, *(replace(site, direction=1) for site in backward.sites)]
-    return replace(forward, sites=tuple(sorted(sites, key=lambda site: (site.layer, site.direction))))
+def _joined(forward: FoundNetwork, backward: FoundNetwork) -> FoundNetwork:
+    """Two networks as the two directions of one."""
+    layers = [*forward.layers, *(replace(layer, direction=1) for layer in backward.layers)]
+    return FoundNetwork(forward.module, tuple(sorted(layers, key=lambda layer: (layer.layer, layer.direction))))
 
 
-def _chosen(networks: Sequence[Network], modules: Sequence[str], source: str) -> list[Network]:
+def _chosen(networks: Sequence[FoundNetwork], modules: Sequence[str], source: str) -> list[FoundNetwork]:
     """Those that the patterns name, in the order of the patterns; all where there is none."""
     if not modules:
         return list(networks)
-    chosen: list[Network] = []
+    chosen: list[FoundNetwork] = []
     for pattern in modules:
-        matching = [n for n in networks if any(_matches(site.module, pattern) for site in n.sites)]
+        matching = [n for n in networks if any(matches(layer.module, pattern) for layer in n.layers)]
         if not matching:
-            names = ", ".join(dict.fromkeys(map(str, networks))) or "none"
-            raise ArgumentError(f"module: found {pattern!r}; networks of the spec's cell in {source}: {names}")
+            names = ", ".join(dict.fromkeys(map(str, networks))) or "none, as there is none of the spec's cell"
+            raise ArgumentError("module", found=repr(pattern), allowed=names, source=source)
         chosen += [network for network in matching if network not in chosen]
     return chosen
 
 
-def _matches(module: str, pattern: str) -> bool:
-    return module == pattern or module.startswith((f"{pattern}.", f"{pattern}/")) or fnmatchcase(module, pattern)
-
-
-def _settled(networks: Sequence[Network], spec: InitSpec, source: str) -> list[Network]:
-    """One reading of every tensor.
-
-    A reading that explains more tensors is better; so is one with the spec's reset variant.  Raises ``WeightsError``
-    where there is none of that variant and ``ArgumentError`` where two readings differ and neither is better.
-    """
-    best = [n for n in networks if not any(n.names < other.names for other in networks)]
-    fitting = [n for n in best if n.form.reset == spec.reset]
-    missed = [n for n in best if not any(n.names & other.names for other in fitting)]
-    if missed:
-        raise WeightsError(
-            f"{source}: the reset gate of {missed[0]} acts {missed[0].form.reset} the recurrent kernel "
-            f"({missed[0].framework} {missed[0].form.name}), the spec's {spec.reset}; the two have different dynamics"
-        )
-    settled: list[Network] = []
-    for network in fitting:
+def _settled(networks: Sequence[FoundNetwork], source: str) -> list[FoundNetwork]:
+    """One reading of every tensor; refuses where two readings of the spec's cell differ."""
+    settled: list[FoundNetwork] = []
+    for network in networks:
         rival = next((other for other in settled if other.names & network.names), None)
         if rival is None:
             settled.append(network)
-        elif [site.tensors for site in rival.sites] != [site.tensors for site in network.sites]:
-            readings = f"{rival.framework} {rival.form.name} or {network.framework} {network.form.name}"
-            raise ArgumentError(f"{source}: {network} could be {readings}; choose with framework")
+        elif [layer.tensors for layer in rival.layers] != [layer.tensors for layer in network.layers]:
+            raise ArgumentError(
+                "framework",
+                found=f"{network}, which could be {rival.layers[0].kind} or {network.layers[0].kind}",
+                allowed=f"{rival.framework}, {network.framework}",
+                hint="choose with framework",
+                source=source,
+            )
     return settled
 
 
-def _others(networks: Sequence[Network], shapes: Shapes) -> str:
-    """In words what there is instead."""
-    if networks:
-        found = ", ".join(dict.fromkeys(f"{n.form.cell} at {n} ({n.framework})" for n in networks))
-        return f"found {found}"
+def _no_network(spec: InitSpec, readings: Sequence[FoundNetwork], shapes: Shapes, source: str) -> WeightsError:
+    """The error that says what there is instead of a network of the spec's cell."""
+    if readings:
+        found = ", ".join(dict.fromkeys(f"{n.form.cell} at {n} ({n.framework} {n.form.name})" for n in readings))
+        alike = next(
+            (n.form.cell for n in readings if find_cell(n.form.cell).gates == find_cell(spec.cell).gates), None
+        )
+        hint = alike and f"the two cells have the same gates but other dynamics, so write the spec for cell {alike}"
+        return WeightsError(
+            "cell", found=found, allowed=f"{spec.cell}, the spec's cell", hint=hint or "", source=source
+        )
     parametrized = next((name for name in shapes if "parametrizations." in name), None)
     if parametrized is not None:
-        return f"found {parametrized}, a parametrized tensor: remove the parametrization before saving"
-    names = ", ".join(sorted(shapes, key=natural)[:3]) or "no tensor"
-    more = f" and {len(shapes) - 3} more" if len(shapes) > 3 else ""
-    return f"found no recurrent network that a layout knows ({names}{more}); framework or module may name one"
+        hint = "a parametrized tensor: remove the parametrization before saving"
+        return WeightsError(found=parametrized, hint=hint, source=source)
+    names = ", ".join(sorted(shapes, key=natural_key)[:_SHOWN]) or "no tensor"
+    more = f" and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
+    found = f"no recurrent network that a layout knows ({names}{more})"
+    return WeightsError(found=found, hint="framework or module may name one", source=source)

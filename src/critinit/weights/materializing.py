@@ -1,7 +1,8 @@
 """``materialize``: a spec's weights in the names and layout of a framework, without the framework.
 
 The numbers are those of ``critinit.apply(spec, model, seed=seed)`` on a model of one network: drawn by
-``critinit.tensors.sampling`` in float64, put in their places, cast once.  A file of them is loaded by the framework's own means.
+``critinit.tensors.sampling`` in float64, put in their places, cast once.  A file of them is loaded by the framework's
+own means.
 """
 
 from __future__ import annotations
@@ -9,25 +10,26 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import critinit
 from critinit import files
+from critinit._version import __version__
 from critinit.errors import ArgumentError, MissingExtraError
-from critinit.tensors.blocks import fill
-from critinit.tensors.layouts import Address, Form, Layout, Sizes, layouts
-from critinit.tensors.sampling import check_seed, draws_of
 from critinit.spec import InitSpec
+from critinit.tensors.blocks import fill
+from critinit.tensors.layouts import LAYOUTS, Address, Form, Layout, Sizes
+from critinit.tensors.sampling import check_seed, draws_of
 
 __all__ = ["DTYPES", "SAFETENSORS", "materialize", "save"]
 
 DTYPES = ("float32", "float64", "float16")
 SAFETENSORS = ".safetensors"
 _MOST = 10**11
+"""Numbers in the recurrent and input kernels of one gate together: 800 GB in float64.  More is a slip of the pen."""
 
 
 def materialize(
@@ -41,85 +43,107 @@ def materialize(
     dtype: str = "float32",
     ending: str = SAFETENSORS,
 ) -> dict[str, NDArray[Any]]:
-    """The tensors of a model of the spec's layers, by name, C-contiguous.
+    """Return the tensors of a model of the spec's layers.
 
-    ``framework``: a published layout (torch, keras, linen, nnx, equinox, haiku, canonical).  Layer 0 reads
-    ``input_size`` coordinates, every further layer the states below it, both directions side by side.  Cost: O(H³) per
-    orthogonal kernel; the weights once in float64 and once in ``dtype``, tensor by tensor.  ``ending``: of the file
-    they are for, where a framework names tensors otherwise in files of its own (".weights.h5" of keras).
+    Layer 0 reads ``input_size`` coordinates, every further layer the states below it, both directions side by side.
+    Cost: O(H³) for each orthogonal kernel, and the weights once in float64 and once in ``dtype``, tensor by tensor.
 
-    Raises ``ArgumentError`` for an unknown framework, a cell or reset variant that it does not have, sizes, seed or
-    type out of range, or numbers that the type cannot hold.
+    Args:
+        spec: The spec.
+        framework: The name of a published layout (``critinit.tensors.layouts.layouts``), such as "canonical".
+        input_size: The width of the input.
+        hidden_size: The number of units of every layer.
+        seed: The seed, an integer from 0.
+        bidirectional: Whether every layer has two directions.
+        dtype: float32, float64 or float16.
+        ending: That of the file they are for, where a framework names tensors otherwise in files of its own.
+
+    Returns:
+        C-contiguous arrays by name.
+
+    Raises:
+        ArgumentError: There is no such framework, it has no such cell, a size, the seed or the type is out of range, or
+            the type cannot hold the numbers.
+
+    Example:
+        >>> from critinit import generate
+        >>> tensors = materialize(generate("rnn", T=20), "canonical", input_size=3, hidden_size=8)
+        >>> {name: array.shape for name, array in tensors.items()}["layers.0.0.hidden.input"]
+        (8, 3)
     """
     layout = _layout(framework, ending)
     form = _form(layout, spec)
     seed = check_seed(seed)
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-            raise ArgumentError(f"{name}: found {size!r}; allowed: an integer of at least 1")
+            raise ArgumentError(name, found=repr(size), allowed="an integer of at least 1")
     if dtype not in DTYPES:
-        raise ArgumentError(f"dtype: found {dtype!r}; allowed: {', '.join(DTYPES)}")
+        raise ArgumentError("dtype", found=repr(dtype), allowed=", ".join(DTYPES))
     directions = 2 if bidirectional else 1
     tensors: dict[str, NDArray[Any]] = {}
-    for layer in range(len(spec.layers)):
-        below = None if layer == 0 else _sizes(spec, layer - 1, 0, hidden_size)
-        reads = input_size if below is None else (below.projection or hidden_size) * directions
-        sizes = _sizes(spec, layer, reads, hidden_size)
-        if hidden_size * (reads + hidden_size) > _MOST:
-            raise ArgumentError(
-                f"hidden_size: found {hidden_size} for {reads} coordinates; allowed: kernels of at most {_MOST} weights"
-            )
+    for layer, sizes in enumerate(_all_sizes(spec, input_size, hidden_size, directions)):
         for direction in range(directions):
             path = layout.path(form, len(spec.layers), directions, layer, direction)
-            for name, values in _site(spec, form, sizes, layer, direction, seed).items():
-                with np.errstate(over="ignore"):
-                    cast = np.ascontiguousarray(values.astype(dtype))
+            for name, values in _layer(spec, form, sizes, layer, direction, seed).items():
                 full = layout.join(Address(path, layer, direction, name))
-                if not np.isfinite(cast).all():
-                    raise ArgumentError(f"dtype: {dtype} cannot hold the numbers of {full}; allowed: a wider type")
-                tensors[full] = cast
+                tensors[full] = _cast(values, dtype, full)
     return tensors
 
 
-def _sizes(spec: InitSpec, layer: int, reads: int, hidden: int) -> Sizes:
-    projection = spec.layers[layer].projected
-    return Sizes(reads, hidden, None if projection is None else projection.coordinates(hidden))
+def _all_sizes(spec: InitSpec, input_size: int, hidden: int, directions: int) -> Iterator[Sizes]:
+    """The widths of each layer."""
+    reads = input_size
+    for layer in spec.layers:
+        if hidden * (reads + hidden) > _MOST:
+            allowed = f"kernels of at most {_MOST} weights"
+            raise ArgumentError("hidden_size", found=f"{hidden} for {reads} coordinates", allowed=allowed)
+        projection = None if layer.projection is None else layer.projection.coordinates(hidden)
+        yield Sizes(reads, hidden, projection)
+        reads = (projection or hidden) * directions
+
+
+def _cast(values: NDArray[np.float64], dtype: str, name: str) -> NDArray[Any]:
+    """A tensor in the type asked for; refuses one that the type cannot hold."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(values.astype(dtype))
+    if not np.isfinite(cast).all():
+        raise ArgumentError("dtype", found=f"{dtype}, which cannot hold the numbers of {name}", allowed="a wider type")
+    return cast
 
 
 def _layout(framework: str, ending: str) -> Layout:
-    known = layouts()
-    if framework not in known:
-        raise ArgumentError(f"framework: found {framework!r}; allowed: {', '.join(known)}")
-    endings = {SAFETENSORS: known[framework], **known[framework].own}
+    """The layout of a framework's files with that ending."""
+    layout = LAYOUTS.get(framework)
+    endings = {SAFETENSORS: layout, **layout.formats}
     if ending not in endings:
-        raise ArgumentError(f"ending: found {ending!r}; allowed for {framework}: {', '.join(endings)}")
+        raise ArgumentError("ending", found=repr(ending), allowed=f"of {framework}: {', '.join(endings)}")
     return endings[ending]
 
 
 def _form(layout: Layout, spec: InitSpec) -> Form:
-    form = layout.form(spec.cell, spec.reset)
+    """The form in which the layout stores the spec's cell."""
+    form = layout.form(spec.cell)
     if form is None:
-        reset = "" if spec.reset is None else f" with reset {spec.reset}"
-        has = (f"{f.cell}{f' with reset {f.reset}' if f.reset else ''}" for f in layout.forms)
-        allowed = ", ".join(dict.fromkeys(has))
-        raise ArgumentError(f"framework: {layout.framework} has no {spec.cell}{reset}; it has {allowed}")
+        cells = ", ".join(dict.fromkeys(other.cell for other in layout.forms))
+        found = f"{layout.framework}, which has no {spec.cell}"
+        raise ArgumentError("framework", found=found, allowed=f"one with this cell; {layout.framework} has {cells}")
     return form
 
 
-def _site(
+def _layer(
     spec: InitSpec, form: Form, sizes: Sizes, layer: int, direction: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """The tensors of one layer in one direction, in float64, by their names in the form."""
     draws = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
-    stored = [tensor for tensor in form.tensors(sizes) if not tensor.rare]
+    stored = [tensor for tensor in form.tensors(sizes) if not tensor.read_only]
     places = {(block.gate, block.part) for tensor in stored for block in tensor.blocks}
     for key, draw in draws.items():
         if key not in places and not draw.is_zero:
-            raise ArgumentError(f"framework: {form.name} has no place for {draw.path}")
+            found = f"{form.name}, which has no place for {draw.path}"
+            raise ArgumentError("framework", found=found, allowed="a layout that has one")
     return {
         tensor.name: fill(
-            tensor.shape,
-            [(b, None if b.part == "zero" else draws[b.gate, b.part]) for b in tensor.blocks],
+            tensor.shape, [(b, None if b.part == "zero" else draws[b.gate, b.part]) for b in tensor.blocks]
         )
         for tensor in stored
     }
@@ -133,23 +157,30 @@ def save(
     framework: str,
     seed: int,
 ) -> None:
-    """Write tensors to ``path``, whole or not at all: HDF5 where it ends with .h5, else safetensors.
+    """Write tensors to a file, whole or not at all.
 
     The metadata (of HDF5: the file's attributes) have one key, ``critinit``: JSON of ``version``, ``framework``,
-    ``seed`` and ``spec``.  The same arguments give the same bytes.  Raises ``FileError`` and ``MissingExtraError``.
+    ``seed`` and ``spec``.  The same arguments give the same bytes.
+
+    Args:
+        path: The file: HDF5 where it ends with .h5, else safetensors.
+        tensors: The arrays by name.
+        spec: The spec that they follow.
+        framework: The layout that they have.
+        seed: The seed that they were drawn with.
+
+    Raises:
+        FileError: The file cannot be written.
+        MissingExtraError: The library that writes it is not installed.
     """
-    origin = {
-        "version": critinit.__version__,
-        "framework": framework,
-        "seed": int(seed),
-        "spec": spec.model_dump(mode="json"),
-    }
+    origin = {"version": __version__, "framework": framework, "seed": int(seed), "spec": spec.to_dict()}
     whole = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     encode = _hdf5 if os.fspath(path).endswith(".h5") else _safetensors
     files.write(path, encode(whole, json.dumps(origin, allow_nan=False)))
 
 
 def _safetensors(tensors: Mapping[str, NDArray[Any]], origin: str) -> bytes:
+    """The bytes of a safetensors file."""
     try:
         from safetensors.numpy import save as encode
     except ImportError:
@@ -159,6 +190,7 @@ def _safetensors(tensors: Mapping[str, NDArray[Any]], origin: str) -> bytes:
 
 
 def _hdf5(tensors: Mapping[str, NDArray[Any]], origin: str) -> bytes:
+    """The bytes of an HDF5 file."""
     try:
         import h5py
     except ImportError:

@@ -1,7 +1,7 @@
-"""Tensors in files: safetensors, npz, Keras' .weights.h5 and .keras, and torch's own by torch itself.
+"""Tensors in files: safetensors, npz, .weights.h5 and .keras, and files that only a framework reads, by its layout.
 
 What a file is, its first bytes say.  Nothing in a file is ever run: pickles are refused, npz arrays of Python objects
-too, links in HDF5 are not followed.  Names, shapes and types are read first, numbers only of the tensors asked for.
+too, and links in HDF5 are not followed.  Names, shapes and types are read first, numbers only of the tensors asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from critinit import files
 from critinit.errors import ArgumentError, MissingExtraError, WeightsError
-from critinit.tensors.layouts import layouts
+from critinit.tensors.layouts import Layout, layouts
 
 __all__ = ["ROUNDOFF", "Entry", "entries_of", "open_weights"]
 
@@ -33,7 +33,8 @@ ROUNDOFF = {"float64": 2.0**-24, "float32": 2.0**-24, "float16": 2.0**-11, "bflo
 A float64 tensor often holds what was float32 before, so it is held to no more.
 """
 
-KINDS = "safetensors, npz, .weights.h5, .keras, or a file of torch.save (a zip, as it writes by default)"
+_REASON = 200
+"""Characters of a library's own message that are shown: a line or two."""
 _DAMAGE = (
     ArithmeticError,
     EOFError,
@@ -60,34 +61,51 @@ Entries = Mapping[str, Entry]
 
 
 def entries_of(arrays: Mapping[str, Any]) -> Entries:
-    """Arrays in memory, as if they had been read; raises ``ArgumentError`` for what NumPy cannot take."""
+    """Return arrays in memory as if they had been read.
+
+    Args:
+        arrays: Arrays of any framework, by name.
+
+    Raises:
+        ArgumentError: NumPy cannot take one.
+    """
     entries = {}
     for name, array in arrays.items():
         try:
             found, dtype = _numbers(array)
         except Exception as error:  # each framework has errors of its own
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise ArgumentError(f"weights: {name}: NumPy cannot take it ({reason})") from error
+            refused = f"{name}, which NumPy cannot take ({_reason(error)})"
+            raise ArgumentError("weights", found=refused, allowed="arrays of numbers") from error
         entries[str(name)] = Entry(found.shape, dtype, partial(np.asarray, found))
     return {name: entry._replace(load=partial(_load, "the weights", name, entry)) for name, entry in entries.items()}
 
 
 def _numbers(array: Any) -> tuple[NDArray[Any], str]:
     """An array of any framework and device as NumPy's, and the type that it has there."""
-    if hasattr(array, "detach") and hasattr(array, "cpu"):  # PyTorch's
-        array = array.detach().cpu()
-        if str(array.dtype) == "torch.bfloat16":  # NumPy has none
-            return array.float().numpy(), "bfloat16"
-    found = np.asarray(array)
-    return found, found.dtype.name
+    if not (hasattr(array, "detach") and hasattr(array, "cpu")):
+        found = np.asarray(array)
+        return found, found.dtype.name
+    here = array.detach().cpu()  # without its history, in this machine's own memory
+    dtype = str(here.dtype).rpartition(".")[2]
+    try:
+        return np.asarray(here), dtype
+    except TypeError:  # NumPy lacks the type
+        return np.asarray(here.float()), dtype
+
+
+def _reason(error: Exception) -> str:
+    """A library's error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
 
 
 @contextmanager
 def open_weights(path: str) -> Iterator[Entries]:
-    """The tensors of a file, readable while it is open.
+    """Open a file; its tensors can be read while it is open.
 
-    Raises ``FileError`` where it cannot be opened, ``WeightsError`` where it is damaged or of another kind, and
-    ``MissingExtraError`` where the library that reads it is not installed.
+    Raises:
+        FileError: It cannot be opened.
+        WeightsError: It is damaged, or of another kind.
+        MissingExtraError: The library that reads it is not installed.
     """
     try:
         with open(path, "rb") as stream:
@@ -103,51 +121,75 @@ def open_weights(path: str) -> Iterator[Entries]:
 
 
 def _load(path: str, name: str, entry: Entry) -> NDArray[Any]:
+    """The numbers of one tensor; refuses a type that weights do not have."""
     if entry.dtype not in ROUNDOFF:
-        raise WeightsError(f"{path}: {name}: found type {entry.dtype}; allowed: {', '.join(ROUNDOFF)}")
+        raise WeightsError(name, found=f"type {entry.dtype}", allowed=", ".join(ROUNDOFF), source=path)
     with _damage(path):
         return entry.load()
 
 
 @contextmanager
 def _damage(path: str) -> Iterator[None]:
+    """Take what libraries raise for a file that is not whole for damage."""
     try:
         yield
     except _DAMAGE as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise WeightsError(f"{path}: found a damaged file ({reason[:200]}); allowed: {KINDS}") from None
+        raise _refused(path, f"a damaged file ({_reason(error)})") from None
+
+
+def _refused(path: str, found: str) -> WeightsError:
+    """The error for a file of no kind that can be read."""
+    return WeightsError(found=found, allowed=_kinds(), source=path)
+
+
+def _kinds() -> str:
+    """The kinds of files, in words."""
+    readers = [layout.framework for layout in layouts().values() if layout.readers]
+    return ", ".join(("safetensors, npz, .weights.h5, .keras", *(f"a file of {name} (a zip)" for name in readers)))
 
 
 def _kind(path: str, stream: IO[bytes], start: bytes) -> Callable[[str], Any]:
     """The function that opens a file which begins with ``start``."""
     if not start:
-        raise WeightsError(f"{path}: found an empty file; allowed: {KINDS}")
+        raise _refused(path, "an empty file")
     if start.startswith(b"\x89HDF"):
         return _hdf5
     if start.startswith(b"PK"):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if "model.weights.h5" in names:
-            return _keras
-        if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-            return partial(_framework, "torch")
-        if names and all(name.endswith(".npy") for name in names):
-            return _npz
-        raise WeightsError(f"{path}: found a zip archive of {len(names)} files that are no weights; allowed: {KINDS}")
+        return _kind_of_zip(path)
     if start[:1] == b"\x80" and start[1:2] in b"\1\2\3\4\5" and start[7:9] != b"\0{":
-        raise WeightsError(f"{path}: found a pickle, which could run any code when it is read; allowed: {KINDS}")
+        raise _refused(path, "a pickle, which could run any code when it is read")
     if start[8:9] == b"{":
         return _safetensors
-    raise WeightsError(f"{path}: found no kind of file that holds weights; allowed: {KINDS}")
+    raise _refused(path, "no kind of file that holds weights")
+
+
+def _kind_of_zip(path: str) -> Callable[[str], Any]:
+    """The function that opens a zip archive, by what it holds."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if _PACKED in names:
+        return _packed_hdf5
+    for layout in layouts().values():
+        for member, reader in layout.readers.items():
+            if any(name.rpartition("/")[2] == member for name in names):
+                return partial(_by_framework, layout, reader)
+    if names and all(name.endswith(".npy") for name in names):
+        return _npz
+    raise _refused(path, f"a zip archive of {len(names)} files that are no weights")
 
 
 # ---- one function a kind ---------------------------------------------------------------------------------
 
+_PACKED = "model.weights.h5"
+"""The member of a .keras archive that holds the weights."""
+_IN_MEMORY = 2**26
+"""Bytes (64 MiB) of an archive's weights that are unpacked in memory; more are unpacked into a temporary file."""
 _SAFE = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @contextmanager
 def _safetensors(path: str) -> Iterator[Entries]:
+    """A safetensors file."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -177,11 +219,13 @@ def _brain(path: str, name: str) -> NDArray[Any]:
 
 
 def _widen(halves: NDArray[Any]) -> NDArray[Any]:
+    """The float32 numbers of which bfloat16 keeps the first half of the bits."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 @contextmanager
 def _npz(path: str) -> Iterator[Entries]:
+    """An npz archive."""
     with zipfile.ZipFile(path) as archive:
 
         def load(member: str) -> NDArray[Any]:
@@ -196,9 +240,8 @@ def _npz(path: str) -> Iterator[Entries]:
                 shape, _, dtype = read(stream)
                 name = info.filename.removesuffix(".npy")
                 if dtype.hasobject:
-                    raise WeightsError(
-                        f"{path}: {name}: found Python objects, which only a pickle holds; allowed: arrays of numbers"
-                    )
+                    objects = "Python objects, which only a pickle holds"
+                    raise WeightsError(name, found=objects, allowed="arrays of numbers", source=path)
                 # more numbers than there are bytes would be allocated before they are missed
                 if stream.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize != info.file_size:
                     raise ValueError(f"{name} has {info.file_size} bytes, which its shape {shape} does not take")
@@ -208,6 +251,7 @@ def _npz(path: str) -> Iterator[Entries]:
 
 @contextmanager
 def _hdf5(path: str | IO[bytes]) -> Iterator[Entries]:
+    """An HDF5 file."""
     try:
         import h5py
     except ImportError:
@@ -233,16 +277,18 @@ def _hdf5(path: str | IO[bytes]) -> Iterator[Entries]:
 
 
 def _dataset(item: Any) -> Entry:
+    """One tensor of an HDF5 file; an attribute marks numbers of bfloat16, for which HDF5 has no type."""
     if item.attrs.get("dtype") == "bfloat16" and item.dtype.itemsize == 2:
         return Entry(item.shape or (), "bfloat16", lambda: _widen(np.asarray(item[()]).view("<u2")))
     return Entry(item.shape or (), item.dtype.name, lambda: np.asarray(item[()]))
 
 
 @contextmanager
-def _keras(path: str) -> Iterator[Entries]:
+def _packed_hdf5(path: str) -> Iterator[Entries]:
+    """An archive with an HDF5 file in it."""
     # HDF5 is read back and forth, which a compressed stream bears badly
-    with tempfile.SpooledTemporaryFile(max_size=2**26) as copy:
-        with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as packed:
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as copy:
+        with zipfile.ZipFile(path) as archive, archive.open(_PACKED) as packed:
             shutil.copyfileobj(packed, copy)
         copy.seek(0)
         with _hdf5(copy) as found:
@@ -250,19 +296,16 @@ def _keras(path: str) -> Iterator[Entries]:
 
 
 @contextmanager
-def _framework(kind: str, path: str) -> Iterator[Entries]:
-    """A file that only a framework reads: through the layout that can."""
-    reader = next((layout.readers[kind] for layout in layouts().values() if kind in layout.readers), None)
-    if reader is None:
-        raise WeightsError(f"{path}: found a file of {kind}, which no installed layout reads; allowed: {KINDS}")
+def _by_framework(
+    layout: Layout, reader: Callable[[str], Mapping[str, tuple[str, Any]]], path: str
+) -> Iterator[Entries]:
+    """A file that only a framework reads, through its layout."""
     try:
         arrays = reader(str(Path(path)))
     except (MissingExtraError, WeightsError):
         raise
     except Exception as error:  # whatever the framework raises for a file that it does not take
-        held = re.search(r"GLOBAL (\S+)", str(error))  # what torch says of a class that is no tensor's
-        reason = f"it holds {held[1]}" if held else f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise WeightsError(
-            f"{path}: {kind} refuses to read it ({reason}); allowed: tensors alone, as of a state_dict"
-        ) from None
-    yield {name: Entry(array.shape, kind_, partial(np.asarray, array)) for name, (kind_, array) in arrays.items()}
+        held = re.search(r"GLOBAL (\S+)", str(error))  # the pickle's word for what is no tensor
+        found = f"a file that {layout.framework} refuses to read ({f'it holds {held[1]}' if held else _reason(error)})"
+        raise WeightsError(found=found, allowed="tensors alone, as of a state_dict", source=path) from None
+    yield {name: Entry(array.shape, dtype, partial(np.asarray, array)) for name, (dtype, array) in arrays.items()}

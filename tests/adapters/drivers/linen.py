@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 from critinit_adapters.shared.jax_arrays import path_name
@@ -14,7 +16,7 @@ CELLS = {
     "plain": {"lstm": nn.LSTMCell},
 }
 ROWS = [
-    Row("linen", cell, "after" if cell == "gru" else None, layers, directions, kind=kind)
+    Row("linen", cell, layers, directions, kind=kind)
     for kind, cells in CELLS.items()
     for cell in cells
     for layers in (1, 2)
@@ -22,6 +24,8 @@ ROWS = [
 ]
 
 
+@cache  # trees never change, so one serves all
+@jax.disable_jit()
 def build(row, hidden, size):
     def layer():
         return nn.RNN(CELLS[row.kind][row.cell](hidden))
@@ -34,6 +38,7 @@ def build(row, hidden, size):
     return Built(params, row, {}, stack)
 
 
+@jax.disable_jit()
 def run(built, model, x):
     out = built.definition.apply(model, jnp.asarray(x.swapaxes(0, 1), jnp.float32))
     return out.swapaxes(0, 1)

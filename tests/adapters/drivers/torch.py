@@ -10,12 +10,12 @@ from tests.adapters.frameworks import Built, Row
 STACKS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 SINGLE = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 ROWS = [
-    Row("torch", cell, "after" if cell == "gru" else None, layers, directions, bias)
+    Row("torch", cell, layers, directions, bias)
     for cell in STACKS
     for layers in (1, 2)
     for directions in (1, 2)
     for bias in (True, False)
-] + [Row("torch", cell, "after" if cell == "gru" else None, kind="cell") for cell in SINGLE]
+] + [Row("torch", cell, kind="cell") for cell in SINGLE]
 
 
 def build(row, hidden, size):

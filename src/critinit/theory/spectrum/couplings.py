@@ -1,7 +1,7 @@
 """The couplings of units in the stationary state of an infinitely wide network, and the spectral edge they make.
 
 J has fixed diagonals at a given time, and eigenvalues at λ where perturbations of its resolvent feed themselves: with
-a, a_k, e_k and b_kl as in ``tied_jacobian`` the matrix over gates
+a, a_k, e_k and b_kl as in ``tied.jacobian`` the matrix over gates
 
     A_kl(λ) = σ_l² E|b_kl + e_k a_l/(λ − a)|²
 
@@ -18,20 +18,26 @@ from dataclasses import replace
 import numpy as np
 
 from critinit.cells import Cell
+from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
-from critinit.distributions import Kernel
 from critinit.spec import Layer
+from critinit.theory.protocol import STEADY, Inputs, first_burn_in, follow_steps
+from critinit.theory.roots import excess_over_one, falling_root
+from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
-from critinit.theory.tied.growth import Settling, first_burn_in, follow_steps
-from critinit.theory.tied.inputs import STEADY, Inputs, draw_biases
+from critinit.theory.tied.growth import settle
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.particles import Population
 
 __all__ = ["sampled_couplings", "self_feeding", "spectral_edge"]
 
 _FORGOTTEN = 100
+"""Steps between two snapshots, at most: slower units are alike in both, and more steps cost time."""
+_FIRST_STEP = 1.0
+"""Of λ, from the largest a of the units upwards: eigenvalues are of order 1."""
 _ACCURACY = 1e-9
+"""Of λ: far below what sampling the units leaves open."""
 
 
 def sampled_couplings(
@@ -45,26 +51,34 @@ def sampled_couplings(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
 ) -> Couplings:
-    """The couplings of ``particles`` units at ``snapshots`` times, side by side: (…, particles·snapshots).
+    """Return the couplings of units of the stationary state, (…, particles·snapshots).
 
-    The times are apart by what the median unit takes to forget, at most 100 steps.  Raises ``ArgumentError`` for
-    numbers out of range.
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Sequence length, which bounds the burn-in.
+        tied: Whether the weights stay.
+        particles: Number of units.
+        snapshots: Number of times, apart by what the median unit takes to forget, at most 100 steps.
+        seed: Seed of the random numbers.
+        inputs: The course of the inputs in time.
+
+    Raises:
+        ArgumentError: A number is out of its range.
     """
     for name, number, least in (("particles", particles, 2), ("snapshots", snapshots, 1)):
         if number < least:
-            raise ArgumentError(f"{name}: found {number}; allowed: at least {least}")
+            raise ArgumentError(name, found=str(number), allowed=f"at least {least}")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     population = Population(cell, layer, particles, rng, inputs=inputs)
 
-    def step() -> None:
+    def step() -> float:
         if not tied:
-            _draw_anew(population)
+            _redraw(population)
         population.step(-1)
+        return float(np.mean(population.h**2))
 
-    settling = Settling(first_burn_in(cell, layer), follow_steps(T))
-    step()
-    while settling.goes_on(float(np.mean(population.h**2))):
-        step()
+    settle(step, first_burn_in(cell, layer), follow_steps(T))
     found = [population.couplings()]
     keep = float(np.median(cell.keep(population.u)))
     apart = math.ceil(min(1.0 / max(1.0 - keep, 1.0 / _FORGOTTEN), _FORGOTTEN))
@@ -75,7 +89,7 @@ def sampled_couplings(
     return _joined(found)
 
 
-def _draw_anew(population: Population) -> None:
+def _redraw(population: Population) -> None:
     """New kernels, and with them normal biases; biases that are spread over units stay with their unit."""
     rng, count, gates = population.rng, population.particles, population.layer.gates
     fields = {m: Field(count, f.gains, rng, recent=1) for m, f in population.states.fields.items()}
@@ -98,39 +112,32 @@ def _joined(parts: list[Couplings]) -> Couplings:
 
 
 def self_feeding(couplings: Couplings, kernels: Mapping[str, Kernel], eigenvalue: complex) -> float:
-    """The spectral radius of A(λ): above 1 where J has a density of eigenvalues, below 1 outside of its edge.
+    """Return the spectral radius of A(λ): above 1 where J has a density of eigenvalues, below 1 outside of its edge.
 
-    Infinite on the diagonal a itself, where a kernel acts.
+    It is infinite on the diagonal a itself, where a kernel acts.
     """
     names, by = couplings.names, couplings.update
     if not names:
         return 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        reach = np.where(by[1:] == 0.0, 0.0, by[1:] / (eigenvalue - by[0]))
+        response = np.where(by[1:] == 0.0, 0.0, by[1:] / (eigenvalue - by[0]))
     matrix = np.empty((len(names), len(names)))
     for i, name in enumerate(names):
         message = np.broadcast_to(couplings.messages[name], by.shape)
-        through = message[1:] + message[0] * reach
+        through = message[1:] + message[0] * response
         matrix[i] = np.mean(np.abs(through) ** 2, axis=1)
     matrix *= np.array([kernels[n].variance for n in names])
     return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if np.all(np.isfinite(matrix)) else math.inf
 
 
 def spectral_edge(couplings: Couplings, kernels: Mapping[str, Kernel]) -> float:
-    """The largest real eigenvalue λ of J at infinite width, to 1e-9: where ``self_feeding`` falls to 1.
+    """Return the largest real eigenvalue λ of J at infinite width, to 1e-9: where ``self_feeding`` falls to 1.
 
-    At least max a over the units that were sampled, which are eigenvalues by themselves where no kernel acts.
+    It is at least max a over the units that were sampled, which are eigenvalues by themselves where no kernel acts.
     """
     low = float(np.max(couplings.update[0]))
 
-    def outside(x: float) -> bool:
-        return self_feeding(couplings, kernels, x) < 1.0
+    def feeding(x: float) -> float:
+        return excess_over_one(self_feeding(couplings, kernels, x))
 
-    reach = 1.0
-    while not outside(low + reach):
-        low, reach = low + reach, 2.0 * reach
-    high = low + reach
-    while high - low > _ACCURACY * max(1.0, abs(high)):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if outside(middle) else (middle, high)
-    return high
+    return falling_root(feeding, low, _FIRST_STEP, _ACCURACY)

@@ -20,31 +20,50 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
-from critinit.distributions import Kernel
 from critinit.spec import InitSpec
 from critinit.theory.parameters import has_identity
-from critinit.theory.spectrum.resolvent import Pencil, resolvents
+from critinit.theory.protocol import STEADY, Inputs
+from critinit.theory.roots import falling_root
 from critinit.theory.spectrum.couplings import sampled_couplings, spectral_edge
-from critinit.theory.tied.inputs import STEADY, Inputs
+from critinit.theory.spectrum.resolvent import Pencil, resolvents
 from critinit.theory.tied.jacobian import Couplings
 
 __all__ = ["Density", "SingularValues", "spectrum_density"]
 
 _STEP = 0.9
+"""Step of the trapezoidal rule in ln y: its error e^(−π²/.9) is 2e-5."""
 _HIGHEST = 6.0
+"""Height of the highest point of the line, in units of the root mean square: above it G is its expansion in 1/z."""
 _TAIL = 40
+"""Steps above it: the integrand falls as 1/y, so what is beyond is e^(−36)."""
 _NEAR = 3e-4
-_EDGE = 1e-3
-"""Share of the singular values left out beyond each edge."""
-_EXACT, _NARROWEST = 1e-3, 1e-9
-_PARTS, _BLUR = 8, 3e-3
+"""How near the real axis the line begins, in units of the support's width: finer, nothing is to be seen."""
+_EDGES = (1e-3, 1.0 - 1e-3)
+"""Shares of the singular values below the two edges: .1 % are left out at each."""
+_EXACT = 1e-3
+"""Accuracy of the edges, in units of the scale at which they are sought."""
+_RESOLVED = 0.1
+"""A support this wide is resolved, in units of that scale; a narrower one is sought again, at its own scale."""
+_NARROWEST = 1e-6
+"""The smallest scale, in units of the root mean square: a support a thousandth as wide is one value."""
+_MARGIN = 0.05
+"""How far the bins reach beyond the edges, in units of their distance."""
+_LEAST_MARGIN = 1e-6
+"""The same where the edges meet, in units of the upper one."""
 
 
 @dataclass(frozen=True)
 class SingularValues:
-    """The distribution of the singular values of J, given the couplings of P units."""
+    """The distribution of the singular values of J, given the couplings of P units.
+
+    Attributes:
+        pencil: The matrix equation of the resolvent.
+        first_moment: Mean of their squares.
+        second_moment: Mean of their fourth powers.
+    """
 
     pencil: Pencil
     first_moment: float
@@ -52,15 +71,17 @@ class SingularValues:
 
     @classmethod
     def of(cls, couplings: Couplings, kernels: Mapping[str, Kernel]) -> SingularValues:
-        """Raises ``ArgumentError`` as ``Pencil.of`` does."""
+        """Return the distribution for the couplings of units; raises ``ArgumentError`` as ``Pencil.of`` does."""
         factor = couplings.factor(kernels)
         return cls(Pencil.of(couplings, kernels), factor.first_moment(), factor.second_moment())
 
     def cumulative(self, s: ArrayLike, resolution: float | None = None) -> tuple[Array, float]:
-        """F(s), and the largest residual of the resolvents behind it; 0 for s ≤ 0.
+        """Return F(s), and the largest residual of the resolvents behind it; F is 0 for s ≤ 0.
 
-        ``resolution``: how near the real axis the integral goes by points (default: 3e-4 of the support); what is
-        discrete, as units without a kernel are, is told apart to this length.
+        Args:
+            s: Points, an array of any shape.
+            resolution: How near the real axis the integral goes by points: values that are discrete, as those of units
+                without a kernel, are resolved to this length.  None: 3e-4 of the support.
         """
         points = np.asarray(s, dtype=float)
         root = math.sqrt(self.first_moment)
@@ -82,7 +103,7 @@ class SingularValues:
         return below, solved.residual
 
     def smoothed(self, s: ArrayLike, eta: float) -> Array:
-        """The density convolved with a Cauchy distribution of half width ``eta``, reflected at 0: −(2/π) Im G(s + i·eta)."""
+        """Return the density convolved with a Cauchy distribution of half width ``eta``: −(2/π) Im G(s + i·eta)."""
         points = np.asarray(s, dtype=float)
         top = max(_HIGHEST * math.sqrt(self.first_moment), eta)
         heights = np.geomspace(top, eta, 2 + math.ceil(math.log(top / eta) / _STEP))
@@ -96,41 +117,41 @@ class SingularValues:
 
     @cached_property
     def edges(self) -> tuple[float, float]:
-        """The singular values that leave .1 % of all below, and above: the ends of the support where it is bounded.
-
-        To a thousandth of their distance, or 1e-9 where there is none.
-        """
+        """The singular values that leave .1 % of all below, and above: the ends of the support where it is bounded."""
         root = math.sqrt(self.first_moment)
         if root == 0.0:
             return 0.0, 0.0
-        high = root
-        while self.cumulative([high], _NEAR * high)[0][0] < 1.0 - _EDGE:
-            high *= 1.5
-        brackets = [(0.0, high), (0.0, high)]
+        scale, starts, step = root, (0.0, 0.0), 0.5 * root
         while True:
-            widest = max(high - low for low, high in brackets)
-            if widest <= max(_EXACT * (brackets[1][1] - brackets[0][0]), _NARROWEST * high):
-                break
-            brackets = [self._narrowed(*b, share) for b, share in zip(brackets, (_EDGE, 1.0 - _EDGE), strict=True)]
-        (low, _), (_, high) = brackets
-        return low, high
+            low, high = (self._quantile(share, start, step, scale) for share, start in zip(_EDGES, starts, strict=True))
+            if high - low >= _RESOLVED * scale or scale <= _NARROWEST * root:
+                return low, high
+            step = _RESOLVED * scale
+            starts = max(0.0, low - step), max(0.0, high - step)
+            scale = max(high - low, _NARROWEST * root)
 
-    def _narrowed(self, low: float, high: float, share: float) -> tuple[float, float]:
-        """The part of (low, high) where F passes ``share``."""
-        ends = np.linspace(low, high, _PARTS + 1)
-        below, _ = self.cumulative(ends[1:-1], _BLUR * (high - low))
-        at = int(np.searchsorted(below, share))
-        return float(ends[at]), float(ends[at + 1])
+    def _quantile(self, share: float, start: float, step: float, scale: float) -> float:
+        """The singular value below which this share lies, sought from ``start`` on, to a thousandth of ``scale``."""
+
+        def missing(s: float) -> float:
+            return share - float(self.cumulative([s], _NEAR * scale)[0][0])
+
+        return falling_root(missing, start, step, _EXACT * scale)
 
 
 @dataclass(frozen=True)
 class Density:
-    """The limiting density on bins.
+    """The limiting density of the singular values, on bins.
 
-    ``bins`` (n + 1,): bin boundaries; ``cumulative`` (n + 1,): share of the singular values below each;
-    ``edges``: between them lie all but .1 % at each end; ``mean``, ``variance``: of the SQUARED singular values;
-    ``spectral_edge``: the largest real eigenvalue of J, where its eigenvalues end;
-    ``residual``: what is left of the self-consistency, relative; ``params``: what it was taken from.
+    Attributes:
+        bins: Bin boundaries, (n + 1,).
+        cumulative: Share of the singular values below each boundary, (n + 1,).
+        edges: Between them lie all singular values but .1 % at each end.
+        mean: Mean of the SQUARED singular values.
+        variance: Variance of the SQUARED singular values.
+        spectral_edge: The largest real eigenvalue of J, where its eigenvalues end.
+        residual: What is left of the self-consistency, relative.
+        distribution: The distribution that the bins were taken from.
     """
 
     bins: Array
@@ -140,7 +161,7 @@ class Density:
     variance: float
     spectral_edge: float
     residual: float
-    params: SingularValues
+    distribution: SingularValues
 
     @property
     def singular_values(self) -> Array:
@@ -153,15 +174,23 @@ class Density:
         return np.asarray(np.diff(self.cumulative) / np.diff(self.bins))
 
     def averages(self, bins: ArrayLike, *, squares: bool = False) -> Array:
-        """Mean density of the singular values, or of their squares, over a histogram's bins, (n,) from (n + 1,).
+        """Return the mean density over a histogram's bins.
 
-        Raises ``ArgumentError`` unless the bins ascend.
+        Args:
+            bins: Boundaries, (n + 1,).
+            squares: Whether the boundaries are of the squared singular values, and so is the density.
+
+        Returns:
+            The density, (n,).
+
+        Raises:
+            ArgumentError: The bins do not ascend.
         """
         wanted = np.asarray(bins, dtype=float)
         if wanted.ndim != 1 or wanted.size < 2 or not np.all(np.diff(wanted) > 0.0):
-            raise ArgumentError("bins: found boundaries that do not ascend; allowed: two or more, ascending")
+            raise ArgumentError("bins", found="boundaries that do not ascend", allowed="two or more, ascending")
         roots = np.sqrt(np.maximum(wanted, 0.0)) if squares else wanted
-        return np.asarray(np.diff(self.params.cumulative(roots)[0]) / np.diff(wanted))
+        return np.asarray(np.diff(self.distribution.cumulative(roots)[0]) / np.diff(wanted))
 
 
 def spectrum_density(
@@ -175,35 +204,53 @@ def spectrum_density(
     seed: int = 0,
     inputs: Inputs = STEADY,
 ) -> Density:
-    """The density of the singular values of one layer's one-step Jacobian (of the LSTM's memory at fixed output gate).
+    """Return the density of the singular values of one layer's one-step Jacobian.
 
-    ``points``: bins between the edges; the couplings are those of ``particles`` units at ``snapshots`` times of the
-    stationary state, and the only thing that is sampled: where kernels mix the units the curve is smooth, where they
-    hardly do (recurrent variances near 0, or a single orthogonal kernel) it has the noise of a histogram of as many
-    units.  The same arguments, the same numbers.  A few seconds; O(points·particles·snapshots·gates).
-    Raises ``ArgumentError`` for arguments out of range, for cells with a projection, and for untied identity kernels, which have no reading.
+    Of the LSTM it is the Jacobian of the memory at fixed output gate.  Only the couplings of units are sampled: where
+    kernels mix the units the curve is smooth; where they hardly do (recurrent variances near 0, or a single orthogonal
+    kernel) it has the noise of a histogram of as many units.  The same arguments give the same numbers.  It takes a few
+    seconds: O(points·particles·snapshots·gates).
+
+    Args:
+        spec: The spec.
+        layer: Index of the layer.
+        weights: "tied" (one set of weights) or "untied" (drawn anew at every step).
+        points: Bins between the edges.
+        particles: Units that are sampled.
+        snapshots: Times of the stationary state at which they are.
+        seed: Seed of the random numbers.
+        inputs: The course of the inputs in time.
+
+    Raises:
+        ArgumentError: An argument is out of its range, the cell has a projection, or an untied kernel is the identity.
+
+    Example:
+        >>> from critinit import generate
+        >>> found = spectrum_density(generate("gru", T=20), points=4, particles=50, snapshots=1)
+        >>> found.density.shape
+        (4,)
     """
     if not 0 <= layer < len(spec.layers):
-        raise ArgumentError(f"layer: found {layer}; allowed: 0 to {len(spec.layers) - 1}")
+        raise ArgumentError("layer", found=str(layer), allowed=f"0 to {len(spec.layers) - 1}")
     if weights not in ("tied", "untied"):
-        raise ArgumentError(f"weights: found {weights!r}; allowed: tied, untied")
+        raise ArgumentError("weights", found=repr(weights), allowed="tied, untied")
     if points < 1:
-        raise ArgumentError(f"points: found {points}; allowed: at least 1")
+        raise ArgumentError("points", found=str(points), allowed="at least 1")
     the_layer = spec.layers[layer]
     if the_layer.projection is not None:
-        raise ArgumentError(f"cell: found {spec.cell}; allowed: a cell without a projection, whose spectrum is known")
+        raise ArgumentError("cell", found=spec.cell, allowed="a cell without a projection, whose spectrum is known")
     if weights == "untied" and has_identity(the_layer.gates):
-        raise ArgumentError("weights: identity kernels have no untied reading; allowed: tied")
+        raise ArgumentError("weights", found="untied", allowed="tied", hint="identity kernels have no untied reading")
     couplings = sampled_couplings(
         spec.find_cell(), the_layer, T=spec.T, tied=weights == "tied", particles=particles, snapshots=snapshots,
         seed=(seed, layer), inputs=inputs,
     )  # fmt: skip
     kernels = {name: gate.recurrent for name, gate in the_layer.gates.items()}
-    params = SingularValues.of(couplings, kernels)
-    low, high = params.edges
-    margin = max(0.05 * (high - low), 1e-6 * high, 1e-12)
+    values = SingularValues.of(couplings, kernels)
+    low, high = values.edges
+    margin = max(_MARGIN * (high - low), _LEAST_MARGIN * high, np.finfo(float).eps)
     bins = np.linspace(max(0.0, low - margin), high + margin, points + 1)
-    cumulative, residual = params.cumulative(bins)
-    m1, m2 = params.first_moment, params.second_moment
+    cumulative, residual = values.cumulative(bins)
+    m1, m2 = values.first_moment, values.second_moment
     edge = spectral_edge(couplings, kernels)
-    return Density(bins, cumulative, (low, high), m1, max(m2 - m1**2, 0.0), edge, residual, params)
+    return Density(bins, cumulative, (low, high), m1, max(m2 - m1**2, 0.0), edge, residual, values)

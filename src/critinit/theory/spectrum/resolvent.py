@@ -1,6 +1,6 @@
 """The resolvent of the one-step Jacobian at infinite width, from its couplings over units: free probability.
 
-J = D_a + Σ_k D_{a_k} W_k B_k (``tied_jacobian``) is made linear in the kernels by one more index m, the message of
+J = D_a + Σ_k D_{a_k} W_k B_k (``tied.jacobian``) is made linear in the kernels by one more index m, the message of
 the gate c that another gate scales ahead of its kernel (the original GRU): B_c s = m with
 0 = −m + D_{e_c} s + Σ_l D_{b_l} W_l D_{e_l} s.  Then every kernel W_k stands once, between a left vector
 L_k = (a_k, b_k) over rows (s, m) and a right one: e_k at column s, or 1 at column m for k = c.  The resolvent of the
@@ -22,7 +22,8 @@ orthogonal matrix); the rational form has none, and like the other it maps the l
 Im z > 0, so its fixed point there is unique and iteration finds it (Helton, Rashidi Far & Speicher 2007;
 Belinschi, Mai & Speicher 1303.3196).
 
-Validity: as of ``tied_jacobian``; identity kernels are part of a.  One gate's message may be scaled ahead of its kernel.
+Validity: as of ``tied.jacobian``; identity kernels are part of a.  One gate's message may be scaled ahead of its
+kernel.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.distributions import Kernel, KernelFamily
 from critinit.dual import Array
 from critinit.errors import ArgumentError
-from critinit.distributions import Kernel, KernelFamily
 from critinit.theory.tied.jacobian import Couplings
 
 __all__ = ["Complex", "Pencil", "Resolvent", "resolvents"]
@@ -46,18 +47,31 @@ __all__ = ["Complex", "Pencil", "Resolvent", "resolvents"]
 Complex = NDArray[np.complex128]
 
 _TOLERANCE = 1e-8
+"""Relative change at which the feedback counts as solved."""
 _ITERATIONS = 400
+"""Most iterations; ten or so are needed away from edges."""
 _MEMORY = 5
+"""Past iterates that Anderson's acceleration combines."""
+_DAMPING = 0.5
+"""Share of a plain step: a whole one can oscillate between two values."""
+_RIDGE = 1e-12
+"""Relative regularization of the acceleration's least squares."""
 _AT_ONCE = 1 << 15
 """Units times points in one product: what stays in cache."""
 
 
 @dataclass(frozen=True)
 class Pencil:
-    """The couplings of P units to K kernels, free of gates that do not act.
+    """The couplings of P units to K kernels, without gates that do not act.
 
-    ``variance`` σ_k² (K,), ``orthogonal`` (K,), ``keep`` a (P,), ``left`` a_k (K, P), ``right`` e_k (K, P);
-    ``inner``: which k is the gate c with a scaled message, or None, and ``scaled`` b_k (K, P).
+    Attributes:
+        variance: σ_k², (K,).
+        orthogonal: Whether a kernel is orthogonal, (K,).
+        keep: a, (P,).
+        left: a_k, (K, P).
+        right: e_k, (K, P).
+        inner: Index of the gate c with a scaled message, or None.
+        scaled: b_k, (K, P).
     """
 
     variance: Array
@@ -70,16 +84,19 @@ class Pencil:
 
     @classmethod
     def of(cls, couplings: Couplings, kernels: Mapping[str, Kernel]) -> Pencil:
-        """Raises ``ArgumentError`` where the messages of two gates are scaled ahead of their kernels."""
+        """Return the pencil of couplings with these kernels.
+
+        Raises:
+            ArgumentError: The messages of two gates are scaled ahead of their kernels.
+        """
         names, by = couplings.names, couplings.update
         units = by.shape[1]
         blocks = {n: np.broadcast_to(couplings.messages[n], by.shape) for n in names}
         acting = [n for i, n in enumerate(names) if np.any(by[1 + i]) and kernels[n].variance > 0.0]
         nested = [n for n in acting if np.any(blocks[n][1:])]
         if len(nested) > 1:
-            raise ArgumentError(
-                f"cell: found messages of {', '.join(nested)} scaled ahead of their kernels; allowed: one gate's"
-            )
+            found = f"messages of {', '.join(nested)} scaled ahead of their kernels"
+            raise ArgumentError("cell", found=found, allowed="one gate's")
         inner = [n for i, n in enumerate(names) if nested and np.any(blocks[nested[0]][1 + i])]
         used = [n for n in names if (n in acting or n in inner) and kernels[n].variance > 0.0]
         rows = [1 + names.index(n) for n in used]
@@ -105,7 +122,7 @@ class Pencil:
         return a, b, c, d
 
     def respond(self, z: Complex, r: Complex, q: Complex) -> tuple[Complex, Complex, Complex]:
-        """g and f (Z, K), and the trace of the resolvent (Z,), at z (Z,) with r and q (Z, K)."""
+        """Return g and f (Z, K), and the trace of the resolvent (Z,), at z (Z,) with r and q (Z, K)."""
         left, right, both, scaled = self._products
         row, column = z[:, None] - r @ left, z[:, None] - q @ right
         units = self.keep.size
@@ -135,7 +152,7 @@ class Pencil:
         return g / units, f / units, np.mean(rows, axis=1)
 
     def step(self, z: Complex, x: Complex) -> tuple[Complex, Complex]:
-        """The next r and q in one array (Z, 2K), and the trace (Z,)."""
+        """Return the next r and q in one array (Z, 2K), and the trace (Z,)."""
         k = self.variance.size
         r, q = x[:, :k], x[:, k:]
         g, f, trace = self.respond(z, r, q)
@@ -145,17 +162,26 @@ class Pencil:
 
 
 class Resolvent(NamedTuple):
-    """``trace``: of (z − [[0, J], [Jᵀ, 0]])⁻¹, normalised, (heights, points); ``residual``: largest relative change
-    of the feedback in one more iteration."""
+    """The resolvent on a grid.
+
+    Attributes:
+        trace: The normalised trace of (z − [[0, J], [Jᵀ, 0]])⁻¹, (heights, points).
+        residual: The largest relative change of the feedback in one more iteration.
+    """
 
     trace: Complex
     residual: float
 
 
 def resolvents(pencil: Pencil, points: Array, heights: Array) -> Resolvent:
-    """At z = points + i·heights; ``points`` (S,) real, ``heights`` (Y,) positive and descending.
+    """Return the resolvent at z = points + i·heights.
 
-    Each height starts from the one above.  Cost: O(Y·S·P·K) times ten or so iterations.
+    Each height starts from the one above.  The cost is O(Y·S·P·K) times ten or so iterations.
+
+    Args:
+        pencil: The couplings.
+        points: Real parts, (S,).
+        heights: Imaginary parts, positive and descending, (Y,).
     """
     chunk = max(1, _AT_ONCE // pencil.keep.size)
     parts = [_descend(pencil, points[i : i + chunk], heights) for i in range(0, len(points), chunk)]
@@ -182,7 +208,7 @@ def _solve(pencil: Pencil, z: Complex, x: Complex) -> tuple[Complex, Complex, fl
         here = x[open_]
         after, trace[open_] = pencil.step(z[open_], here)
         miss = after - here
-        size = np.max(np.abs(after), axis=1, initial=1e-300)
+        size = np.max(np.abs(after), axis=1, initial=np.finfo(float).tiny)
         change[open_] = np.max(np.abs(miss), axis=1, initial=0.0) / size
         going = change[open_] > _TOLERANCE
         past = [(p[going], m[going]) for p, m in [*past[-_MEMORY:], (here, miss)]]
@@ -197,15 +223,15 @@ def _mixed(past: list[tuple[Complex, Complex]]) -> Complex:
     """The combination of past iterates whose misses cancel best, plus half its miss; a half step where that leaves
     the lower half-plane."""
     here, miss = past[-1]
-    plain = here + 0.5 * miss
+    plain = here + _DAMPING * miss
     if len(past) < 2:
         return plain
     dx = np.stack([b[0] - a[0] for a, b in pairwise(past)], axis=1)
     df = np.stack([b[1] - a[1] for a, b in pairwise(past)], axis=1)
     gram = df.conj() @ df.transpose(0, 2, 1)
-    weight = np.einsum("zii->z", gram).real + 1e-300
-    gram = gram + (1e-12 * weight)[:, None, None] * np.eye(gram.shape[1])
+    weight = np.einsum("zii->z", gram).real + np.finfo(float).tiny
+    gram = gram + (_RIDGE * weight)[:, None, None] * np.eye(gram.shape[1])
     share = np.linalg.solve(gram, (df.conj() @ miss[:, :, None]))
-    leap = plain - (share.transpose(0, 2, 1) @ (dx + 0.5 * df))[:, 0]
+    leap = plain - (share.transpose(0, 2, 1) @ (dx + _DAMPING * df))[:, 0]
     good = np.all(leap.imag <= 0.0, axis=1) & np.all(np.isfinite(leap), axis=1)
     return np.where(good[:, None], leap, plain)

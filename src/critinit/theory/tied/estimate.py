@@ -1,13 +1,13 @@
 """A fast estimate of the tied theory: milliseconds to a tenth of a second, no particles.
 
 Every unit's fluctuations are taken as linear in the recurrent fields, with all that is left as white noise
-(``tied_spectrum``), where the linear part is exact in the mean: by Stein's lemma E[∂s'/∂y] is the weight of a Gaussian
+(``response``), where the linear part is exact in the mean: by Stein's lemma E[∂s'/∂y] is the weight of a Gaussian
 field y in s'.  Units differ by what stays with them: their biases and the static part of their fields, whose
 variance σ_k² E m̄² is that of the units' mean messages.  Averages are taken with fixed low-discrepancy points, over
-classes of units first and over drives and memory within each, through the cell's own definition and forward mode.
+classes of units first and over inputs and memory within each, through the cell's own definition and forward mode.
 
-Validity: infinite width and Gaussian memory; the variances must not make the drives' fluctuations slower than the
-units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation-tied.md shows
+Validity: infinite width and Gaussian memory; the variances must not make the pre-activations' fluctuations slower than
+the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation-tied.md shows
 how far off it is over random points; where χ > .9 or the recurrent variances exceed 1, ask the full theory (``tied``).
 """
 
@@ -23,28 +23,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.cells import Cell
-from critinit.dual import Array, Dual, value
 from critinit.distributions import Bias, CoupledBias
+from critinit.distributions.numbers import LARGEST, LONGEST_TIME
+from critinit.dual import Array, Dual, value
 from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
-from critinit.theory.tied.inputs import draw_biases
+from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
 
 __all__ = ["NOTE", "fast_tied"]
 
 NOTE = "fast estimate; the full tied theory is sampled by analyze"
+"""The note that every estimate carries."""
 
 _NORMAL = NormalDist()  # importing scipy.special would take longer than the estimate
 _STATE = "state"
+"""The group of the fields that read the state itself."""
 _INNER = 4096
+"""Points where all units are alike."""
 _CLASSES, _WITHIN = 96, 128
+"""Classes of units, and points in each, where units differ: three times as many in all, as two averages are taken."""
 _CYCLES = 80
+"""Most iterations of the self-consistent state: it takes ten or so away from the edge of stability."""
 _MET = 3e-4
+"""Relative change of the variances at which the state counts as reached: below the points' own error."""
 _NOTHING = 1e-30
-_WILDEST, _FARTHEST = 3.0, 7.0
-_UP, _FARTHEST_SIZE = 1.0, 30.0
-_LARGEST = 1e100
-_LONGEST = 1e15
+"""The smallest variance that counts, where logarithms are taken."""
+_WILDEST = 3.0
+"""A sequence whose steps grow by more than this, in alternate directions, is not taken to its limit."""
+_FARTHEST = 7.0
+"""How far a limit may be away, in logarithms: a thousandfold."""
+_UP = 1.0
+"""Step of ln of the fluctuations' size while it is not bracketed."""
+_FARTHEST_SIZE = 30.0
+"""ln of the largest and of the inverse smallest size that is tried: from 1e-13 to 1e13."""
+_LARGEST_LOG = 600.0
+"""ln of a number that double precision still holds; larger retentions are stated as the largest number."""
 
 
 @lru_cache(maxsize=16)
@@ -112,9 +126,9 @@ class _State:
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """The cell at all points (O, P): h, keep, s − E s, s'; and by direction (1 + fields, O, P) the derivatives of s' and
-    of messages."""
+class _Evaluation:
+    """The cell at all points (O, P): h, keep, s − E s, s'; and by direction (1 + fields, O, P) the derivatives of s'
+    and of messages."""
 
     h: Array
     keep: Array
@@ -154,9 +168,9 @@ class _Units:
             return np.array([_NORMAL.cdf(x) for x in next(rows)])
 
         drawn = draw_biases(gates, self.count, uniform)
-        self.biases = {name: b[:, None] + (0.0 if tied else self._anew(name)) for name, b in drawn.items()}
+        self.biases = {name: b[:, None] + (0.0 if tied else self._redrawn_part(name)) for name, b in drawn.items()}
 
-    def _anew(self, name: str) -> Any:
+    def _redrawn_part(self, name: str) -> Any:
         """The part of a gate's bias that changes at every step in the untied theory."""
         own = self.layer.gates[name].bias
         sign, bias = self.layer.gates.followed(name)
@@ -168,8 +182,8 @@ class _Units:
         half = dict.fromkeys(self.groups, 0.1)
         return _State(half, dict.fromkeys(self.groups, 0.0), np.zeros(self.count), np.full(self.count, 0.1))
 
-    def sample(self, state: _State) -> _Sample:
-        """The cell at Gaussian drives and memory of these variances."""
+    def sample(self, state: _State) -> _Evaluation:
+        """The cell at Gaussian pre-activations and memory of these variances."""
         gates, cell, r = self.layer.gates, self.cell, self.layer.input.variance
         names = list(self.fields)
         unit = np.eye(1 + len(names))[:, :, None, None]
@@ -211,7 +225,7 @@ class _Units:
         h = cell.read(s, read)
         u = cell.pre_activations(h, recurrent, external)
         keep = np.broadcast_to(value(cell.keep(u)), (self.count, self.z["memory"].size))
-        return _Sample(value(h), keep, memory, cell.update(s, u), messages, slope)
+        return _Evaluation(value(h), keep, memory, cell.update(s, u), messages, slope)
 
 
 def _mean(x: Array) -> Array:
@@ -311,7 +325,7 @@ def _settle(units: _Units) -> tuple[_Step, bool]:
 
 
 def _settle_at_the_edge(step: _Step) -> tuple[_Step, bool]:
-    """The same by bisection of the fluctuations' size: too small where they have no stationary size or make larger ones.
+    """The same by bisection of the fluctuations' size: too small where none is stationary, or where they grow.
 
     Near the edge of stability the step's size depends on the state's too steeply to be followed.
     """
@@ -385,7 +399,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
         log_retention=float(np.logaddexp(alone, together)),
-        times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / _LONGEST),
+        times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / LONGEST_TIME),
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,
         settled=met,
@@ -393,37 +407,45 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
 
 
 def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | None:
-    """The tied numbers of a layer, estimated; deterministic, no standard errors.
+    """Return the tied numbers of a layer, estimated; deterministic, without standard errors.
 
-    ``untied``: the numbers of the untied theory, None where it has none (identity kernels).  They are exact, so each
-    number here is the untied one times what tying the weights changes, tied over untied at the same points: the
-    points' own error cancels, and at recurrent variances near 0 the two theories agree to all digits.
-    None where a number is beyond the range of the estimate.
+    The untied numbers are exact.  So each number here is the untied one times what tying the weights changes, tied over
+    untied at the same points: the points' own error cancels, and at recurrent variances near 0 the two theories agree
+    to all digits.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Steps of the retention.
+        untied: The numbers of the untied theory; None where it has none (identity kernels).
+
+    Returns:
+        The numbers; None where one is beyond the range of the estimate.
     """
     tied = _estimate(cell, layer, T, tied=True)
     fresh = None if untied is None else _estimate(cell, layer, T, tied=False)
     if tied is None or (untied is not None and fresh is None):
         return None
 
-    def scaled(name: str, exact: float | None) -> float:
+    def scaled(name: str, value: float | None) -> float:
         mine = float(getattr(tied, name))
         other = 0.0 if fresh is None else float(getattr(fresh, name))
-        return mine if exact is None or not exact > 0.0 or not other > 0.0 else exact * (mine / other)
+        return mine if value is None or not value > 0.0 or not other > 0.0 else value * (mine / other)
 
-    known = untied.model_dump() if untied is not None else {}
-    chi = scaled("chi", known.get("chi"))
+    exact = untied.model_dump() if untied is not None else {}
+    chi = scaled("chi", exact.get("chi"))
     log_retention = tied.log_retention
     if untied is not None and fresh is not None and untied.retention > 0.0 and math.isfinite(fresh.log_retention):
         log_retention += math.log(untied.retention) - fresh.log_retention
-    exact_times = known.get("unit_time_constants", {})
+    exact_times = exact.get("unit_time_constants", {})
 
     def constant(name: str, share: float) -> float:
         scale = np.quantile(tied.times, share) / (np.quantile(fresh.times, share) if fresh else 1.0)
-        return float(min(scale * exact_times.get(name, 1.0), _LONGEST))
+        return float(min(scale * exact_times.get(name, 1.0), LONGEST_TIME))
 
-    jacobian = known.get("jacobian", {})
-    second_moment = scaled("second_moment", known.get("second_moment"))
-    memory = scaled("memory_moment", known.get("cell_second_moment")) if cell.has_readout else None
+    jacobian = exact.get("jacobian", {})
+    second_moment = scaled("second_moment", exact.get("second_moment"))
+    memory = scaled("memory_moment", exact.get("cell_second_moment")) if cell.has_readout else None
     m1 = scaled("jacobian_mean", jacobian.get("mean_squared_singular_value"))
     variance = scaled("jacobian_variance", jacobian.get("variance"))
     if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
@@ -436,7 +458,7 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
         cell_second_moment=memory,
         chi=chi,
         time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-        retention=min(math.exp(min(log_retention, 600.0)), _LARGEST),
+        retention=min(math.exp(min(log_retention, _LARGEST_LOG)), LARGEST),
         unit_time_constants=TimeConstants(
             min=constant("min", 0.0), median=constant("median", 0.5), max=constant("max", 1.0)
         ),

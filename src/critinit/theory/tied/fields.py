@@ -1,6 +1,6 @@
 """Gaussian fields W m(t) of a fixed matrix W, sampled as the messages m(t) become known.
 
-Over P particles, m(t) ∈ ℝᴾ.  Given y(s) = W m(s) for s < t, the params of W m(t) is: the same combination of the
+Over P particles, m(t) ∈ ℝᴾ.  Given y(s) = W m(s) for s < t, W m(t) is distributed as the same combination of the
 y(s) as m(t) has of the m(s), plus a fresh vector for what is left of m(t).  With the Cholesky factor L of the
 Gram matrix m(s)·m(t)/P, grown by one row a step, and fresh vectors ξ_s,
 
@@ -37,8 +37,14 @@ _DETERMINED = 1e-8
 class Field:
     """The signals σ_k W_k m(t) of all gates k that read one message, one independent field each.
 
-    ``rows``: particles, ``gains``: gate -> σ_k, ``recent``: newest messages kept one by one, ``level``: block
-    averages kept of each length.  One step costs O(rows·(gates + 1)·kept) with kept ≤ 2·recent + level·log₂(steps).
+    One step costs O(rows·(gates + 1)·kept) with kept ≤ 2·recent + level·log₂(steps).
+
+    Args:
+        rows: Particles.
+        gains: Gate -> σ_k.
+        rng: Random generator.
+        recent: Newest messages kept one by one.
+        level: Block averages kept of each length.
     """
 
     def __init__(
@@ -77,7 +83,7 @@ class Field:
         self.messages, self.inverse, self.factor, self.noise = messages, inverse, factor, noise
 
     def signals(self, message: Array) -> dict[str, Array]:
-        """σ_k W_k m for the next message m, of shape (rows,)."""
+        """Return σ_k W_k m by gate for the next message m, of shape (rows,)."""
         square = float(message @ message) / self.rows
         if square == 0.0:
             return {gate: np.zeros(self.rows) for gate in self.gains}
@@ -107,7 +113,7 @@ class Field:
         factor = mix @ self.factor[:r, :r]
         scale = np.linalg.norm(factor, axis=1)
         v, upper = np.linalg.qr(factor.T)
-        own = np.abs(np.diag(upper)) > math.sqrt(_DETERMINED) * np.maximum(scale, 1e-300)
+        own = np.abs(np.diag(upper)) > math.sqrt(_DETERMINED) * np.maximum(scale, np.finfo(float).tiny)
         if not np.all(own):  # drop what the older ones already span
             groups = [g for g, keep in zip(groups, own, strict=True) if keep]
             mix, factor = mix[own], factor[own]
@@ -141,7 +147,7 @@ def _groups(sizes: list[int], recent: int, level: int) -> list[list[int]]:
 
 
 def _fresh(old: Array, count: int, rng: np.random.Generator) -> Array:
-    """``count`` rows of noise: orthonormal (times √rows) among each other and to ``old`` where the rows are long enough."""
+    """``count`` rows of noise, orthonormal (times √rows) with each other and ``old`` if the rows are long enough."""
     rows = old.shape[1]
     z = rng.standard_normal((count, rows))
     if len(old) + count + 1 > rows // 2:

@@ -25,21 +25,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from critinit.dual import Array
 from critinit.distributions import Kernel, KernelFamily
+from critinit.dual import Array
 
 __all__ = ["Couplings", "Factor", "Part"]
 
 
 class Couplings(NamedTuple):
-    """``names``: gates with a field.  ``update``: s' by direction, (1 + gates, P); ``messages``: m_k by direction."""
+    """Derivatives of one step over P units, by direction: 0 the memory, k the field of gate k.
+
+    Attributes:
+        names: The gates with a field.
+        update: Derivatives of s', (1 + gates, P).
+        messages: Gate -> derivatives of its message m_k, (1 + gates, P).
+    """
 
     names: list[str]
     update: Array
     messages: Mapping[str, Array]
 
     def factor(self, kernels: Mapping[str, Kernel]) -> Factor:
-        """The Jacobian of the memory as a sum over gates."""
+        """Return the Jacobian of the memory as a sum over gates."""
         return self._factor(self.update, kernels)
 
     def _factor(self, by: Array, kernels: Mapping[str, Kernel]) -> Factor:
@@ -72,7 +78,7 @@ class Factor(NamedTuple):
     parts: list[Part]
 
     def columns(self) -> Array:
-        """diag(XᵀX), by unit."""
+        """Return diag(XᵀX), by unit."""
         return self.diagonal**2 + sum((p.weight * p.inner.columns() for p in self.parts), np.zeros(()))
 
     def _through(self) -> Array:
@@ -81,11 +87,11 @@ class Factor(NamedTuple):
         return sum(terms, np.zeros(()))
 
     def first_moment(self) -> float:
-        """m₁: the mean of X Xᵀ under the trace."""
+        """Return m₁, the mean of X Xᵀ under the trace."""
         return float(np.mean(self.diagonal**2) + np.mean(self._through()))
 
     def second_moment(self, excess: float = 0.0) -> float:
-        """m₂: the mean of (X Xᵀ)² under the trace; ``excess``: κ of a projection between the kernels and the state."""
+        """Return m₂, the mean of (X Xᵀ)² under the trace; ``excess``: κ of a projection between kernels and state."""
         a2, v = self.diagonal**2, self._through()
         total = float(np.mean((a2 + v) ** 2)) + excess * float(np.mean(v)) ** 2
         for p in self.parts:
@@ -104,10 +110,10 @@ class Factor(NamedTuple):
         for q in self.parts:
             for p in inner.parts:
                 if p.name == q.name and q.kernel.variance > 0.0:
-                    reach = q.kernel.variance * float(np.mean(q.inner.columns()))
+                    strength = q.kernel.variance * float(np.mean(q.inner.columns()))
                     crossed = float(np.mean(self.diagonal * q.coupling * inner.diagonal * p.coupling))
                     both = float(np.mean(q.coupling**2 * p.coupling**2))
                     if q.kernel.family is KernelFamily.HAAR:
                         both -= float(np.mean(q.coupling**2) * np.mean(p.coupling**2))
-                    total += 2.0 * reach * crossed + reach**2 * both
+                    total += 2.0 * strength * crossed + strength**2 * both
         return total

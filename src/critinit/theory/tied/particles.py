@@ -19,13 +19,15 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
+from critinit.theory.protocol import Inputs
+from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
-from critinit.theory.tied.inputs import Inputs, draw_biases
 from critinit.theory.tied.jacobian import Couplings
 
 __all__ = ["Population"]
 
 _STATE = "state"
+"""The name of the message that gates without a scale share."""
 _AHEAD = 32
 """Steps whose inputs are drawn at once."""
 
@@ -59,7 +61,7 @@ class _Fields:
 
 @dataclass(frozen=True)
 class Before:
-    """What one step started from: the memory, the pre-activations that led to it, and the external drives."""
+    """What one step started from: the memory, the pre-activations that led to it, and what came from outside."""
 
     s: Array
     u: Mapping[str, Array]
@@ -67,7 +69,17 @@ class Before:
 
 
 class Population:
-    """P particles with K tangents each; ``s`` and ``h`` are (P,) arrays, or duals with tangents (K, P)."""
+    """P particles with K tangents each; ``s`` and ``h`` are (P,) arrays, or duals with tangents (K, P).
+
+    Args:
+        cell: The cell.
+        layer: The layer, unprojected.
+        particles: P.
+        rng: Random generator.
+        inputs: The course of the inputs in time.
+        tangents: K, perturbations a particle.
+        recent: Newest messages that fields keep one by one.
+    """
 
     def __init__(
         self,
@@ -84,9 +96,7 @@ class Population:
         self.tangents, self.recent = tangents, recent
         self.states = _Fields.of(cell, layer, particles, rng, recent)
         self.deltas = _Fields({}, self.states.shared, {})
-        self.biases = draw_biases(
-            layer.gates, particles, lambda bias: _strata(particles, rng)
-        )
+        self.biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
         self._feeds, self._vectors = _feeds(cell, layer)
         self._ahead: list[Array] = []
         self.first = self._drawn()
@@ -100,7 +110,7 @@ class Population:
         self.u: dict[str, Any] = {}
 
     def _drawn(self) -> dict[str, Array]:
-        """Input drives U_k x for x of power 1: independent between gates, x itself through identity kernels."""
+        """U_k x for x of power 1: independent between gates, x itself through identity kernels."""
         if not self._ahead:
             z = self.rng.standard_normal((_AHEAD, self._vectors, self.particles))
             z -= z.mean(axis=2, keepdims=True)
@@ -110,24 +120,24 @@ class Population:
         return {name: gain * z[i] for name, (i, gain) in self._feeds.items()}
 
     def external(self, t: int) -> dict[str, Array]:
-        """U_k x + b_k of each gate at step t after the perturbation."""
+        """Return U_k x + b_k of each gate at step t after the perturbation."""
         power = self.layer.input
         root = self.inputs.scale(t, power.variance, power.padding_power)
-        drives = self.first if self.inputs.constant or root == 0.0 else self._drawn()
+        inputs = self.first if self.inputs.constant or root == 0.0 else self._drawn()
         u = dict(self.biases)
-        for name, drive in drives.items():
-            u[name] = u[name] + root * drive if name in u else root * drive
+        for name, fed in inputs.items():
+            u[name] = u[name] + root * fed if name in u else root * fed
         return u
 
     def recurrent(self, gate: str, message: Any) -> Any:
-        """W_k m_k of an array or a dual."""
+        """Return W_k m_k of an array or a dual."""
         if gate in self._own:
             return self._own[gate] * message if self._own[gate] else 0.0
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
 
     def step(self, t: int) -> None:
-        """One step of all particles, tangents too once they are there."""
+        """Do one step of all particles, tangents too once they are there."""
         self.states.signals.clear()
         self.deltas.signals.clear()
         external = self.external(t)
@@ -145,7 +155,7 @@ class Population:
         self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
 
     def couplings(self) -> Couplings:
-        """The derivatives of the last step: of s' by s and by each field, of each message by s and by other fields."""
+        """Return the derivatives of the last step: of s' by s and by fields, of messages by s and by other fields."""
         names = list(self.states.shared)
         unit = np.eye(1 + len(names))[:, :, None] * np.ones(self.particles)
         s = Dual(self.before.s, unit[0][None] if not names else unit[0] * np.eye(1 + len(names))[:, :1])
@@ -161,7 +171,7 @@ class Population:
         return Couplings(names, self.cell.update(s, u).tangent, messages)
 
     def rescale(self) -> float:
-        """Bring the tangents of the memory back to mean square 1; the logarithm of what it was (−∞: all dead)."""
+        """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
         square = float(np.mean(self.s.tangent**2))
         if square == 0.0:
             return -math.inf
@@ -173,7 +183,7 @@ class Population:
 
 
 def _feeds(cell: Cell, layer: Layer) -> tuple[dict[str, tuple[int, float]], int]:
-    """Which of the standard normal vectors of a step drives each gate, times what; and how many vectors there are.
+    """Which of the standard normal vectors of a step each gate reads, times what; and how many vectors there are.
 
     Vector 0 is the input itself, which identity kernels pass on and an embedding cell reads as "input".
     """

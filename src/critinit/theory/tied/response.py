@@ -22,19 +22,38 @@ from dataclasses import dataclass
 import numpy as np
 
 from critinit.dual import Array
+from critinit.theory.roots import excess_over_one, falling_root
 
 __all__ = ["Fluctuations", "Response", "growth", "residue", "spectrum"]
 
-_STEP, _TAIL = 0.4, 18.0
+_STEP = 0.4
+"""Step of ln h: the poles are π/2 away from the line of integration, so the rule errs by e^(−π²/.4) = 2e-11."""
+_TAIL = 18.0
+"""How far ln h runs beyond the slowest unit's pole: what lies beyond is e⁻¹⁸ = 2e-8 of all."""
 _NARROWEST = 1e-12
-_ACCURACY = 1e-9
+"""The smallest 1 − f/√λ that is resolved: below it double precision ends."""
+_ACCURACY = 1e-13
+"""Of ln χ."""
+_FIRST_STEP = 1e-3
+"""Of ln χ, from the slowest units by themselves upwards."""
 _SLOWEST = 1e-26
+"""A growth per step below this is none: f² of a unit that keeps nothing but rounding."""
+_LARGEST_LOG = 60.0
+"""Of ln χ: beyond e⁶⁰ a step, numbers mean nothing."""
+_BEYOND = 1e-4
+"""The residue at χ is read at χ·(1 + this), relative: nearer, what is subtracted cancels."""
 
 
 @dataclass(frozen=True)
 class Fluctuations:
-    """How perturbations fluctuate: ``keep`` v_o (O,), ``coupling`` W_og (O, G), ``message`` z_og (O, G),
-    ``mixing`` B_gl (G, G)."""
+    """How perturbations fluctuate.
+
+    Attributes:
+        keep: v_o, (O,).
+        coupling: W_og, (O, G).
+        message: z_og, (O, G).
+        mixing: B_gl, (G, G).
+    """
 
     keep: Array
     coupling: Array
@@ -44,7 +63,14 @@ class Fluctuations:
 
 @dataclass(frozen=True)
 class Response:
-    """The mean response: ``weights`` p_o (O,), ``keep`` f_o (O,), ``coupling`` S_og (O, G), ``message`` e_og² (O, G)."""
+    """The mean response.
+
+    Attributes:
+        weights: p_o, (O,).
+        keep: f_o, (O,).
+        coupling: S_og, (O, G).
+        message: e_og², (O, G).
+    """
 
     weights: Array
     keep: Array
@@ -52,7 +78,7 @@ class Response:
     message: Array
 
     def kernels(self, growth: float) -> tuple[Array, Array]:
-        """K_o at the frequencies, (F, O), and the weights of the frequencies, (F,), for the mean over a period.
+        """Return K_o at the frequencies, (F, O), and the weights of the frequencies, (F,), for the mean over a period.
 
         With h = tan(ω/2), the trapezoidal rule in ln h: slow units put their power at h ≈ √λ − f, however small, and
         all poles lie at imaginary h, π/2 away from the line of integration.
@@ -67,7 +93,7 @@ class Response:
         return 1.0 / distance, weight
 
     def radius(self, growth: float) -> float:
-        """Largest eigenvalue of A(0): 1 at the spectral edge."""
+        """Return the largest eigenvalue of A(0): 1 at the spectral edge."""
         gap = math.sqrt(growth) - self.keep
         if np.any(gap <= 0.0):
             return math.inf
@@ -77,14 +103,6 @@ class Response:
 
 def _radius(matrix: Array) -> float:
     return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if matrix.size else 0.0
-
-
-def _dies_out(matrix: Array) -> bool:
-    """Whether the powers of a matrix without negative entries vanish: then, and only then, (1 − A)⁻¹·1 ≥ 1."""
-    try:
-        return bool(np.all(np.linalg.solve(np.eye(len(matrix)) - matrix, np.ones(len(matrix))) >= 1.0 - 1e-9))
-    except np.linalg.LinAlgError:
-        return False
 
 
 def _operators(response: Response, growth: float) -> tuple[Array, Array, Array, Array, Array]:
@@ -97,7 +115,7 @@ def _operators(response: Response, growth: float) -> tuple[Array, Array, Array, 
 
 
 def spectrum(response: Response, noise: Array, message_noise: Array) -> tuple[Array, Array]:
-    """Variances g_o (O,) and G_g (G,) of stationary fluctuations (λ = 1) with noise V_o and U_g."""
+    """Return the variances g_o (O,) and G_g (G,) of stationary fluctuations (λ = 1) with noise V_o and U_g."""
     k, weight, t, through, s = _operators(response, 1.0)
     message = through @ noise + t @ message_noise
     own = (weight @ k) * noise + np.einsum("f,fo,fg,og->o", weight, k, message, s, optimize=True)
@@ -122,12 +140,11 @@ def _feedback(response: Response, fluctuations: Fluctuations, growth: float) -> 
 
 
 def residue(response: Response, fluctuations: Fluctuations, chi: float) -> float:
-    """Weight r of the collective mode in the mean square of a perturbation that begins at 1: r·χᵗ at late times.
+    """Return the weight r of the collective mode in the mean square of a perturbation that begins at 1: r·χᵗ later on.
 
-    0 where no mode stands out from the band of the frozen diagonals.
+    It is 0 where no mode stands out from the band of the frozen diagonals.
     """
-    beyond = 1e-4
-    growth = chi * (1.0 + beyond)
+    growth = chi * (1.0 + _BEYOND)
     feedback = _feedback(response, fluctuations, growth)
     alone = growth / (growth - response.keep**2)
     k, weight, _, through, s = _operators(response, growth)
@@ -135,28 +152,22 @@ def residue(response: Response, fluctuations: Fluctuations, chi: float) -> float
     source = growth * np.concatenate([from_noise, weight @ through.sum(axis=-1)])
     total = np.linalg.solve(np.eye(len(source)) - feedback, source)[: len(alone)]
     own = fluctuations.keep
-    bare = growth / np.maximum(growth - response.keep**2 - own, beyond * growth)
-    return max(0.0, float(response.weights @ (total - bare)) * beyond / (1.0 + beyond))
+    bare = growth / np.maximum(growth - response.keep**2 - own, _BEYOND * growth)
+    return max(0.0, float(response.weights @ (total - bare)) * _BEYOND / (1.0 + _BEYOND))
 
 
 def growth(response: Response, fluctuations: Fluctuations) -> float:
-    """χ: the largest λ at which a perturbation feeds itself; 0 where nothing is passed on."""
+    """Return χ, the largest λ at which a perturbation feeds itself: 0 if nothing is passed on, infinity beyond e⁶⁰."""
 
-    def decays(log_growth: float) -> bool:
+    def feeding(log_growth: float) -> float:
         chi = math.exp(log_growth)
         if response.radius(chi) >= 1.0:
-            return False
-        return _dies_out(_feedback(response, fluctuations, chi))
+            return 1.0
+        return excess_over_one(_radius(_feedback(response, fluctuations, chi)))
 
     alone = float(np.max(response.keep**2 + fluctuations.keep))  # the slowest units by themselves
-    low, high = math.log(max(alone, _SLOWEST)), 0.0
-    while not decays(high):
-        high += 2.0
-        if high > 60.0:
-            return math.inf
-    if alone <= _SLOWEST and decays(low):
+    low = math.log(max(alone, _SLOWEST))
+    if alone <= _SLOWEST and feeding(low) < 0.0:
         return 0.0
-    while high - low > _ACCURACY:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if decays(middle) else (middle, high)
-    return math.exp(high)
+    found = falling_root(feeding, low, _FIRST_STEP, _ACCURACY)
+    return math.exp(found) if found <= _LARGEST_LOG else math.inf

@@ -1,15 +1,16 @@
 """The tied theory: what an infinitely wide network with one set of weights does (causal dynamic mean field).
 
-A population of particles (``tied_particles``) runs from rest to its stationary state, is perturbed, and followed:
+A population of particles (``particles``) runs from rest to its stationary state, is perturbed, and followed:
 
     retention(t) = E|δ_t|²/E|δ_0|²,    ln χ = slope of ln E|δ_t|² over the second half.
 
-Independent populations give the standard errors, and more of them are run until these are small enough.  With the
-same ``steps`` the numbers are those that ``critinit.simulation`` measures, at infinite width; with inputs of
-correlation below 1 too, χ here is that of two copies with the same inputs, and a note says so.
+Independent populations give the standard errors, and more of them are run until these are small enough.  Both this
+theory and ``critinit.simulation`` follow ``critinit.theory.protocol``, so with the same ``steps`` the numbers are those
+that are measured on networks, at infinite width.  With inputs of correlation below 1 the two differ: χ here is that of
+two copies with the same inputs, and a note says so.
 
 Related: Sompolinsky, Crisanti & Sommers 1988 (the mean field of one fixed matrix), Can, Krishnamurthy & Schwab
-2002.00025 and Krishnamurthy, Can & Schwab PRX 12, 011011 (gates), Bolthausen 2014 (the conditioning in ``tied_field``).
+2002.00025 and Krishnamurthy, Can & Schwab PRX 12, 011011 (gates), Bolthausen 2014 (the conditioning in ``fields``).
 """
 
 from __future__ import annotations
@@ -25,33 +26,33 @@ from critinit.cells import Cell
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.tied.growth import (
+from critinit.theory.protocol import (
     LEAST_STEPS,
-    Sample,
-    Settling,
-    combine,
+    LONGEST_UNIT_TIME,
+    STEADY,
+    Inputs,
     first_burn_in,
     follow_steps,
-    participation,
-    reach,
-    windows,
 )
-from critinit.theory.tied.inputs import STEADY, Inputs
+from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Population
 
-__all__ = ["tied", "tied_course", "tied_layer"]
+__all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses"]
 
 _PARTICLES = 1000
+"""Particles of a population by default: ln χ of most layers is then known to .003 from four populations."""
 _LARGEST = 2
-"""A population is at most so many times the default."""
+"""A population is at most so many times the default: its cost grows faster than its noise falls."""
 _FEWEST, _MOST = 4, 8
 """Populations: at least so many for a standard error, at most so many for the wanted accuracy."""
 _MOMENT_TOLERANCE = 3.0
 """Wanted relative error of the second moment, in units of the tolerance of ln χ."""
 _SCATTER = 2.0
 """Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
+_CALLED_FOR = 2.0
+"""Larger populations are run where so many times the particles would be needed, not for less."""
 _SNAPSHOT_EVERY = 20
-_LARGEST_TIME = 1e12
+"""Steps between two looks at the Jacobian: nearer ones are alike and cost time."""
 
 
 def tied(
@@ -64,14 +65,31 @@ def tied(
     inputs: Inputs = STEADY,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, ...]:
-    """The tied numbers of every layer, with standard errors; the same arguments, the same numbers.
+    """Return the tied numbers of every layer, with standard errors; the same arguments give the same numbers.
 
-    ``tolerance``: wanted standard error of ln χ, and a third of that of ln of the second moment.  Four populations
-    of ``particles`` each (default 1,000, then as many as the first four call for, up to 2,000) are joined by others
-    until both are met, up to 8; a note says where they are not.
-    ``steps``: how long a perturbation is followed (default: T between 300 and 2000).
-    Cost: O(populations·steps·particles·gates·log steps); a second or two for a GRU at the defaults.
-    Raises ``ArgumentError`` for arguments out of range.
+    Four populations are joined by others, up to 8, until the wanted accuracy is met; a note says where it is not.
+    The cost is O(populations·steps·particles·gates·log steps): a second or two for a GRU at the defaults.
+
+    Args:
+        spec: The spec.
+        particles: Particles of a population.  None: 1,000, then as many as the first four call for, up to 2,000.
+        steps: How long a perturbation is followed.  None: T, between 300 and 2000.
+        tolerance: Wanted standard error of ln χ, and a third of that of ln of the second moment.
+        seed: Seed of the random numbers.
+        inputs: The course of the inputs in time.
+        progress: Called with (parts done, parts in all).
+
+    Returns:
+        One ``Numbers`` a layer.
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+
+    Example:
+        >>> from critinit import generate
+        >>> numbers, = tied(generate("gru", T=20), particles=50, steps=20, tolerance=1.0)
+        >>> sorted(numbers.standard_error)[:2]
+        ['chi', 'jacobian.mean_squared_singular_value']
     """
     cell, n = spec.find_cell(), len(spec.layers)
 
@@ -99,41 +117,80 @@ def tied_layer(
     inputs: Inputs = STEADY,
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
-    """``tied`` for one layer of a cell."""
+    """Return the tied numbers of one layer of a cell.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Steps at which the retention is stated.
+        particles: As for ``tied``, like all the following.
+        steps: How long a perturbation is followed.
+        tolerance: Wanted standard error of ln χ.
+        seed: Seed of the random numbers.
+        inputs: The course of the inputs in time.
+        progress: Called with (parts done, parts in all).
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+    """
+    return tied_with_courses(
+        cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, seed=seed, inputs=inputs,
+        progress=progress,
+    )[0]  # fmt: skip
+
+
+def tied_with_courses(
+    cell: Cell,
+    layer: Layer,
+    *,
+    T: int,
+    particles: int | None = None,
+    steps: int | None = None,
+    tolerance: float = 0.003,
+    seed: int | tuple[int, ...] = 0,
+    inputs: Inputs = STEADY,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Numbers, Array]:
+    """Return what ``tied_layer`` returns for these arguments, and the courses that it rests on.
+
+    Returns:
+        The numbers, and ln E|δ_t|²/E|δ_0|² step by step of every population, (populations, steps + 1).
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+    """
     count = _PARTICLES if particles is None else particles
     length = follow_steps(T) if steps is None else steps
-    if count < 2:
-        raise ArgumentError(f"particles: found {count}; allowed: at least 2")
-    if length < LEAST_STEPS:
-        raise ArgumentError(f"steps: found {length}; allowed: at least {LEAST_STEPS}")
+    _check("particles", count, 2)
+    _check("steps", length, LEAST_STEPS)
     if not tolerance > 0.0:
-        raise ArgumentError(f"tolerance: found {tolerance}; allowed: more than 0")
+        raise ArgumentError("tolerance", found=str(tolerance), allowed="more than 0")
     streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + _MOST))
-    samples: list[Sample] = []
+    runs: list[Run] = []
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
-            samples.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs))
+            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs))
             if progress:
                 progress(min(i, _FEWEST - 1), _FEWEST)
 
     run(count, _FEWEST)
-    excess = max(_worst(samples), _scatter(samples) / _SCATTER) ** 2 / tolerance**2
-    if particles is None and excess > 2.0:
+    excess = max(_worst(runs), _scatter(runs) / _SCATTER) ** 2 / tolerance**2
+    if particles is None and excess > _CALLED_FOR:
         # larger populations rather than more: their bias goes down with their noise
         count = min(2 ** math.ceil(math.log2(excess)), _LARGEST) * _PARTICLES
-        samples.clear()
+        runs.clear()
         run(count, _FEWEST)
-    while _worst(samples) > tolerance and len(samples) < _MOST:
+    while _worst(runs) > tolerance and len(runs) < _MOST:
         run(count, 1)
     if progress:
         progress(_FEWEST, _FEWEST)
     notes = []
-    if _worst(samples) > tolerance:
+    if _worst(runs) > tolerance:
         notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {_MOST} populations of {count}")
     if layer.input.correlation < 1.0:
         notes.append("chi: of two copies with the same inputs; their correlation below 1 enters the untied theory only")
-    return combine(samples, T, notes=notes)
+    return combine(runs, T, notes=notes), np.array([run.log_square - run.log_square[0] for run in runs])
 
 
 def tied_course(
@@ -146,41 +203,61 @@ def tied_course(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
 ) -> Array:
-    """ln E|δ_t|²/E|δ_0|² of a perturbation, step by step, of each population: (populations, steps + 1).
+    """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
-    Raises ``ArgumentError`` for arguments out of range.
+    Args:
+        cell: The cell.
+        layer: The layer.
+        steps: How long the perturbation is followed.
+        particles: Particles of a population.
+        populations: Number of independent populations.
+        seed: Seed of the random numbers.
+        inputs: The course of the inputs in time.
+
+    Returns:
+        One course a population, (populations, steps + 1).
+
+    Raises:
+        ArgumentError: An argument is out of its range.
     """
-    for name, found, least in (("particles", particles, 2), ("populations", populations, 1), ("steps", steps, 1)):
-        if found < least:
-            raise ArgumentError(f"{name}: found {found}; allowed: at least {least}")
+    _check("particles", particles, 2)
+    _check("populations", populations, 1)
+    _check("steps", steps, 1)
     streams = np.random.SeedSequence(seed).spawn(populations)
     followed = (_follow(cell, layer, particles, steps, np.random.default_rng(s), inputs).log_square for s in streams)
     return np.array([course - course[0] for course in followed])
 
 
-def _scatter(samples: list[Sample]) -> float:
+def _check(name: str, found: int, least: int) -> None:
+    if found < least:
+        raise ArgumentError(name, found=str(found), allowed=f"at least {least}")
+
+
+def _scatter(runs: list[Run]) -> float:
     """Standard deviation of ln χ over populations."""
-    steps = reach(samples)
-    logs = [s.log_chi(steps) for s in samples]
+    steps = informative_steps(runs)
+    logs = [run.log_chi(steps) for run in runs]
     return float(np.std(logs, ddof=1)) if all(map(math.isfinite, logs)) else 0.0
 
 
-def _worst(samples: list[Sample]) -> float:
+def _worst(runs: list[Run]) -> float:
     """The larger of the standard errors of ln χ and, by its own measure, of the second moment."""
-    root = math.sqrt(len(samples))
-    moments = np.array([s.second_moment for s in samples])
-    moment = moments.std(ddof=1) / root / max(moments.mean(), 1e-300)
-    return float(max(_scatter(samples) / root, moment / _MOMENT_TOLERANCE))
+    root = math.sqrt(len(runs))
+    moments = np.array([run.second_moment for run in runs])
+    moment = moments.std(ddof=1) / root / max(moments.mean(), np.finfo(float).tiny)
+    return float(max(_scatter(runs) / root, moment / _MOMENT_TOLERANCE))
 
 
-def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Sample:
+def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Run:
     """One population from rest to its numbers."""
     layer, projection = layer.unprojected(), layer.projection
     population = Population(cell, layer, particles, rng, inputs=inputs)
-    settling = Settling(first_burn_in(cell, layer), steps)
-    population.step(-1)
-    while settling.goes_on(float(np.mean(population.h**2))):
+
+    def step() -> float:
         population.step(-1)
+        return float(np.mean(population.h**2))
+
+    settled = settle(step, first_burn_in(cell, layer), steps)
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
@@ -196,23 +273,23 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
             looks += 1
         log_square[t + 1] = log_square[t] + population.rescale()
         carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
-    sample = Sample(
+    run = Run(
         second_moment=gain * float(moments[0] / steps),
         memory=float(moments[1] / steps) if cell.has_readout else None,
-        time_constants=1.0 / np.maximum(1.0 - keep / steps, 1.0 / _LARGEST_TIME),
+        time_constants=1.0 / np.maximum(1.0 - keep / steps, 1.0 / LONGEST_UNIT_TIME),
         log_square=log_square,
         participation=carried,
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
-        settled=settling.settled,
+        settled=settled,
     )
-    told = reach([sample])
-    again = 0 if inputs.off_after is not None else windows(told, steps)
-    return replace(sample, windows=tuple(_window(population, told) for _ in range(again)))
+    informative = informative_steps([run])
+    again = 0 if inputs.off_after is not None else repeats(informative, steps)
+    return replace(run, repeated=tuple(_course(population, informative) for _ in range(again)))
 
 
-def _window(population: Population, steps: int) -> Array:
-    """ln E|δ_t|² of a new perturbation for ``steps`` steps, (steps + 1,)."""
+def _course(population: Population, steps: int) -> Array:
+    """ln E|δ_t|² of a new perturbation, (steps + 1,)."""
     population.perturb(steps)
     course = np.zeros(steps + 1)
     for t in range(steps):

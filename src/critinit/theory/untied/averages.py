@@ -35,16 +35,25 @@ __all__ = [
 ]
 
 _FACTOR_NODES = 14
+"""Chebyshev points in the range of a gate's factor: smooth functions of it to 1e-9."""
+_FACTOR_RANGE = 1e-12
+"""A factor that varies by less is one number."""
 _MOST_POINTS = 30_000_000
-"""Of one average: arrays of a quarter of a gigabyte."""
+"""Points of one average: arrays of a quarter of a gigabyte."""
 _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
+_PAIR_ORDER = 0.7
+"""Order of the rule over two copies' gates and arguments, at most: 1e-10 at half the points a dimension."""
 
 
 def gate_moments(params: LayerParameters, gate: str, message: Array, correlated: Array) -> tuple[Array, Array]:
-    """Variance of U x + b + W m of a gate and its covariance between the copies.
+    """Return the variance of U x + b + W m of a gate and its covariance between the copies.
 
-    ``message``, ``correlated``: E m² and E m m' over the copies.
+    Args:
+        params: The layer.
+        gate: The gate's name.
+        message: E m².
+        correlated: E m m' over the copies.
     """
     g = params.gates[gate]
     external = g.input * params.input_variance
@@ -54,7 +63,7 @@ def gate_moments(params: LayerParameters, gate: str, message: Array, correlated:
 
 
 def over_environments(params: LayerParameters, x: Array) -> Array:
-    """Average over the environments: (…, K, E) -> (…, K)."""
+    """Return the average over the environments: (…, K, E) -> (…, K)."""
     return x[..., 0] if x.shape[-1] == 1 else np.asarray(x @ params.environment_weights)
 
 
@@ -79,7 +88,7 @@ class OneGate:
         self.u = (mean[..., None] + np.sqrt(shared)[..., None] * z)[..., None] + np.sqrt(private)[..., None, None] * w
 
     def conditional(self, function: Any) -> tuple[Array, Array]:
-        """Value and derivative of ``function`` averaged over the private nodes, shape (…, shared nodes)."""
+        """Return value and derivative of ``function`` averaged over the private nodes, (…, shared nodes)."""
         y = function(Dual(self.u, 1.0))
         return self._reduce(value(y)), self._reduce(tangent(y))
 
@@ -90,17 +99,27 @@ class OneGate:
 
 @dataclass(frozen=True)
 class Scaling:
-    """A gate's factor on another's recurrent signal: pair averages of the factor and of its derivative."""
+    """Pair averages of the factor by which a gate scales another's recurrent signal, and of its derivative (slope).
+
+    Attributes:
+        square: E factor².
+        slope_square: E slope².
+        fourth: E factor⁴.
+        slope_fourth: E slope⁴.
+        mixed: E factor²·slope².
+    """
 
     square: Array
     slope_square: Array
     fourth: Array
     slope_fourth: Array
-    mixed: Array  # E factor²·slope²
+    mixed: Array
 
 
-def scaling(params: LayerParameters, gate: str, factor: Any, message: Array, correlated: Array, order: float) -> Scaling:
-    """Averages of ``factor(u[gate])``; the fourth moments hold for a single copy (correlated = message)."""
+def scaling(
+    params: LayerParameters, gate: str, factor: Any, message: Array, correlated: Array, order: float
+) -> Scaling:
+    """Return averages of ``factor(u[gate])``; the fourth moments hold for a single copy (correlated = message)."""
     variance, covariance = gate_moments(params, gate, message, correlated)
     nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order)
     f, df = nodes.conditional(factor)
@@ -109,8 +128,10 @@ def scaling(params: LayerParameters, gate: str, factor: Any, message: Array, cor
 
 
 def shared_moments(params: LayerParameters, message: Array, order: float) -> Callable[..., Array]:
-    """(a, b, c, d, e, f) -> E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ·ρᵉ·ρ'ᶠ of the one gate that keeps, writes and scales the
-    candidate's message by ρ; for a single copy."""
+    """Return (a, b, c, d, e, f) -> E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ·ρᵉ·ρ'ᶠ, for a single copy.
+
+    It is for a cell in which one gate keeps, writes and scales the candidate's message by ρ.
+    """
     cell = params.cell
     gate = cell.keep_gate or ""
     variance, _ = gate_moments(params, gate, message, message)
@@ -129,6 +150,7 @@ def shared_moments(params: LayerParameters, message: Array, order: float) -> Cal
 
 
 Term = tuple[float, int, int, int, int]
+"""(factor, power of keep', power of write', power of s, power of n)."""
 _BY_KEEP: Term = (1.0, 2, 0, 2, 0)
 _BY_BOTH: Term = (2.0, 1, 1, 1, 1)
 _BY_WRITE: Term = (1.0, 0, 2, 0, 2)
@@ -137,9 +159,8 @@ _BY_WRITE: Term = (1.0, 0, 2, 0, 2)
 class Memory:
     """keep and write: moments over the copies' pre-activations.
 
-    ``moment(a, b, c, d)`` is E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ (primes: derivatives by the own gate); over a pair it is
-    meaningful for a+b+c+d = 2, one factor a copy, and for 1.  ``couplings`` names for each gate the square of
-    ∂s'/∂u = keep'·s + write'·n as terms (factor, b, d, power of s, power of n).
+    Attributes:
+        couplings: For each gate the square of ∂s'/∂u = keep'·s + write'·n, as terms.
     """
 
     def __init__(self, params: LayerParameters, message: Array, correlated: Array, order: float) -> None:
@@ -162,6 +183,10 @@ class Memory:
                 self.couplings.append((gate, [_BY_KEEP if gate == cell.keep_gate else _BY_WRITE]))
 
     def moment(self, a: int, b: int, c: int, d: int) -> Array:
+        """Return E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ, primes: derivatives by the own gate.
+
+        Over a pair it is meaningful for a + b + c + d = 2, one factor a copy, and for 1.
+        """
         powers = (a, b, c, d)
         if powers not in self._moments:
             (keep, keep_slope, w), (write, write_slope, v) = self._parts
@@ -197,7 +222,7 @@ class Candidate:
     """
 
     def __init__(self, params: LayerParameters, message: Array, scaled_message: Array, order: float) -> None:
-        cell, self._law = params.cell, params
+        cell, self._params = params.cell, params
         self._n: dict[int, Array] = {}
         self.gate = cell.candidate_gate
         if self.gate is None:  # the embedded input, N(0, R)
@@ -231,17 +256,17 @@ class Candidate:
     def _plain(self) -> Array:
         """n at the nodes (…, scaling gate's, argument's)."""
         assert self.gate is not None
-        return np.asarray(self._law.cell.candidate({self.gate: self._u}))
+        return np.asarray(self._params.cell.candidate({self.gate: self._u}))
 
     @cached_property
     def _values(self) -> tuple[Array, Array]:
         """n and its slope at the nodes."""
         assert self.gate is not None
-        y = self._law.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
+        y = self._params.cell.candidate({self.gate: Dual(self._u, np.ones_like(self._u))})
         return y.value, y.tangent
 
     def n(self, p: int) -> Array:
-        """E nᵖ."""
+        """Return E nᵖ."""
         if p not in self._n:
             if self.gate is None:  # moments of N(0, R)
                 self._n[p] = (1.0, 0.0, 1.0, 0.0, 3.0)[p] * self._embedded ** (p / 2)
@@ -286,14 +311,14 @@ class Candidate:
         return np.asarray(np.sum(coefficients * self._by_node[a, p], axis=-1) @ self._gate_weights)
 
     def coupling(self, gate: str) -> Array:
-        """E k of one gate."""
+        """Return E k of one gate."""
         return self._average(self._squares[gate][0], 0, 2)
 
     def with_k(self, a: int, b: int) -> Array:
-        """E nᵃ Kᵇ, b = 1 or 2, K = Σ_gates σ²·k."""
+        """Return E nᵃ Kᵇ, b = 1 or 2, K = Σ_gates σ²·k."""
         if self.gate is None:
             return np.zeros((1, 1))
-        sigma = {gate: self._law.gates[gate].recurrent for gate in self._squares}
+        sigma = {gate: self._params.gates[gate].recurrent for gate in self._squares}
         if b == 1:
             return np.asarray(sum(sigma[gate] * self._average(k, a, 2) for gate, (k, _) in self._squares.items()))
         total = sum(sigma[gate] ** 2 * self._average(k2, a, 4) for gate, (_, k2) in self._squares.items())
@@ -333,10 +358,10 @@ class PairCandidate:
             self.product = np.asarray(n**2 @ nodes.weights)
             self._couplings[cell.candidate_gate] = np.asarray(slope**2 @ nodes.weights)
             return
-        self._scaled_product(params, message, correlated, scaling_gate, min(order, 0.7))
+        self._scaled_product(params, message, correlated, scaling_gate, min(order, _PAIR_ORDER))
 
     def coupling(self, gate: str) -> Array:
-        """E ∂n/∂(W m) ∂n'/∂(W m') of one gate."""
+        """Return E ∂n/∂(W m) ∂n'/∂(W m') of one gate."""
         return self._couplings[gate]
 
     @property
@@ -345,7 +370,12 @@ class PairCandidate:
         return tuple(self._couplings)
 
     def _scaled_product(
-        self, params: LayerParameters, message: Array, correlated: Array, scaling_gate: tuple[Array, Array], order: float
+        self,
+        params: LayerParameters,
+        message: Array,
+        correlated: Array,
+        scaling_gate: tuple[Array, Array],
+        order: float,
     ) -> None:
         cell = params.cell
         name = cell.candidate_gate or ""
@@ -367,8 +397,10 @@ class PairCandidate:
         points = math.prod(np.broadcast_shapes(mean.shape, deviation1.shape, deviation2.shape)) * len(z) ** 2
         if points > _MOST_POINTS:
             raise ArgumentError(
-                f"gates.{name}: variances and spreads this large, at an input correlation below 1, take {points:.0e}"
-                f" points of quadrature; allowed: {_MOST_POINTS:.0e}, or an input correlation of 1"
+                f"gates.{name}",
+                found=f"variances and spreads that take {points:.0e} points of quadrature",
+                allowed=f"at most {_MOST_POINTS:.0e}",
+                hint="lower the variances, or take an input correlation of 1",
             )
         z1, z2 = z[:, None], z[None, :]
         n1, n2 = (
@@ -395,11 +427,11 @@ def _on_nodes(gate: OneGate, factor: Any) -> tuple[Array, Array, Array]:
     weighted by the product of the slopes.
 
     Smooth functions of (r, r') are interpolated at Chebyshev points of the range of r, so the cost does not grow with
-    how hard the gate is driven.
+    how large the gate's variance is.
     """
     r = factor(Dual(gate.u, np.ones_like(gate.u)))
     low, high = float(r.value.min()), float(r.value.max())
-    if high - low < 1e-12:
+    if high - low < _FACTOR_RANGE:
         nodes, at_nodes = np.array([low]), np.ones((*r.value.shape, 1))
     else:
         points = np.cos((np.arange(_FACTOR_NODES) + 0.5) * np.pi / _FACTOR_NODES)

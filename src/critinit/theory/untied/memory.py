@@ -1,19 +1,21 @@
 """The stationary distribution of a memory that is read through a nonlinearity: the LSTM's c, h = o·tanh(c).
 
-The memory follows the random recursion c' = f·c + p, p = i·g, whose params is not Gaussian.  Two representations of
+The memory follows the random recursion c' = f·c + p, p = i·g, which is not Gaussian.  Two representations of
 it, each nodes x and weights w with E φ(c) = Σ w φ(x):
 
 *Transfer operator.*  (Tφ)(x) = E φ(f x + p), collocated in rational Chebyshev functions of y = x/√(x² + L²) (Boyd
 2001, ch. 17), which resolve tanh and the distribution at once.  f and p are independent, so T = F·P with
 (Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where one gate keeps
-and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.  Accurate
-to 1e-5 unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up where it misses.
+and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.
+Accurate to 1e-5 unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up
+where it misses.
 
 *Gaussian reference.*  E c … E c¹⁰ close exactly; the density is N(E c, Var c)·Σ_k ν_k He_k/k!.  Accurate to 1e-3
-where the distribution is near-Gaussian, which slow memories are, and to 1e-5 of E h² where its width is below .15: h is then nearly
-linear in c, and averages are taken so.
+where the distribution is near-Gaussian, which slow memories are, and to 1e-5 of E h² where its width is below .15: h is
+then nearly linear in c, and averages are taken so.
 
-Squared distances are a pair: of c, resolved over the distribution of c (a row Y of its components), and of h (a number H):
+Squared distances are a pair: of c, resolved over the distribution of c (a row Y of its components), and of h (a number
+H):
 
     Y' = Y·A + H·r,   H' = Y'·E_o(∂h/∂c)² + σ_o² E(∂h/∂u_o)²·H
 
@@ -23,24 +25,37 @@ with A the transfer weighted by f² and r that of v = σ_f² f'²c² + σ_i² i'
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from critinit.dual import Array, Dual, tangent, value
-from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
 from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
+from critinit.theory.roots import falling_root
+from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
 
-__all__ = ["WIDEST", "MemoryDistribution"]
+__all__ = ["DistanceOperator", "MemoryDistribution"]
 
-WIDEST = 30.0
+_WIDEST = 30.0
+"""Width of c (root of E c²) up to which nodes are added; wider, tanh is a step and more nodes show nothing."""
 _ORDER = 0.5
+"""Order of the rules over the gates: 1e-7, below what the collocation resolves."""
 _GAUSS = 20
+"""Nodes of a compressed rule: moments up to the 39th, averages of the Chebyshev functions to 1e-7."""
 _CHECK = 1.5e-3
+"""Relative error of E c² at which the collocated distribution is given up for the Gaussian reference."""
 _FAST = 0.8
+"""E keep² below which no check is needed: the memory forgets within ten steps."""
 _NARROW = 0.15
+"""Width of c below which the Gaussian reference is the better one: h is nearly linear in c."""
+_KEPT_ACCURACY = 3e-6
+"""χ is sought above E f² by this: the collocated operator has that eigenvalue to 1e-6."""
+_FIRST_STEP = 1e-2
+"""Of χ, from the slowest class alone upwards."""
+_CHI_ACCURACY = 1e-14
+"""Of χ."""
 
 
 @lru_cache(maxsize=8)
@@ -69,9 +84,9 @@ def _compressed(values: Array, weights: Array) -> Rule:
     for step in range(_GAUSS):
         image = values * vector
         diagonal.append(np.sum(image * vector, axis=-1))
-        known = basis[..., : step + 1, :]
+        earlier = basis[..., : step + 1, :]
         for _ in range(2):  # full orthogonalisation, and again: the recurrence alone loses it
-            image = image - ((known @ image[..., None]).swapaxes(-1, -2) @ known)[..., 0, :]
+            image = image - ((earlier @ image[..., None]).swapaxes(-1, -2) @ earlier)[..., 0, :]
         norm = np.sqrt(np.sum(image * image, axis=-1, keepdims=True))
         alive = norm > 1e-12 * size
         vector = np.where(alive, image / np.where(alive, norm, 1.0), 0.0)
@@ -87,15 +102,21 @@ def _compressed(values: Array, weights: Array) -> Rule:
 
 
 class MemoryDistribution:
-    """Distribution of the memory of every point and class of ``params`` at E m² = ``q``; arrays (*batch, K, …)."""
+    """Distribution of the memory of every point and class of a layer; arrays (*batch, K, …).
+
+    Args:
+        params: The layer.
+        q: E m² of the message.
+        moments: E c⁰ … E c⁴ by class.
+        order: Scales the number of nodes.
+    """
 
     def __init__(self, params: LayerParameters, q: Array, moments: list[Array], order: float = 1.0) -> None:
-        """``moments``: E c⁰ … E c⁴ by class."""
-        self._law, self._q = params, q
+        self._params, self._q = params, q
         cell = params.cell
         width = np.sqrt(moments[2])
         widest = float(np.max(width))
-        self._nodes = int(np.clip(48 + 8 * np.ceil(min(widest, WIDEST)), 56, 200) * max(1.0, order**0.5))
+        self._nodes = int(np.clip(48 + 8 * np.ceil(min(widest, _WIDEST)), 56, 200) * max(1.0, order**0.5))
         self._y, self._to_coefficients = _collocation(self._nodes)
         self._rules: dict[str, tuple[Array, Rule]] = {}
         for gate in cell.gates:
@@ -116,7 +137,7 @@ class MemoryDistribution:
 
     def _gate_nodes(self, gate: str, strip: float) -> tuple[Array, Rule]:
         """Pre-activations of a gate (*batch, K, nodes), environments folded in, and the rule."""
-        params = self._law
+        params = self._params
         g = params.gates[gate]
         variance = g.recurrent * self._q + g.input * params.input_variance + g.bias_variance
         z, w = rule_for(float(np.sqrt(np.max(variance))), strip, _ORDER)
@@ -128,7 +149,7 @@ class MemoryDistribution:
         return np.asarray(value(function(self._joint(*gates))), dtype=float) + np.zeros(self._weights(*gates).shape)
 
     def _weights(self, *gates: str | None) -> Array:
-        w = self._law.environment_weights
+        w = self._params.environment_weights
         for gate in filter(None, gates):
             w = np.multiply.outer(w, self._rules[gate][1][1])
         return w.ravel()
@@ -139,7 +160,7 @@ class MemoryDistribution:
         None stands for a function that reads no gate.
         """
         gates = list(filter(None, functions))
-        environments = self._law.environment_weights.size
+        environments = self._params.environment_weights.size
         sizes = [self._rules[gate][0].shape[-1] for gate in gates]
         joint = {}
         for n, gate in enumerate(gates):
@@ -164,7 +185,7 @@ class MemoryDistribution:
     @cached_property
     def _write(self) -> tuple[Array, Array]:
         """p = write·candidate on the joint nodes, (*batch, K, points), and their weights."""
-        cell = self._law.cell
+        cell = self._params.cell
         gates = cell.write_gate, cell.candidate_gate
         return self._plain(lambda u: cell.write(u) * cell.candidate(u), *gates), self._weights(*gates)
 
@@ -177,18 +198,18 @@ class MemoryDistribution:
     @cached_property
     def _added(self) -> Array:
         """P.  E pⁿ = E iⁿ·E gⁿ, so each factor is compressed before their product is: the same rule, far sooner."""
-        cell = self._law.cell
+        cell = self._params.cell
         factors = ((cell.write_gate, cell.write), (cell.candidate_gate, cell.candidate))
         (i, i_weights), (g, g_weights) = (self._alone(gate, function) for gate, function in factors)
         product = i[..., :, None] * g[..., None, :]
-        w = i_weights[..., :, None] * g_weights[..., None, :] * self._law.environment_weights[:, None, None]
+        w = i_weights[..., :, None] * g_weights[..., None, :] * self._params.environment_weights[:, None, None]
         together = (*product.shape[:-3], -1)
         p, w = _compressed(product.reshape(together), w.reshape(together))
         return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
 
     def _alone(self, gate: str | None, function: Callable[[dict[str, Array]], Any]) -> Rule:
         """The rule of one gate's value in every environment, (*batch, K, environments, nodes)."""
-        environments = self._law.environment_weights.size
+        environments = self._params.environment_weights.size
         if gate is None:
             return np.full((1, environments, 1), float(function({}))), np.ones((1, environments, 1))
         u, (_, w) = self._rules[gate]
@@ -196,10 +217,10 @@ class MemoryDistribution:
         return _compressed(np.asarray(function({gate: u})), np.broadcast_to(w, u.shape))
 
     def _together(self, weigh: Callable[[Dual, Dual, Array, Array], Any] | None = None) -> Array:
-        """T where one gate keeps and writes, weighted by ``weigh(keep, write, n, x)``, with derivatives by that gate."""
-        cell = self._law.cell
+        """T where one gate keeps and writes, weighted by ``weigh(keep, write, n, x)``; derivatives are by that gate."""
+        cell = self._params.cell
         gate = cell.keep_gate or ""
-        environments = self._law.environment_weights
+        environments = self._params.environment_weights
         n, n_weights = self._alone(cell.candidate_gate, cell.candidate)
         u, (_, w) = self._rules[gate]
         u = np.broadcast_to(u, (*u.shape[:-2], environments.size, u.shape[-1]))[..., None]
@@ -221,19 +242,19 @@ class MemoryDistribution:
 
     def _sloped(self) -> Array:
         """(Pφ)(x) and what is before it, weighted by σ_n² write²(∂n/∂u)², where one gate keeps and writes."""
-        cell = self._law.cell
+        cell = self._params.cell
         gates = cell.keep_gate, cell.candidate_gate
         u = self._joint(*gates)
         candidate = str(cell.candidate_gate)
         keep, write = cell.keep(u), cell.write(u)
         n = cell.candidate({candidate: Dual(u[candidate], np.ones_like(u[candidate]))})
-        weights = self._law.gates[candidate].recurrent * (write * n.tangent) ** 2 * self._weights(*gates)
+        weights = self._params.gates[candidate].recurrent * (write * n.tangent) ** 2 * self._weights(*gates)
         image = keep[..., None, :] * self.x[..., :, None] + (write * n.value)[..., None, :]
         return self._operator(image, weights[..., None, :])
 
     def _kept(self, power: int, slope: bool = False) -> Array:
         """F weighted by keep**power, or by (∂keep/∂u)²."""
-        cell = self._law.cell
+        cell = self._params.cell
         if cell.keep_gate is None:
             kept = float(cell.keep({}))
             weight = 0.0 if slope else kept**power
@@ -247,7 +268,7 @@ class MemoryDistribution:
     @cached_property
     def stationary(self) -> Array:
         """Weights w (*batch, K, nodes) with E φ(c) = Σ w φ(x)."""
-        transfer = self._together() if self._law.cell.couples else self._kept(0) @ self._added
+        transfer = self._together() if self._params.cell.couples else self._kept(0) @ self._added
         n = self._nodes
         system = np.swapaxes(transfer, -1, -2) - np.eye(n)
         system[..., -1, :] = 1.0
@@ -257,7 +278,7 @@ class MemoryDistribution:
 
     def _read(self, power: int, by: str | None, x: Array) -> Array:
         """E_o of (h, or its slope by "memory" or "gate") to a power at memories x (*batch, K, nodes)."""
-        cell = self._law.cell
+        cell = self._params.cell
         if cell.read_gate is None:
             h = cell.read(Dual(x, np.full(x.shape, float(by == "memory"))), {})
             return np.asarray((h.value if by is None else h.tangent) ** power)
@@ -274,18 +295,24 @@ class MemoryDistribution:
         return np.asarray(np.sum(self.stationary * values, axis=-1))
 
     def average(self, power: int, by: str | None) -> Array:
-        """E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
+        """Return E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
         resolved = self._transfer_mean(self._read(power, by, self.x))
         reference = np.sum(self._gauss_weights * self._read(power, by, self._gauss_x), axis=-1)
         return np.maximum(np.where(self.holds & ~self._narrow, resolved, reference), 0.0)
 
     def paired(self, message: Array, correlated: Array, correlation: Array, by: str | None) -> Array:
-        """E over two copies of the product of h, or of ∂h/∂c or ∂h/∂u_o ("memory", "gate"), by class.
+        """Return E over two copies of the product of h, or of ∂h/∂c or ∂h/∂u_o ("memory", "gate"), by class.
 
-        ``message``, ``correlated``: E h² and E h h'; ``correlation``: of c.  A Gaussian copula with the distribution's own
-        second moment: exact at correlation 1, an approximation of the dependence elsewhere (1e-3 for narrow points).
+        It is that of a Gaussian copula with the distribution's own second moment: exact at correlation 1, an
+        approximation of the dependence elsewhere (1e-3 for narrow points).
+
+        Args:
+            message: E h².
+            correlated: E h h'.
+            correlation: The copies' correlation of c.
+            by: None, "memory" or "gate".
         """
-        params, cell = self._law, self._law.cell
+        params, cell = self._params, self._params.cell
         z, w = rule_for(1.5, TANH_STRIP, _ORDER)
         rho = np.clip(correlation, 0.0, 1.0)[..., None, None]
         c = np.sqrt(rho) * z[:, None] + np.sqrt(1.0 - rho) * z
@@ -307,12 +334,12 @@ class MemoryDistribution:
         return self.average(2, by) * shared * (over_environments(params, pair) / over_environments(params, whole))
 
     def distance_operator(self, kept: Array, source: Array) -> DistanceOperator:
-        """The linear recursion of squared distances; ``kept`` = E f² and ``source`` = E v by class.
+        """Return the linear recursion of squared distances; ``kept`` = E f² and ``source`` = E v by class.
 
         With several classes, or where the transfer operator is given up, δc² is taken as independent of c within its
         class: an error of second order in the recurrent kernels, below 1 % of 1 − χ at recurrent variance 1.
         """
-        params, cell = self._law, self._law.cell
+        params, cell = self._params, self._params.cell
         by_output: Array = np.zeros(1)
         if cell.read_gate is not None:
             by_output = params.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
@@ -351,10 +378,10 @@ def _near_gaussian(moments: list[Array]) -> tuple[Array, Array]:
     """Nodes (*batch, K, n) and weights of the Gaussian with cumulant corrections of third and fourth order."""
     m1, m2, m3, m4 = moments[1], moments[2], moments[3], moments[4]
     variance = np.maximum(m2 - m1**2, 0.0)
-    told = (variance > 1e-9 * m2) & (variance > 1e-100)  # else the cumulants are rounding
-    unit = np.where(told, variance, 1.0)
-    third = np.where(told, (m3 - 3 * m1 * m2 + 2 * m1**3) / unit**1.5, 0.0)
-    fourth = np.where(told, (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / unit**2 - 3.0, 0.0)
+    resolved = (variance > 1e-9 * m2) & (variance > 1e-100)  # else the cumulants are rounding
+    unit = np.where(resolved, variance, 1.0)
+    third = np.where(resolved, (m3 - 3 * m1 * m2 + 2 * m1**3) / unit**1.5, 0.0)
+    fourth = np.where(resolved, (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / unit**2 - 3.0, 0.0)
     z, w = rule_for(float(np.sqrt(np.max(variance))), TANH_STRIP, _ORDER)
     correction = third[..., None] * (z**3 - 3 * z) / 6.0 + fourth[..., None] * (z**4 - 6 * z**2 + 3) / 24.0
     return m1[..., None] + np.sqrt(variance)[..., None] * z, w * (1.0 + correction)
@@ -363,7 +390,14 @@ def _near_gaussian(moments: list[Array]) -> tuple[Array, Array]:
 class DistanceOperator:
     """Squared distances over time: Y' = Y·through + H·source by class; H' = E over units of Y'·read + by_output·H.
 
-    ``start``: the row of a unit perturbation of the memory; ``kept``: E f², the leading eigenvalue of ``through``.
+    Args:
+        start: The row of a unit perturbation of the memory.
+        kept: E f², the leading eigenvalue of ``through``.
+        through: The transfer of the memory's squared distance.
+        source: What a squared distance of the messages adds to it.
+        read: What it adds to that of the messages.
+        by_output: What a squared distance of the messages adds to itself, through the read gate.
+        params: The layer.
     """
 
     def __init__(
@@ -387,7 +421,7 @@ class DistanceOperator:
         self._by_output = np.broadcast_to(by_output, shape[:-1]) @ self._classes
 
     def retention(self, steps: int) -> Array:
-        """E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
+        """Return E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
         classes, resolved = self._classes, self._through.shape[-1]
         k = classes.size
         # the state (Y of every class, H) in one matrix; Y' = A Y + H r,  H' = ρ·Y' + ω H
@@ -406,27 +440,20 @@ class DistanceOperator:
         return np.asarray(np.sum(y.reshape(self._start.shape), axis=-1) @ classes)
 
     def growth(self) -> Array:
-        """χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""
+        """Return χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""
         kept = np.max(self._kept, axis=-1)
-        identity = np.eye(self._through.shape[-1])
+        chi = np.empty(kept.shape)
+        for point in np.ndindex(*kept.shape):
+            low = float(kept[point]) + _KEPT_ACCURACY
+            found = falling_root(partial(self._excess, point), low, _FIRST_STEP, _CHI_ACCURACY)
+            chi[point] = kept[point] if found == low else found
+        return chi
 
-        def gain(chi: Array) -> Array:
-            resolvent = np.linalg.solve(
-                np.swapaxes(chi[..., None, None, None] * identity - self._through, -1, -2),
-                self._source[..., None],
-            )[..., 0]
-            return np.asarray(chi * (np.sum(resolvent * self._read, axis=-1) @ self._classes) + self._by_output)
-
-        low = kept + 3e-6  # the collocated operator has the eigenvalue kept to 1e-6
-        coupled = np.asarray(gain(low) > low)
-        high = kept + 1.0
-        for _ in range(40):
-            short = gain(high) > high
-            if not np.any(short):
-                break
-            high = np.where(short, 2.0 * high, high)
-        for _ in range(45):
-            middle = 0.5 * (low + high)
-            above = gain(middle) > middle
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return np.asarray(np.where(coupled, 0.5 * (low + high), kept))
+    def _excess(self, point: tuple[int, ...], chi: float) -> float:
+        """What a squared distance H brings back of itself at one point of the grid, where it grows as χᵗ, less χ."""
+        resolvent = np.linalg.solve(
+            np.swapaxes(chi * np.eye(self._through.shape[-1]) - self._through[point], -1, -2),
+            self._source[point][..., None],
+        )[..., 0]
+        through = np.sum(resolvent * self._read[point], axis=-1) @ self._classes
+        return float(chi * through + self._by_output[point] - chi)

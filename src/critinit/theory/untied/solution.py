@@ -6,7 +6,7 @@ memory s' = keep·s + write·n close exactly:
     M_p (1 − E keepᵖ) = Σ_{j<p} C(p, j) E[keepʲ writeᵖ⁻ʲ] E[nᵖ⁻ʲ] M_j
 
 and E m² itself is the one unknown, found by an accelerated fixed-point iteration, for a whole grid at once.
-The LSTM's message o·tanh(c) needs the params of c: ``critinit.theory.untied.memory``.
+The LSTM's message o·tanh(c) needs the distribution of c: ``critinit.theory.untied.memory``.
 
 χ and the retention follow from the linear recursion of squared distances by class of units,
 
@@ -26,32 +26,73 @@ from typing import NamedTuple
 import numpy as np
 
 from critinit.dual import Array
-from critinit.theory.untied.averages import Candidate, Memory, PairCandidate, Scaling, over_environments, scaling, shared_moments
-from critinit.theory.untied.memory import MemoryDistribution, DistanceOperator
 from critinit.theory.parameters import LayerParameters, split_parameters
 from critinit.theory.quadrature import normal_rule
+from critinit.theory.untied.averages import (
+    Candidate,
+    Memory,
+    PairCandidate,
+    Scaling,
+    over_environments,
+    scaling,
+    shared_moments,
+)
+from critinit.theory.untied.memory import DistanceOperator, MemoryDistribution
 
-__all__ = ["UnitMoments", "Untied", "time_constants", "solve", "unit_moments"]
+__all__ = ["UnitMoments", "Untied", "solve", "unit_moments", "unit_time_constants"]
 
 _MAX_CYCLES = 300
-_TALLEST = 1e6
+"""Most cycles of the accelerated iteration; a few suffice away from a bifurcation."""
+_TALLEST = 1e12
+"""The largest second moment of an unbounded cell, from which the iteration from above starts; one that reaches it has
+not converged."""
 _COARSE = 0.4
+"""Order of the rules at which it is decided which fixed point is meant: 1e-6."""
+_COARSE_TOLERANCE = 1e-5
+"""Relative change at which that decision's iteration ends."""
 _LEAP = 1e-5
+"""Relative length of a leap that lands on the fixed point: the leap's error is its square."""
+_SAME = 1e-4
+"""Relative distance within which two iterations are on the way to the same fixed point."""
+_NOTHING = 1e-30
+"""Second moments below this are 0."""
+_REACHED = 1e-9
+"""Relative step that remains at a fixed point which was reached in the last cycle."""
+_REST = 1e-12
+"""A second moment below this is that of a network at rest."""
+_KICK = 1e-8
+"""The second moment of a small kick to a network at rest, which shows whether rest is stable."""
+_KICKED = 1e-9
+"""A second moment above this is not that of a network at rest."""
+_APART = 1e-3
+"""Relative difference beyond which two fixed points are two."""
 _KINKED = 16.0
 """The order at which a slope that jumps is averaged to about 1 %, with as many nodes as a rule has."""
-_BIAS_NODES = 401  # powers of what a unit keeps switch on within a bias of 1 or so
-_SHUT = 1e-16  # a gate that leaks less is shut to double precision
-_CHUNK = 192  # points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache
+_BIAS_NODES = 401
+"""Nodes of a normal bias that stays with its unit: powers of what a unit keeps switch on within a bias of 1 or so."""
+_SHUT = 1e-16
+"""A gate that leaks less is shut to double precision."""
+_CHUNK = 192
+"""Points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache."""
 
 
 @dataclass(frozen=True)
 class Untied:
     """The untied theory of a grid of layers; every array has the grid's shape.
 
-    ``converged``: the fixed point was reached.  ``several``: the iteration from below and from above end apart,
-    so the state depends on where it starts; the numbers are those reached from rest.
-    ``time_constants``: 1/(1 − E keep) at (shortest, median, longest) units, shape (*grid, 3).
-    ``retention(T)``: what is left after T steps of a perturbation of the memory, relative squared length.
+    Attributes:
+        second_moment: E h², or E r² of a projection.
+        memory_moment: E s² of the memory.
+        mean: E s.
+        product_moment: E h h' over the two copies.
+        chi: χ, the growth per step of their squared distance.
+        jacobian_mean: Mean of the squared singular values of the one-step Jacobian.
+        jacobian_variance: Their variance.
+        unit_time_constants: 1/(1 − E keep) of the shortest, median and longest units, in steps, (*grid, 3).
+        converged: Whether the fixed point was reached.
+        multistable: Whether the iterations from below and from above end apart, so that the state depends on where it
+            starts; the numbers are those reached from rest.
+        retention: A function of T: the relative squared length that T steps leave of a perturbation of the memory.
     """
 
     second_moment: Array
@@ -61,59 +102,100 @@ class Untied:
     chi: Array
     jacobian_mean: Array
     jacobian_variance: Array
-    time_constants: Array
+    unit_time_constants: Array
     converged: Array
-    several: Array
+    multistable: Array
     retention: Callable[[int], Array]
 
     @property
     def time_scale(self) -> Array:
-        """ξ = −1/ln χ in steps; infinite where χ ≥ 1."""
+        """The time scale ξ = −1/ln χ in steps; infinite where χ ≥ 1."""
         chi = np.minimum(self.chi, 1.0)
         with np.errstate(divide="ignore"):
             return np.where(chi < 1.0, -1.0 / np.log(chi), np.inf)
 
 
 def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
-    """Fixed point, χ, retention and Jacobian of every point of ``params``; deterministic.
+    """Return fixed point, χ, retention and Jacobian of every point of a grid; deterministic.
 
-    Gaussian averages are accurate to about 1e-10 (``order`` > 1: higher order, to measure the error); averages
-    over the LSTM's cell as ``critinit.theory.untied.memory`` says.  Cost: about 100 µs a point for the GRU.
+    Gaussian averages are accurate to about 1e-10, averages over the LSTM's cell as ``critinit.theory.untied.memory``
+    says.  The cost is about 100 µs a point for the GRU.
+
+    Args:
+        params: The layer, or the grid of layers.
+        order: Order of the rules; above 1, to measure the error.
+
+    Example:
+        >>> from critinit.theory.parameters import grid_parameters
+        >>> hidden = {"recurrent": np.array([0.25, 0.81]), "input": 0.0, "mean": 0.0}
+        >>> solve(grid_parameters("rnn", {"hidden": hidden})).chi.round(9).tolist()
+        [0.25, 0.81]
     """
     if math.prod(params.batch) > _CHUNK:
         return _join([solve(part, order=order) for part in split_parameters(params, _CHUNK)], params.batch)
-    state, met, several = _fixed_state(params, order)
+    state, met, multistable = _fixed_state(params, order)
     c = state.q
     if np.any(params.correlation < 1.0):
         c, met_pair = _fixed_point(
             lambda c: state.pair(c).messages(), state.q * params.correlation, state.q, _tolerance(params)
         )
         met = np.logical_and(met, met_pair)
-    return _numbers(state, c, np.asarray(np.all(met, axis=0)), several)
+    return _numbers(state, c, np.asarray(np.all(met, axis=0)), multistable)
 
 
-def time_constants(params: LayerParameters) -> Array:
-    """1/(1 − E keep) at the shortest, median and longest units, (*batch, 3), without all the other numbers."""
-    return _time_constants(_fixed_state(params, 1.0)[0])
+def unit_time_constants(params: LayerParameters) -> Array:
+    """Return 1/(1 − E keep) of the shortest, median and longest units, in steps, without all the other numbers.
+
+    Args:
+        params: The layer, or the grid of layers.
+
+    Returns:
+        An array (*batch, 3).
+
+    Example:
+        >>> from critinit.theory.parameters import grid_parameters
+        >>> update = {"recurrent": 0.0, "input": 0.0, "mean": np.log(99.0)}
+        >>> float(unit_time_constants(grid_parameters("minimal_rnn", {"update": update}))[1].round(6))
+        100.0
+    """
+    return _unit_time_constants(_fixed_state(params, 1.0)[0])
 
 
 class UnitMoments(NamedTuple):
-    """Averages of a stationary layer by bias, class and environment of units, (B, K, E) or what broadcasts to it."""
+    """Averages of a stationary layer by bias, class and environment of units, (B, K, E) or what broadcasts to it.
+
+    Attributes:
+        keep: E keep.
+        keep_square: E keep².
+        write: E write.
+        written_variance: Var(write·candidate).
+        bias_weights: Weights of the nodes of the keep gate's bias where it is normal and stays with its unit, (B,); one
+            node where it is not.
+    """
 
     keep: Array
     keep_square: Array
     write: Array
     written_variance: Array
-    """Var(write·candidate)."""
     bias_weights: Array
-    """(B,): of the nodes of the keep gate's bias where it is normal and stays with its unit; one node where it is not."""
 
 
 def unit_moments(params: LayerParameters) -> UnitMoments:
-    """How the units of a layer (batch shape ()) keep and write in its stationary state.
+    """Return how the units of a layer keep and write in its stationary state.
 
     The state is that of the untied theory; in it a normal bias of the keep gate stays with its unit, over whose biases
     powers of what it keeps are to be averaged.
+
+    Args:
+        params: The layer, of batch shape ().
+
+    Example:
+        >>> from critinit import generate
+        >>> from critinit.theory.parameters import layer_parameters
+        >>> spec = generate("gru", T=100, scheme="isometry")
+        >>> moments = unit_moments(layer_parameters(spec.find_cell(), spec.layers[0]))
+        >>> bool(np.allclose(moments.keep + moments.write, 1.0))
+        True
     """
     state = _fixed_state(params, 1.0)[0]
     memory, n, weights = state.memory, state.candidate.n, np.ones(1)
@@ -136,17 +218,21 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     shape = (components, *params.batch, 1, 1)
     ceiling = np.broadcast_to(_ceiling(params), shape)
     # which fixed point is decided at low order; the one taken is then polished at full order
-    low, met = _fixed_point(lambda q: _messages(params, q, _COARSE), np.zeros(shape), ceiling, 1e-5)
-    high, met_high = _fixed_point(lambda q: _messages(params, q, _COARSE), ceiling, ceiling, 1e-5, near=low)
+    low, met = _fixed_point(lambda q: _messages(params, q, _COARSE), np.zeros(shape), ceiling, _COARSE_TOLERANCE)
+    high, met_high = _fixed_point(
+        lambda q: _messages(params, q, _COARSE), ceiling, ceiling, _COARSE_TOLERANCE, near=low
+    )
     # rest is a fixed point without inputs and biases; where it is unstable the state is the upper one
-    unstable_rest = (low[0] < 1e-12) & (high[0] > 1e-9)
+    unstable_rest = (low[0] < _REST) & (high[0] > _KICKED)
     if np.any(unstable_rest):
-        unstable_rest &= _messages(params, np.full(shape, 1e-8), order)[0] > 1e-8
-    apart = np.abs(high[0] - low[0]) > 1e-3 * np.maximum(high[0], 1e-12)
-    several = apart & ~unstable_rest & met[0] & met_high[0]
+        unstable_rest &= _messages(params, np.full(shape, _KICK), order)[0] > _KICK
+    apart = np.abs(high[0] - low[0]) > _APART * np.maximum(high[0], _REST)
+    multistable = apart & ~unstable_rest & met[0] & met_high[0]
     start = np.where(unstable_rest, high, low)
     q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
-    return _State(params, q, order), met, several
+    if not (params.cell.bounded or params.cell.embeds_input):
+        met = np.logical_and(met, q < _TALLEST)
+    return _State(params, q, order), met, multistable
 
 
 def _tolerance(params: LayerParameters) -> float:
@@ -177,7 +263,7 @@ def _ceiling(params: LayerParameters) -> Array:
 def _fixed_point(
     g: Callable[[Array], Array], start: Array, ceiling: Array, tolerance: float, near: Array | None = None
 ) -> tuple[Array, Array]:
-    """Solve q = g(q) elementwise by Aitken's acceleration, falling back on plain steps where it leaves [0, ceiling].
+    """q = g(q) elementwise by Aitken's acceleration, with plain steps where it leaves [0, ceiling]; whether it is met.
 
     ``near``: iterates that come within 1e-4 of it count as having reached it.
     """
@@ -186,9 +272,9 @@ def _fixed_point(
         q1 = np.minimum(g(q), ceiling)
         q2 = np.minimum(g(q1), ceiling)
         first, second = q1 - q, q2 - q1
-        met = np.abs(second) <= tolerance * np.maximum(q2, 1e-30)
+        met = np.abs(second) <= tolerance * np.maximum(q2, _NOTHING)
         if near is not None:
-            met = met | (np.abs(q2 - near) <= 1e-4 * np.maximum(near, 1e-12))
+            met = met | (np.abs(q2 - near) <= _SAME * np.maximum(near, _REST))
         if np.all(met):
             return q2, met
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -196,10 +282,10 @@ def _fixed_point(
         good = np.isfinite(leap) & (leap >= 0) & (leap <= ceiling) & (np.abs(second) < np.abs(first))
         q = np.where(good & ~met, leap, q2)
         # the leap squares the relative error, which is its own length: from here it is below the tolerance
-        near_enough = np.abs(leap - q2) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, 1e-30)
+        near_enough = np.abs(leap - q2) <= max(math.sqrt(tolerance), _LEAP) * np.maximum(q2, _NOTHING)
         if np.all(met | (good & near_enough)):
             return q, np.ones_like(met)
-    return q, np.abs(g(q) - q) <= 1e-9 * np.maximum(q, 1e-30)
+    return q, np.abs(g(q) - q) <= _REACHED * np.maximum(q, _NOTHING)
 
 
 def _messages(params: LayerParameters, q: Array, order: float) -> Array:
@@ -340,7 +426,7 @@ def _sigma(params: LayerParameters, gate: str) -> Array:
     return params.gates[gate].recurrent[..., 0]
 
 
-def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untied:
+def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> Untied:
     params = state.params
     pair = state.pair(c)
     kept = over_environments(params, pair.memory.moment(2, 0, 0, 0))
@@ -350,7 +436,9 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         if pair.same:
             operator = state.memory_distribution.distance_operator(kept, source)
         else:
-            by_output = _sigma(params, params.cell.read_gate) * pair.read("gate") if params.cell.read_gate else np.zeros(1)
+            by_output = (
+                _sigma(params, params.cell.read_gate) * pair.read("gate") if params.cell.read_gate else np.zeros(1)
+            )
             read = pair.read("memory")[..., None]
             operator = DistanceOperator(
                 np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, params
@@ -370,16 +458,16 @@ def _numbers(state: _State, c: Array, converged: Array, several: Array) -> Untie
         chi=_full(params, chi),
         jacobian_mean=_full(params, jacobian_mean),
         jacobian_variance=_full(params, jacobian_variance),
-        time_constants=_time_constants(state),
+        unit_time_constants=_unit_time_constants(state),
         converged=_full(params, converged[flat]),
-        several=_full(params, several[flat]),
+        multistable=_full(params, multistable[flat]),
         retention=retention,
     )
 
 
-def _time_constants(state: _State) -> Array:
+def _unit_time_constants(state: _State) -> Array:
     params = state.params
-    times = 1.0 / np.maximum(1.0 - over_environments(params, state.memory.moment(1, 0, 0, 0)), 1e-300)
+    times = 1.0 / np.maximum(1.0 - over_environments(params, state.memory.moment(1, 0, 0, 0)), np.finfo(float).tiny)
     times = np.broadcast_to(times, (*params.batch, params.class_weights.size))
     return np.stack([times.min(axis=-1), times[..., params.median_class], times.max(axis=-1)], axis=-1)
 
@@ -422,7 +510,8 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
         m₂ = E a⁴ + 2E[a²v]E e² + 2E[a²e²]E v + E v²(E e²)² + (E v)²E e⁴ + σ_n⁴(E a_n²)²(β₂ − β²)
              − Σ_{orthogonal k} σ_k⁴ β_k² (E a_k²)²(E e²)²
 
-    with κ (E v·E e²)² more where the kernels read a projection, and what ``_through_one_kernel`` adds where the gate that scales the message is the one that keeps.
+    with κ (E v·E e²)² more where the kernels read a projection, and what ``_through_one_kernel`` adds where the gate
+    that scales the message is the one that keeps.
     """
     params, memory, candidate = state.params, state.memory, state.candidate
     s = state.moments(4)
@@ -469,7 +558,7 @@ def _jacobian(state: _State) -> tuple[Array, Array]:
     m2 = units(a4) + 2.0 * units(a2v) * mean_e2 + 2.0 * units(a2 * e2) * mean_v
     m2 = m2 + units(v2) * mean_e2**2 + mean_v**2 * units(e4) + params.excess * (mean_v * mean_e2) ** 2
     if state.scaling is not None:
-        own = units(v_gate[params.cell.candidate_gate or ""]) / np.maximum(beta, 1e-300)
+        own = units(v_gate[params.cell.candidate_gate or ""]) / np.maximum(beta, np.finfo(float).tiny)
         m2 = m2 + own**2 * (beta2 - beta**2) + 2.0 * own * _through_one_kernel(state, s)
     for gate, a in v_gate.items():
         m2 = m2 - np.where(params.gates[gate].orthogonal[..., 0, 0], units(a) ** 2 * mean_e2**2, 0.0)

@@ -1,0 +1,142 @@
+"""The table of ``critinit compare``: its columns, and how to read each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from critinit_cli.tables import GLOSSARY, paragraph, render
+
+if TYPE_CHECKING:
+    from critinit.spec import InitSpec, Numbers
+
+__all__ = ["comparison_table", "explanation", "introduction"]
+
+_INTRODUCTION = (
+    "Each row is one scheme, a way to choose the initial weights; the numbers are what theory says of the first layer "
+    "before any training. Read retention over T first: where it is near 0, nothing of an early input is left at the "
+    "end, and training has nothing to start from."
+)
+_ABSENT, _NO_READING = "-", "none"
+_SIGNS = {
+    _ABSENT: "the cell has no gate that keeps the state, so there is no such number",
+    _NO_READING: "theory has no number: an identity kernel cannot be drawn anew, or the numbers overflow",
+}
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+        heading: Its heading, in lines.
+        number: From a spec to what stands in its row.
+        meaning: What it is, which values are good or bad, and what to do.  ``{least_chi}`` stands for 1 − 3/T.
+    """
+
+    heading: str
+    number: Callable[[InitSpec], str]
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        """The heading in one line."""
+        return self.heading.replace("\n", " ")
+
+
+def introduction() -> str:
+    """Return what stands before the table."""
+    return paragraph(_INTRODUCTION)
+
+
+def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
+    """Return the table, and what its signs mean.
+
+    Args:
+        title: What stands above it.
+        specs: The specs by their schemes' names.
+    """
+    rows = [(scheme, *(column.number(spec) for column in _COLUMNS)) for scheme, spec in specs.items()]
+    cells = {cell for row in rows for cell in row}
+    signs = [f"{sign}: {meaning}\n" for sign, meaning in _SIGNS.items() if sign in cells]
+    return "".join((render(title, ("scheme", *(column.heading for column in _COLUMNS)), rows), *signs))
+
+
+def explanation(T: int) -> str:
+    """Return how to read the columns of a table for sequences of T steps."""
+    least = f"{max(1.0 - 3.0 / T, 0.0):.5g}"
+    lines = [f"  {column.name}: {column.meaning.replace('{least_chi}', least)}" for column in _COLUMNS]
+    return "".join(("How to read the columns:\n", *(paragraph(line, indent="    ") for line in lines), GLOSSARY))
+
+
+def _required(name: str) -> Callable[[InitSpec], str]:
+    """The number of that name among the requirements of a good start."""
+
+    def number(spec: InitSpec) -> str:
+        from critinit.theory.requirements import requirements
+
+        if spec.find_cell().keep_gate is None:
+            return _ABSENT
+        return f"{getattr(requirements(spec), name):.3g}"
+
+    return number
+
+
+def _predicted(reading: str, show: Callable[[Numbers], str]) -> Callable[[InitSpec], str]:
+    """A number that theory predicts, in one reading of the weights."""
+
+    def number(spec: InitSpec) -> str:
+        from critinit.spec import Numbers
+
+        numbers = getattr(spec.layers[0].predicted, reading)
+        return show(numbers) if isinstance(numbers, Numbers) else _NO_READING
+
+    return number
+
+
+_COLUMNS = (
+    Column(
+        "early-input\nresponse",
+        _required("early_input_response"),
+        "the mean square of what one informative step leaves in the state after T steps without information. It is "
+        "always small: compare it between rows. Good: at least a hundredth of the largest row. Bad: below 1e-20; "
+        "use a scheme with a larger number.",
+    ),
+    Column(
+        "retention\nover T",
+        _required("retention"),
+        "the share of the squared distance of two perturbed copies that is left after those T steps. Good: 0.001 to 1. "
+        "Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+    ),
+    Column(
+        "response\ngain",
+        _required("response_gain"),
+        "how far a small constant shift of a unit's input moves its memory in the end. Good: 1; less is harmless. Bad: "
+        "more than 1 / learning rate, as the first steps of training then throw the state about; use a scheme with "
+        "1, or a smaller learning rate.",
+    ),
+    Column(
+        "chi\nuntied",
+        _predicted("untied", lambda numbers: f"{numbers.chi:.5g}"),
+        "the growth per step of the squared distance of two perturbed copies, where weights are drawn anew at every "
+        "step: the published theory. Good: {least_chi} (1 - 3/T) to 1. Bad: far below, it forgets; above 1, it is "
+        "chaotic and gradients explode; lower the recurrent variances.",
+    ),
+    Column(
+        "chi\ntied",
+        _predicted("tied", lambda numbers: f"{numbers.chi:.5g}"),
+        "the same where weights are kept, as in your network. Where the two differ, believe this one. Here it is a "
+        "fast estimate; critinit analyze computes the full theory.",
+    ),
+    Column(
+        "J\nmean",
+        _predicted("tied", lambda numbers: f"{numbers.jacobian.mean_squared_singular_value:.4g}"),
+        "the mean of the squared singular values of the one-step Jacobian J: what an average direction keeps in one "
+        "step. Good: 0.5 to 1. Bad: above 1, as gradients grow. Units that forget quickly on purpose lower it.",
+    ),
+    Column(
+        "J\nvariance",
+        _predicted("tied", lambda numbers: f"{numbers.jacobian.variance:.3g}"),
+        "the variance of the same: how unequal the directions are. Good: below 0.3. Bad: 1 and more; lower the "
+        "recurrent variances, or clip gradients.",
+    ),
+)

@@ -1,0 +1,1 @@
+"""The kinds of picture, one module each: ``compute`` returns the numbers, ``draw`` draws them."""

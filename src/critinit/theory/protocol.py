@@ -1,0 +1,141 @@
+"""The protocol of a measurement: how long a network is run, which inputs it gets, and when a number is complete.
+
+The tied theory and ``critinit.simulation`` both follow a perturbation in time.  They follow the same protocol, so their
+numbers can be compared.  These are settings only: each of the two turns what it recorded into numbers by code of its
+own, so that an error in one cannot hide in the other.
+
+    1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``).
+    2. Perturb the memory, and follow the perturbation for ``follow_steps`` steps.
+    3. Fit its growth to the steps in which at least ``CARRIED`` of the units carry it.  Where these are few, perturb
+       again and again, until ``REPEATS`` times the steps of point 2 are used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from critinit.cells import Cell
+from critinit.errors import ArgumentError
+from critinit.spec import Gates, Layer
+
+__all__ = [
+    "CARRIED",
+    "DRIFT",
+    "LEAST_STEPS",
+    "LONGEST_BURN_IN",
+    "LONGEST_UNIT_TIME",
+    "REPEATS",
+    "STEADY",
+    "Inputs",
+    "first_burn_in",
+    "follow_steps",
+    "longest_time",
+    "result_notes",
+]
+
+LEAST_STEPS = 10
+"""Steps: over fewer, the slope of the second half is not fitted but guessed."""
+_FOLLOW = (300, 2000)
+"""Steps: a shorter perturbation has not reached its late growth, a longer one costs more than it shows."""
+_FIRST_BURN_IN = (100, 1000)
+"""Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
+LONGEST_BURN_IN = 3000
+"""Steps: a state that drifts for longer is measured as it is, and a note says so; 4 × the followed steps where that is
+more."""
+DRIFT = 0.01
+"""Relative: a second moment that changes by less between two looks counts as stationary."""
+CARRIED = 0.01
+"""Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
+REPEATS = 2
+"""Steps of repeated perturbations, in units of the steps that the first one was followed."""
+LONGEST_UNIT_TIME = 1e12
+"""Steps: a measured mean of keep is known to 1e-12 at best, so a longer 1/(1 − E keep) would be rounding."""
+_SEEN_TIME = 1e9
+"""Steps: memories longer than any run are all alike to it."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The course of the inputs in time.
+
+    Attributes:
+        constant: One input that stays, instead of one drawn anew at every step.
+        off_after: So many steps after the perturbation the inputs fall from power ``input.variance`` to that of
+            padding; before the perturbation they are always on.  None: they never fall.
+
+    Raises:
+        ArgumentError: ``off_after`` is negative.
+
+    Example:
+        >>> Inputs(off_after=10).scale(10, on=4.0, padding=1.0)
+        1.0
+    """
+
+    constant: bool = False
+    off_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.off_after is not None and self.off_after < 0:
+            raise ArgumentError("off_after", found=str(self.off_after), allowed="0 or more steps")
+
+    def scale(self, t: int, on: float, padding: float) -> float:
+        """Return the root of the inputs' power at one step.
+
+        Args:
+            t: Steps after the perturbation; negative before it.
+            on: Power of informative inputs.
+            padding: Power of padding.
+        """
+        off = self.off_after is not None and t >= self.off_after
+        return math.sqrt(padding if off else on)
+
+
+STEADY = Inputs()
+"""Inputs that are drawn anew at every step, for ever."""
+
+
+def follow_steps(T: int) -> int:
+    """Return how many steps a perturbation is followed by default: T, but at least 300 and at most 2000."""
+    return min(max(T, _FOLLOW[0]), _FOLLOW[1])
+
+
+def first_burn_in(cell: Cell, layer: Layer) -> int:
+    """Return the steps before the first look at whether the state is stationary.
+
+    They are three times the longest time constant of the units, but at least 100 and at most 1000.
+    """
+    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _FIRST_BURN_IN[1]))
+
+
+def longest_time(cell: Cell, gates: Gates) -> float:
+    """Return the longest time constant 1 + e^b, in steps, that the keep gate's bias gives a unit; 1 without a gate."""
+    if cell.keep_gate is None:
+        return 1.0
+    sign, bias = gates.followed(cell.keep_gate)
+    low, high = bias.extremes
+    return 1.0 + math.exp(min(max(sign * low, sign * high), math.log(_SEEN_TIME)))
+
+
+def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool) -> list[str]:
+    """Return the notes that a result needs, in plain words.
+
+    Args:
+        T: Steps at which the retention is stated.
+        steps: Steps that the perturbation was followed.
+        informative: Steps that the growth was fitted to.
+        settled: Whether the state was stationary.
+        chaotic: Whether perturbations certainly grow.
+    """
+    notes = []
+    if not settled:
+        notes.append("second_moment: the state was still drifting when the perturbation began")
+    if informative < steps:
+        notes.append(
+            f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"
+        )
+    if steps < T:
+        notes.append(f"retention: followed for {steps} steps, continued to T = {T} at the late growth")
+    if chaotic:
+        notes.append("chaotic: at the network's own steady state perturbations grow (chi > 1)")
+    return notes

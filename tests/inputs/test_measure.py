@@ -1,0 +1,372 @@
+"""Measuring inputs: against the definitions, in whatever pieces, and from files that are broken."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from critinit.errors import ArgumentError, DataError, FileError
+from critinit.inputs import measure
+from tests.inputs.samples import close, padded, sequences
+
+RNG = np.random.default_rng(20)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_data_for_every_test() -> None:
+    global RNG
+    RNG = np.random.default_rng(20)
+
+
+def by_definition(x: np.ndarray, informative: np.ndarray) -> tuple[float, float]:
+    """Second moment and correlation of sequences, pair by pair, over the steps (i, t) that are informative."""
+    r = float(np.mean(x[informative] ** 2))
+    products, powers = 0.0, 0.0
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i != j:
+                both = informative[i] & informative[j]
+                products += float(np.sum(x[i, both] * x[j, both]))
+                powers += 0.5 * float(np.sum(x[i, both] ** 2 + x[j, both] ** 2))
+    return r, products / powers
+
+
+def test_the_numbers_are_the_definitions() -> None:
+    x = sequences()
+    found = measure(x)
+    r, c = by_definition(x, np.full(x.shape[:2], True))
+    assert found.shape == x.shape
+    assert found.second_moment == pytest.approx(r, rel=1e-12)
+    assert found.correlation == pytest.approx(c, rel=1e-10)
+    assert found.columns.mean == pytest.approx(x.mean(axis=(0, 1)), rel=1e-12)
+    assert found.columns.variance == pytest.approx(x.var(axis=(0, 1)), rel=1e-12)
+    assert found.endings is None
+    assert list(found.autocorrelation) == [1, 4, 16]
+    for lag, value in found.autocorrelation.items():
+        later, earlier = x[:, lag:], x[:, :-lag]
+        assert value == pytest.approx(2 * np.sum(later * earlier) / np.sum(later**2 + earlier**2), rel=1e-12)
+    assert (found.input_variance, found.padding) == (float(f"{r:.6g}"), None)
+
+
+@pytest.mark.parametrize("value", [0.0, np.array([-1.0, 2.0, 0.5])])
+def test_certain_padding_is_left_out_and_measured(value: np.ndarray | float) -> None:
+    x, lengths = padded(value)
+    found = measure(x)
+    r, c = by_definition(x, np.arange(x.shape[1]) < lengths[:, None])
+    assert found.endings is not None
+    assert found.endings.are_padding
+    assert found.endings.sequences == len(x)
+    assert found.endings.share == pytest.approx(1 - lengths.sum() / (x.shape[0] * x.shape[1]))
+    power = float(np.mean(np.broadcast_to(value, 3) ** 2))
+    assert found.padding == {"variance": pytest.approx(power, rel=1e-6), "constant": True}
+    assert found.second_moment == pytest.approx(r, rel=1e-10)
+    assert found.correlation == pytest.approx(c, rel=1e-8)
+    informative = np.concatenate([x[i, :length] for i, length in enumerate(lengths)])
+    assert found.columns.mean == pytest.approx(informative.mean(axis=0), rel=1e-9)
+    assert found.columns.variance == pytest.approx(informative.var(axis=0), rel=1e-9)
+
+
+def test_padding_that_cannot_be_told_is_reported_and_not_used() -> None:
+    x, lengths = padded()
+    last = x[np.arange(len(x)), lengths - 1]
+    for i, length in enumerate(lengths):  # the last value is held: every sequence has its own
+        x[i, length:] = last[i]
+    held = measure(x)
+    assert held.endings is not None
+    assert (held.endings.are_padding, held.endings.why, held.padding) == (False, "it is not one value", None)
+    assert held.second_moment == pytest.approx(np.mean(x**2), rel=1e-12)
+    one = measure(padded()[0][0])
+    assert one.endings is not None
+    assert (one.endings.are_padding, one.padding, one.correlation, one.input_correlation) == (False, None, None, 1.0)
+    short = sequences()
+    short[:, -2:] = 0.0
+    stretch = measure(short).endings
+    assert stretch is not None
+    assert (stretch.are_padding, stretch.why) == (False, "it is too short to tell")
+    still = sequences()
+    still[:3] = 1.0
+    found = measure(still)
+    assert found.endings is None
+    assert found.notes == ("3 of 12 sequences never change; they count as input, not as padding",)
+    assert measure(np.ones((4, 1, 2))).notes == ()  # one step cannot change
+
+
+LAYOUTS = {"NTF": (0, 1, 2), "TNF": (1, 0, 2), "NFT": (0, 2, 1), "FTN": (2, 1, 0), "FNT": (2, 0, 1), "TFN": (1, 2, 0)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("chunk_size", [1, 7, 100, 1200])
+def test_neither_chunks_nor_layout_change_a_number(layout: str, chunk_size: int) -> None:
+    for x in (sequences(), padded()[0], padded(np.array([-1.0, 2.0, 0.5]))[0]):
+        close(measure(np.transpose(x, LAYOUTS[layout]), layout=layout, chunk_size=chunk_size), measure(x))
+
+
+@pytest.mark.parametrize("chunk_size", [5, 1000])
+def test_every_array_file_gives_the_same_numbers(tmp_path: Path, chunk_size: int) -> None:
+    x = padded()[0]
+    for order in ("C", "F"):
+        np.save(tmp_path / "x.npy", np.asarray(x, order=order))  # type: ignore[call-overload]
+        close(measure(tmp_path / "x.npy", chunk_size=chunk_size), measure(x))
+    np.savez(tmp_path / "x.npz", other=x[0], train=x.astype(">f8"))
+    close(measure(tmp_path / "x.npz", array="train", chunk_size=chunk_size), measure(x))
+    np.savez_compressed(tmp_path / "one.npz", x)
+    close(measure(str(tmp_path / "one.npz"), chunk_size=chunk_size), measure(x))
+
+
+def test_integers_and_booleans_are_numbers() -> None:
+    x = RNG.integers(0, 256, (4, 5)).astype(np.uint8)
+    assert measure(x).second_moment == pytest.approx(np.mean(x.astype(float) ** 2))
+    assert measure(np.array([True, False])).second_moment == 0.5
+
+
+def test_a_large_offset_does_not_drown_the_variance() -> None:
+    x = 1e8 + RNG.standard_normal((50, 40, 1))
+    assert measure(x, chunk_size=70).columns.variance[0] == pytest.approx(np.var(x), rel=1e-6)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_is_never_loaded_whole(tmp_path: Path, compressed: bool) -> None:
+    x = np.zeros((200, 5000, 4), dtype=np.float64)
+    x[:, :, 0] = RNG.standard_normal((200, 5000))
+    path = tmp_path / ("x.npz" if compressed else "x.npy")
+    if compressed:
+        np.savez_compressed(path, x)
+    else:
+        np.save(path, x)
+    size = x.nbytes
+    del x
+    tracemalloc.start()
+    found = measure(path, chunk_size=2**15)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (200, 5000, 4)
+    assert peak < size / 5
+
+
+def test_what_should_be_changed_is_warned_of() -> None:
+    x = RNG.standard_normal((4, 50, 6))
+    assert measure(x).warnings() == ()
+    x[..., 1] = 3.0
+    x[..., 2] *= 1000.0
+    x[..., 4] += 20.0
+    constant, unscaled, offset = measure(x).warnings()
+    assert constant.startswith("constant: column 1; ")
+    assert unscaled.startswith("unscaled: column 2 (standard deviation ")
+    assert unscaled.endswith("; standardize: subtract each column's mean and divide by its standard deviation")
+    assert offset.startswith("off centre: column 4 (mean ")
+    assert measure(np.zeros(5)).warnings() == ("every input is zero",)
+    assert "standard deviation is 128" in measure(128 * np.array([1.0, -1.0] * 20)).warnings()[0]
+    many = measure(np.ones((9, 10))).warnings()
+    assert many == (
+        "constant: 10 columns, 0, 1, 2, …; this tells the network nothing: leave it out (of a table with --columns)",
+    )
+
+
+def test_a_number_that_is_not_finite_is_named() -> None:
+    x = sequences()
+    x[3, 17, 2] = np.nan
+    with pytest.raises(
+        DataError,
+        match=r"^the array: element \[3, 17, 2\] \(sequence 3, step 17, feature 2\): found no number \(nan\); ",
+    ):
+        measure(x, chunk_size=11)
+    with pytest.raises(DataError, match=r"element \[17, 3, 2\] \(step 17, sequence 3, feature 2\)"):
+        measure(x.transpose(1, 0, 2), layout="TNF", chunk_size=11)
+    with pytest.raises(DataError, match=r"element \[1\] \(step 1\): found inf; allowed: finite numbers"):
+        measure(np.array([0.0, np.inf]))
+    with pytest.raises(DataError, match=r"found 1e\+200; allowed: numbers up to 1e\+50"):
+        measure(np.array([0.0, 1e200]))
+
+
+def bad_arrays() -> dict[str, tuple[bytes, str]]:
+    def stored(array: np.ndarray, pickled: bool = False) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, array, allow_pickle=pickled)
+        return stream.getvalue()
+
+    good = stored(np.ones((10, 10)))
+    huge = good.replace(b"(10, 10), }      ", b"(10, 10000000), }")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.npy", stored(np.arange(10000.0)))
+    damaged = bytearray(archive.getvalue())
+    damaged[600:700] = bytes(100)
+    return {
+        "empty.npy": (b"", "found no npy file, or a damaged one ("),
+        "text.npy": (b"1,2,3\n" * 10, "found no npy file, or a damaged one ("),
+        "short.npy": (good[:-9], "(mmap length is greater than file size); allowed: real"),
+        "huge.npy": (huge, "(mmap length is greater than file size); allowed: real"),
+        "objects.npy": (
+            stored(np.array([1, "a"], dtype=object), True),
+            "Python objects in dtype.); allowed: real numbers",
+        ),
+        "complex.npy": (stored(np.ones(3, dtype=complex)), "found an array of complex128; allowed: real numbers"),
+        "text2.npy": (stored(np.array(["a", "b"])), "found an array of <U1"),
+        "scalar.npy": (stored(np.array(1.0)), "found an array of shape ()"),
+        "unclosed.npy": (good.replace(b"(10, 10), }", b"(10, 10,(( "), "found no npy file, or a damaged one ("),
+        "negative.npy": (good.replace(b"(10, 10)", b"(-1, 10)"), "(negative dimensions are not allowed)"),
+        "none.npy": (stored(np.ones((3, 0))), "found an array of shape (3, 0)"),
+        "four.npy": (stored(np.ones((1, 2, 3, 4))), "found an array of shape (1, 2, 3, 4)"),
+        "text.npz": (b"PK no zip", "found no npz file"),
+        "empty.npz": (b"PK\5\6" + bytes(18), "found no array; allowed: an npz file with at least one"),
+        "damaged.npz": (bytes(damaged), "damaged"),
+    }
+
+
+@pytest.mark.parametrize("name", bad_arrays())
+def test_a_bad_array_is_told_in_a_line(tmp_path: Path, name: str) -> None:
+    data, says = bad_arrays()[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError) as error:
+        measure(tmp_path / name)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.ones(3), b=np.ones(3))
+    np.save(tmp_path / "x.npy", np.ones(3))
+    for path, options, says in (
+        ("x.npz", {}, "array: found none named, and "),
+        ("x.npz", {"array": "c"}, "array: found 'c'; allowed: a, b"),
+        ("x.npy", {"array": "c"}, "array: found 'c'; allowed: with an npz file"),
+        ("x.npy", {"columns": ["a"]}, "columns: allowed: with a table"),
+        ("x.npy", {"missing": "fill"}, "missing: found 'fill'; allowed: 'refuse' or 'drop'"),
+        ("x.npy", {"layout": "NF"}, "layout: found 'NF'; allowed: the axes"),
+        ("x.npy", {"layout": "NTF"}, "layout: found 'NTF' for data of 1 dimension; allowed: 1 letter"),
+        ("x.json", {}, "data: found a file name that ends in '.json'; allowed: .npy, .npz, .csv"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            measure(tmp_path / path, **options)  # type: ignore[arg-type]
+        assert says in str(error.value)
+    for name in ("nowhere.npy", "nowhere.npz", "nowhere.csv", "nowhere.parquet", "nowhere.arrow"):
+        with pytest.raises(FileError, match="found no such file"):
+            measure(tmp_path / name)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FileError, match="found a directory"):
+        measure(tmp_path / "folder.csv")
+
+
+def test_sequences_of_unequal_lengths_are_measured_together() -> None:
+    x, lengths = padded()
+    x += 0.1 * np.arange(x.shape[1])[:, None]
+    rows = [x[i, :length] for i, length in enumerate(lengths)]
+    found = measure(rows)
+    r, c = by_definition(x, np.arange(x.shape[1]) < lengths[:, None])
+    assert found.shape == (len(x), lengths.max(), 3)
+    assert found.second_moment == pytest.approx(r, rel=1e-12)
+    assert found.correlation == pytest.approx(c, rel=1e-10)
+    assert found.columns.mean == pytest.approx(np.concatenate(rows).mean(axis=0), rel=1e-10)
+    assert found.columns.variance == pytest.approx(np.concatenate(rows).var(axis=0), rel=1e-10)
+    later, earlier = np.concatenate([row[4:] for row in rows]), np.concatenate([row[:-4] for row in rows])
+    assert found.autocorrelation[4] == pytest.approx(2 * np.sum(later * earlier) / np.sum(later**2 + earlier**2))
+    assert found.endings is None
+    for same in (tuple(rows), np.array([*rows, None], dtype=object)[:-1]):
+        close(measure(same), found)
+    close(measure(rows, chunk_size=11), found)
+    close(measure([row.T for row in rows], layout="NFT"), found)
+    single = [row[:, 0] for row in rows]
+    close(measure(single), measure([row[:, None] for row in single], layout="NTF"))
+    close(measure(list(x)), measure(x))
+
+
+def test_padding_of_sequences_of_unequal_lengths_is_left_out() -> None:
+    """Sequences padded to lengths of their own, such as in batches."""
+    x, lengths = padded(0.5)
+    ends = np.minimum(lengths + 5 + np.arange(len(x)) % 7, x.shape[1])
+    found = measure([row[:end] for row, end in zip(x, ends, strict=True)])
+    r, c = by_definition(x, np.arange(x.shape[1]) < lengths[:, None])
+    assert found.padding == {"variance": 0.25, "constant": True}
+    assert found.endings is not None
+    assert found.endings.share == pytest.approx(1 - lengths.sum() / ends.sum())
+    assert found.second_moment == pytest.approx(r, rel=1e-10)
+    assert found.correlation == pytest.approx(c, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            [np.ones((3, 2)), np.ones((4, 3))],
+            "the list of arrays: found sequences of 2 to 3 features; allowed: as many",
+        ),
+        ([np.ones(3), np.array(["a"])], "the list of arrays: sequence 1: found an array of <U1; allowed: real numbers"),
+        ([np.ones(3), np.ones(0)], "the list of arrays: sequence 1: found an array of shape (0,); allowed: 1 to 2 dim"),
+        ([[1.0, 2.0], [3.0]], "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"),
+        (np.array([[1, "a"]], dtype=object), "the array: found an array of object; allowed: real numbers; convert it"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "found an array of datetime64[D]; allowed: real numbers"),
+        (None, "the array: found an array of object; allowed: real numbers"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_told(data: object, says: str) -> None:
+    with pytest.raises(DataError) as error:
+        measure(data)
+    assert says in str(error.value)
+    with pytest.raises(ArgumentError, match="layout: found 'TNF'; allowed: for a list of arrays: N first"):
+        measure([np.ones((3, 2)), np.ones((4, 2))], layout="TNF")
+
+
+@pytest.mark.parametrize("chunk_size", [4, 100, 10_000])
+def test_steps_that_lack_a_number_are_dropped(chunk_size: int) -> None:
+    x = sequences()
+    x[3, 17, 2] = x[3, 18, 0] = x[5, 0] = np.nan
+    x[7] = np.nan
+    x[8, 30:] = np.nan
+    kept = [row[~np.isnan(row).any(axis=1)] for row in x]
+    found = measure(x, missing="drop", chunk_size=chunk_size)
+    close(found, measure([row for row in kept if len(row)]))
+    assert found.shape == (11, 40, 3)
+    assert found.notes == ("53 of 480 steps lack a number and were left out",)
+    close(measure(x.transpose(1, 0, 2), layout="TNF", missing="drop", chunk_size=chunk_size), found)
+    close(measure(x[3], missing="drop", chunk_size=chunk_size), measure(kept[3]))
+    close(measure(np.ma.masked_invalid(x), missing="drop"), found)
+    whole = measure(sequences(), missing="drop", chunk_size=chunk_size)
+    close(whole, measure(sequences()))
+    assert whole.notes == ()
+    with pytest.raises(DataError, match="the array: found no numbers; allowed: at least one step"):
+        measure(x[7], missing="drop")
+    x[2, 2, 2] = np.inf
+    with pytest.raises(DataError, match=r"sequence 2, step 2, feature 2\): found inf; allowed: finite numbers$"):
+        measure(x, missing="drop", chunk_size=chunk_size)
+
+
+def test_missing_numbers_are_refused_with_the_way_out() -> None:
+    x = sequences()
+    x[8, 30:] = np.nan
+    with pytest.raises(DataError) as error:
+        measure(x)
+    assert error.value.where == "element [8, 30, 0] (sequence 8, step 30, feature 0)"
+    assert error.value.hint == (
+        'missing="drop" (--missing drop) leaves such rows out; '
+        "sequences of unequal lengths: pad with a constant such as 0, or pass a list of arrays"
+    )
+    with pytest.raises(DataError, match=r"leaves such rows out$"):
+        measure(x[8])
+    with pytest.raises(
+        DataError, match=r"the list of arrays: element \[1, 2\] \(sequence 1, step 2\): found no number"
+    ):
+        measure([np.ones(2), np.array([1.0, 2.0, np.nan])])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_counts_the_steps_is_noted(first: int) -> None:
+    x = sequences()
+    x[:, :, 1] = first + np.arange(x.shape[1])
+    note = "column 1 counts the steps; it looks like a row number: leave it out with --columns"
+    for chunk_size in (10, 10_000):
+        assert measure(x, chunk_size=chunk_size).notes == (note,)
+    assert measure(x[:, :, 1:2]).notes == ()
+    x[-1, -1, 1] += 1.0
+    assert measure(x).notes == ()
+
+
+def test_progress_counts_the_numbers_read() -> None:
+    calls: list[int] = []
+    x = sequences()
+    measure(x, chunk_size=600, progress=calls.append)
+    assert calls == [600, 1200, 1440]
