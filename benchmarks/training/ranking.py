@@ -22,7 +22,7 @@ from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
-NUMBERS = ("early-input response", "retention", "response gain")
+NUMBERS = ("early-input response", "retention over T", "response gain")
 """The numbers that are correlated, as ``critinit compare`` calls them."""
 _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""

@@ -98,7 +98,8 @@ _COLUMNS = (
         "early-input\nresponse",
         _required("early_input_response"),
         "the mean square of what one informative step leaves in the state after T steps without information. It is "
-        "always small: compare it between rows. Good: at least a hundredth of the largest row. Bad: below 1e-20; "
+        "always small: compare it between rows whose response gain is near 1. Good: at least a hundredth of the "
+        "largest of these. Bad: below 1e-20; "
         "use a scheme with a larger number.",
     ),
     Column(

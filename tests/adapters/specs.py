@@ -19,6 +19,7 @@ SPREAD = {"distribution": "log_uniform_time", "min_time": 1.2, "max_time": 60.0}
 
 def make_spec(
     cell: str,
+    /,
     layers: int = 1,
     *,
     recurrent: str = "normal",

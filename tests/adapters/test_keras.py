@@ -268,10 +268,15 @@ def test_the_specs_of_every_scheme_survive_the_config(cell):
     assert seen >= 5
 
 
-CHAOS = {"recurrent": {"distribution": "normal", "variance": 9.0}}
+CHAOS = {
+    "recurrent": {"distribution": "normal", "variance": 100.0},
+    "input": {"distribution": "normal", "variance": 0.01},
+    "bias": {"distribution": "constant", "mean": 0.0},
+}
 IDENTITY = {"recurrent": {"distribution": "identity", "variance": 1.0}}
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize("kernel", [CHAOS, IDENTITY], ids=["chaotic", "identity"])
 @pytest.mark.parametrize(("cell", "kind"), CLASSES)
 def test_a_model_whose_spec_has_nulls_is_saved_and_loaded(cell, kind, kernel, tmp_path):

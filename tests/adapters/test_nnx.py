@@ -102,6 +102,11 @@ def test_a_recurrent_candidate_bias_becomes_zero():
             lambda r: nnx.GRUCell(M, H, gate_fn=jax.nn.hard_sigmoid, rngs=r),
             "gate_fn: found hard_sigmoid",
         ),
+        (
+            make_spec("gru"),
+            lambda r: nnx.GRUCell(M, H, gate_fn=lambda x: x.no_such_attribute, rngs=r),
+            r"gate_fn: found <lambda>, which cannot be evaluated \(AttributeError: .*; the theory is for sigmoid",
+        ),
         (make_spec("gru_reset_before"), lambda r: nnx.GRUCell(M, H, rngs=r), "found gru at .* --cell gru$"),
         (
             make_spec("minimal_rnn"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -17,7 +18,10 @@ from critinit.tensors.layouts import LAYOUTS
 from critinit.theory.requirements import requirements
 from tests.cli.conftest import Run
 
-NUMBERS = {"second_moment", "chi", "time_scale", "retention", "unit_time_constants", "jacobian"}
+NUMBERS = {
+    *("second_moment", "chi", "time_scale", "chi_over_T", "time_scale_over_T", "retention"),
+    *("unit_time_constants", "jacobian"),
+}
 
 
 def only_line(text: str) -> str:
@@ -314,16 +318,24 @@ def test_analyze_answers_programs_in_json(run: Run, spec_file: Path, weights: st
             assert layers[0].get(name) is None
 
 
-def test_analyze_shows_people_a_table(run: Run, spec_file: Path) -> None:
+def test_analyze_shows_people_a_table(run: Run, tmp_path: Path) -> None:
+    spec_file = tmp_path / "orthogonal.json"
+    run("spec", "--cell", "gru", "--T", "50", "--scheme", "orthogonal", "-o", str(spec_file))
     result = run("analyze", str(spec_file))
     assert (result.code, result.err) == (0, "")
     numbers = json.loads(run("analyze", str(spec_file), "--json").out)["layers"][0]
-    row = next(line.split() for line in result.out.splitlines() if line.split()[:1] == ["chi"])
+    row = next(line.split() for line in result.out.splitlines() if "chi, asymptotic" in line)
     assert f"{numbers['untied']['chi']:.6g}" in row
     value, plus_minus, error = row[-3:]
     assert (plus_minus, float(error)) == ("±", pytest.approx(numbers["tied"]["standard_error"]["chi"], rel=0.05))
     assert abs(float(value) - numbers["tied"]["chi"]) < 0.1 * float(error)  # to the last digit of the error
-    assert "gru, scheme critical, T = 50" in result.out
+    assert "gru, scheme orthogonal, T = 50" in result.out
+
+
+def test_tied_numbers_of_small_kernels_are_the_untied_ones_exactly(run: Run, spec_file: Path) -> None:
+    layer = json.loads(run("analyze", str(spec_file), "--json").out)["layers"][0]
+    assert layer["tied"] == layer["untied"]
+    assert "Untied and tied theory agree." in run("analyze", str(spec_file)).out
 
 
 def test_analyze_refuses_other_weights(run: Run, spec_file: Path) -> None:
@@ -413,7 +425,9 @@ def test_simulate_measures_and_judges(run: Run) -> None:
     measure = ["simulate", "-", "--width", "300", "--steps", "60", "--weights", "untied"]
     result = run(*measure, "--json", stdin=spec.encode())
     value = json.loads(result.out)
-    assert (result.code, value["prediction_holds"], value["misses"]) == (0, True, [])
+    assert (result.code, value["prediction_holds"]) == (0, True)
+    assert all(one["holds"] for one in value["compared"])
+    assert {one["field"] for one in value["compared"]} == {"second_moment", "chi_over_T", "chi"}
     layer = value["layers"][0]
     assert layer["tied"] is None
     assert set(layer["untied"]) >= NUMBERS | {"standard_error"}
@@ -428,11 +442,12 @@ def test_simulate_measures_and_judges(run: Run) -> None:
     value["layers"][0]["predicted"]["untied"]["chi"] *= 1.5
     wrong = run(*measure, "--json", stdin=json.dumps(value).encode())
     assert (wrong.code, json.loads(wrong.out)["prediction_holds"]) == (3, False)
-    (miss,) = json.loads(wrong.out)["misses"]
+    (miss,) = (one for one in json.loads(wrong.out)["compared"] if not one["holds"])
     assert (miss["where"], miss["reading"]) == ("layers.0.untied.chi", "untied")
-    assert miss["predicted"] == pytest.approx(1.5 * expected["chi"])
-    assert miss["measured"] == pytest.approx(expected["chi"], rel=0.05)
-    assert only_line(wrong.err).startswith("missed: layers.0.untied.chi: measured 0.")
+    assert miss["name"] == "time scale after many steps"
+    assert miss["expected"] == pytest.approx(-1.0 / math.log(1.5 * expected["chi"]))
+    assert miss["found"] == pytest.approx(expected["time_scale"], rel=0.05)
+    assert only_line(wrong.err).startswith("missed: layers.0.untied.chi: time scale after many steps: predicted ")
     table = run(*measure, stdin=spec.encode())
     assert table.out.endswith("measured on 6 networks of 300 units: the prediction holds\n")
     assert "docs/glossary.md" in table.out
@@ -462,9 +477,10 @@ def test_where_the_fast_estimate_misses_the_full_tied_theory_decides(run: Run) -
 def test_analyze_says_whether_the_two_theories_agree(run: Run) -> None:
     spec = run(*COUPLED).out
     lines = run("analyze", "-", stdin=spec.encode()).out.splitlines()
-    assert lines[-1].startswith("Untied and tied theory disagree: ")
-    assert "the time scale is" in lines[-1]
-    assert "docs/glossary.md" in lines[-2]
+    (verdict,) = (line for line in lines if line.startswith("Untied and tied theory"))
+    assert verdict.startswith("Untied and tied theory disagree. ")
+    assert lines[-1].startswith("  time scale after many steps: ")
+    assert any("docs/glossary.md" in line for line in lines)
     assert "disagree" not in run("analyze", "-", "--weights", "tied", stdin=spec.encode()).out
 
 

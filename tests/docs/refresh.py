@@ -48,8 +48,7 @@ def _console(block: Block, folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        path = Path(name).resolve()
+    for path in [Path(name).resolve() for name in sys.argv[1:]]:  # before the folder changes
         with tempfile.TemporaryDirectory() as temporary:
             os.chdir(temporary)
             path.write_text(refreshed(path.read_text(encoding="utf-8"), Path(temporary)), encoding="utf-8")

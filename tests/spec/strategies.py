@@ -83,6 +83,8 @@ def numbers(draw: st.DrawFn, cell: str) -> dict[str, Any]:
         "second_moment": draw(SMALL),
         "chi": chi,
         "time_scale": None if chi >= 1 else draw(SMALL),
+        "chi_over_T": draw(SMALL),
+        "time_scale_over_T": draw(st.none() | SMALL),
         "retention": draw(SMALL),
         "unit_time_constants": {name: draw(SMALL) for name in ("min", "median", "max")},
         "jacobian": {"mean_squared_singular_value": draw(SMALL), "variance": draw(SMALL)},

@@ -221,6 +221,7 @@ def test_standard_errors_are_immutable_and_their_names_are_known() -> None:
         "second_moment": 1.0,
         "chi": 0.5,
         "time_scale": 1.0,
+        "chi_over_T": 0.5,
         "retention": 0.1,
         "unit_time_constants": {"min": 1.0, "median": 1.0, "max": 1.0},
         "jacobian": {"mean_squared_singular_value": 0.5, "variance": 0.0},

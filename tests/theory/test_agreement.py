@@ -1,12 +1,16 @@
-"""Whether the two theories agree, in a sentence that states what was compared and is true."""
+"""Whether the two theories agree, in a sentence and the numbers that it rests on."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
 import critinit
 from critinit.theory.agreement import agreement
 from critinit.theory.analysis import fast_numbers, untied_numbers
+from critinit.theory.comparing import comparisons
+from critinit.theory.decay import over_T
 from tests.theory import points
 
 
@@ -21,94 +25,112 @@ def planted(spec, **changes):
     return agreement(untied, untied.model_copy(update=changes), spec.T)
 
 
+def rate(numbers, factor, T):
+    """The fields of a growth over T steps whose rate is ``factor`` times that of ``numbers``."""
+    return over_T(factor * T * math.log(numbers.chi_over_T), T)
+
+
 def test_a_network_that_lives_longer_than_fresh_weights_say():
     agrees, words = judged(points.gru())
     assert not agrees
-    assert "the time scale is 3.68 and 8." in words
-    assert "% (limit 10 %)" in words
-    assert "disagree" in words
+    assert "time scale after many steps: 3.681 and 8." in words
+    assert "% (limit 5 %)" in words
+    assert words.startswith("Untied and tied theory disagree. Trust the tied numbers: networks keep their weights.")
 
 
 def test_chaos_is_named():
     agrees, words = planted(points.gru(), chi=1.2, time_scale=None)
     assert not agrees
-    assert "χ is 0.7621 and 1.2 per step: the tied network is chaotic" in words
+    assert "growth rate after many steps: 0.7621 and 1.2" in words
 
 
 @pytest.mark.parametrize("scheme", ["critical", "isometry"])
 def test_small_recurrence_misleads_nobody(scheme):
     agrees, words = judged(critinit.generate("gru", T=100, scheme=scheme))
     assert agrees
-    assert words.startswith("Untied and tied theory agree: retention over 100 steps is ")
+    assert words.startswith("Untied and tied theory agree.\n  second moment: ")
 
 
-def test_the_sentence_states_numbers_difference_and_limit():
+def test_the_lines_state_numbers_difference_and_limit():
     spec = critinit.generate("gru", T=784)
     untied = untied_numbers(spec, spec.layers[0])
-    agrees, words = planted(spec, retention=1.0048 * untied.retention)
+    agrees, words = planted(spec, **rate(untied, 0.98, 784))
     assert agrees
-    assert "retention over 784 steps is 0.0626 and 0.0629, a difference of 0.5 % (limit 10 %)" in words
-    assert f"the second moment is {untied.second_moment:.3g} and" in words
+    assert "time scale over 784 steps: 283 and 288.8, a difference of 2 % (limit 5 %)" in words
+    assert f"second moment: {untied.second_moment:.4g} and {untied.second_moment:.4g}, a difference of 0 %" in words
 
 
-@pytest.mark.parametrize("field", ["retention", "second_moment"])
-@pytest.mark.parametrize(("factor", "agree"), [(0.88, False), (1.13, False), (0.92, True), (1.08, True)])
-def test_a_planted_difference_beyond_the_limit_is_caught(field, factor, agree):
+@pytest.mark.parametrize(("factor", "agree"), [(0.94, False), (1.06, False), (0.96, True), (1.04, True)])
+def test_a_planted_rate_beyond_the_limit_is_caught(factor, agree):
     spec = critinit.generate("gru", T=784)
-    number = factor * getattr(untied_numbers(spec, spec.layers[0]), field)
-    agrees, words = planted(spec, **{field: number})
+    assert planted(spec, **rate(untied_numbers(spec, spec.layers[0]), factor, 784))[0] is agree
+
+
+@pytest.mark.parametrize(("factor", "agree"), [(0.96, False), (1.04, False), (0.98, True), (1.02, True)])
+def test_a_planted_second_moment_beyond_the_limit_is_caught(factor, agree):
+    spec = critinit.generate("gru", T=784)
+    number = factor * untied_numbers(spec, spec.layers[0]).second_moment
+    agrees, words = planted(spec, second_moment=number)
     assert agrees is agree
-    assert f"{number:.3g}" in words
-    assert ("disagree" in words) is not agree
+    assert f"{number:.4g}" in words
 
 
-def test_time_scales_of_another_question_do_not_count_where_the_retention_agrees():
-    """The README's own layer: 1569 and 637 steps, and the same share left after T steps."""
+@pytest.mark.parametrize("chi", [0.99, 0.999, 0.9999, 0.9995])
+def test_rates_are_relative_near_criticality(chi):
+    """Half and double the time scale, and chaos instead of decay, are caught however near χ is to 1."""
+    spec = critinit.generate("gru", T=784, scheme="isometry")
+    untied = untied_numbers(spec, spec.layers[0]).model_copy(
+        update={"chi": chi, "time_scale": -1.0 / math.log(chi), **over_T(784 * math.log(chi), 784)}
+    )
+    assert agreement(untied, untied, 784)[0]
+    for factor in (0.5, 2.0, -1.0):
+        other = chi**factor
+        changed = {"chi": other, "time_scale": None if other >= 1 else -1.0 / math.log(other)}
+        assert not agreement(untied, untied.model_copy(update=changed), 784)[0], (chi, factor)
+        over = over_T(factor * 784 * math.log(chi), 784)
+        assert not agreement(untied, untied.model_copy(update=over), 784)[0], (chi, factor)
+
+
+def test_what_is_not_sampled_is_not_compared():
+    """Tied and sampled, a spread of time constants has no asymptotic χ: the growth over T steps is compared alone."""
     spec = critinit.generate("gru", T=784)
-    apart = {"chi": 0.998431, "time_scale": 637.0, "standard_error": {"chi": 1e-6, "retention": 6e-5}}
-    agrees, words = planted(spec, **apart)
-    assert agrees
-    assert "1.57e+03 and 637 steps, answer different questions" in words
-    assert "slowest units" in words
-    agrees, words = planted(spec, **apart, retention=untied_numbers(spec, spec.layers[0]).retention ** 1.5)
-    assert not agrees
-    assert "the time scale is 1.57e+03 and 637 steps, a difference of 59.4 % (limit 10 %)" in words
+    untied = untied_numbers(spec, spec.layers[0])
+    tied = untied.model_copy(update={"chi": None, "time_scale": None})
+    assert [c.field for c in comparisons(untied, tied, 784, errors=3.0)] == ["second_moment", "chi_over_T"]
+    assert agreement(untied, tied, 784)[0]
 
 
-def test_time_scales_count_where_nothing_is_left_to_compare():
-    agrees, words = planted(points.peephole(), chi=0.6, time_scale=1.96)
+def test_a_rate_counts_where_nothing_is_left():
+    """1e-202 and 1e-157 after T steps: what is left is nothing either way, the rates differ all the same."""
+    spec = critinit.generate("gru", T=784, scheme="orthogonal")
+    agrees, words = judged(spec)
     assert not agrees
-    assert "retention" not in words
-    assert "the time scale is 1.6 and 1.96 steps" in words
+    assert "time scale over 784 steps: 1.691 and 2.1" in words
 
 
 def test_within_three_standard_errors_is_no_difference():
     spec = points.peephole()
     untied = untied_numbers(spec, spec.layers[0])
-    slower = {"chi": untied.chi * 1.1, "time_scale": 1.9, "retention": untied.retention * 1.1**spec.T}
-    agrees, words = planted(spec, **slower, standard_error={"chi": untied.chi})
-    assert agrees
-    assert "within 3 standard errors" in words
+    slower = {"chi": untied.chi * 1.1, "time_scale": 1.9}
+    assert planted(spec, **slower, standard_error={"chi": untied.chi})[0]
     assert not planted(spec, **slower, standard_error={"chi": 1e-4})[0]
 
 
 def test_a_number_as_uncertain_as_itself_is_not_stated():
-    """A time scale of 1478 ± 3300 steps: the growth rate, which is known, is stated instead."""
+    """A time scale of 1478 ± 3300 steps is said to be uncertain, and its digits are not shown."""
     spec = points.slow()
-    agrees, words = planted(spec, chi=0.999324, time_scale=1478.0, standard_error={"chi": 0.0015, "time_scale": 3300.0})
+    agrees, words = planted(spec, chi=0.999324, time_scale=1478.0, standard_error={"chi": 0.0015})
     assert not agrees
-    assert "1.48e+03" not in words
     assert "1478" not in words
-    assert "the growth rate χ is 0.91" in words
-    assert "and 0.999324 per step" in words
+    assert "time scale after many steps: too uncertain to be stated" in words
 
 
 def test_nearly_critical_on_either_side_of_1_is_no_difference():
     spec = critinit.generate("gru", T=100, scheme="isometry")
     untied = untied_numbers(spec, spec.layers[0]).model_copy(
-        update={"chi": 0.99999, "time_scale": 99999.5, "retention": 0.999}
+        update={"chi": 0.99999, "time_scale": 99999.5, **over_T(-0.001, 100)}
     )
-    tied = untied.model_copy(update={"chi": 1.00001, "time_scale": None, "retention": 1.001})
+    tied = untied.model_copy(update={"chi": 1.00001, "time_scale": None, **over_T(0.001, 100)})
     assert agreement(untied, tied, 100)[0]
     assert not agreement(untied, tied, 10**6)[0]
 

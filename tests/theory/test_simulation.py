@@ -267,7 +267,8 @@ def test_both_reductions_give_the_same_numbers():
             assert reduction.further_perturbations(informative, 100) == growth.repeats(informative, 100)
 
 
-def test_the_reductions_of_whole_runs_agree():
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_reductions_of_whole_runs_agree(spread):
     rng = np.random.default_rng(1)
     simulated, theoretical = [], []
     for _ in range(3):
@@ -282,10 +283,12 @@ def test_the_reductions_of_whole_runs_agree():
         simulated.append(NetworkRun(**shared, carrying=carrying, squared_singular_values=(m1, 2 * m1**2)))
         run = growth.Run(**shared, participation=carrying, jacobian_square=m1, jacobian_second=2 * m1**2)
         theoretical.append(run)
-    one, other = reduction.reduce(simulated, 100), growth.combine(theoretical, 100)
+    both = ((reduction.reduce, simulated), (growth.combine, theoretical))
+    one, other = (reduce_(runs, 100, spread=spread) for reduce_, runs in both)
     assert one.notes == other.notes
     assert len(one.notes) == 3
     assert set(one.standard_error) == set(other.standard_error)
+    assert (one.chi is None) is spread
     for a, b in ((one, other), (one.jacobian, other.jacobian), (one.unit_time_constants, other.unit_time_constants)):
         for name in type(a).model_fields:
             if isinstance(getattr(a, name), float):

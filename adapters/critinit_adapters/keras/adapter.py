@@ -30,7 +30,7 @@ from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler
-from critinit.tensors.sampling import Stream
+from critinit.tensors.sampling import Draw
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
@@ -120,7 +120,7 @@ class KerasAdapter(InPlaceAdapter):
         else:
             # all gates of a kernel stand side by side, in the order of the blocks
             dtype = "float64" if variable.dtype == "float64" else "float32"
-            drawn = [kernel.draw(KerasDrawing(*draw.shape, draw.stream, dtype)) for kernel, draw in kernels]
+            drawn = [kernel.draw(KerasDrawing(draw, dtype)) for kernel, draw in kernels]
             variable.assign(ops.cast(ops.concatenate([ops.transpose(w) for w in drawn], axis=1), variable.dtype))
 
     def view(self, tensor: Tensor) -> Any:
@@ -280,14 +280,13 @@ class KerasDrawing:
     """A canonical matrix drawn by ``keras.random`` on the backend's device (see ``critinit.distributions.Drawing``).
 
     Args:
-        rows: Number of rows.
-        columns: Number of columns.
-        stream: The random stream.
+        draw: What is drawn.
         dtype: The type to draw in.
     """
 
-    def __init__(self, rows: int, columns: int, stream: Stream, dtype: str) -> None:
-        self.rows, self.columns, self.stream, self.dtype = rows, columns, stream, dtype
+    def __init__(self, draw: Draw, dtype: str) -> None:
+        self.rows, self.columns = draw.shape
+        self.stream, self.dtype = draw.stream, dtype
 
     def zeros(self) -> Any:
         """Return zeros."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from critinit.distributions import Kernel
 from critinit.errors import ArgumentError, Problem
-from critinit.tensors.sampling import Draw, Stream
+from critinit.tensors.sampling import Draw
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
@@ -78,14 +78,13 @@ class JaxDrawing:
     """A canonical matrix drawn by ``jax.random`` on the default device (see ``critinit.distributions.Drawing``).
 
     Args:
-        rows: Number of rows.
-        columns: Number of columns.
-        stream: The random stream.
+        draw: What is drawn.
         dtype: The type to draw in.
     """
 
-    def __init__(self, rows: int, columns: int, stream: Stream, dtype: Any) -> None:
-        self.rows, self.columns, self.stream, self.dtype = rows, columns, stream, dtype
+    def __init__(self, draw: Draw, dtype: Any) -> None:
+        self.rows, self.columns = draw.shape
+        self.stream, self.dtype = draw.stream, dtype
 
     def zeros(self) -> jax.Array:
         """Return zeros."""
@@ -148,8 +147,7 @@ def _device(array: jax.Array) -> jax.Device:
 def _drawn(draw: Draw, dtype: Any) -> jax.Array:
     """One canonical array, of ``draw.shape``."""
     if isinstance(draw.distribution, Kernel):
-        rows, columns = draw.shape
-        return draw.distribution.draw(JaxDrawing(rows, columns, draw.stream, dtype))
+        return draw.distribution.draw(JaxDrawing(draw, dtype))
     return jnp.asarray(draw.sample(), dtype)
 
 

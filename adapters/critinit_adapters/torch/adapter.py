@@ -22,7 +22,7 @@ from torch import nn
 from critinit.distributions import Kernel
 from critinit.errors import Problem
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw, Stream
+from critinit.tensors.sampling import Draw
 from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.planning import Write
@@ -247,7 +247,7 @@ def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:
     if draw is None:
         region.zero_()
     elif isinstance(draw.distribution, Kernel):
-        drawn = draw.distribution.draw(TorchDrawing(region, draw.stream, haar))
+        drawn = draw.distribution.draw(TorchDrawing(region, draw, haar))
         if drawn is not region:  # a kernel that goes on with what it drew
             region.copy_(drawn)
     else:
@@ -259,13 +259,13 @@ class TorchDrawing:
 
     Args:
         region: The place, of shape (rows, columns); every method fills and returns it.
-        stream: The random stream.
+        draw: What is drawn.
         haar: Work space for orthogonal matrices, which all gates of a tensor share.
     """
 
-    def __init__(self, region: torch.Tensor, stream: Stream, haar: _Haar) -> None:
-        self.region, self.stream, self.haar = region, stream, haar
-        self.rows, self.columns = region.shape
+    def __init__(self, region: torch.Tensor, draw: Draw, haar: _Haar) -> None:
+        self.region, self.stream, self.haar = region, draw.stream, haar
+        self.rows, self.columns = draw.shape
 
     def zeros(self) -> torch.Tensor:
         """Fill with zeros."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from critinit.simulation import Measurement
     from critinit.spec import InitSpec, Numbers
     from critinit_cli.progress import Progress
-    from critinit_cli.verdict import Comparison
+    from critinit_cli.verdict import Compared
 
     Readings = Mapping[str, Sequence[Numbers | None]]
     Measured = Mapping[str, tuple[Measurement | None, ...]]
@@ -59,9 +59,10 @@ def command(
 ) -> int:
     """Measure the theory's numbers on networks.
 
-    The last line says whether the prediction holds: whether chi and the second moments are within their errors of
-    what the spec predicts, or of what the theory says where the spec leaves that open. The exit code is 3 where they
-    are not. Where the spec has the fast estimate for tied weights and misses it, the full tied theory decides.
+    Below the tables stands what was compared with the prediction: the growth over T steps, the growth after many
+    steps where it can be measured, and the second moments, each with the difference and the limit. The last line says
+    whether the prediction holds; the exit code is 3 where it does not. Where the spec has the fast estimate for tied
+    weights and misses it, the full tied theory decides.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -82,11 +83,12 @@ def command(
             for reading in (("untied", "tied") if weights == "both" else (weights,))
         }
         found = {reading: [None if m is None else m.numbers for m in results] for reading, results in measured.items()}
-        expected, missed = _judged(spec, found, networks, steps, bar("tied theory"))
+        expected, compared = _judged(spec, found, networks, width, steps, bar("tied theory"))
+    missed = [one for one in compared if not one.holds]
     if json:
-        emit(as_json(_as_object(measured, expected, missed)))
+        emit(as_json(_as_object(measured, expected, compared)))
     else:
-        emit(_as_text(spec, found, expected, missed, f"{networks} networks of {width} units"))
+        emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units"))
     for miss in missed:
         complain("missed", str(miss))
     return codes.MISSED if missed else codes.GOOD
@@ -104,23 +106,23 @@ def _check(networks: int, seed: int) -> None:
 
 
 def _judged(
-    spec: InitSpec, found: Readings, networks: int, steps: int | None, progress: Progress | None
-) -> tuple[dict[str, Sequence[Numbers | None]], list[Comparison]]:
-    """What is predicted for the readings that were measured, and the numbers that miss it.
+    spec: InitSpec, found: Readings, networks: int, width: int, steps: int | None, progress: Progress | None
+) -> tuple[dict[str, Sequence[Numbers | None]], list[Compared]]:
+    """What is predicted for the readings that were measured, and every number compared with it.
 
     The full tied theory stands for the spec's fast estimate where that has no numbers, or is missed.
     """
-    from critinit.theory.tied.solution import tied
-    from critinit_cli.verdict import misses
+    from critinit.theory.analysis import tied_numbers
+    from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {reading: _predicted(spec, reading) for reading in found}
     if any(numbers is None for numbers in expected.get("tied", ())):  # beyond the fast estimate
-        expected["tied"] = tied(spec, steps=steps, progress=progress)
-    missed = misses(expected, found, networks)
-    if any(miss.reading == "tied" for miss in missed) and _is_estimate(expected["tied"]):
-        expected["tied"] = tied(spec, steps=steps, progress=progress)
-        missed = misses(expected, found, networks)
-    return expected, missed
+        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
+    numbers = compared(expected, found, spec.T, networks=networks, width=width)
+    if any(one.reading == "tied" and not one.holds for one in numbers) and _is_estimate(expected["tied"]):
+        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
+        numbers = compared(expected, found, spec.T, networks=networks, width=width)
+    return expected, numbers
 
 
 def _predicted(spec: InitSpec, reading: str) -> list[Numbers | None]:
@@ -143,7 +145,7 @@ def _is_estimate(numbers: Sequence[Numbers | None]) -> bool:
     return any(n is not None and NOTE in n.notes for n in numbers)
 
 
-def _as_object(measured: Measured, expected: Readings, missed: Sequence[Comparison]) -> dict[str, Any]:
+def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compared]) -> dict[str, Any]:
     """The numbers in the form of ``analyze``; beside them the Lyapunov exponents and what was predicted."""
     layers = []
     for index in range(len(next(iter(measured.values())))):
@@ -158,10 +160,13 @@ def _as_object(measured: Measured, expected: Readings, missed: Sequence[Comparis
                     "standard_error": result.lyapunov_error.tolist(),
                 }
         layers.append(layer)
-    return {"layers": layers, "prediction_holds": not missed, "misses": [miss._asdict() for miss in missed]}
+    numbers = [
+        {"reading": one.reading, "where": one.where, **one.comparison._asdict(), "holds": one.holds} for one in compared
+    ]
+    return {"layers": layers, "prediction_holds": all(one.holds for one in compared), "compared": numbers}
 
 
-def _as_text(spec: InitSpec, found: Readings, expected: Readings, missed: Sequence[Comparison], networks: str) -> str:
+def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequence[Compared], networks: str) -> str:
     from critinit_cli.numbers import layers_as_text
     from critinit_cli.tables import GLOSSARY
 
@@ -169,5 +174,6 @@ def _as_text(spec: InitSpec, found: Readings, expected: Readings, missed: Sequen
         layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights")
         for reading in found
     )
-    verdict = "the prediction does not hold" if missed else "the prediction holds"
-    return "".join((*tables, GLOSSARY, f"measured on {networks}: {verdict}\n"))
+    lines = (f"{one}{'' if one.holds else ': MISSED'}\n" for one in compared)
+    verdict = "the prediction holds" if all(one.holds for one in compared) else "the prediction does not hold"
+    return "".join((*tables, GLOSSARY, *lines, f"measured on {networks}: {verdict}\n"))

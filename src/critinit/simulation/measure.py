@@ -41,6 +41,7 @@ from critinit.theory.protocol import (
     Inputs,
     first_burn_in,
     follow_steps,
+    has_spread,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -121,7 +122,7 @@ def simulate(
     Example:
         >>> from critinit import generate
         >>> measured, = simulate(generate("gru", T=20), width=30, steps=20, seeds=2)
-        >>> 0 < measured.numbers.chi < 1
+        >>> 0 < measured.numbers.chi_over_T < 1
         True
     """
     n = len(spec.layers)
@@ -188,7 +189,8 @@ def simulate_layer(
         raise ArgumentError("width", found=str(width), allowed=f"above {tangents}, the number of tangents")
     if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
-    length = follow_steps(T) if steps is None else steps
+    spread = has_spread(cell, layer)
+    length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer) if burn_in is None else burn_in
     _check(1, burn_in=before)
@@ -205,11 +207,11 @@ def simulate_layer(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
         )
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
-    spread = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
+    lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
-        numbers=reduce([r.run for r in results], T, notes=notes, tied=weights == "tied"),
+        numbers=reduce([r.run for r in results], T, spread=spread, notes=notes, tied=weights == "tied"),
         lyapunov=exponents.mean(axis=0),
-        lyapunov_error=spread,
+        lyapunov_error=lyapunov_error,
         log_distance=np.mean([r.run.log_square for r in results], axis=0),
         singular_values=np.array([r.singular for r in results]) if singular_values else None,
     )

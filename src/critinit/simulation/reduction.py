@@ -28,6 +28,8 @@ __all__ = [
     "share_of_units",
 ]
 
+_LOGARITHMS = ("chi", "chi_over_T", "retention")
+"""What is averaged as a logarithm."""
 _CERTAIN = 2.0
 """Standard errors beyond which a difference counts as certain."""
 _QUARTERS = 4
@@ -134,7 +136,9 @@ def further_perturbations(informative: int, steps: int) -> int:
     return 0 if 2 * informative > steps else (REPEATS * steps) // informative
 
 
-def reduce(runs: Sequence[NetworkRun], T: int, *, notes: Sequence[str] = (), tied: bool = True) -> Numbers:
+def reduce(
+    runs: Sequence[NetworkRun], T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
+) -> Numbers:
     """Return the numbers of all networks together, with standard errors over them where there are two or more.
 
     χ and the retention are geometric means over networks, the other numbers arithmetic ones.
@@ -142,6 +146,7 @@ def reduce(runs: Sequence[NetworkRun], T: int, *, notes: Sequence[str] = (), tie
     Args:
         runs: One or more networks.
         T: Steps at which the retention is stated.
+        spread: Whether units keep with time constants of their own, so that χ is not measured.
         notes: Notes that come first.
         tied: Whether the networks keep their weights; only then a note says where they are chaotic.
 
@@ -152,30 +157,39 @@ def reduce(runs: Sequence[NetworkRun], T: int, *, notes: Sequence[str] = (), tie
     informative = informative_steps([run.carrying for run in runs])
     informative = min([informative, *(len(course) - 1 for run in runs for course in run.repeated)])
     rates = [_rate(run, informative) for run in runs]
+    log_left = [_log_left(run.log_square, T, rate) for run, rate in zip(runs, rates, strict=True)]
     table: dict[str, list[float]] = {
         "second_moment": [run.second_moment for run in runs],
         "cell_second_moment": [run.memory for run in runs if run.memory is not None],
         "chi": rates,
-        "retention": [_log_left(run.log_square, T, rate) for run, rate in zip(runs, rates, strict=True)],
+        "chi_over_T": [logarithm / T for logarithm in log_left],
+        "retention": log_left,
         "unit_time_constants.min": [float(np.min(run.time_constants)) for run in runs],
         "unit_time_constants.median": [float(np.median(run.time_constants)) for run in runs],
         "unit_time_constants.max": [float(np.max(run.time_constants)) for run in runs],
         "jacobian.mean_squared_singular_value": [run.squared_singular_values[0] for run in runs],
         "jacobian.variance": [second - first**2 for first, second in (run.squared_singular_values for run in runs)],
     }
-    found = {name: (_geometric if name in ("chi", "retention") else _arithmetic)(x) for name, x in table.items() if x}
+    found = {
+        name: (_geometric if name in ("chi", "chi_over_T", "retention") else _arithmetic)(x)
+        for name, x in table.items()
+        if x
+    }
     number = {name: mean for name, (mean, _) in found.items()}
     error = {name: scatter if len(runs) > 1 else None for name, (_, scatter) in found.items()}
     chi, chi_error = number["chi"], error["chi"]
-    time_scale = None if chi >= 1.0 else (0.0 if chi == 0.0 else 1.0 / -math.log(chi))
-    slope = time_scale**2 / chi if time_scale else None
-    error["time_scale"] = None if slope is None or chi_error is None else slope * chi_error
+    scale, error["time_scale"] = _decay_time(chi, chi_error)
+    scale_over_T, error["time_scale_over_T"] = _decay_time(number["chi_over_T"], error["chi_over_T"])
+    if spread:
+        del error["chi"], error["time_scale"]
     certain = max(_CERTAIN * (chi_error or 0.0) / chi, 1.0 / informative) if chi > 0.0 else math.inf
     return Numbers(
         second_moment=number["second_moment"],
         cell_second_moment=number.get("cell_second_moment"),
-        chi=chi,
-        time_scale=time_scale,
+        chi=None if spread else chi,
+        time_scale=None if spread else scale,
+        chi_over_T=number["chi_over_T"],
+        time_scale_over_T=scale_over_T,
         retention=number["retention"],
         unit_time_constants=TimeConstants(
             **{n: number[f"unit_time_constants.{n}"] for n in TimeConstants.model_fields}
@@ -190,9 +204,20 @@ def reduce(runs: Sequence[NetworkRun], T: int, *, notes: Sequence[str] = (), tie
                 informative=informative,
                 settled=all(run.settled for run in runs),
                 chaotic=tied and chi > 0.0 and math.log(chi) > certain,
+                spread=spread,
             ),
         ),
     )
+
+
+def _decay_time(growth: float, error: float | None) -> tuple[float | None, float | None]:
+    """Steps in which a growth per step below 1 shrinks a square by e, with its standard error."""
+    if growth >= 1.0:
+        return None, None
+    if growth == 0.0:
+        return 0.0, error
+    steps = 1.0 / -math.log(growth)
+    return steps, None if error is None else error * steps * steps / growth
 
 
 def _rate(run: NetworkRun, steps: int) -> float:

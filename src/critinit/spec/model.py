@@ -225,6 +225,8 @@ ERROR_NAMES = (
     "cell_second_moment",
     "chi",
     "time_scale",
+    "chi_over_T",
+    "time_scale_over_T",
     "retention",
     *(f"unit_time_constants.{name}" for name in TimeConstants.model_fields),
     *(f"jacobian.{name}" for name in Jacobian.model_fields),
@@ -243,9 +245,21 @@ class Numbers(StrictModel):
 
     second_moment: NonNegative = Field(description="E h² per unit (of c for the peephole LSTM).")
     cell_second_moment: NonNegative | None = Field(default=None, description="E c² per unit (LSTM only).")
-    chi: NonNegative = Field(description="Growth per step of the mean squared distance of two copies.")
-    time_scale: NonNegative | None = Field(default=None, description="−1/ln χ in steps; null where χ ≥ 1.")
-    retention: NonNegative = Field(description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation.")
+    chi: NonNegative | None = Field(
+        default=None,
+        description="χ: growth per step of the mean squared distance of two copies, after many steps; null where it "
+        "cannot be sampled, as it belongs to the few slowest units.",
+    )
+    time_scale: NonNegative | None = Field(
+        default=None, description="ξ = −1/ln χ in steps; null where χ ≥ 1, or is null itself."
+    )
+    chi_over_T: NonNegative = Field(description="Mean growth per step over T steps: the T-th root of retention.")
+    time_scale_over_T: NonNegative | None = Field(
+        default=None, description="−1/ln of chi_over_T in steps; null where that is 1 or more."
+    )
+    retention: NonNegative = Field(
+        description="E|δ_T|²/E|δ_0|²: what T steps leave of a perturbation; 0 where it is below 1e-308."
+    )
     unit_time_constants: TimeConstants
     jacobian: Jacobian
     standard_error: Annotated[FrozenMapping[NonNegative | None], AfterValidator(_errors)] | None = Field(

@@ -18,9 +18,11 @@ __all__ = ["gates_table", "heading", "number_rows", "numbers_table", "tables"]
 _NUMBERS = (
     ("second moment", "second_moment"),
     ("cell second moment", "cell_second_moment"),
-    ("chi", "chi"),
-    ("time scale", "time_scale"),
     ("retention over T", "retention"),
+    ("growth rate chi over T", "chi_over_T"),
+    ("time scale xi over T", "time_scale_over_T"),
+    ("growth rate chi, asymptotic", "chi"),
+    ("time scale xi, asymptotic", "time_scale"),
     ("time constant, shortest", "unit_time_constants.min"),
     ("time constant, median", "unit_time_constants.median"),
     ("time constant, longest", "unit_time_constants.max"),
@@ -30,6 +32,8 @@ _NUMBERS = (
 """What people read -> the number and, in ``standard_error``, its error."""
 
 _ABSENT, _NO_READING = "-", "none"
+_UNDERFLOW = "below 1e-308"
+"""A retention that is smaller than a number can be; the growth over T steps says how small."""
 
 
 def heading(spec: InitSpec, layer: int | None = None) -> str:
@@ -84,14 +88,21 @@ def number_rows(readings: Iterable[Numbers | None]) -> tuple[tuple[str, ...], ..
     return tuple(row for row in rows if set(row[1:]) - {_ABSENT, _NO_READING})
 
 
+def _is_unbounded(numbers: Numbers, name: str) -> bool:
+    """Whether a number is absent because it is infinite: a time scale where perturbations do not decay."""
+    return name == "time_scale_over_T" or (name == "time_scale" and numbers.chi is not None)
+
+
 def _number(numbers: Numbers | None, name: str) -> str:
     """``0.88134 ± 0.00041``: to the last digit of the error, which has two; in words where it has no value."""
     if numbers is None:
         return _NO_READING
     value = attrgetter(name)(numbers)
     error = None if numbers.standard_error is None else numbers.standard_error.get(name)
+    if name == "retention" and value == 0.0 and numbers.chi_over_T > 0.0:
+        return _UNDERFLOW
     if value is None:
-        text = "unbounded" if name == "time_scale" else _ABSENT
+        text = "unbounded" if _is_unbounded(numbers, name) else _ABSENT
     elif error is not None and 0.0 < error < abs(value):
         digits = 2 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))
         text = f"{float(f'{value:.6g}'):#.{digits}g}".rstrip(".")

@@ -1,9 +1,9 @@
 """Tensors: what adapters and files of weights share.
 
-    sampling      the weights of a spec, drawn by NumPy, the same for every framework
-    blocks        where a gate's part lies in a tensor
-    layouts       how each framework stores each cell, and how it names tensors
-    stacking      which networks take a spec's layers together
-    selecting     patterns of module paths
-    application   ``apply``: from a spec and a model to written weights
+sampling      the weights of a spec, drawn by NumPy, the same for every framework
+blocks        where a gate's part lies in a tensor
+layouts       how each framework stores each cell, and how it names tensors
+stacking      which networks take a spec's layers together
+selecting     patterns of module paths
+application   ``apply``: from a spec and a model to written weights
 """

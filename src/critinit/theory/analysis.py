@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
 from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, Target, TimeConstants
 from critinit.spec.tables import numbers_table
+from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.untied.solution import Untied, solve, unit_time_constants
 
@@ -27,6 +28,8 @@ __all__ = [
     "fast_numbers",
     "predict",
     "reached",
+    "tied_numbers",
+    "tying_changes_nothing",
     "untied_numbers",
 ]
 
@@ -41,6 +44,10 @@ _TOLERANCE = 1e-3
 """Relative difference up to which a stated number still holds: ten times what the theories resolve."""
 _SMALL = 1e-6
 """Absolute difference that never counts: numbers this small are rounding."""
+_NO_MEMORY = 0.0101
+"""T times a recurrent variance up to which tied and untied weights give the same numbers to .1 %."""
+_SMALLEST_RATE = 1e-9
+"""Difference of growth rates near 1 that is rounding."""
 _NEAR_ONE = 0.1
 """Numbers so near 1 are rounded in their distance from it, which is what matters."""
 
@@ -101,14 +108,67 @@ def analyze(
         raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
-        from critinit.theory.tied.solution import tied
-
-        sampled = tied(spec, seed=seed, progress=progress)
+        sampled = tied_numbers(spec, seed=seed, progress=progress)
     layers = []
     for index, layer in enumerate(spec.layers):
         untied = untied_numbers(spec, layer) if weights != "tied" else None
         layers.append(LayerAnalysis(untied=untied, tied=sampled[index]))
     return Analysis(layers=tuple(layers))
+
+
+def tied_numbers(
+    spec: InitSpec,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Numbers, ...]:
+    """Return the numbers of the tied theory for every layer.
+
+    Where tied weights give the untied numbers (``tying_changes_nothing``) they are those, exact; else they are sampled.
+
+    Args:
+        spec: The spec.
+        seed: Seed of the sampled numbers.
+        steps: How long a perturbation is followed; by default as ``critinit.theory.protocol`` says.
+        progress: Called with (parts done, parts in all) while sampling.
+    """
+    from critinit.theory.tied.solution import tied_layer
+
+    cell, count = spec.find_cell(), len(spec.layers)
+    found = []
+    for index, layer in enumerate(spec.layers):
+        exact = _as_untied(spec, layer)
+        if exact is None:
+            done = None if progress is None else partial(_part, progress, index, count)
+            exact = tied_layer(cell, layer, T=spec.T, steps=steps, seed=(seed, index), progress=done)
+        found.append(exact)
+    return tuple(found)
+
+
+def _part(progress: Callable[[int, int], None], index: int, count: int, done: int, total: int) -> None:
+    """Report a layer's progress as that of all layers."""
+    progress(index * total + done, count * total)
+
+
+def tying_changes_nothing(layer: Layer, T: int) -> bool:
+    """Return whether weights that stay give the numbers of weights that are drawn anew, to .1 % over T steps.
+
+    The two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of their variance
+    in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near zero" is.  Normal
+    biases are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
+    """
+    gates = layer.gates
+    small = all(T * gate.recurrent.variance <= _NO_MEMORY for gate in gates.values())
+    return small and not any(gates.followed(name)[1].redrawn_variance for name in gates)
+
+
+def _as_untied(spec: InitSpec, layer: Layer) -> Numbers | None:
+    """The tied numbers of a layer where they are the untied ones; else None."""
+    if not tying_changes_nothing(layer, spec.T):
+        return None
+    source = layer.input.model_copy(update={"correlation": 1.0})
+    return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
 
 
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
@@ -151,14 +211,13 @@ def _rounded(x: Any, limit: float = LARGEST) -> float:
 
 def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
-    with np.errstate(over="ignore", invalid="ignore"):
-        retention = max(float(solution.retention(spec.T)), 0.0)  # of next to nothing, rounding is left
+    log_retention = float(solution.log_retention(spec.T))
     notes = []
     if not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
     if bool(solution.multistable):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
-    if not retention <= LARGEST:
+    if log_retention > math.log(LARGEST):
         notes.append(f"retention is beyond {LARGEST:g}")
     shortest, median, longest = (float(t) for t in solution.unit_time_constants)
     return _stated(
@@ -167,7 +226,7 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
             cell_second_moment=float(solution.memory_moment) if spec.find_cell().has_readout else None,
             chi=min(chi, LARGEST),
             time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-            retention=retention if retention <= LARGEST else LARGEST,  # also where it is not a number
+            **over_T(log_retention, spec.T),
             unit_time_constants=TimeConstants(min=shortest, median=median, max=longest),
             jacobian=Jacobian(
                 mean_squared_singular_value=min(float(solution.jacobian_mean), LARGEST),
@@ -181,13 +240,16 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
 def _stated(numbers: Numbers) -> Numbers:
     """The numbers as specs state them: six digits, nothing beyond the largest."""
     memory, scale, jacobian = numbers.cell_second_moment, numbers.time_scale, numbers.jacobian
+    over = numbers.time_scale_over_T
     times = numbers.unit_time_constants.model_dump()
     return numbers.model_copy(
         update={
             "second_moment": _rounded(numbers.second_moment),
             "cell_second_moment": None if memory is None else _rounded(memory),
-            "chi": _rounded_near_one(numbers.chi),
+            "chi": None if numbers.chi is None else _rounded_near_one(numbers.chi),
             "time_scale": None if scale is None else _rounded(scale),
+            "chi_over_T": _rounded_near_one(numbers.chi_over_T),
+            "time_scale_over_T": None if over is None else _rounded(over),
             "retention": _rounded(numbers.retention),
             "unit_time_constants": TimeConstants(**{name: _rounded(x, LONGEST_TIME) for name, x in times.items()}),
             "jacobian": Jacobian(
@@ -240,8 +302,11 @@ def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
     """Return the fast estimate of the tied theory for one layer, with inputs of correlation 1 (``tied.estimate``).
 
     Returns:
-        The numbers; ``NotComputed`` where they overflow.
+        The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow.
     """
+    exact = _as_untied(spec, layer)
+    if exact is not None:
+        return exact
     source = layer.input.model_copy(update={"correlation": 1.0})
     same = layer.model_copy(update={"input": source, "predicted": Predicted()})
     return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
@@ -295,7 +360,7 @@ def deviations(spec: InitSpec) -> list[Problem]:
             found += [
                 Problem(f"{path}.{name}", _shown(a), f"theory says {_shown(b)}")
                 for name, a, b in _pairs(written, now)
-                if not _close(a, b)
+                if not (_close_rates(a, b) if name.startswith("chi") else _close(a, b))
             ]
     if spec.target is not None:
         found += _missed(spec)
@@ -315,12 +380,27 @@ def _missed(spec: InitSpec) -> list[Problem]:
 
 
 def _pairs(a: Numbers, b: Numbers) -> list[tuple[str, float | None, float | None]]:
-    scalars = ("second_moment", "cell_second_moment", "chi", "time_scale", "retention")
+    scalars = (
+        "second_moment",
+        "cell_second_moment",
+        "chi",
+        "time_scale",
+        "chi_over_T",
+        "time_scale_over_T",
+        "retention",
+    )
     pairs = [(name, getattr(a, name), getattr(b, name)) for name in scalars]
     for group in ("unit_time_constants", "jacobian"):
         one, other = getattr(a, group), getattr(b, group)
         pairs += [(f"{group}.{name}", getattr(one, name), getattr(other, name)) for name in type(one).model_fields]
     return pairs
+
+
+def _close_rates(a: float | None, b: float | None) -> bool:
+    """Whether growth rates are close in what matters: near 1 their distance from it."""
+    if a is None or b is None or max(abs(a - 1.0), abs(b - 1.0)) > _NEAR_ONE:
+        return _close(a, b)
+    return abs(a - b) <= _TOLERANCE * max(abs(a - 1.0), abs(b - 1.0)) + _SMALLEST_RATE
 
 
 def _close(a: float | None, b: float | None) -> bool:

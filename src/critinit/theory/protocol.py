@@ -30,6 +30,7 @@ __all__ = [
     "Inputs",
     "first_burn_in",
     "follow_steps",
+    "has_spread",
     "longest_time",
     "result_notes",
 ]
@@ -38,6 +39,8 @@ LEAST_STEPS = 10
 """Steps: over fewer, the slope of the second half is not fitted but guessed."""
 _FOLLOW = (300, 2000)
 """Steps: a shorter perturbation has not reached its late growth, a longer one costs more than it shows."""
+_FOLLOW_SPREAD = 10_000
+"""Steps: where units have time constants of their own there is no late growth that could be continued."""
 _FIRST_BURN_IN = (100, 1000)
 """Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
 LONGEST_BURN_IN = 3000
@@ -95,9 +98,12 @@ STEADY = Inputs()
 """Inputs that are drawn anew at every step, for ever."""
 
 
-def follow_steps(T: int) -> int:
-    """Return how many steps a perturbation is followed by default: T, but at least 300 and at most 2000."""
-    return min(max(T, _FOLLOW[0]), _FOLLOW[1])
+def follow_steps(T: int, *, spread: bool = False) -> int:
+    """Return how many steps a perturbation is followed by default.
+
+    It is T, but at least 300 and at most 2000; where units have time constants of their own at most 10,000.
+    """
+    return min(max(T, _FOLLOW[0]), _FOLLOW_SPREAD if spread else _FOLLOW[1])
 
 
 def first_burn_in(cell: Cell, layer: Layer) -> int:
@@ -117,7 +123,16 @@ def longest_time(cell: Cell, gates: Gates) -> float:
     return 1.0 + math.exp(min(max(sign * low, sign * high), math.log(_SEEN_TIME)))
 
 
-def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool) -> list[str]:
+def has_spread(cell: Cell, layer: Layer) -> bool:
+    """Return whether units keep with time constants of their own for good.
+
+    Then the asymptotic χ belongs to the slowest units alone, after all the others have forgotten, and neither a network
+    nor a population of a few thousand units shows it: only the growth over T steps can be sampled.
+    """
+    return cell.keep_gate is not None and layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
+
+
+def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:
     """Return the notes that a result needs, in plain words.
 
     Args:
@@ -126,16 +141,19 @@ def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic
         informative: Steps that the growth was fitted to.
         settled: Whether the state was stationary.
         chaotic: Whether perturbations certainly grow.
+        spread: Whether units keep with time constants of their own.
     """
     notes = []
     if not settled:
         notes.append("second_moment: the state was still drifting when the perturbation began")
-    if informative < steps:
+    if spread:
+        notes.append("chi: not sampled, as it belongs to the few slowest units; the untied theory has it")
+    elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"
         )
     if steps < T:
-        notes.append(f"retention: followed for {steps} steps, continued to T = {T} at the late growth")
+        notes.append(f"retention, chi_over_T: followed for {steps} steps, continued to T = {T} at the late growth")
     if chaotic:
         notes.append("chaotic: at the network's own steady state perturbations grow (chi > 1)")
     return notes

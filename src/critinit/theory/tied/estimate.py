@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from critinit.cells import Cell
 from critinit.distributions import Bias, CoupledBias
-from critinit.distributions.numbers import LARGEST, LONGEST_TIME
+from critinit.distributions.numbers import LONGEST_TIME
 from critinit.dual import Array, Dual, value
 from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
+from critinit.theory.decay import over_T
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
@@ -435,8 +436,8 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
     exact = untied.model_dump() if untied is not None else {}
     chi = scaled("chi", exact.get("chi"))
     log_retention = tied.log_retention
-    if untied is not None and fresh is not None and untied.retention > 0.0 and math.isfinite(fresh.log_retention):
-        log_retention += math.log(untied.retention) - fresh.log_retention
+    if untied is not None and fresh is not None and untied.chi_over_T > 0.0 and math.isfinite(fresh.log_retention):
+        log_retention += T * math.log(untied.chi_over_T) - fresh.log_retention
     exact_times = exact.get("unit_time_constants", {})
 
     def constant(name: str, share: float) -> float:
@@ -458,7 +459,7 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
         cell_second_moment=memory,
         chi=chi,
         time_scale=None if chi >= 1.0 else (-1.0 / math.log(chi) if chi > 0 else 0.0),
-        retention=min(math.exp(min(log_retention, _LARGEST_LOG)), LARGEST),
+        **over_T(log_retention, T),
         unit_time_constants=TimeConstants(
             min=constant("min", 0.0), median=constant("median", 0.5), max=constant("max", 1.0)
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from critinit.spec import Jacobian, Numbers, TimeConstants
 from critinit.theory.protocol import CARRIED, DRIFT, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
 
 __all__ = ["Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
+
+N = TypeVar("N", float, float | None)
 
 _CERTAIN = 2.0
 """Standard errors beyond which a difference counts as certain."""
@@ -160,7 +163,15 @@ def _exp(values: Sequence[float]) -> tuple[float, float]:
     return centre, centre * error
 
 
-def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Numbers:
+def _time_scale(chi: float, error: float) -> tuple[float | None, float | None]:
+    """−1/ln χ and its standard error; None where χ is 1 or more."""
+    if chi >= 1.0:
+        return None, None
+    scale = -1.0 / math.log(chi) if chi > 0.0 else 0.0
+    return scale, scale**2 * error / chi if chi > 0.0 else 0.0
+
+
+def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] = ()) -> Numbers:
     """Return the numbers of all populations together, with standard errors over them.
 
     χ and the retention are geometric means, the others arithmetic.
@@ -168,6 +179,7 @@ def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Number
     Args:
         runs: Two or more independent populations.
         T: Steps at which the retention is stated.
+        spread: Whether units keep with time constants of their own, so that χ is not sampled.
         notes: Notes that come first.
 
     Raises:
@@ -175,7 +187,7 @@ def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Number
     """
     errors: dict[str, float | None] = {}
 
-    def put(name: str, result: tuple[float, float]) -> float:
+    def put(name: str, result: tuple[N, float | None]) -> N:
         number, errors[name] = result
         return number
 
@@ -184,12 +196,13 @@ def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Number
     memory = put("cell_second_moment", _mean_error(memories)) if memories else None
     informative = informative_steps(runs)
     growths = [run.log_chi(informative) for run in runs]
-    chi, chi_error = _exp(growths)
-    errors["chi"] = chi_error
-    time_scale = -1.0 / math.log(chi) if 0.0 < chi < 1.0 else (0.0 if chi == 0.0 else None)
-    errors["time_scale"] = time_scale**2 * chi_error / chi if time_scale else None
+    late, late_error = _exp(growths)
+    chi = None if spread else put("chi", (late, late_error))
+    time_scale = None if spread else put("time_scale", _time_scale(late, late_error))
     left = [log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)]
     retention = put("retention", _exp(left))
+    chi_over_T = put("chi_over_T", _exp([x / T for x in left]))
+    time_scale_over_T = put("time_scale_over_T", _time_scale(chi_over_T, errors["chi_over_T"] or 0.0))
     times = np.array(
         [[run.time_constants.min(), np.median(run.time_constants), run.time_constants.max()] for run in runs]
     )
@@ -197,15 +210,17 @@ def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Number
         put(f"unit_time_constants.{name}", _mean_error(times[:, i])) for i, name in enumerate(("min", "median", "max"))
     )
     m1 = put("jacobian.mean_squared_singular_value", _mean_error([run.jacobian_square for run in runs]))
-    spread = put("jacobian.variance", _mean_error([run.jacobian_second - run.jacobian_square**2 for run in runs]))
+    variance = put("jacobian.variance", _mean_error([run.jacobian_second - run.jacobian_square**2 for run in runs]))
     return Numbers(
         second_moment=second,
         cell_second_moment=memory,
         chi=chi,
         time_scale=time_scale,
+        chi_over_T=chi_over_T,
+        time_scale_over_T=time_scale_over_T,
         retention=retention,
         unit_time_constants=TimeConstants(min=shortest, median=median, max=longest),
-        jacobian=Jacobian(mean_squared_singular_value=m1, variance=spread),
+        jacobian=Jacobian(mean_squared_singular_value=m1, variance=variance),
         standard_error=FrozenMapping(errors),
         notes=(
             *notes,
@@ -214,7 +229,8 @@ def combine(runs: Sequence[Run], T: int, *, notes: Sequence[str] = ()) -> Number
                 steps=len(runs[0].log_square) - 1,
                 informative=informative,
                 settled=all(run.settled for run in runs),
-                chaotic=chi > 0.0 and math.log(chi) > max(_CERTAIN * chi_error / chi, 1.0 / informative),
+                chaotic=late > 0.0 and math.log(late) > max(_CERTAIN * late_error / late, 1.0 / informative),
+                spread=spread,
             ),
         ),
     )

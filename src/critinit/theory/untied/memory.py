@@ -35,6 +35,7 @@ from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
 from critinit.theory.roots import falling_root
 from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
+from critinit.theory.untied.powers import log_power_mean
 
 __all__ = ["DistanceOperator", "MemoryDistribution"]
 
@@ -420,8 +421,8 @@ class DistanceOperator:
         self._classes = params.class_weights
         self._by_output = np.broadcast_to(by_output, shape[:-1]) @ self._classes
 
-    def retention(self, steps: int) -> Array:
-        """Return E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
+    def log_retention(self, steps: int) -> Array:
+        """Return ln E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
         classes, resolved = self._classes, self._through.shape[-1]
         k = classes.size
         # the state (Y of every class, H) in one matrix; Y' = A Y + H r,  H' = ρ·Y' + ω H
@@ -435,9 +436,8 @@ class DistanceOperator:
         matrix[..., -1, :] = np.einsum("...i,...ij->...j", read, matrix[..., :-1, :])
         matrix[..., -1, -1] += self._by_output
         start = np.concatenate([self._start.reshape(read.shape), np.zeros((*read.shape[:-1], 1))], axis=-1)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            y = (np.linalg.matrix_power(matrix, steps) @ start[..., None])[..., :-1, 0]
-        return np.asarray(np.sum(y.reshape(self._start.shape), axis=-1) @ classes)
+        by_component = np.append(np.repeat(classes, resolved), 0.0)
+        return log_power_mean(matrix, steps, start, by_component)
 
     def growth(self) -> Array:
         """Return χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""

@@ -38,6 +38,7 @@ from critinit.theory.untied.averages import (
     shared_moments,
 )
 from critinit.theory.untied.memory import DistanceOperator, MemoryDistribution
+from critinit.theory.untied.powers import log_power_mean
 
 __all__ = ["UnitMoments", "Untied", "solve", "unit_moments", "unit_time_constants"]
 
@@ -92,7 +93,7 @@ class Untied:
         converged: Whether the fixed point was reached.
         multistable: Whether the iterations from below and from above end apart, so that the state depends on where it
             starts; the numbers are those reached from rest.
-        retention: A function of T: the relative squared length that T steps leave of a perturbation of the memory.
+        log_retention: A function of T: ln of what T steps leave of a perturbation of the memory, in squared length.
     """
 
     second_moment: Array
@@ -105,7 +106,12 @@ class Untied:
     unit_time_constants: Array
     converged: Array
     multistable: Array
-    retention: Callable[[int], Array]
+    log_retention: Callable[[int], Array]
+
+    def retention(self, steps: int) -> Array:
+        """Return what ``steps`` steps leave of a perturbation of the memory, relative squared length."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.exp(self.log_retention(steps))
 
     @property
     def time_scale(self) -> Array:
@@ -246,10 +252,10 @@ def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
     def joined(arrays: list[Array]) -> Array:
         return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
 
-    names = [field.name for field in fields(Untied) if field.name != "retention"]
+    names = [field.name for field in fields(Untied) if field.name != "log_retention"]
     return Untied(
         **{name: joined([getattr(part, name) for part in parts]) for name in names},
-        retention=lambda steps: joined([np.atleast_1d(part.retention(steps)) for part in parts]),
+        log_retention=lambda steps: joined([np.atleast_1d(part.log_retention(steps)) for part in parts]),
     )
 
 
@@ -444,9 +450,9 @@ def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> U
                 np.ones(1), kept, kept[..., None, None], source[..., None], read, by_output, params
             )
         chi = operator.growth()
-        retention: Callable[[int], Array] = operator.retention
+        log_retention: Callable[[int], Array] = operator.log_retention
     else:
-        chi, retention = _memory_distance(params, kept, couplings, pair)
+        chi, log_retention = _memory_distance(params, kept, couplings, pair)
     moments = state.moments(4)
     jacobian_mean, jacobian_variance = _jacobian(state)
     flat = (..., 0, 0)
@@ -461,7 +467,7 @@ def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> U
         unit_time_constants=_unit_time_constants(state),
         converged=_full(params, converged[flat]),
         multistable=_full(params, multistable[flat]),
-        retention=retention,
+        log_retention=log_retention,
     )
 
 
@@ -492,13 +498,11 @@ def _memory_distance(
         matrix += column[..., :, None] * np.broadcast_to(row, shape)[..., None, :]
     chi = matrix[..., 0, 0] if k == 1 else np.max(np.linalg.eigvals(matrix).real, axis=-1)
 
-    def retention(steps: int) -> Array:
-        """E|δ_T|²/E|δ_0|² after ``steps`` steps."""
-        with np.errstate(over="ignore", under="ignore"):
-            power = np.linalg.matrix_power(matrix, steps)
-        return np.asarray(power.sum(axis=-1) @ params.class_weights)
+    def log_retention(steps: int) -> Array:
+        """ln E|δ_T|²/E|δ_0|² after ``steps`` steps."""
+        return log_power_mean(matrix, steps, np.ones(shape), params.class_weights)
 
-    return chi, retention
+    return chi, log_retention
 
 
 def _jacobian(state: _State) -> tuple[Array, Array]:

@@ -1,0 +1,132 @@
+"""Whether two numbers of a layer are the same number: two theories', or a prediction and a measurement.
+
+Near criticality ln χ is of order 1/T, so growth is compared relative to the rate: with a = ln χ expected and b found,
+
+    |a − b| ≤ max(5 % of |a|, .02/T, z standard errors of b)
+
+5 % of the rate is 5 % of the time scale ξ = −1/ln χ; .02/T is 2 % of what T steps leave, where almost all is left.
+Second moments are compared by the logarithm of their ratio, with a limit of 3 %, or 8/N for a network of N units: rows
+of an input kernel that stays differ in length by √(2/N), which makes the second moment larger by 5/N to 8/N for the
+default scheme (measured at N = 64 to 256; by 28/N to 42/N for ``chrono``, whose prediction needs wider networks).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from critinit.spec import Numbers
+
+__all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons"]
+
+RATE_LIMIT = 0.05
+"""Relative difference of ln χ, and so of the time scale, up to which two rates agree: what networks of a few hundred
+units and the theory differ by."""
+OVER_T_LIMIT = 0.02
+"""Difference of ln χ times T up to which rates agree whatever they are: 2 % of what T steps leave."""
+MOMENT_LIMIT = 0.03
+"""Difference of ln of the second moment up to which two agree."""
+_FINITE_WIDTH = 8.0
+"""Times 1/N: what a network of N units may be off in ln of the second moment."""
+_ZERO = 1e-12
+"""Below this a second moment counts as zero."""
+
+
+class Comparison(NamedTuple):
+    """One number of two.
+
+    Attributes:
+        field: Its field in ``Numbers``.
+        name: What it is, in words, with its unit.
+        expected: The one, such as a prediction.
+        found: The other, such as a measurement.
+        standard_error: Of ``found`` and ``expected`` together, in the unit of ``found``.
+        difference: Relative to the rate, or of the logarithm of a moment; infinite where only one of them is 0.
+        limit: The largest difference at which they agree.
+    """
+
+    field: str
+    name: str
+    expected: float
+    found: float
+    standard_error: float
+    difference: float
+    limit: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is within the limit."""
+        return self.difference <= self.limit
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the found number is larger than its standard error, so that it can be stated."""
+        return self.standard_error == 0.0 or self.standard_error < abs(self.found)
+
+    def __str__(self) -> str:
+        """Return the sentence part: the numbers, the difference and the limit."""
+        apart = f"a difference of {100.0 * self.difference:.2g} %" if math.isfinite(self.difference) else "no ratio"
+        return f"{self.name}: {self.expected:.4g} and {self.found:.4g}, {apart} (limit {100.0 * self.limit:.2g} %)"
+
+
+def comparisons(
+    expected: Numbers, found: Numbers, T: int, *, errors: float, width: float = math.inf
+) -> list[Comparison]:
+    """Return every number that both have, compared.
+
+    Args:
+        expected: The one reading.
+        found: The other.
+        T: Steps of the retention.
+        errors: How many standard errors may be chance, z.
+        width: Units of the network that ``found`` was measured on, if its weights stay.
+
+    Returns:
+        Second moments, the growth over T steps, and the asymptotic growth where both have it.
+
+    Example:
+        >>> from critinit import generate
+        >>> numbers = generate("gru", T=100).layers[0].predicted
+        >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
+        [True, True, True]
+    """
+    made = [
+        _of_moments(expected, found, "second_moment", "second moment", errors, width),
+        _of_moments(expected, found, "cell_second_moment", "cell second moment", errors, width),
+        _of_rates(expected, found, "chi_over_T", f"over {T} steps", T, errors),
+        _of_rates(expected, found, "chi", "after many steps", T, errors),
+    ]
+    return [comparison for comparison in made if comparison is not None]
+
+
+def _error(numbers: Numbers, field: str) -> float:
+    return (numbers.standard_error.get(field) if numbers.standard_error else None) or 0.0
+
+
+def _of_moments(
+    expected: Numbers, found: Numbers, field: str, name: str, errors: float, width: float
+) -> Comparison | None:
+    want, have = getattr(expected, field), getattr(found, field)
+    if want is None or have is None or max(want, have) < _ZERO:
+        return None
+    error = math.hypot(_error(expected, field), _error(found, field))
+    difference = math.inf if min(want, have) < _ZERO else abs(math.log(have / want))
+    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, errors * error / max(have, _ZERO))
+    return Comparison(field, name, want, have, error, difference, limit)
+
+
+def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, errors: float) -> Comparison | None:
+    want, have = getattr(expected, field), getattr(found, field)
+    if want is None or have is None or max(want, have) == 0.0:
+        return None
+    error = math.hypot(_error(expected, field), _error(found, field))
+    both = want < 1.0 and have < 1.0 and min(want, have) > 0.0
+    name = f"time scale {when}" if both else f"growth rate {when}"
+    expected_shown, found_shown = (-1.0 / math.log(want), -1.0 / math.log(have)) if both else (want, have)
+    shown_error = found_shown**2 * error / have if both else error
+    if min(want, have) == 0.0:
+        return Comparison(field, name, want, have, error, math.inf, RATE_LIMIT)
+    a, b = math.log(want), math.log(have)
+    rate = max(abs(a), OVER_T_LIMIT / T)  # a rate of exactly 0 has no relative difference
+    limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, errors * error / have)
+    return Comparison(field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate)
