@@ -16,6 +16,8 @@ from benchmarks.__main__ import QUICK, found, main
 from critinit.cells import CELLS
 from critinit.theory.tied.solution import tied
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -11,6 +11,8 @@ from benchmarks.paper import copies, trainability
 from benchmarks.paper.lines import on_the_line, with_bias
 from critinit.theory.analysis import fast_numbers, untied_numbers
 
+pytestmark = pytest.mark.slow
+
 
 def test_perturbed_copies_follow_their_own_theory():
     found = copies.follow(2.0, width=200, networks=3, steps=40)

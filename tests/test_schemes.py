@@ -16,6 +16,8 @@ from critinit.spec import Numbers
 from critinit.theory.analysis import deviations
 from tests.theory import points
 
+pytestmark = pytest.mark.slow
+
 BUILT_IN = tuple(CELLS.built_in)
 GATED = [cell for cell in BUILT_IN if cell != "rnn"]
 

@@ -18,6 +18,8 @@ _INTRODUCTION = (
     "end, and training has nothing to start from."
 )
 _ABSENT, _NO_READING = "-", "none"
+_SMALLEST = 1e-300
+"""Smaller numbers have lost digits, or all, to underflow."""
 _SIGNS = {
     _ABSENT: "the cell has no gate that keeps the state, so there is no such number",
     _NO_READING: "theory has no number: an identity kernel cannot be drawn anew, or the numbers overflow",
@@ -76,7 +78,8 @@ def _required(name: str) -> Callable[[InitSpec], str]:
 
         if spec.find_cell().keep_gate is None:
             return _ABSENT
-        return f"{getattr(requirements(spec), name):.3g}"
+        found = getattr(requirements(spec), name)
+        return f"< {_SMALLEST:g}" if found < _SMALLEST else f"{found:.3g}"
 
     return number
 

@@ -20,6 +20,8 @@ from critinit.theory.tied.solution import tied
 from tests.theory import points
 from tests.theory.reference import W, Z, fixed_point, sigmoid
 
+pytestmark = pytest.mark.slow
+
 POINTS = {"mgu": points.mgu(), "coupled_lstm": points.coupled(), "projection_lstm": points.projection()}
 
 

@@ -15,6 +15,8 @@ import pytest
 from critinit.theory.tied.solution import tied_with_courses
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 
 QUICK = ("--width", "40", "--networks", "2")

@@ -15,6 +15,8 @@ from critinit.cells import CELLS
 from critinit.schemes import SCHEMES
 from tests.cli.conftest import command, environment, process
 
+pytestmark = pytest.mark.slow
+
 FRAMEWORKS = ("torch", "jax", "tensorflow", "keras", "flax", "equinox", "haiku", "matplotlib", "sklearn")
 SPEC = ("spec", "--cell", "gru", "--T", "50")
 

@@ -18,6 +18,8 @@ import critinit
 from critinit.spec.model import ERROR_NAMES
 from tests.cli.conftest import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 PAGES = sorted(path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))
 
 

@@ -22,6 +22,8 @@ from critinit.spec import InitSpec
 from critinit.spec.overrides import override
 from critinit.theory.analysis import predict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def spec() -> InitSpec:

@@ -6,40 +6,25 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from critinit.cells import CELLS
-from critinit.distributions import BIASES, KERNELS
-from critinit.plugins import Registry
-from critinit.schemes import SCHEMES
 from critinit.tensors.application import ADAPTERS
-from critinit.tensors.layouts import LAYOUTS
 from tests.cli.conftest import run
+from tests.conftest import REGISTRIES
 
 __all__ = ["REGISTRIES", "Publish", "run"]
-
-REGISTRIES: dict[str, Registry[Any]] = {
-    "cell": CELLS,
-    "scheme": SCHEMES,
-    "kernel": KERNELS,
-    "bias": BIASES,
-    "adapter": ADAPTERS,
-    "layout": LAYOUTS,
-}
 
 Publish = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every registry is as before when the test is over, and so are the modules."""
+    """Nothing counts as broken at first, and modules are as before when the test is over."""
     before = set(sys.modules)
     published = metadata.entry_points
     monkeypatch.setattr(metadata, "entry_points", lambda *, group: _without_own_adapters(published(group=group)))
     for registry in REGISTRIES.values():
-        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
         monkeypatch.setattr(registry, "_broken", {})
     yield
     for name in set(sys.modules) - before:

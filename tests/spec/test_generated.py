@@ -19,6 +19,8 @@ from critinit.spec import NotComputed, Numbers
 from critinit.spec.overrides import override
 from tests.spec.examples import plain
 
+pytestmark = pytest.mark.slow
+
 PADDINGS: list[dict[str, Any] | None] = [
     None,
     {"variance": 0.0},

@@ -16,6 +16,8 @@ from critinit.spec.tables import tables
 from tests.cli.conftest import environment
 from tests.spec.examples import grouped_object
 
+pytestmark = pytest.mark.slow
+
 Console = pytest.importorskip("rich.console").Console
 
 

@@ -18,6 +18,8 @@ from critinit.theory.spectrum.resolvent import Pencil
 from critinit.theory.tied.jacobian import Couplings
 from tests.theory import points
 
+pytestmark = pytest.mark.slow
+
 
 def singular_values(couplings, **kernels):
     return SingularValues.of(couplings, kernels)

@@ -21,6 +21,8 @@ from critinit.simulation.reduction import NetworkRun
 from critinit.theory.tied import growth
 from tests.theory import points
 
+pytestmark = pytest.mark.slow
+
 
 def measured(spec, **options):
     result = simulate(spec, **{"width": 400, "steps": 120, "seeds": 3, "seed": 1, **options})[0]

@@ -22,6 +22,8 @@ from critinit.theory.tied.response import Fluctuations, Response, growth, residu
 from critinit.theory.tied.solution import tied
 from tests.theory import points
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(spec, **options):
     return tied(spec, **{"steps": 150, "particles": 500, "tolerance": 0.01, "seed": 1, **options})[0]

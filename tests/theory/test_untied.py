@@ -18,6 +18,8 @@ from critinit.theory.untied.solution import solve
 from tests.theory import reference
 from tests.theory.reference import Gate, sigmoid
 
+pytestmark = pytest.mark.slow
+
 GRU = {"update": Gate(0.5, 0.5, 2), "reset": Gate(0.7, 0.3, 1), "candidate": Gate(1.5, 0.8, 0)}
 LSTM = {
     "input": Gate(0.6, 0.4, -1),

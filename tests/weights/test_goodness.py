@@ -17,6 +17,8 @@ from critinit.weights.comparing import compare
 from critinit.weights.materializing import materialize
 from tests.adapters.specs import GATES, make_spec
 
+pytestmark = pytest.mark.slow
+
 SINGLE = 2.0**-24
 
 
