@@ -32,7 +32,7 @@ class Column(NamedTuple):
     Attributes:
         heading: Its heading, in lines.
         number: From a spec to what stands in its row.
-        meaning: What it is, which values are good or bad, and what to do.  ``{least_chi}`` stands for 1 − 3/T.
+        meaning: What it is, which values are good or bad, and what to do.  ``{least_chi}`` stands for 1 − 7/T.
     """
 
     heading: str
@@ -65,7 +65,7 @@ def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
 
 def explanation(T: int) -> str:
     """Return how to read the columns of a table for sequences of T steps."""
-    least = f"{max(1.0 - 3.0 / T, 0.0):.5g}"
+    least = f"{max(1.0 - 7.0 / T, 0.0):.5g}"
     lines = [f"  {column.name}: {column.meaning.replace('{least_chi}', least)}" for column in _COLUMNS]
     return "".join(("How to read the columns:\n", *(paragraph(line, indent="    ") for line in lines), GLOSSARY))
 
@@ -102,14 +102,15 @@ _COLUMNS = (
         _required("early_input_response"),
         "the mean square of what one informative step leaves in the state after T steps without information. It is "
         "always small: compare it between rows whose response gain is near 1. Good: at least a hundredth of the "
-        "largest of these. Bad: below 1e-20; "
+        "largest of these numbers. Bad: below 1e-20; "
         "use a scheme with a larger number.",
     ),
     Column(
         "retention\nover T",
         _required("retention"),
-        "the share of the squared distance of two perturbed copies that is left after those T steps. Good: 0.001 to 1. "
-        "Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+        "the share of the squared distance of two perturbed copies that is left after T steps without information. "
+        "Good: 0.001 to 1. Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no "
+        "longer lag.",
     ),
     Column(
         "response\ngain",
@@ -119,17 +120,19 @@ _COLUMNS = (
         "1, or a smaller learning rate.",
     ),
     Column(
-        "chi\nuntied",
-        _predicted("untied", lambda numbers: f"{numbers.chi:.5g}"),
-        "the growth per step of the squared distance of two perturbed copies, where weights are drawn anew at every "
-        "step: the published theory. Good: {least_chi} (1 - 3/T) to 1. Bad: far below, it forgets; above 1, it is "
-        "chaotic and gradients explode; lower the recurrent variances.",
+        "chi over T,\nuntied",
+        _predicted("untied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
+        "the mean growth per step, over T steps with input, of the squared distance of two perturbed copies, where "
+        "weights are drawn anew at every step: the published theory. Good: {least_chi} (1 - 7/T) to 1. Bad: below, it "
+        "forgets, and a larger bias of the keep gate helps; above 1, gradients explode, and smaller recurrent "
+        "variances help.",
     ),
     Column(
-        "chi\ntied",
-        _predicted("tied", lambda numbers: f"{numbers.chi:.5g}"),
-        "the same where weights are kept, as in your network. Where the two differ, believe this one. Here it is a "
-        "fast estimate; critinit analyze computes the full theory.",
+        "chi over T,\ntied",
+        _predicted("tied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
+        "the same where weights are kept, as in your network. Where the two differ, believe this one. Here it is "
+        "exact where recurrent variances are near zero, and else a fast estimate; critinit analyze computes the full "
+        "theory.",
     ),
     Column(
         "J\nmean",

@@ -378,16 +378,17 @@ def test_compare_shows_every_scheme(run: Run) -> None:
 def test_compare_says_how_to_read_each_column(run: Run) -> None:
     words = run("compare", "--cell", "gru", "--T", "50").out
     heads = [line.split() for line in words.splitlines() if line.split()[-1:] in (["J"], ["variance"])]
-    assert heads[0] == ["early-input", "retention", "response", "chi", "chi", "J", "J"]
+    assert heads[0] == ["early-input", "retention", "response", "chi", "over", "T,", "chi", "over", "T,", "J", "J"]
     assert heads[1] == ["scheme", "response", "over", "T", "gain", "untied", "tied", "mean", "variance"]
     before, after = words.split("\n\n")[0], words.split("How to read the columns:\n")[1]
     assert "Read retention over T first" in " ".join(before.split())
     explained = dict(line.split(": ", 1) for line in after.replace("\n    ", " ").splitlines() if line.startswith("  "))
-    headings = ("early-input response", "retention over T", "response gain", "chi untied", "chi tied", "J mean")
+    chi = ("chi over T, untied", "chi over T, tied")
+    headings = ("early-input response", "retention over T", "response gain", *chi, "J mean")
     assert [name.strip() for name in explained] == [*headings, "J variance"]
     for name, text in explained.items():
-        assert name == "  chi tied" or ("Good: " in text and "Bad: " in text), name
-    assert "0.94 (1 - 3/T) to 1" in " ".join(after.split())
+        assert name == "  chi over T, tied" or ("Good: " in text and "Bad: " in text), name
+    assert "0.86 (1 - 7/T) to 1" in " ".join(after.split())
     assert "docs/glossary.md" in after
 
 

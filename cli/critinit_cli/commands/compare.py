@@ -194,7 +194,7 @@ def _padding(compared: _Compared) -> list[str]:
         return []
     lines = [
         paragraph(
-            "Padding, inputs without information before or after a sequence, is unknown here and counts as strong as "
+            "Padding, inputs without information before or after a sequence, is unknown here. It counts as strong as "
             f"the input. If you know it, state it: noise makes {DEFAULT} choose gates that react less, silence "
             f"changes only what is predicted. {DEFAULT} would have"
         )
