@@ -22,7 +22,7 @@ from critinit.errors import ArgumentError
 
 __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
-NUMBERS = ("early-input response", "retention over T", "response gain")
+NUMBERS = ("early-input response", "padding retention", "response gain")
 """The numbers that are correlated, as ``critinit compare`` calls them."""
 _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""
@@ -44,7 +44,7 @@ def numbers_of(run: Run) -> tuple[float, ...]:
     found = requirements(spec)
     gain = found.response_gain
     nearness = -abs(round(math.log(gain), 2)) if gain > 0.0 else -math.inf
-    return found.early_input_response, found.retention, nearness
+    return found.early_input_response, found.padding_retention, nearness
 
 
 def correlations(row: Comparison) -> Mapping[str, float]:

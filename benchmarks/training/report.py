@@ -62,7 +62,7 @@ def _sections(rows: Sequence[Comparison]) -> list[str]:
         parts += [
             "## Does theory rank the schemes as training does?",
             "Rank correlation, over the schemes of a row, of training with the numbers of `critinit compare`: "
-            "early-input response, retention over T, and how near the response gain is to 1. "
+            "early-input response, padding retention, and how near the response gain is to 1. "
             "Near 1: theory and training order the schemes alike. Near 0: the number says nothing. "
             "nan: the number is alike for all schemes.",
             agreement,

@@ -14,8 +14,9 @@ __all__ = ["comparison_table", "explanation", "introduction"]
 
 _INTRODUCTION = (
     "Each row is one scheme, a way to choose the initial weights; the numbers are what theory says of the first layer "
-    "before any training. Read retention over T first: where it is near 0, nothing of an early input is left at the "
-    "end, and training has nothing to start from."
+    "before any training. Read padding retention first: where it is near 0, units by themselves keep nothing of an "
+    "early input until the end. Then only recurrent kernels could, which chi over T, tied, says: near 1 - 7/T or "
+    "more, something is left. Where nothing is, training has nothing to start from."
 )
 _ABSENT, _NO_READING = "-", "none"
 _SMALLEST = 1e-300
@@ -106,11 +107,11 @@ _COLUMNS = (
         "use a scheme with a larger number.",
     ),
     Column(
-        "retention\nover T",
-        _required("retention"),
-        "the share of the squared distance of two perturbed copies that is left after T steps without information. "
-        "Good: 0.001 to 1. Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no "
-        "longer lag.",
+        "padding\nretention",
+        _required("padding_retention"),
+        "the share of the squared distance of two perturbed copies that units by themselves keep over T steps of "
+        "padding, that is inputs without information. Recurrent kernels are left out. Good: 0.001 to 1. Bad: below "
+        "1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
     ),
     Column(
         "response\ngain",

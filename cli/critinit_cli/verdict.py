@@ -41,12 +41,19 @@ class Compared(NamedTuple):
         """Whether the two are as near as they may be."""
         return self.comparison.agrees
 
+    @property
+    def matters_undecided(self) -> bool:
+        """Whether this is the growth over T steps, and its error is too large to tell."""
+        return self.holds and not self.comparison.decides and self.comparison.field == "chi_over_T"
+
     def __str__(self) -> str:
+        from critinit.theory.comparing import percent
+
         found = self.comparison
         error = f" ± {found.standard_error:.2g}" if found.standard_error else ""
         return (
             f"{self.where}: {found.name}: predicted {found.expected:.6g}; measured {found.found:.6g}{error}; "
-            f"{100 * found.difference:.2g} % apart, limit {100 * found.limit:.2g} %"
+            f"{percent(found.difference)} apart, limit {percent(found.limit)}"
         )
 
 

@@ -363,14 +363,14 @@ def test_compare_shows_every_scheme(run: Run) -> None:
         alone = parse(run("spec", "--cell", "gru", "--T", "50", *option).out)
         assert found["requirements"] == requirements(alone).model_dump(mode="json")
     table = run("compare", "--cell", "gru", "--T", "50")
-    silence = f"{stated['silence']['requirements']['retention']:.3g}"
-    assert f"with --padding-variance 0 (silence): the same gates, retention over T {silence}\n" in table.out
+    silence = f"{stated['silence']['requirements']['padding_retention']:.3g}"
+    assert f"with --padding-variance 0 (silence): the same gates, padding retention {silence}\n" in table.out
     for known in (
         ("--cell", "gru", "--padding-variance", "0"),
         ("--cell", "rnn"),
         ("--cell", "gru", "--input-variance", "0"),
     ):
-        assert "adding" not in run("compare", "--T", "20", *known).out
+        assert "Padding, inputs" not in run("compare", "--T", "20", *known).out
         assert "if_padding_were_stated" not in json.loads(run("compare", "--T", "20", "--json", *known).out)
     assert all(name in table.out for name in SCHEMES.names())
 
@@ -378,13 +378,13 @@ def test_compare_shows_every_scheme(run: Run) -> None:
 def test_compare_says_how_to_read_each_column(run: Run) -> None:
     words = run("compare", "--cell", "gru", "--T", "50").out
     heads = [line.split() for line in words.splitlines() if line.split()[-1:] in (["J"], ["variance"])]
-    assert heads[0] == ["early-input", "retention", "response", "chi", "over", "T,", "chi", "over", "T,", "J", "J"]
-    assert heads[1] == ["scheme", "response", "over", "T", "gain", "untied", "tied", "mean", "variance"]
+    assert heads[0] == ["early-input", "padding", "response", "chi", "over", "T,", "chi", "over", "T,", "J", "J"]
+    assert heads[1] == ["scheme", "response", "retention", "gain", "untied", "tied", "mean", "variance"]
     before, after = words.split("\n\n")[0], words.split("How to read the columns:\n")[1]
-    assert "Read retention over T first" in " ".join(before.split())
+    assert "Read padding retention first" in " ".join(before.split())
     explained = dict(line.split(": ", 1) for line in after.replace("\n    ", " ").splitlines() if line.startswith("  "))
     chi = ("chi over T, untied", "chi over T, tied")
-    headings = ("early-input response", "retention over T", "response gain", *chi, "J mean")
+    headings = ("early-input response", "padding retention", "response gain", *chi, "J mean")
     assert [name.strip() for name in explained] == [*headings, "J variance"]
     for name, text in explained.items():
         assert name == "  chi over T, tied" or ("Good: " in text and "Bad: " in text), name

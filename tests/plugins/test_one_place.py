@@ -42,7 +42,7 @@ def holds(spec: critinit.InitSpec) -> None:
     assert not check(spec, {name: 1.7 * x + 0.2 for name, x in weights.items()}).matches
     predicted = spec.layers[0].predicted
     assert critinit.analyze(spec, weights="untied").layers[0].untied == predicted.untied
-    assert 0.0 <= requirements(spec).retention <= 1.0
+    assert 0.0 <= requirements(spec).padding_retention <= 1.0
     assert spec.layers[0].gates[spec.find_cell().gates[0]].bias.describe() in spec._repr_html_()
     (measured,) = simulate(spec, width=100, seeds=2, steps=100)
     assert measured is not None

@@ -116,6 +116,16 @@ def test_within_three_standard_errors_is_no_difference():
     assert not planted(spec, **slower, standard_error={"chi": 1e-4})[0]
 
 
+def test_a_growth_that_is_sampled_too_coarsely_decides_nothing():
+    """Half of the rate as one standard error: even double the rate would pass, so there is no verdict."""
+    spec = critinit.generate("gru", T=784)
+    untied = untied_numbers(spec, spec.layers[0])
+    half = 0.5 * untied.chi_over_T / untied.time_scale_over_T
+    agrees, words = planted(spec, **rate(untied, 0.9, 784), standard_error={"chi_over_T": half})
+    assert agrees is None
+    assert "cannot be decided" in words
+
+
 def test_a_number_as_uncertain_as_itself_is_not_stated():
     """A time scale of 1478 ± 3300 steps is said to be uncertain, and its digits are not shown."""
     spec = points.slow()

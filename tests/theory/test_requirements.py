@@ -30,7 +30,7 @@ def test_a_constant_gate_has_closed_forms():
     keep = 1 / (1 + math.exp(-3))
     x, w = np.polynomial.hermite_e.hermegauss(80)
     square = float(np.tanh(2 * x) ** 2 @ w / w.sum())
-    assert found.retention == pytest.approx(keep**100, rel=1e-3)
+    assert found.padding_retention == pytest.approx(keep**100, rel=1e-3)
     assert found.response_gain == pytest.approx(1.0, rel=1e-5)
     assert found.early_input_response == pytest.approx((1 - keep) ** 2 * square * keep**100, rel=2e-3)
 
@@ -46,7 +46,7 @@ def test_one_signal_then_silence_as_units_do_it(padding):
     for _ in range(T):
         left *= sigmoid(3 + math.sqrt(variance * padding) * rng.standard_normal(count)) ** 2
     found = requirements(lone_gru(variance, T, padding))
-    assert found.retention == pytest.approx(left.mean(), rel=0.02)
+    assert found.padding_retention == pytest.approx(left.mean(), rel=0.02)
     assert found.early_input_response == pytest.approx(np.mean(written**2) * left.mean(), rel=0.03)
 
 
@@ -68,7 +68,7 @@ def test_a_normal_bias_of_the_keep_gate_stays_with_its_unit(cell, mean, variance
         return float(kept ** (2 * T)) * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
     exact = integrate.quad(weighed, -12, 12, points=[0.0, 2.0], limit=200)[0]
-    assert requirements(critinit.parse(spec)).retention == pytest.approx(exact, rel=1e-4)
+    assert requirements(critinit.parse(spec)).padding_retention == pytest.approx(exact, rel=1e-4)
 
 
 def test_an_uncoupled_write_gate_follows_its_bias():
@@ -88,7 +88,7 @@ def test_critical_writes_and_keeps_more_than_chrono(cell):
             assert critical.early_input_response == pytest.approx(chrono.early_input_response, rel=0.1)
         else:
             assert critical.early_input_response > 3 * chrono.early_input_response
-        assert critical.retention > 3 * chrono.retention
+        assert critical.padding_retention > 3 * chrono.padding_retention
         assert critical.response_gain == pytest.approx(1, abs=0.05)
 
 

@@ -204,5 +204,6 @@ def _padding(compared: _Compared) -> list[str]:
         layer = spec.layers[0]
         gates = "the same gates" if layer.gates == unknown.gates else "gates that react less to inputs"
         option = f"--padding-variance {layer.input.padding_power:g}"
-        lines.append(f"  with {option} ({name}): {gates}, retention over T {requirements(spec).retention:.3g}\n")
+        kept = requirements(spec).padding_retention
+        lines.append(f"  with {option} ({name}): {gates}, padding retention {kept:.3g}\n")
     return lines

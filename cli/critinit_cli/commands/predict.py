@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from critinit_cli import codes, options
 from critinit_cli.output import complain, emit
+
+if TYPE_CHECKING:
+    from critinit.spec import InitSpec
 
 __all__ = ["EXAMPLES", "NAME", "command"]
 
@@ -18,15 +23,15 @@ Examples:
 def command(file: options.File, output: options.Output = "-", cell_file: options.CellFile = None) -> int:
     """Write a spec with the numbers that theory predicts of it.
 
-    For specs that were edited: "predicted", and the target's "reached", are computed anew. Where they change, the spec
-    is no longer what "generated" says, and that key is left out. All else stays as it is. The output can be the file
-    itself. The exit code is 3 where the spec misses the target of its scheme.
+    For specs that were edited: "predicted", and the target's "reached", are computed anew. Where they change, or where
+    generating again gives other gates, "generated" is no longer true, and is left out. All else stays as it is. The
+    output can be the file itself. The exit code is 3 where the spec misses the target of its scheme.
     """
     from critinit.theory.analysis import deviations, predict
     from critinit_cli.reading import read_spec
 
     spec = read_spec(file, cell_file)
-    edited = any(problem.where != "target" for problem in deviations(spec))
+    edited = any(problem.where != "target" for problem in deviations(spec)) or not _is_as_generated(spec)
     predicted = predict(spec)
     if edited:
         predicted = predicted.model_copy(update={"generated": None})
@@ -35,3 +40,18 @@ def command(file: options.File, output: options.Output = "-", cell_file: options
     for problem in missed:
         complain("missed", str(problem))
     return codes.MISSED if missed else codes.GOOD
+
+
+def _is_as_generated(spec: InitSpec) -> bool:
+    """Whether generating again gives the same layers; yes where that is not recorded, or needs a file of its own."""
+    from critinit.errors import CritinitError
+    from critinit.schemes.generating import generate
+
+    if spec.generated is None:
+        return True
+    try:
+        again = generate(**spec.generated.arguments)
+    except (CritinitError, TypeError):  # a scheme or cell that is not loaded, or arguments of another version
+        return True
+    parts = (((layer.input, layer.groups) for layer in one.layers) for one in (spec, again))
+    return again.T == spec.T and all(a == b for a, b in zip(*parts, strict=True))

@@ -61,8 +61,9 @@ def command(
 
     Below the tables stands what was compared with the prediction: the growth over T steps, the growth after many
     steps where it can be measured, and the second moments, each with the difference and the limit. The last line says
-    whether the prediction holds; the exit code is 3 where it does not. Where the spec has the fast estimate for tied
-    weights and misses it, the full tied theory decides.
+    whether the prediction holds; the exit code is 3 where it does not. A number whose error is more than half of it
+    decides nothing, and the last line says so where that is the growth over T steps. Where the spec has the fast
+    estimate for tied weights and misses it, the full tied theory decides.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -163,7 +164,20 @@ def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compar
     numbers = [
         {"reading": one.reading, "where": one.where, **one.comparison._asdict(), "holds": one.holds} for one in compared
     ]
-    return {"layers": layers, "prediction_holds": all(one.holds for one in compared), "compared": numbers}
+    return {"layers": layers, "prediction_holds": _holds(compared), "compared": numbers}
+
+
+def _holds(compared: Sequence[Compared]) -> bool | None:
+    """Whether every prediction holds; None where the error of the growth over T steps is too large to tell."""
+    if not all(one.holds for one in compared):
+        return False
+    return None if any(one.matters_undecided for one in compared) else True
+
+
+def _remark(one: Compared) -> str:
+    if not one.holds:
+        return ": MISSED"
+    return "" if one.comparison.decides else ": cannot be decided"
 
 
 def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequence[Compared], networks: str) -> str:
@@ -174,6 +188,10 @@ def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequ
         layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights")
         for reading in found
     )
-    lines = (f"{one}{'' if one.holds else ': MISSED'}\n" for one in compared)
-    verdict = "the prediction holds" if all(one.holds for one in compared) else "the prediction does not hold"
+    lines = (f"{one}{_remark(one)}\n" for one in compared)
+    verdict = {
+        True: "the prediction holds",
+        False: "the prediction does not hold",
+        None: "whether the prediction holds cannot be decided; take more networks, or wider ones",
+    }[_holds(compared)]
     return "".join((*tables, GLOSSARY, *lines, f"measured on {networks}: {verdict}\n"))

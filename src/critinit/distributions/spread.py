@@ -80,7 +80,7 @@ class SpreadBias(Bias):
         moments = _moments(cls, info.data["min_time"], info.data["max_time"])
         wanted = rounded(moments[info.field_name == "variance"])
         if value is not None and abs(value - wanted) > _MOMENT_TOLERANCE * max(1.0, abs(wanted)):
-            message = "what follows from min_time and max_time: {wanted}"
+            message = "what follows from min_time and max_time: {wanted}; or leave mean and variance out"
             raise PydanticCustomError("moment", message, {"wanted": f"{wanted:.8g}"})
         return wanted if value is None else value
 

@@ -12,6 +12,7 @@ import math
 
 from critinit.cells import Cell
 from critinit.distributions.numbers import rounded
+from critinit.errors import SchemeError
 from critinit.schemes._base import (
     LayerContext,
     Parts,
@@ -42,6 +43,9 @@ def rnn_input(cell: Cell, T: int) -> float:
         return float(solve(grid_parameters(cell.name, gates)).chi) - math.exp(-1.0 / T)
 
     low, high = math.log(0.05 / T**2), math.log(200.0 / T**2)
+    if not excess(low) > 0.0 > excess(high):
+        hint = f"no variance of the input gives {cell.name} a time scale of {T} steps with orthogonal kernels of gain 1"
+        raise SchemeError("scheme", found="isometry", hint=hint)
     return rounded(math.exp(brentq(excess, low, high, xtol=1e-12, rtol=1e-12)))
 
 

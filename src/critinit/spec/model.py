@@ -163,7 +163,8 @@ def _coupled(gates: Mapping[str, Gate]) -> dict[str, Gate]:
             stated, wanted = getattr(bias, field), rounded(moment)
             if stated is not None and abs(stated - wanted) > _MOMENT_TOLERANCE * max(1.0, abs(wanted)):
                 context = {"field": f"{name}.bias.{field}", "to": bias.to, "wanted": f"{wanted:.8g}"}
-                raise PydanticCustomError("moment", "what follows from the bias of {to}: {wanted}", context)
+                message = "what follows from the bias of {to}: {wanted}; or leave mean and variance out"
+                raise PydanticCustomError("moment", message, context)
             found[field] = wanted if stated is None else stated
         made[name] = gate.model_copy(update={"bias": bias.model_copy(update=found)})
     return made

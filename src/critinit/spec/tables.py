@@ -32,6 +32,8 @@ _NUMBERS = (
 """What people read -> the number and, in ``standard_error``, its error."""
 
 _ABSENT, _NO_READING = "-", "none"
+_DIGITS = 6
+"""Of a number in a table: those that a spec keeps."""
 _UNDERFLOW = "below 1e-308"
 """A retention that is smaller than a number can be; the growth over T steps says how small."""
 
@@ -93,8 +95,14 @@ def _is_unbounded(numbers: Numbers, name: str) -> bool:
     return name == "time_scale_over_T" or (name == "time_scale" and numbers.chi is not None)
 
 
+def _kept_digits(value: float) -> int:
+    """Digits of a number that a spec keeps: near 1 those of its distance from 1."""
+    near = 0.0 < abs(1.0 - value) < 0.1
+    return _DIGITS - (math.floor(math.log10(abs(1.0 - value))) + 1 if near else 0)
+
+
 def _number(numbers: Numbers | None, name: str) -> str:
-    """``0.88134 ± 0.00041``: to the last digit of the error, which has two; in words where it has no value."""
+    """``0.88134 ± 0.00041``: to the last digit of the error, which has two, and 6 at most; in words without a value."""
     if numbers is None:
         return _NO_READING
     value = attrgetter(name)(numbers)
@@ -105,7 +113,9 @@ def _number(numbers: Numbers | None, name: str) -> str:
         text = "unbounded" if _is_unbounded(numbers, name) else _ABSENT
     elif error is not None and 0.0 < error < abs(value):
         digits = 2 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))
-        text = f"{float(f'{value:.6g}'):#.{digits}g}".rstrip(".")
+        text = f"{value:#.{min(digits, _kept_digits(value))}g}".rstrip(".")
+    elif error:
+        text = f"{value:.1g}"
     else:
-        text = f"{value:.6g}"
+        text = f"{value:.{_DIGITS}g}"
     return text if error is None else f"{text} ± {error:.2g}"

@@ -9,10 +9,13 @@ __all__ = ["agreement"]
 
 _ERRORS = 3.0
 """Standard errors of the tied number within which a difference may be chance."""
+_UNDECIDED = (
+    "Whether untied and tied theory agree cannot be decided: the tied numbers are sampled, and their errors are large."
+)
 _ADVICE = "Trust the tied numbers: networks keep their weights."
 
 
-def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool, str]:
+def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | None, str]:
     """Return whether the two theories agree on a layer, and a sentence with what was compared.
 
     Compared are the second moments, the growth over T steps, and the asymptotic growth where both theories have it, as
@@ -24,7 +27,8 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool, str]
         T: Steps of the retention.
 
     Returns:
-        Whether they agree, and a sentence; a line below it for every number that it rests on.
+        Whether they agree, None where the growth over T steps is sampled too coarsely to tell; and a sentence, with a
+        line below it for every number that it rests on.
 
     Example:
         >>> from critinit import generate
@@ -36,7 +40,10 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool, str]
     if untied is None:
         return False, "The untied theory has no numbers for identity kernels; the tied numbers are those of networks."
     compared = comparisons(untied, tied, T, errors=_ERRORS)
-    apart = [comparison for comparison in compared if not comparison.agrees]
+    apart = [comparison for comparison in compared if not comparison.agrees and comparison.decides]
+    undecided = [comparison for comparison in compared if not comparison.decides]
+    if not apart and any(c.field == "chi_over_T" or not c.agrees for c in undecided):
+        return None, _said(_UNDECIDED, undecided)
     if not apart:
         return True, _said("Untied and tied theory agree.", compared)
     return False, _said(f"Untied and tied theory disagree. {_ADVICE}", apart)

@@ -8,6 +8,9 @@ Near criticality ln χ is of order 1/T, so growth is compared relative to the ra
 Second moments are compared by the logarithm of their ratio, with a limit of 3 %, or 8/N for a network of N units: rows
 of an input kernel that stays differ in length by √(2/N), which makes the second moment larger by 5/N to 8/N for the
 default scheme (measured at N = 64 to 256; by 28/N to 42/N for ``chrono``, whose prediction needs wider networks).
+
+Where z standard errors exceed half of the rate, or of the moment, the comparison cannot decide: it could not tell a
+number from its double.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import NamedTuple
 
 from critinit.spec import Numbers
 
-__all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons"]
+__all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
 RATE_LIMIT = 0.05
 """Relative difference of ln χ, and so of the time scale, up to which two rates agree: what networks of a few hundred
@@ -28,6 +31,8 @@ MOMENT_LIMIT = 0.03
 """Difference of ln of the second moment up to which two agree."""
 _FINITE_WIDTH = 8.0
 """Times 1/N: what a network of N units may be off in ln of the second moment."""
+_TELLING = 0.5
+"""Largest chance difference, relative to the rate or of ln of a moment, at which a comparison decides."""
 _ZERO = 1e-12
 """Below this a second moment counts as zero."""
 
@@ -43,6 +48,7 @@ class Comparison(NamedTuple):
         standard_error: Of ``found`` and ``expected`` together, in the unit of ``found``.
         difference: Relative to the rate, or of the logarithm of a moment; infinite where only one of them is 0.
         limit: The largest difference at which they agree.
+        decides: Whether chance is so small that the limit would catch a number twice as large.
     """
 
     field: str
@@ -52,6 +58,7 @@ class Comparison(NamedTuple):
     standard_error: float
     difference: float
     limit: float
+    decides: bool = True
 
     @property
     def agrees(self) -> bool:
@@ -65,8 +72,18 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         """Return the sentence part: the numbers, the difference and the limit."""
-        apart = f"a difference of {100.0 * self.difference:.2g} %" if math.isfinite(self.difference) else "no ratio"
-        return f"{self.name}: {self.expected:.4g} and {self.found:.4g}, {apart} (limit {100.0 * self.limit:.2g} %)"
+        apart = f"a difference of {percent(self.difference)}" if math.isfinite(self.difference) else "no ratio"
+        return f"{self.name}: {self.expected:.4g} and {self.found:.4g}, {apart} (limit {percent(self.limit)})"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, to two digits below 100 % and in whole percents above.
+
+    Example:
+        >>> percent(0.01234), percent(18.04)
+        ('1.2 %', '1804 %')
+    """
+    return f"{100.0 * share:.2g} %" if share < 0.995 else f"{100.0 * share:.0f} %"
 
 
 def comparisons(
@@ -111,8 +128,9 @@ def _of_moments(
         return None
     error = math.hypot(_error(expected, field), _error(found, field))
     difference = math.inf if min(want, have) < _ZERO else abs(math.log(have / want))
-    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, errors * error / max(have, _ZERO))
-    return Comparison(field, name, want, have, error, difference, limit)
+    chance = errors * error / max(have, _ZERO)
+    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, chance)
+    return Comparison(field, name, want, have, error, difference, limit, chance <= _TELLING)
 
 
 def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, errors: float) -> Comparison | None:
@@ -128,5 +146,7 @@ def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, 
         return Comparison(field, name, want, have, error, math.inf, RATE_LIMIT)
     a, b = math.log(want), math.log(have)
     rate = max(abs(a), OVER_T_LIMIT / T)  # a rate of exactly 0 has no relative difference
-    limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, errors * error / have)
-    return Comparison(field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate)
+    chance = errors * error / have
+    limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, chance)
+    decides = chance <= max(_TELLING * abs(a), OVER_T_LIMIT / T)
+    return Comparison(field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate, decides)

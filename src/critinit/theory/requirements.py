@@ -30,24 +30,25 @@ class Requirements(StrictModel):
             to the memory, times what is left of it after T steps of padding.  It is small, from 0 to 1: compare it
             between schemes.  Good: at least a hundredth of the largest.  Bad: below 1e-20, where nothing of an early
             input is left.
-        retention: E[(E keep²)ᵀ] over units: the share of a perturbation's squared length that T steps of padding leave,
-            from 0 to 1.  Good: .001 and more.  Bad: below 1e-6, where an early input does not reach the end and no
-            gradient comes back.  The retention of ``analyze`` differs: its inputs are informative at every step.
+        padding_retention: E[(E keep²)ᵀ] over units: the share of a perturbation's squared length that T steps of
+            padding leave, from 0 to 1; recurrent kernels are left out.  Good: .001 and more.  Bad: below 1e-6, where
+            units by themselves bring no early input to the end, and no gradient back.  ``Numbers.retention`` differs:
+            it counts recurrent kernels, and inputs at every step.
         response_gain: Root mean square over units of E write/(1 − E keep) at padding: how far the memory moves in the
             end per unit of a lasting shift of the candidate.  The optimizer's first steps are such shifts.  Good: 1, as
             where write = 1 − keep; less is harmless.  Bad: more than 1/learning rate, where the first steps throw the
             memory about; take a smaller learning rate, or couple the write gate to the keep gate.
 
     Example:
-        >>> found = Requirements(early_input_response=0.02, retention=0.3, response_gain=1.0)
-        >>> found.retention
+        >>> found = Requirements(early_input_response=0.02, padding_retention=0.3, response_gain=1.0)
+        >>> found.padding_retention
         0.3
     """
 
     early_input_response: float = Field(
         description="What an early input leaves in the memory after T steps of padding."
     )
-    retention: float = Field(description="Share of a perturbation that T steps of padding leave.")
+    padding_retention: float = Field(description="Share of a perturbation that units keep over T steps of padding.")
     response_gain: float = Field(description="How far a lasting shift of the candidate moves the memory.")
 
 
@@ -84,6 +85,6 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
     return Requirements(
         early_input_response=over_units(active.written_variance * left),
-        retention=over_units(left),
+        padding_retention=over_units(left),
         response_gain=over_units(gain**2) ** 0.5,
     )
