@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import critinit
 from critinit.errors import ArgumentError
+from critinit.simulation import simulate
 from critinit.spec import NotComputed
 from critinit.theory.analysis import deviations, predict
 from tests.theory import points
@@ -43,3 +45,18 @@ def test_averages_of_too_many_points_are_refused():
     apart = points.spec("gru", gates, correlation=0.25)
     with pytest.raises(ArgumentError, match=r"gates.candidate: .* points of quadrature; allowed: at most 3e\+07"):
         predict(apart)
+
+
+@pytest.mark.parametrize("T", [10**7, 10**8, 10**9])
+def test_a_second_moment_is_not_clipped(T):
+    """An unbounded memory that is nearly never renewed: its second moment is proportional to T."""
+    at = [points.generate("peephole_lstm", some, scheme="isometry").layers[0].predicted.untied for some in (10**5, T)]
+    assert at[1].second_moment / at[0].second_moment == pytest.approx(T / 10**5, rel=1e-4)
+    assert at[1].notes == ()
+
+
+@pytest.mark.parametrize("function", [critinit.analyze, predict, simulate])
+def test_what_is_no_spec_is_refused(function):
+    spec = points.generate("gru", 20)
+    with pytest.raises(ArgumentError, match=r"^spec: found dict; allowed: an InitSpec; critinit\.load reads one"):
+        function(spec.to_dict())

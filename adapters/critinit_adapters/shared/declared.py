@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from critinit.cells import find_cell
 from critinit.errors import ApplyError, ArgumentError
-from critinit.spec import InitSpec
+from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import check_seed, draws_of
 
@@ -39,9 +39,7 @@ class Place:
     module: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.spec, InitSpec):
-            hint = "critinit.load reads one"
-            raise ArgumentError("spec", found=type(self.spec).__name__, allowed="an InitSpec", hint=hint)
+        checked_spec(self.spec)
         for name, found, end in (("layer", self.layer, len(self.spec.layers)), ("direction", self.direction, 2)):
             if not 0 <= found < end:
                 raise ArgumentError(name, found=repr(found), allowed=f"0 to {end - 1}")

@@ -15,8 +15,8 @@ import weakref
 from importlib import import_module
 from typing import Any
 
-from critinit.errors import ArgumentError, MissingExtraError
-from critinit.spec import InitSpec
+from critinit.errors import MissingExtraError
+from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.application import Report, Sampler, apply
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.torch.adapter import ADAPTER
@@ -64,10 +64,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         include: str | list[str] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(spec, InitSpec):
-            hint = "critinit.load reads one"
-            raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
-        self.spec, self.seed, self.sampler, self.include = spec, check_seed(seed), sampler, include
+        self.spec, self.seed = checked_spec(spec), check_seed(seed)
+        self.sampler, self.include = sampler, include
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -32,7 +32,7 @@ from critinit.simulation.reduction import (
     reduce,
     share_of_units,
 )
-from critinit.spec import InitSpec, Layer, Numbers
+from critinit.spec import InitSpec, Layer, Numbers, checked_spec
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_BURN_IN,
@@ -125,7 +125,7 @@ def simulate(
         >>> 0 < measured.numbers.chi_over_T < 1
         True
     """
-    n = len(spec.layers)
+    n = len(checked_spec(spec).layers)
 
     def part(i: int) -> Progress | None:
         return None if progress is None else lambda done, total: progress(i * total + done, n * total)

@@ -20,7 +20,7 @@ from critinit.spec.model import (
     Target,
     TimeConstants,
 )
-from critinit.spec.reading import load, parse
+from critinit.spec.reading import checked_spec, load, parse
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -39,6 +39,7 @@ __all__ = [
     "Projection",
     "Target",
     "TimeConstants",
+    "checked_spec",
     "load",
     "parse",
 ]

@@ -16,12 +16,37 @@ from critinit.errors import ArgumentError, Problem, SpecError
 from critinit.spec.mappings import plain
 from critinit.spec.model import InitSpec
 
-__all__ = ["MAX_BYTES", "decode", "load", "parse", "problems_of", "read_stream", "show", "validate_object"]
+__all__ = [
+    "MAX_BYTES",
+    "checked_spec",
+    "decode",
+    "load",
+    "parse",
+    "problems_of",
+    "read_stream",
+    "show",
+    "validate_object",
+]
 
 MAX_BYTES = 4 * 2**20
 """A spec of the largest allowed number of layers takes less than 4 MiB; larger files are refused unread."""
 
 _UNION_TAGS = {"numbers", "nothing"}
+
+
+def checked_spec(spec: object) -> InitSpec:
+    """Return what is an ``InitSpec``.
+
+    Args:
+        spec: What a caller gave as one.
+
+    Raises:
+        ArgumentError: It is something else, such as a path or the dictionary of a spec.
+    """
+    if not isinstance(spec, InitSpec):
+        hint = "critinit.load reads one from a file, critinit.parse from text or a dictionary"
+        raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
+    return spec
 
 
 class _DuplicateKeyError(ValueError):

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
 from critinit.showing import Shown, Table
-from critinit.spec import InitSpec
+from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.sampling import check_seed
 
 __all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
@@ -207,9 +207,7 @@ def apply(
         applied = critinit.apply(critinit.generate("gru", T=784), torch.nn.GRU(10, 64), seed=0)
         print(applied.report)
     """
-    if not isinstance(spec, InitSpec):
-        hint = "critinit.load reads one"
-        raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
+    checked_spec(spec)
     if sampler not in get_args(Sampler):
         raise ArgumentError("sampler", found=repr(sampler), allowed=", ".join(get_args(Sampler)))
     patterns = (include,) if isinstance(include, str) else include

@@ -14,6 +14,7 @@ from critinit.distributions.numbers import LARGEST, LONGEST_TIME, StrictModel
 from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
 from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, Target, TimeConstants
+from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
@@ -96,7 +97,7 @@ def analyze(
         progress: Called with (parts done, parts in all) while sampling.
 
     Raises:
-        ArgumentError: ``weights`` is another value, or the numbers of a layer overflow.
+        ArgumentError: ``spec`` is no ``InitSpec``, ``weights`` is another value, or the numbers of a layer overflow.
 
     Example:
         >>> from critinit import generate
@@ -104,6 +105,7 @@ def analyze(
         >>> round(analysis.layers[0].untied.time_scale)
         100
     """
+    checked_spec(spec)
     if weights not in ("untied", "tied", "both"):
         raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
@@ -273,7 +275,7 @@ def predict(spec: InitSpec) -> InitSpec:
         spec: The spec.
 
     Raises:
-        ArgumentError: The numbers of a layer overflow.
+        ArgumentError: ``spec`` is no ``InitSpec``, or the numbers of a layer overflow.
 
     Example:
         >>> from critinit import generate
@@ -281,6 +283,7 @@ def predict(spec: InitSpec) -> InitSpec:
         >>> predict(spec) == spec
         True
     """
+    checked_spec(spec)
     layers = tuple(
         layer.model_copy(
             update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))}

@@ -22,7 +22,7 @@ from critinit.distributions import Observed, Outcome
 from critinit.distributions.goodness import COMPARED, all_zero, orthogonality_error
 from critinit.errors import ArgumentError
 from critinit.showing import Shown, Table
-from critinit.spec import InitSpec
+from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.weights.comparing import compare, passes
 from critinit.weights.effective import effective
@@ -224,9 +224,7 @@ def check(
 
 def _checked_arguments(spec: object, weights: object, module: object, rate: object) -> tuple[str, ...]:
     """The patterns of modules; refuses arguments of other kinds."""
-    if not isinstance(spec, InitSpec):
-        hint = "critinit.load reads one"
-        raise ArgumentError("spec", found=type(spec).__name__, allowed="an InitSpec", hint=hint)
+    checked_spec(spec)
     if not isinstance(weights, (str, os.PathLike, Mapping)):
         hint = "its state_dict() has them" if hasattr(weights, "state_dict") else ""
         found = type(weights).__name__
