@@ -14,9 +14,9 @@ __all__ = ["comparison_table", "explanation", "introduction"]
 
 _INTRODUCTION = (
     "Each row is one scheme, a way to choose the initial weights; the numbers are what theory says of the first layer "
-    "before any training. Read padding retention first: where it is near 0, units by themselves keep nothing of an "
-    "early input until the end. Then only recurrent kernels could, which chi over T, tied, says: near 1 - 7/T or "
-    "more, something is left. Where nothing is, training has nothing to start from."
+    "before any training. Read padding retention first: below 1e-6, units by themselves keep nothing of an early "
+    "input until the end. Then only recurrent kernels could: see chi over T, tied. Where that is below 1 - 7/T too, "
+    "training has nothing to start from."
 )
 _ABSENT, _NO_READING = "-", "none"
 _SMALLEST = 1e-300
@@ -103,15 +103,14 @@ _COLUMNS = (
         _required("early_input_response"),
         "the mean square of what one informative step leaves in the state after T steps without information. It is "
         "always small: compare it between rows whose response gain is near 1. Good: at least a hundredth of the "
-        "largest of these numbers. Bad: below 1e-20; "
-        "use a scheme with a larger number.",
+        "largest of these numbers. Bad: below 1e-20; use a scheme with a larger number.",
     ),
     Column(
         "padding\nretention",
         _required("padding_retention"),
-        "the share of the squared distance of two perturbed copies that units by themselves keep over T steps of "
-        "padding, that is inputs without information. Recurrent kernels are left out. Good: 0.001 to 1. Bad: below "
-        "1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+        "the share of the squared distance of two perturbed copies of the network that units by themselves keep over "
+        "T steps of padding, that is inputs without information. Recurrent kernels are left out. Good: 0.001 to 1. "
+        "Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
     ),
     Column(
         "response\ngain",
@@ -131,15 +130,16 @@ _COLUMNS = (
     Column(
         "chi over T,\ntied",
         _predicted("tied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
-        "the same where weights are kept, as in your network. Where the two differ, believe this one. Here it is "
-        "exact where recurrent variances are near zero, and else a fast estimate; critinit analyze computes the full "
-        "theory.",
+        "the same where weights are kept, as in your network. Where the two differ, this one is the nearer to your "
+        "network. It is exact where recurrent variances are near zero. Elsewhere it is a fast estimate; critinit "
+        "analyze computes the full theory.",
     ),
     Column(
         "J\nmean",
         _predicted("tied", lambda numbers: f"{numbers.jacobian.mean_squared_singular_value:.4g}"),
         "the mean of the squared singular values of the one-step Jacobian J: what an average direction keeps in one "
-        "step. Good: 0.5 to 1. Bad: above 1, as gradients grow. Units that forget quickly on purpose lower it.",
+        "step. Good: 0.5 to 1. Bad: above 1, as gradients grow; use smaller recurrent variances. Less is fine where "
+        "many units forget quickly on purpose, as in critical.",
     ),
     Column(
         "J\nvariance",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 import critinit
@@ -55,7 +57,7 @@ def test_a_second_moment_is_not_clipped(T):
     assert at[1].notes == ()
 
 
-@pytest.mark.parametrize("function", [critinit.analyze, predict, simulate])
+@pytest.mark.parametrize("function", [critinit.analyze, predict, partial(simulate, width=8)])
 def test_what_is_no_spec_is_refused(function):
     spec = points.generate("gru", 20)
     with pytest.raises(ArgumentError, match=r"^spec: found dict; allowed: an InitSpec; critinit\.load reads one"):

@@ -194,9 +194,10 @@ def _padding(compared: _Compared) -> list[str]:
         return []
     lines = [
         paragraph(
-            "Padding, inputs without information before or after a sequence, is unknown here. It counts as strong as "
-            f"the input. If you know it, state it: noise makes {DEFAULT} choose gates that react less, silence "
-            f"changes only what is predicted. {DEFAULT} would have"
+            "Padding, inputs without information before or after a sequence, is unknown here. The numbers assume "
+            "the worst for retention: that it is as strong as the input. If you know it, state it. For noise "
+            f"{DEFAULT} also chooses gates that react less, so that noise writes little; silence changes only what is "
+            f"predicted. {DEFAULT} would have"
         )
     ]
     unknown = compared.specs[DEFAULT].layers[0]
