@@ -41,11 +41,6 @@ class Compared(NamedTuple):
         """Whether the two are as near as they may be."""
         return self.comparison.agrees
 
-    @property
-    def matters_undecided(self) -> bool:
-        """Whether this is the growth over T steps, and its error is too large to tell."""
-        return self.holds and not self.comparison.decides and self.comparison.field == "chi_over_T"
-
     def __str__(self) -> str:
         from critinit.theory.comparing import percent
 

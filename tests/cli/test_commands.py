@@ -524,3 +524,16 @@ def test_no_command_is_answered_with_the_help(run: Run) -> None:
     unknown = run("brew")
     assert unknown.code == 2
     assert "No such command 'brew'" in only_line(unknown.err)
+
+
+def test_simulate_says_where_its_error_is_too_large_to_tell(run: Run) -> None:
+    """Two small networks with few slow units each scatter by more than half of the rate: no verdict, and no failure."""
+    spec = run("spec", "--cell", "gru", "--T", "1000", "--scheme", "uniform_gate").out.encode()
+    options = ("--width", "24", "--networks", "2", "--steps", "1000", "--weights", "untied")
+    result = run("simulate", "-", *options, stdin=spec)
+    assert (result.code, result.err) == (0, "")
+    assert "layers.0.untied.chi_over_T: time scale over 1000 steps: predicted 85.7" in result.out
+    assert result.out.rstrip().endswith("cannot be decided; take more networks, or wider ones")
+    found = json.loads(run("simulate", "-", *options, "--json", stdin=spec).out)
+    assert found["prediction_holds"] is None
+    assert {one["field"]: (one["holds"], one["decides"]) for one in found["compared"]}["chi_over_T"] == (True, False)

@@ -101,3 +101,12 @@ def test_what_no_longer_generates_the_spec_is_left_out(run: Run, spec_file: Path
     result = run("predict", "-", stdin=json.dumps(value).encode())
     assert "generated" in value
     assert "generated" not in json.loads(result.out)
+
+
+def test_a_layer_that_was_taken_away_is_noticed(run: Run) -> None:
+    """The numbers of the layer that is left hold; the record would generate two."""
+    value = json.loads(run("spec", "--cell", "gru", "--T", "50", "--layers", "2").out)
+    del value["layers"][1]
+    result = run("predict", "-", stdin=json.dumps(value).encode())
+    assert (result.code, result.err) == (0, "")
+    assert "generated" not in json.loads(result.out)

@@ -43,7 +43,7 @@ def command(file: options.File, output: options.Output = "-", cell_file: options
 
 
 def _is_as_generated(spec: InitSpec) -> bool:
-    """Whether generating again gives the same layers; yes where that is not recorded, or needs a file of its own."""
+    """Whether generating again gives the same; yes where that is not recorded, or needs a file of its own."""
     from critinit.errors import CritinitError
     from critinit.schemes.generating import generate
 
@@ -53,5 +53,10 @@ def _is_as_generated(spec: InitSpec) -> bool:
         again = generate(**spec.generated.arguments)
     except (CritinitError, TypeError):  # a scheme or cell that is not loaded, or arguments of another version
         return True
-    parts = (((layer.input, layer.groups) for layer in one.layers) for one in (spec, again))
-    return again.T == spec.T and all(a == b for a, b in zip(*parts, strict=True))
+    return _stated(again) == _stated(spec)
+
+
+def _stated(spec: InitSpec) -> tuple[object, ...]:
+    """All that a spec says of the network and its sequences, without what is computed of it."""
+    layers = [(layer.input, layer.groups, layer.projection) for layer in spec.layers]
+    return spec.cell, spec.scheme, spec.T, layers

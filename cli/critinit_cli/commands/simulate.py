@@ -171,7 +171,7 @@ def _holds(compared: Sequence[Compared]) -> bool | None:
     """Whether every prediction holds; None where the error of the growth over T steps is too large to tell."""
     if not all(one.holds for one in compared):
         return False
-    return None if any(one.matters_undecided for one in compared) else True
+    return None if any(one.comparison.leaves_open for one in compared) else True
 
 
 def _remark(one: Compared) -> str:

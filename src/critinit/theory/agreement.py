@@ -42,7 +42,7 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | Non
     compared = comparisons(untied, tied, T, errors=_ERRORS)
     apart = [comparison for comparison in compared if not comparison.agrees and comparison.decides]
     undecided = [comparison for comparison in compared if not comparison.decides]
-    if not apart and any(c.field == "chi_over_T" or not c.agrees for c in undecided):
+    if not apart and any(c.leaves_open or not c.agrees for c in undecided):
         return None, _said(_UNDECIDED, undecided)
     if not apart:
         return True, _said("Untied and tied theory agree.", compared)

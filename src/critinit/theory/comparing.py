@@ -66,6 +66,11 @@ class Comparison(NamedTuple):
         return self.difference <= self.limit
 
     @property
+    def leaves_open(self) -> bool:
+        """Whether this is the growth over T steps and does not decide: then there is no verdict on the whole."""
+        return self.field == "chi_over_T" and not self.decides
+
+    @property
     def is_known(self) -> bool:
         """Whether the found number is larger than its standard error, so that it can be stated."""
         return self.standard_error == 0.0 or self.standard_error < abs(self.found)
