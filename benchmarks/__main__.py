@@ -19,8 +19,8 @@ from critinit.errors import CritinitError
 
 __all__ = ["found", "main"]
 
-QUICK = ("grid", "startup", "apply_cost", "tied_cost", "training")
-"""What runs when nothing is named, in this order, of those that are there: a few minutes in all."""
+QUICK = ("grid", "startup", "commands", "apply_cost", "tied_cost", "training")
+"""What runs when nothing is named, in this order, of those that are there: ten minutes or so in all."""
 
 
 def found() -> dict[str, str]:

@@ -16,16 +16,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["LIMIT", "main"]
+__all__ = ["COMMAND", "LIMIT", "environment", "main"]
 
 LIMIT = 1.5
 _ROUNDS = 9
 _ROOT = Path(__file__).parents[1]
 _IMPORTS = (sys.executable, "-c", "import numpy, pydantic, typer, scipy.optimize")
-_COMMAND = (sys.executable, "-m", "critinit_cli")
+COMMAND = (sys.executable, "-m", "critinit_cli")
+"""What runs the command line from any folder in :func:`environment`."""
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This environment, with the working tree's packages ahead."""
     paths = [str(_ROOT / part) for part in ("src", "adapters", "cli")]
     return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
@@ -39,18 +40,18 @@ def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 def main(rounds: int = _ROUNDS) -> None:
     """Print a line for the imports and one for each command."""
-    environment = _environment()
+    variables = environment()
     with tempfile.TemporaryDirectory() as folder:
         gru, lstm = (str(Path(folder) / f"{cell}.json") for cell in ("gru", "lstm"))
         commands: dict[str, tuple[str, ...]] = {"import numpy, pydantic, typer, scipy.optimize": _IMPORTS}
         for cell, path in (("gru", gru), ("lstm", lstm)):
             arguments = ("spec", "--cell", cell, "--T", "784")
-            commands[f"critinit {' '.join(arguments)}"] = (*_COMMAND, *arguments, "-o", path)
-            commands[f"critinit validate, the {cell}'s spec"] = (*_COMMAND, "validate", path)
+            commands[f"critinit {' '.join(arguments)}"] = (*COMMAND, *arguments, "-o", path)
+            commands[f"critinit validate, the {cell}'s spec"] = (*COMMAND, "validate", path)
         times: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
             for name, command in commands.items():
-                seconds = _seconds(command, environment)
+                seconds = _seconds(command, variables)
                 if number:
                     times[name].append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}

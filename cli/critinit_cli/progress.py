@@ -1,8 +1,13 @@
-"""Progress bars for people: on a terminal's stderr, and nowhere else."""
+"""What people see while a command works: bars on a terminal, else a line now and then; always on stderr.
+
+With ``CRITINIT_PROGRESS=off`` in the environment there is nothing to see.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,12 +16,22 @@ __all__ = ["Progress", "progress_bars"]
 Progress = Callable[[int, int | None], None]
 """Called with how much is done, and of how much where that is known."""
 
+_FIRST, _EVERY = 0.7, 15.0
+"""Seconds until the first line where stderr is no terminal, and between two lines: a log stays short."""
+
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str], Progress | None]]:
-    """Give a function that shows a bar: from its title to what moves it, None where stderr is no terminal."""
+def progress_bars() -> Iterator[Callable[[str], Progress]]:
+    """Give a function that shows how far something is: from its title to what moves it on."""
+    if os.environ.get("CRITINIT_PROGRESS") == "off":
+        yield lambda title: lambda done, total: None
+        return
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda title: None
+        lines = _Lines()
+        try:
+            yield lines.start
+        finally:
+            lines.stop()
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -28,3 +43,37 @@ def progress_bars() -> Iterator[Callable[[str], Progress | None]]:
             return lambda done, total: bars.update(task, completed=done, total=total)
 
         yield start
+
+
+class _Lines:
+    """Says what is worked on, for logs and pipes: nothing where it is quick."""
+
+    def __init__(self) -> None:
+        self.title, self.share = "", ""
+        self.done = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def start(self, title: str) -> Progress:
+        """Name what begins; return what says how far it is."""
+        self.title, self.share = title, ""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._write, daemon=True)
+            self.thread.start()
+
+        def move(done: int, total: int | None) -> None:
+            self.share = f" {100 * done // total} %" if total else ""
+
+        return move
+
+    def stop(self) -> None:
+        """Write no more."""
+        self.done.set()
+        if self.thread is not None:
+            self.thread.join()
+
+    def _write(self) -> None:
+        wait = _FIRST
+        while not self.done.wait(wait):
+            if sys.stderr is not None:
+                print(f"{self.title} …{self.share}", file=sys.stderr, flush=True)
+            wait = _EVERY

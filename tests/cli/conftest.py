@@ -29,6 +29,7 @@ Run = Callable[..., Result]
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """``run("spec", "--cell", "gru", stdin=b"")``, within this process."""
     monkeypatch.setenv("CRITINIT_DEBUG", "1")  # what should not happen is a traceback here
+    monkeypatch.setenv("CRITINIT_PROGRESS", "off")  # what is slow here may be quick elsewhere
 
     def run(*arguments: str, stdin: bytes = b"") -> Result:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))

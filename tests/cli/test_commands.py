@@ -338,6 +338,12 @@ def test_tied_numbers_of_small_kernels_are_the_untied_ones_exactly(run: Run, spe
     assert "Untied and tied theory agree." in run("analyze", str(spec_file)).out
 
 
+def test_analyze_refuses_a_precision_out_of_range(run: Run, spec_file: Path) -> None:
+    result = run("analyze", str(spec_file), "--precision", "0")
+    assert result.code == 2
+    assert result.err == "error: --precision: found 0; allowed: more than 0, less than 1\n"
+
+
 def test_analyze_refuses_other_weights(run: Run, spec_file: Path) -> None:
     result = run("analyze", str(spec_file), "--weights", "loose")
     assert result.code == 2

@@ -161,7 +161,7 @@ def shell(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     Numerical libraries use one thread unless the environment says otherwise; more of them slow parallel tests down.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PATH": path, "NO_COLOR": "1"}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PATH": path, "NO_COLOR": "1", "CRITINIT_PROGRESS": "off"}
     critinit = f'critinit() {{ {shlex.quote(sys.executable)} -m critinit_cli "$@"; }}\n'
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", critinit + text],

@@ -15,7 +15,7 @@ from critinit.cells import find_cell
 from critinit.distributions import haar, kernel
 from critinit.errors import ArgumentError
 from critinit.simulation import Inputs, reduction, simulate
-from critinit.simulation.kernels import fresh
+from critinit.simulation.kernels import Rows, fresh
 from critinit.simulation.network import draw_network
 from critinit.simulation.reduction import NetworkRun
 from critinit.theory.tied import growth
@@ -75,7 +75,7 @@ def test_kept_weights_make_the_published_critical_point_chaotic():
 def test_step_equals_a_plain_recurrence(name):
     layer = points.gru(name).layers[0]
     net = draw_network(find_cell(name), layer, 7, np.random.default_rng(0))
-    w = {name: apply(np.eye(7)).T for name, apply in net.recurrent.items()}
+    w = {name: apply(Rows(np.eye(7))).T for name, apply in net.recurrent.items()}
     rng = np.random.default_rng(1)
     h, external = rng.standard_normal(7), {name: rng.standard_normal(7) for name in w}
     state = type(net.rest())(h[None], h[None])
@@ -131,7 +131,7 @@ def test_linear_network_has_the_exponents_of_its_matrix():
     result = measured(spec, width=30, steps=600, seeds=1, seed=5, burn_in=5, tangents=4)
     child = np.random.SeedSequence((5, 0)).spawn(1)[0]
     net = draw_network(find_cell("rnn"), spec.layers[0], 30, np.random.default_rng(child))
-    w = net.recurrent["hidden"](np.eye(30)).T
+    w = net.recurrent["hidden"](Rows(np.eye(30))).T
     moduli = np.sort(np.log(np.abs(np.linalg.eigvals(w))))[::-1]
     np.testing.assert_allclose(result.lyapunov[:3].sum(), moduli[:3].sum(), atol=0.05)
 
@@ -144,13 +144,15 @@ def test_fresh_products_are_distributed_as_those_of_a_fresh_matrix(distribution)
     x = rng.standard_normal((2, n))
     x[1] += x[0]  # correlated rows
     wanted = x @ x.T / n
-    grams = np.array([(y := apply(x)) @ y.T / n / gain**2 for _ in range(400)])
+    grams = np.array([(y := apply(Rows(x))) @ y.T / n / gain**2 for _ in range(400)])
     if distribution == "orthogonal":
         np.testing.assert_allclose(grams, np.broadcast_to(wanted, grams.shape), rtol=1e-10)
     else:
         np.testing.assert_allclose(grams.mean(axis=0), wanted, rtol=0.06)
         assert grams[:, 0, 0].std() == pytest.approx(wanted[0, 0] * math.sqrt(2 / n), rel=0.15)
-    first = np.array([apply(x)[:, 0] for _ in range(2000)])  # entries are uncorrelated between calls, right covariance
+    first = np.array(
+        [apply(Rows(x))[:, 0] for _ in range(2000)]
+    )  # entries are uncorrelated between calls, right covariance
     np.testing.assert_allclose(first.T @ first / len(first), gain**2 * wanted, rtol=0.12)
 
 

@@ -218,6 +218,13 @@ def test_the_same_seed_gives_the_same_numbers():
     assert one == two != other
 
 
+def test_a_tolerance_that_is_given_is_reached():
+    rough, fine = (numbers(points.peephole(), particles=150, steps=60, tolerance=t) for t in (1.0, 0.005))
+    errors = [n.standard_error["chi"] / n.chi for n in (rough, fine)]
+    assert errors[0] > 0.005 >= errors[1]
+    assert not any("accuracy" in note for note in fine.notes)
+
+
 def test_standard_errors_are_honest():
     """Over independent runs, values scatter as their standard errors say."""
     runs = [numbers(points.peephole(), seed=seed, particles=150, tolerance=1.0, steps=60) for seed in range(12)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
 
 from critinit_cli import codes, options
 from critinit_cli.output import as_json, emit
@@ -21,10 +23,22 @@ Examples:
   critinit spec --cell lstm --T 300 | critinit analyze - --weights tied --json
 """
 
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        "--precision",
+        metavar="P",
+        help="Wanted relative standard error of the sampled numbers; half of it takes four times as long.",
+        parser=options.number,
+        show_default=False,
+    ),
+]
+
 
 def command(
     file: options.File,
     weights: options.Weights = "both",
+    precision: Precision = None,
     json: options.JSON = False,
     cell_file: options.CellFile = None,
 ) -> int:
@@ -38,7 +52,7 @@ def command(
 
     spec = read_spec(file, cell_file)
     with progress_bars() as bar:
-        analysis = analyze(spec, weights=cast("Any", weights), progress=bar("tied theory"))
+        analysis = analyze(spec, weights=cast("Any", weights), precision=precision, progress=bar("tied theory"))
     emit(as_json(analysis.model_dump(mode="json")) if json else _as_text(spec, analysis, weights))
     return codes.GOOD
 

@@ -147,16 +147,14 @@ def _ending(output: str, all: bool) -> str:
     return ending
 
 
-def _shown_with(start: Callable[[str], Progress | None]) -> Callable[[str, int, int], None]:
+def _shown_with(start: Callable[[str], Progress]) -> Callable[[str, int, int], None]:
     """A function that shows the progress of several computations, each with a bar of its own."""
-    bars: dict[str, Progress | None] = {}
+    bars: dict[str, Progress] = {}
 
     def progress(what: str, done: int, total: int) -> None:
         if what not in bars:
             bars[what] = start(what)
-        bar = bars[what]
-        if bar is not None:
-            bar(done, total)
+        bars[what](done, total)
 
     return progress
 

@@ -199,7 +199,8 @@ def simulate_layer(
     for i, child in enumerate(np.random.SeedSequence(seed).spawn(seeds)):
         experiment = _Experiment(cell, layer, np.random.default_rng(child), width, weights, inputs, tangents)
         tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
-        results.append(experiment.measure(before, burn_in is not None, length, singular_values, tick))
+        again = not (spread and length >= T)  # else the growth after many steps is not asked for
+        results.append(experiment.measure(before, burn_in is not None, length, singular_values, again, tick))
     exponents = np.array([r.lyapunov for r in results])
     notes = []
     if layer.input.correlation < 1.0:
@@ -250,12 +251,18 @@ class _Experiment:
         self.rng, self.width, self.tangents = rng, width, tangents
 
     def measure(
-        self, first: int, exact: bool, steps: int, singular_values: bool, tick: Callable[[int], None] | None
+        self,
+        first: int,
+        exact: bool,
+        steps: int,
+        singular_values: bool,
+        again: bool,
+        tick: Callable[[int], None] | None,
     ) -> _Result:
         """Burn in for ``first`` steps (or, unless ``exact``, for as long as it takes), then follow perturbations."""
         net, cell = self.network, self.network.cell
         state, u, settled = self._burnt_in(first, exact, steps, tick)
-        carried = _Tangents(self._signs(), steps)
+        carried = _Tangents(self._signs(), steps, shares=again)
         pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
         state = _perturbed(net, state, u, carried.start)
         keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
@@ -284,9 +291,9 @@ class _Experiment:
         if tick:
             tick(first + steps)
         informative = informative_steps([run.carrying])
-        again = 0 if pair or net.inputs.off_after is not None else further_perturbations(informative, steps)
+        once = pair or net.inputs.off_after is not None or not again
         courses = []
-        for _ in range(again):
+        for _ in range(0 if once else further_perturbations(informative, steps)):
             course, state, u = self._course(state, u, informative)
             courses.append(course)
         singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if singular_values else None
@@ -352,10 +359,10 @@ def _perturbed(net: Network, state: State, u: Any, direction: Array) -> State:
 
 
 class _Tangents:
-    """K tangents kept orthonormal: Δ_t = P_tᵀ·(rows at t), every scale in a logarithm."""
+    """K tangents kept orthonormal: Δ_t = P_tᵀ·(rows at t), every scale in a logarithm; ``shares``: of units, too."""
 
-    def __init__(self, start: Array, steps: int) -> None:
-        self.start = start
+    def __init__(self, start: Array, steps: int, *, shares: bool = False) -> None:
+        self.start, self.shares = start, shares
         k = start.shape[0]
         self.p, self.log_scale = np.eye(k), 0.0
         self.log_square = np.full(steps + 1, -math.inf)
@@ -371,7 +378,8 @@ class _Tangents:
         square = float(np.sum(mixed * mixed))
         if square > 0.0:
             self.log_square[t + 1] = math.log(square) + 2.0 * self.log_scale
-            self.carrying[t + 1] = np.mean([share_of_units(row) for row in mixed])
+            if self.shares:
+                self.carrying[t + 1] = np.mean([share_of_units(row) for row in mixed])
         if (t + 1) % _QR_EVERY or square == 0.0:
             return state
         return self._orthonormal(t, s, h)

@@ -12,7 +12,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.distributions import CoupledBias
 from critinit.dual import Array, Dual
-from critinit.simulation.kernels import Apply, fixed, fresh
+from critinit.simulation.kernels import Apply, Rows, fixed, fresh
 from critinit.spec import Gates, Layer
 from critinit.theory.protocol import STEADY, Inputs
 
@@ -33,15 +33,21 @@ class State:
     h: Any
 
 
-def _rows(apply: Apply, x: Any) -> Any:
-    """``apply`` on the last axis of an array or a dual; value and tangents in one product."""
+def _rows(x: Any) -> Rows:
+    """The last axis of an array, or of a dual's value and then its tangents, as rows."""
     if not isinstance(x, Dual):
-        return apply(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+        return Rows(x.reshape(-1, x.shape[-1]))
     width = x.value.shape[-1]
-    values = x.value.reshape(-1, width)
-    y = apply(np.concatenate([values, x.tangent.reshape(-1, width)]))
-    ahead = x.value.shape[:-1], x.tangent.shape[:-1]
-    return Dual(y[: len(values)].reshape(*ahead[0], -1), y[len(values) :].reshape(*ahead[1], -1))
+    return Rows(np.concatenate([x.value.reshape(-1, width), x.tangent.reshape(-1, width)]))
+
+
+def _like(x: Any, rows: Array) -> Any:
+    """The reverse of ``_rows``, for rows of another length."""
+    if not isinstance(x, Dual):
+        return rows.reshape(*x.shape[:-1], -1)
+    values, tangents = x.value.shape[:-1], x.tangent.shape[:-1]
+    count = math.prod(values)
+    return Dual(rows[:count].reshape(*values, -1), rows[count:].reshape(*tangents, -1))
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,18 @@ class Network:
     def visible(self, s: Any, u: Mapping[str, Any]) -> Any:
         """Return what the kernels read of a memory s, h or its projection, given the pre-activations that led to it."""
         h = self.cell.read(s, u)
-        return h if self.projection is None else _rows(self.projection, h)
+        return h if self.projection is None else _like(h, self.projection(_rows(h)))
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         """Return the next state, and the pre-activations that led there."""
-        u = self.cell.pre_activations(state.h, lambda gate, m: _rows(self.recurrent[gate], m), external)
+        read: list[tuple[Any, Rows]] = []  # gates mostly read the same message
+
+        def recurrent(gate: str, message: Any) -> Any:
+            if not read or read[-1][0] is not message:
+                read.append((message, _rows(message)))
+            return _like(message, self.recurrent[gate](read[-1][1]))
+
+        u = self.cell.pre_activations(state.h, recurrent, external)
         s = self.cell.update(state.s, u)
         return State(s, self.visible(s, u)), u
 
@@ -117,9 +130,11 @@ class Network:
                 x = _draw_input(self.layer, (len(steps), *shape), self.rng)
             x = x * root[:, None, None]
             if self.weights == "tied":
-                fed = {n: apply(x.reshape(-1, self.width)).reshape(x.shape) for n, apply in self.feed.items()}
+                rows = _rows(x)
+                fed = {n: apply(rows).reshape(x.shape) for n, apply in self.feed.items()}
             else:
-                fed = {n: np.stack([apply(one) for one in x]) for n, apply in self.feed.items()}
+                each = [_rows(one) for one in x]
+                fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
             for i in range(len(steps)):
                 biases = self.biases if self.weights == "tied" else self._redrawn()
                 external = {n: fed[n][i] + biases[n] for n in fed}

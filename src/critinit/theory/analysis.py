@@ -85,6 +85,7 @@ def analyze(
     *,
     weights: Theories = "both",
     seed: int = 0,
+    precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Return what theory says of every layer of a spec.
@@ -94,10 +95,13 @@ def analyze(
         weights: "untied" (weights drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
             weights, as real networks have: the causal dynamic mean field, sampled, with standard errors) or "both".
         seed: Seed of the sampled numbers.
+        precision: Wanted relative standard error of the sampled second moment, and of ln of the retention where units
+            keep with time constants of their own; elsewhere a third of it is that of ln χ.  Half of it takes four times
+            as long.  None: .009, or what a minute gives.
         progress: Called with (parts done, parts in all) while sampling.
 
     Raises:
-        ArgumentError: ``spec`` is no ``InitSpec``, ``weights`` is another value, or the numbers of a layer overflow.
+        ArgumentError: ``spec`` is no ``InitSpec``, an argument is out of its range, or the numbers of a layer overflow.
 
     Example:
         >>> from critinit import generate
@@ -110,7 +114,7 @@ def analyze(
         raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
-        sampled = tied_numbers(spec, seed=seed, progress=progress)
+        sampled = tied_numbers(spec, seed=seed, precision=precision, progress=progress)
     layers = []
     for index, layer in enumerate(spec.layers):
         untied = untied_numbers(spec, layer) if weights != "tied" else None
@@ -123,6 +127,7 @@ def tied_numbers(
     *,
     seed: int = 0,
     steps: int | None = None,
+    precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, ...]:
     """Return the numbers of the tied theory for every layer.
@@ -133,17 +138,21 @@ def tied_numbers(
         spec: The spec.
         seed: Seed of the sampled numbers.
         steps: How long a perturbation is followed; by default as ``critinit.theory.protocol`` says.
+        precision: As for ``analyze``.
         progress: Called with (parts done, parts in all) while sampling.
     """
-    from critinit.theory.tied.solution import tied_layer
+    from critinit.theory.tied.solution import tied_layer, tolerance_of
 
+    tolerance = None if precision is None else tolerance_of(precision)
     cell, count = spec.find_cell(), len(spec.layers)
     found = []
     for index, layer in enumerate(spec.layers):
         exact = _as_untied(spec, layer)
         if exact is None:
             done = None if progress is None else partial(_part, progress, index, count)
-            exact = tied_layer(cell, layer, T=spec.T, steps=steps, seed=(seed, index), progress=done)
+            exact = tied_layer(
+                cell, layer, T=spec.T, steps=steps, tolerance=tolerance, seed=(seed, index), progress=done
+            )
         found.append(exact)
     return tuple(found)
 

@@ -38,16 +38,22 @@ from critinit.theory.protocol import (
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Population
 
-__all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses"]
+__all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
 
 _PARTICLES = 1000
 """Particles of a population by default: ln χ of most layers is then known to .003 from four populations."""
 _LARGEST = 2
 """A population is at most so many times the default: its cost grows faster than its noise falls."""
-_FEWEST, _MOST = 4, 8
-"""Populations: at least so many for a standard error, at most so many for the wanted accuracy."""
-_MOMENT_TOLERANCE = 3.0
-"""Wanted relative error of the second moment, in units of the tolerance of ln χ."""
+_FEWEST, _MOST, _MOST_ASKED = 4, 8, 64
+"""Populations: at least so many for a standard error; at most so many for the default accuracy, and for another."""
+_RELATIVE = 3.0
+"""Wanted relative error of the second moment, and of ln of the retention where units keep with time constants of their
+own, in units of the tolerance of ln χ."""
+_TOLERANCE = 0.003
+"""Wanted standard error of ln χ by default."""
+_MANY_STEPS = 2500
+"""A perturbation that is followed for more steps takes half of the particles, and no more populations by default: what
+is left of it after T steps is known to a hundredth or so from these, and each further digit costs a minute."""
 _SCATTER = 2.0
 """Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
 _CALLED_FOR = 2.0
@@ -61,7 +67,7 @@ def tied(
     *,
     particles: int | None = None,
     steps: int | None = None,
-    tolerance: float = 0.003,
+    tolerance: float | None = None,
     seed: int = 0,
     inputs: Inputs = STEADY,
     progress: Callable[[int, int], None] | None = None,
@@ -69,13 +75,17 @@ def tied(
     """Return the tied numbers of every layer, with standard errors; the same arguments give the same numbers.
 
     Four populations are joined by others, up to 8, until the wanted accuracy is met; a note says where it is not.
-    The cost is O(populations·steps·particles·gates·log steps): a second or two for a GRU at the defaults.
+    The cost is O(populations·steps·particles·gates·log steps): a second or two for a GRU at the defaults.  Where units
+    keep with time constants of their own a perturbation is followed for T steps, up to 10,000; beyond 2,500 half of the
+    particles and four populations have to do, unless a tolerance is given.
 
     Args:
         spec: The spec.
         particles: Particles of a population.  None: 1,000, then as many as the first four call for, up to 2,000.
         steps: How long a perturbation is followed.  None: T, between 300 and 2000.
-        tolerance: Wanted standard error of ln χ, and a third of that of ln of the second moment.
+        tolerance: Wanted standard error of ln χ; that of ln of the second moment is three times as large, and where
+            units keep with time constants of their own so is the relative one of ln of the retention.  None: .003.  Up
+            to 64 populations are run for a tolerance that is given.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         progress: Called with (parts done, parts in all).
@@ -113,7 +123,7 @@ def tied_layer(
     T: int,
     particles: int | None = None,
     steps: int | None = None,
-    tolerance: float = 0.003,
+    tolerance: float | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     progress: Callable[[int, int], None] | None = None,
@@ -147,7 +157,7 @@ def tied_with_courses(
     T: int,
     particles: int | None = None,
     steps: int | None = None,
-    tolerance: float = 0.003,
+    tolerance: float | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     progress: Callable[[int, int], None] | None = None,
@@ -160,39 +170,81 @@ def tied_with_courses(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    count = _PARTICLES if particles is None else particles
     spread = has_spread(cell, layer)
     length = follow_steps(T, spread=spread) if steps is None else steps
+    asked = tolerance is not None
+    thorough = asked or length <= _MANY_STEPS
+    count = (_PARTICLES if thorough else _PARTICLES // 2) if particles is None else particles
+    most = _MOST if tolerance is None else _MOST_ASKED
+    tolerance = _TOLERANCE if tolerance is None else tolerance
+    until_T = spread and length >= T
     _check("particles", count, 2)
     _check("steps", length, LEAST_STEPS)
     if not tolerance > 0.0:
         raise ArgumentError("tolerance", found=str(tolerance), allowed="more than 0")
-    streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + _MOST))
+    streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + most))
     runs: list[Run] = []
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
-            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs))
+            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs, again=not until_T))
             if progress:
                 progress(min(i, _FEWEST - 1), _FEWEST)
 
+    def scatter() -> float:
+        return _scatter_over(runs, T) / _RELATIVE if until_T else _scatter(runs)
+
+    def worst() -> float:
+        """The largest standard error, each in units of the wanted one of ln χ."""
+        return max(scatter() / math.sqrt(len(runs)), _moment_error(runs) / _RELATIVE)
+
     run(count, _FEWEST)
-    excess = max(_worst(runs), _scatter(runs) / _SCATTER) ** 2 / tolerance**2
-    if particles is None and excess > _CALLED_FOR:
+    excess = max(worst(), scatter() / _SCATTER) ** 2 / tolerance**2
+    if until_T and not asked:  # rare slow units: no number of populations that can be waited for would do
+        thorough = thorough and excess <= _LARGEST * most / _FEWEST
+    if particles is None and thorough and excess > _CALLED_FOR:
         # larger populations rather than more: their bias goes down with their noise
         count = min(2 ** math.ceil(math.log2(excess)), _LARGEST) * _PARTICLES
         runs.clear()
         run(count, _FEWEST)
-    while _worst(runs) > tolerance and len(runs) < _MOST:
+    while thorough and worst() > tolerance and len(runs) < most:
         run(count, 1)
     if progress:
         progress(_FEWEST, _FEWEST)
     notes = []
-    if _worst(runs) > tolerance:
-        notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {_MOST} populations of {count}")
+    if worst() > tolerance:
+        ran = f"{len(runs)} populations of {count}"
+        if _moment_error(runs) > _RELATIVE * tolerance:
+            error = 100.0 * _moment_error(runs)
+            notes.append(
+                f"second_moment: known to {error:.2g} % after {ran}; wanted {100 * _RELATIVE * tolerance:.2g} %"
+            )
+        if not until_T and scatter() > tolerance * math.sqrt(len(runs)):
+            notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {ran}")
+        if until_T and scatter() > tolerance * math.sqrt(len(runs)):
+            error = 100.0 * _RELATIVE * scatter() / math.sqrt(len(runs))
+            notes.append(f"retention: its logarithm is known to {error:.2g} % after {ran}")
     if layer.input.correlation < 1.0:
         notes.append("chi: of two copies with the same inputs; their correlation below 1 enters the untied theory only")
     return combine(runs, T, spread=spread, notes=notes), np.array([run.log_square - run.log_square[0] for run in runs])
+
+
+def tolerance_of(precision: float) -> float:
+    """Return the tolerance of ln χ that goes with a wanted relative standard error of the second moment.
+
+    Args:
+        precision: The wanted relative standard error.
+
+    Raises:
+        ArgumentError: It is not between 0 and 1.
+
+    Example:
+        >>> tolerance_of(0.03)
+        0.01
+    """
+    if not 0.0 < precision < 1.0:
+        raise ArgumentError("precision", found=f"{precision:g}", allowed="more than 0, less than 1")
+    return precision / _RELATIVE
 
 
 def tied_course(
@@ -242,16 +294,29 @@ def _scatter(runs: list[Run]) -> float:
     return float(np.std(logs, ddof=1)) if all(map(math.isfinite, logs)) else 0.0
 
 
-def _worst(runs: list[Run]) -> float:
-    """The larger of the standard errors of ln χ and, by its own measure, of the second moment."""
-    root = math.sqrt(len(runs))
+def _scatter_over(runs: list[Run], T: int) -> float:
+    """Standard deviation of ln of the retention over populations, relative to it where it is beyond 1."""
+    logs = np.array([run.log_square[T] - run.log_square[0] for run in runs])
+    return float(np.std(logs, ddof=1) / max(1.0, abs(logs.mean()))) if np.all(np.isfinite(logs)) else 0.0
+
+
+def _moment_error(runs: list[Run]) -> float:
+    """The relative standard error of the second moment."""
     moments = np.array([run.second_moment for run in runs])
-    moment = moments.std(ddof=1) / root / max(moments.mean(), np.finfo(float).tiny)
-    return float(max(_scatter(runs) / root, moment / _MOMENT_TOLERANCE))
+    return float(moments.std(ddof=1) / math.sqrt(len(runs)) / max(moments.mean(), np.finfo(float).tiny))
 
 
-def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Run:
-    """One population from rest to its numbers."""
+def _follow(
+    cell: Cell,
+    layer: Layer,
+    particles: int,
+    steps: int,
+    rng: np.random.Generator,
+    inputs: Inputs,
+    *,
+    again: bool = False,
+) -> Run:
+    """One population from rest to its numbers; ``again``: perturbed further where few steps are informative."""
     layer, projection = layer.unprojected(), layer.projection
     population = Population(cell, layer, particles, rng, inputs=inputs)
 
@@ -285,9 +350,11 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
         jacobian_second=float(jacobian[1] / looks),
         settled=settled,
     )
+    if not again or inputs.off_after is not None:
+        return run
     informative = informative_steps([run])
-    again = 0 if inputs.off_after is not None else repeats(informative, steps)
-    return replace(run, repeated=tuple(_course(population, informative) for _ in range(again)))
+    further = range(repeats(informative, steps))
+    return replace(run, repeated=tuple(_course(population, informative) for _ in further))
 
 
 def _course(population: Population, steps: int) -> Array:

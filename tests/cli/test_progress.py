@@ -1,0 +1,56 @@
+"""What a command says on stderr while it works, where that is no terminal."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from critinit_cli import progress
+from critinit_cli.progress import progress_bars
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first line after 50 ms, the next one after 50 ms more."""
+    monkeypatch.delenv("CRITINIT_PROGRESS", raising=False)
+    monkeypatch.setattr(progress, "_FIRST", 0.05)
+    monkeypatch.setattr(progress, "_EVERY", 0.05)
+
+
+def _wait_for(said: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What stderr has once it has these words; the test fails if they don't come within ten seconds."""
+    heard = ""
+    for _ in range(1000):
+        heard += capsys.readouterr().err
+        if said in heard:
+            return heard
+        time.sleep(0.01)
+    raise AssertionError(f"{said!r} is not in {heard!r}")
+
+
+def test_a_slow_command_says_what_it_does_and_how_far_it_is(patience: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as start:
+        move = start("tied theory")
+        assert _wait_for("tied theory …\n", capsys)
+        move(1, 4)
+        assert _wait_for("tied theory … 25 %\n", capsys)
+        start("numbers read")(7, None)
+        assert _wait_for("numbers read …\n", capsys)
+
+
+def test_a_quick_command_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CRITINIT_PROGRESS", raising=False)
+    monkeypatch.setattr(progress, "_FIRST", 60.0)
+    with progress_bars() as start:
+        start("tied theory")(1, 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_can_be_switched_off(
+    patience: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRITINIT_PROGRESS", "off")
+    with progress_bars() as start:
+        start("tied theory")(1, 4)
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
