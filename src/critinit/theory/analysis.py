@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from critinit.cells import Cell
+from critinit.distributions import ZeroKernel
 from critinit.distributions.numbers import LARGEST, LONGEST_TIME, StrictModel
 from critinit.errors import ArgumentError, Problem
 from critinit.showing import Shown, Table
@@ -18,6 +19,7 @@ from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.protocol import Below
 from critinit.theory.untied.solution import Untied, solve, unit_time_constants
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "analyze",
     "deviations",
     "fast_numbers",
+    "layer_below",
     "predict",
+    "predicted",
     "reached",
     "tied_numbers",
     "tying_changes_nothing",
@@ -51,6 +55,11 @@ _SMALLEST_RATE = 1e-9
 """Difference of growth rates near 1 that is rounding."""
 _NEAR_ONE = 0.1
 """Numbers so near 1 are rounded in their distance from it, which is what matters."""
+_UNTIED_NOTE = (
+    "the inputs are correlated in time, which changes nothing where weights are drawn anew, and much where they are "
+    "kept: critinit analyze samples the tied numbers"
+)
+"""The note of untied numbers where the tied ones differ by more than the recurrent kernels."""
 
 
 class LayerAnalysis(StrictModel):
@@ -112,8 +121,8 @@ def analyze(
     if weights != "untied":
         sampled = tied_numbers(spec, seed=seed, progress=progress)
     layers = []
-    for index, layer in enumerate(spec.layers):
-        untied = untied_numbers(spec, layer) if weights != "tied" else None
+    for index in range(len(spec.layers)):
+        untied = _untied(spec, index) if weights != "tied" else None
         layers.append(LayerAnalysis(untied=untied, tied=sampled[index]))
     return Analysis(layers=tuple(layers))
 
@@ -128,6 +137,7 @@ def tied_numbers(
     """Return the numbers of the tied theory for every layer.
 
     Where tied weights give the untied numbers (``tying_changes_nothing``) they are those, exact; else they are sampled.
+    Further layers read the states of those below, as in a network.
 
     Args:
         spec: The spec.
@@ -140,12 +150,49 @@ def tied_numbers(
     cell, count = spec.find_cell(), len(spec.layers)
     found = []
     for index, layer in enumerate(spec.layers):
-        exact = _as_untied(spec, layer)
+        exact = _as_untied(spec, index)
         if exact is None:
             done = None if progress is None else partial(_part, progress, index, count)
-            exact = tied_layer(cell, layer, T=spec.T, steps=steps, seed=(seed, index), progress=done)
+            below = _sparing(layer_below(spec, index), spec.T)
+            layer = _without_small_kernels(layer, spec.T)
+            exact = tied_layer(cell, layer, T=spec.T, steps=steps, seed=(seed, index), below=below, progress=done)
         found.append(exact)
     return tuple(found)
+
+
+def _without_small_kernels(layer: Layer, T: int) -> Layer:
+    """The layer; without recurrent kernels where these change nothing over T steps, as they take most of the time."""
+    if not tying_changes_nothing(layer, T):
+        return layer
+    gates = {name: gate.model_copy(update={"recurrent": ZeroKernel()}) for name, gate in layer.gates.items()}
+    return layer.with_gates(gates)
+
+
+def _sparing(below: Below | None, T: int) -> Below | None:
+    """The layers below without such kernels."""
+    if below is None:
+        return None
+    return Below(_without_small_kernels(below.layer, T), below.scaled, _sparing(below.below, T))
+
+
+def layer_below(spec: InitSpec, index: int) -> Below | None:
+    """Return the layer whose state a layer reads; None where it has inputs of its own, as the first layer has.
+
+    A further layer has inputs of its own where its ``input.autocorrelation`` is stated.  Else the state below comes as
+    it is where ``input.variance`` is the second moment that the untied theory gives it, as ``generate`` states it; and
+    scaled to that power where another one is stated.
+
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+    """
+    source = spec.layers[index].input
+    if index == 0 or source.autocorrelation is not None:
+        return None
+    layer = spec.layers[index - 1]
+    given = untied_numbers(spec, layer)
+    as_it_is = given is not None and _close(given.second_moment, source.variance)
+    return Below(layer, scaled=not as_it_is, below=layer_below(spec, index - 1))
 
 
 def _part(progress: Callable[[int, int], None], index: int, count: int, done: int, total: int) -> None:
@@ -165,12 +212,27 @@ def tying_changes_nothing(layer: Layer, T: int) -> bool:
     return small and not any(gates.followed(name)[1].redrawn_variance for name in gates)
 
 
-def _as_untied(spec: InitSpec, layer: Layer) -> Numbers | None:
+def _is_white(spec: InitSpec, index: int) -> bool:
+    """Whether a layer's inputs at different steps are independent: not the states of a layer, nor stated otherwise."""
+    stated = spec.layers[index].input.autocorrelation
+    return index == 0 if stated is None else stated == 0.0
+
+
+def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
-    if not tying_changes_nothing(layer, spec.T):
+    layer = spec.layers[index]
+    if not (_is_white(spec, index) and tying_changes_nothing(layer, spec.T)):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
+
+
+def _untied(spec: InitSpec, index: int) -> Numbers | None:
+    """The untied numbers of a layer, with a note where its inputs are correlated in time."""
+    numbers = untied_numbers(spec, spec.layers[index])
+    if numbers is None or _is_white(spec, index):
+        return numbers
+    return numbers.model_copy(update={"notes": (*numbers.notes, _UNTIED_NOTE)})
 
 
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
@@ -285,13 +347,23 @@ def predict(spec: InitSpec) -> InitSpec:
     """
     checked_spec(spec)
     layers = tuple(
-        layer.model_copy(
-            update={"predicted": Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))}
-        )
-        for layer in spec.layers
+        layer.model_copy(update={"predicted": predicted(spec, index)}) for index, layer in enumerate(spec.layers)
     )
     target = None if spec.target is None else _up_to_date(spec, spec.target)
     return spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+
+
+def predicted(spec: InitSpec, index: int) -> Predicted:
+    """Return what theory says of one layer within a second.
+
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+
+    Raises:
+        ArgumentError: The numbers overflow.
+    """
+    return Predicted(untied=_untied(spec, index), tied=fast_numbers(spec, index))
 
 
 def _up_to_date(spec: InitSpec, target: Target) -> Target:
@@ -301,15 +373,23 @@ def _up_to_date(spec: InitSpec, target: Target) -> Target:
     return target.model_copy(update={"reached": now, "limit": target.limit if missed else None})
 
 
-def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
+def fast_numbers(spec: InitSpec, index: int = 0) -> Numbers | NotComputed:
     """Return the fast estimate of the tied theory for one layer, with inputs of correlation 1 (``tied.estimate``).
 
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+
     Returns:
-        The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow.
+        The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow, and where the
+        inputs are correlated in time, as those of further layers are: only sampling gets these right.
     """
-    exact = _as_untied(spec, layer)
+    exact = _as_untied(spec, index)
     if exact is not None:
         return exact
+    if not _is_white(spec, index):
+        return NotComputed()
+    layer = spec.layers[index]
     source = layer.input.model_copy(update={"correlation": 1.0})
     same = layer.model_copy(update={"input": source, "predicted": Predicted()})
     return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
@@ -350,7 +430,7 @@ def deviations(spec: InitSpec) -> list[Problem]:
     """
     found = []
     for index, layer in enumerate(spec.layers):
-        fresh = Predicted(untied=untied_numbers(spec, layer), tied=fast_numbers(spec, layer))
+        fresh = predicted(spec, index)
         for kind in ("untied", "tied"):
             written, now = getattr(layer.predicted, kind), getattr(fresh, kind)
             path = f"layers.{index}.predicted.{kind}"

@@ -27,10 +27,12 @@ __all__ = [
     "LONGEST_UNIT_TIME",
     "REPEATS",
     "STEADY",
+    "Below",
     "Inputs",
     "first_burn_in",
     "follow_steps",
     "has_spread",
+    "input_notes",
     "longest_time",
     "result_notes",
 ]
@@ -98,6 +100,22 @@ STEADY = Inputs()
 """Inputs that are drawn anew at every step, for ever."""
 
 
+@dataclass(frozen=True)
+class Below:
+    """The layer whose state a further layer reads.
+
+    Attributes:
+        layer: That layer.
+        scaled: Whether its state is brought to the power that the further layer's input states, as a normalization
+            between the two would.
+        below: The layer that it reads in its turn; None: it has inputs of its own.
+    """
+
+    layer: Layer
+    scaled: bool = False
+    below: Below | None = None
+
+
 def follow_steps(T: int, *, spread: bool = False) -> int:
     """Return how many steps a perturbation is followed by default.
 
@@ -106,12 +124,14 @@ def follow_steps(T: int, *, spread: bool = False) -> int:
     return min(max(T, _FOLLOW[0]), _FOLLOW_SPREAD if spread else _FOLLOW[1])
 
 
-def first_burn_in(cell: Cell, layer: Layer) -> int:
+def first_burn_in(cell: Cell, layer: Layer, below: Below | None = None) -> int:
     """Return the steps before the first look at whether the state is stationary.
 
-    They are three times the longest time constant of the units, but at least 100 and at most 1000.
+    They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
+    most 1000.
     """
-    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _FIRST_BURN_IN[1]))
+    own = int(min(max(_FIRST_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _FIRST_BURN_IN[1]))
+    return own if below is None else max(own, first_burn_in(cell, below.layer, below.below))
 
 
 def longest_time(cell: Cell, gates: Gates) -> float:
@@ -130,6 +150,19 @@ def has_spread(cell: Cell, layer: Layer) -> bool:
     nor a population of a few thousand units shows it: only the growth over T steps can be sampled.
     """
     return cell.keep_gate is not None and layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
+
+
+def input_notes(layer: Layer, below: Below | None) -> list[str]:
+    """Return the note that a layer needs whose input states another power than the state below has.
+
+    Args:
+        layer: The layer.
+        below: The layer whose state it reads.
+    """
+    if below is None or not below.scaled:
+        return []
+    power = f"{layer.input.variance:.6g}"
+    return [f"second_moment: the state below is scaled to the power that input.variance states, {power}"]
 
 
 def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:

@@ -26,14 +26,17 @@ from critinit.cells import Cell
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
+from critinit.theory.analysis import layer_below
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
     STEADY,
+    Below,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
+    input_notes,
 )
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Population
@@ -77,7 +80,7 @@ def tied(
         steps: How long a perturbation is followed.  None: T, between 300 and 2000.
         tolerance: Wanted standard error of ln χ, and a third of that of ln of the second moment.
         seed: Seed of the random numbers.
-        inputs: The course of the inputs in time.
+        inputs: The course of the first layer's inputs in time.
         progress: Called with (parts done, parts in all).
 
     Returns:
@@ -100,7 +103,7 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layer_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -116,6 +119,7 @@ def tied_layer(
     tolerance: float = 0.003,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Below | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
     """Return the tied numbers of one layer of a cell.
@@ -129,6 +133,7 @@ def tied_layer(
         tolerance: Wanted standard error of ln χ.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
+        below: The layer whose state this one reads; None: it has inputs of its own.
         progress: Called with (parts done, parts in all).
 
     Raises:
@@ -136,7 +141,7 @@ def tied_layer(
     """
     return tied_with_courses(
         cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, seed=seed, inputs=inputs,
-        progress=progress,
+        below=below, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -150,6 +155,7 @@ def tied_with_courses(
     tolerance: float = 0.003,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Below | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
     """Return what ``tied_layer`` returns for these arguments, and the courses that it rests on.
@@ -172,7 +178,7 @@ def tied_with_courses(
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
-            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs))
+            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs, below))
             if progress:
                 progress(min(i, _FEWEST - 1), _FEWEST)
 
@@ -187,7 +193,7 @@ def tied_with_courses(
         run(count, 1)
     if progress:
         progress(_FEWEST, _FEWEST)
-    notes = []
+    notes = input_notes(layer, below)
     if _worst(runs) > tolerance:
         notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {_MOST} populations of {count}")
     if layer.input.correlation < 1.0:
@@ -204,6 +210,7 @@ def tied_course(
     populations: int = _FEWEST,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Below | None = None,
 ) -> Array:
     """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
@@ -215,6 +222,7 @@ def tied_course(
         populations: Number of independent populations.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
+        below: The layer whose state this one reads.
 
     Returns:
         One course a population, (populations, steps + 1).
@@ -226,7 +234,8 @@ def tied_course(
     _check("populations", populations, 1)
     _check("steps", steps, 1)
     streams = np.random.SeedSequence(seed).spawn(populations)
-    followed = (_follow(cell, layer, particles, steps, np.random.default_rng(s), inputs).log_square for s in streams)
+    generators = (np.random.default_rng(s) for s in streams)
+    followed = (_follow(cell, layer, particles, steps, rng, inputs, below).log_square for rng in generators)
     return np.array([course - course[0] for course in followed])
 
 
@@ -250,16 +259,24 @@ def _worst(runs: list[Run]) -> float:
     return float(max(_scatter(runs) / root, moment / _MOMENT_TOLERANCE))
 
 
-def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Run:
+def _follow(
+    cell: Cell,
+    layer: Layer,
+    particles: int,
+    steps: int,
+    rng: np.random.Generator,
+    inputs: Inputs,
+    below: Below | None,
+) -> Run:
     """One population from rest to its numbers."""
     layer, projection = layer.unprojected(), layer.projection
-    population = Population(cell, layer, particles, rng, inputs=inputs)
+    population = Population(cell, layer, particles, rng, inputs=inputs, below=below)
 
     def step() -> float:
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer), steps)
+    settled = settle(step, first_burn_in(cell, layer, below), steps)
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
