@@ -14,7 +14,7 @@ the derivative of their covariance.  The one-step Jacobian comes from N unit tan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,18 +33,16 @@ from critinit.simulation.reduction import (
     share_of_units,
 )
 from critinit.spec import InitSpec, Layer, Numbers, checked_spec
-from critinit.theory.analysis import layer_below
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
     STEADY,
-    Below,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
-    input_notes,
+    layers_below,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -100,7 +98,8 @@ def simulate(
     """Return every layer's numbers as measured on drawn networks; the same arguments give the same numbers.
 
     The first layer is fed Gaussian inputs of the power and the correlations that it states, one coordinate per unit,
-    every further layer the states of the layers below, as in a stacked network.  The cost of a layer is O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
+    every further layer the states of the layers below, as in a stacked network.  A layer costs
+    O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
 
     Args:
         spec: The spec.
@@ -137,7 +136,7 @@ def simulate(
         simulate_layer(
             spec.find_cell(), layer, T=spec.T, width=width, steps=steps, seeds=seeds, weights=weights,
             seed=(seed, i), tangents=tangents, inputs=inputs, burn_in=burn_in, singular_values=singular_values,
-            below=layer_below(spec, i), progress=part(i),
+            below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -157,7 +156,7 @@ def simulate_layer(
     inputs: Inputs = STEADY,
     burn_in: int | None = None,
     singular_values: bool = False,
-    below: Below | None = None,
+    below: Sequence[Layer] = (),
     progress: Progress | None = None,
 ) -> Measurement | None:
     """Return the numbers of one layer of a cell as measured on drawn networks.
@@ -175,8 +174,8 @@ def simulate_layer(
         inputs: The course of the inputs in time.
         burn_in: Steps from rest to the perturbation.
         singular_values: Whether to return the singular values of the one-step Jacobian.
-        below: The layer whose state this one reads; None: it has inputs of its own, as it has where its two copies'
-            inputs have a correlation below 1.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own, as it always has
+            where its two copies' inputs have a correlation below 1.
         progress: Called with (steps done, steps in all).
 
     Returns:
@@ -198,7 +197,7 @@ def simulate_layer(
     spread = has_spread(cell, layer)
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
-    below = below if layer.input.correlation == 1.0 else None
+    below = below if layer.input.correlation == 1.0 else ()
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
     total = seeds * (before + length)
@@ -208,7 +207,7 @@ def simulate_layer(
         tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
         results.append(experiment.measure(before, burn_in is not None, length, singular_values, tick))
     exponents = np.array([r.lyapunov for r in results])
-    notes = input_notes(layer, below)
+    notes = []
     if layer.input.correlation < 1.0:
         notes.append(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
@@ -250,7 +249,7 @@ class _Experiment:
         width: int,
         weights: Regime,
         inputs: Inputs,
-        below: Below | None,
+        below: Sequence[Layer],
         tangents: int,
     ) -> None:
         copies = 2 if layer.input.correlation < 1.0 else 1

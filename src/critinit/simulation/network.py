@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from critinit.dual import Array, Dual
 from critinit.simulation.kernels import Apply, fixed, fresh
 from critinit.simulation.sources import OwnInputs, Source, StatesBelow
 from critinit.spec import Gates, Layer
-from critinit.theory.protocol import STEADY, Below, Inputs
+from critinit.theory.protocol import STEADY, Inputs
 
 __all__ = ["Network", "Regime", "State", "draw_network"]
 
@@ -146,7 +146,7 @@ def draw_network(
     *,
     weights: Regime = "tied",
     inputs: Inputs = STEADY,
-    below: Below | None = None,
+    below: Sequence[Layer] = (),
     copies: int = 1,
 ) -> Network:
     """Return a drawn network; it takes O(gates·width²) numbers when tied, O(gates·width) when untied.
@@ -158,25 +158,25 @@ def draw_network(
         rng: Random generator.
         weights: "tied" or "untied".
         inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
-        below: The layer whose state this one reads; None: it has inputs of its own.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         copies: 1, or 2 with inputs of the layer's correlation.
     """
     make = fixed if weights == "tied" else fresh
     gates = layer.gates
     biases = _biases(gates, width, rng)
     recurrent, projection = _draw_recurrent(layer, width, rng, make)
-    coordinates = width if below is None else _coordinates(below.layer, width)
+    coordinates = _coordinates(below[-1], width) if below else width
     feed = {n: make(g.input, width, coordinates, rng) for n, g in gates.items()}
     source: Source
-    if below is None:
-        source = OwnInputs(layer.input, (copies, width), inputs, rng)
-    else:
-        beneath = draw_network(
-            cell, below.layer, width, rng, weights=weights, inputs=inputs, below=below.below, copies=copies
+    if below:
+        lower = draw_network(
+            cell, below[-1], width, rng, weights=weights, inputs=inputs, below=below[:-1], copies=copies
         )
+        source = StatesBelow(lower)
         if cell.embeds_input:
             feed[EMBEDDED] = make(NormalKernel(variance=1.0), width, coordinates, rng)
-        source = StatesBelow(beneath, layer.input, scaled=below.scaled)
+    else:
+        source = OwnInputs(layer.input, (copies, width), inputs, rng)
     return Network(cell, layer, width, copies, weights, inputs, recurrent, projection, feed, biases, source, rng)
 
 

@@ -82,25 +82,17 @@ class StatesBelow:
 
     Args:
         network: The network below.
-        source: What the layer's input states: the power that ``scaled`` states are brought to.
-        scaled: Whether they are.
     """
 
     is_white = False
 
-    def __init__(self, network: Network, source: Input, *, scaled: bool) -> None:
-        self._network, self._input, self._scaled = network, source, scaled
-        self._state = network.rest()
+    def __init__(self, network: Network) -> None:
+        self._network, self._state = network, network.rest()
 
     def draw(self, steps: range) -> Array:
         """Return the states at these steps after the perturbation."""
         found = []
-        for t, external in zip(steps, self._network.external_inputs(steps.start, steps.stop), strict=True):
+        for external in self._network.external_inputs(steps.start, steps.stop):
             self._state, _ = self._network.step(self._state, external)
-            x = self._state.h
-            size = math.sqrt(float(np.mean(x * x)))
-            if self._scaled and size > 0.0:
-                root = self._network.inputs.scale(t, self._input.variance, self._input.padding_power)
-                x = x * (root / size)
-            found.append(x)
+            found.append(self._state.h)
         return np.stack(found)

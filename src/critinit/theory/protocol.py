@@ -13,11 +13,12 @@ own, so that an error in one cannot hide in the other.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from critinit.cells import Cell
 from critinit.errors import ArgumentError
-from critinit.spec import Gates, Layer
+from critinit.spec import Gates, InitSpec, Layer
 
 __all__ = [
     "CARRIED",
@@ -27,12 +28,11 @@ __all__ = [
     "LONGEST_UNIT_TIME",
     "REPEATS",
     "STEADY",
-    "Below",
     "Inputs",
     "first_burn_in",
     "follow_steps",
     "has_spread",
-    "input_notes",
+    "layers_below",
     "longest_time",
     "result_notes",
 ]
@@ -100,20 +100,23 @@ STEADY = Inputs()
 """Inputs that are drawn anew at every step, for ever."""
 
 
-@dataclass(frozen=True)
-class Below:
-    """The layer whose state a further layer reads.
+def layers_below(spec: InitSpec, index: int) -> tuple[Layer, ...]:
+    """Return the layers whose states reach a layer, lowest first; none where it has inputs of its own.
 
-    Attributes:
-        layer: That layer.
-        scaled: Whether its state is brought to the power that the further layer's input states, as a normalization
-            between the two would.
-        below: The layer that it reads in its turn; None: it has inputs of its own.
+    The first layer has, and every further layer whose ``input.autocorrelation`` is stated.
+
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+
+    Example:
+        >>> from critinit import generate
+        >>> len(layers_below(generate("gru", 50, layers=2), 1))
+        1
     """
-
-    layer: Layer
-    scaled: bool = False
-    below: Below | None = None
+    if index == 0 or spec.layers[index].input.autocorrelation is not None:
+        return ()
+    return (*layers_below(spec, index - 1), spec.layers[index - 1])
 
 
 def follow_steps(T: int, *, spread: bool = False) -> int:
@@ -124,14 +127,14 @@ def follow_steps(T: int, *, spread: bool = False) -> int:
     return min(max(T, _FOLLOW[0]), _FOLLOW_SPREAD if spread else _FOLLOW[1])
 
 
-def first_burn_in(cell: Cell, layer: Layer, below: Below | None = None) -> int:
+def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     """Return the steps before the first look at whether the state is stationary.
 
     They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
     most 1000.
     """
-    own = int(min(max(_FIRST_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _FIRST_BURN_IN[1]))
-    return own if below is None else max(own, first_burn_in(cell, below.layer, below.below))
+    longest = max(longest_time(cell, one.gates) for one in (layer, *below))
+    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
 def longest_time(cell: Cell, gates: Gates) -> float:
@@ -150,19 +153,6 @@ def has_spread(cell: Cell, layer: Layer) -> bool:
     nor a population of a few thousand units shows it: only the growth over T steps can be sampled.
     """
     return cell.keep_gate is not None and layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
-
-
-def input_notes(layer: Layer, below: Below | None) -> list[str]:
-    """Return the note that a layer needs whose input states another power than the state below has.
-
-    Args:
-        layer: The layer.
-        below: The layer whose state it reads.
-    """
-    if below is None or not below.scaled:
-        return []
-    power = f"{layer.input.variance:.6g}"
-    return [f"second_moment: the state below is scaled to the power that input.variance states, {power}"]
 
 
 def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:

@@ -11,7 +11,7 @@ returns a unit's own message and needs no field.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ import numpy as np
 from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
-from critinit.theory.protocol import Below, Inputs
+from critinit.theory.protocol import Inputs
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.sources import OwnInputs, scaled_to
+from critinit.theory.tied.sources import OwnInputs
 
 __all__ = ["Population"]
 
@@ -77,7 +77,7 @@ class Population:
         particles: P.
         rng: Random generator.
         inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
-        below: The layer whose state this one reads; None: it has inputs of its own.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         tangents: K, perturbations a particle.
         recent: Newest messages that fields keep one by one.
     """
@@ -90,7 +90,7 @@ class Population:
         rng: np.random.Generator,
         *,
         inputs: Inputs,
-        below: Below | None = None,
+        below: Sequence[Layer] = (),
         tangents: int = 1,
         recent: int = 32,
     ) -> None:
@@ -100,9 +100,9 @@ class Population:
         self.deltas = _Fields({}, self.states.shared, {})
         self.biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
         self._source: OwnInputs | _StateBelow = (
-            OwnInputs(cell, layer, particles, rng, inputs)
-            if below is None
-            else _StateBelow(cell, layer, below, particles, rng, inputs, recent)
+            _StateBelow(cell, layer, below, particles, rng, inputs, recent)
+            if below
+            else OwnInputs(cell, layer, particles, rng, inputs)
         )
         self._own = {
             name: math.sqrt(gate.recurrent.variance)
@@ -184,18 +184,17 @@ class _StateBelow:
         self,
         cell: Cell,
         layer: Layer,
-        below: Below,
+        below: Sequence[Layer],
         particles: int,
         rng: np.random.Generator,
         inputs: Inputs,
         recent: int,
     ) -> None:
-        unprojected, projection = below.layer.unprojected(), below.layer.projection
+        *lower, read = below
         self._population = Population(
-            cell, unprojected, particles, rng, inputs=inputs, below=below.below, recent=recent
+            cell, read.unprojected(), particles, rng, inputs=inputs, below=lower, recent=recent
         )
-        self._gain = 1.0 if projection is None else math.sqrt(projection.gain)
-        self._power, self._inputs, self._scaled = layer.input, inputs, below.scaled
+        self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
         gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
         self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}
         if cell.embeds_input:
@@ -206,9 +205,6 @@ class _StateBelow:
         """U_k x of each gate at step t after the perturbation; the layers below go on by a step."""
         self._population.step(t)
         x = self._gain * value(self._population.h)
-        if self._scaled:
-            root = self._inputs.scale(t, self._power.variance, self._power.padding_power)
-            x = scaled_to(root, x)
         return {**{name: gain * x for name, gain in self._itself.items()}, **self._field.signals(x)}
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,17 +26,15 @@ from critinit.cells import Cell
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
-from critinit.theory.analysis import layer_below
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
     STEADY,
-    Below,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
-    input_notes,
+    layers_below,
 )
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Population
@@ -103,7 +101,7 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, below=layer_below(spec, i), progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -119,7 +117,7 @@ def tied_layer(
     tolerance: float = 0.003,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
-    below: Below | None = None,
+    below: Sequence[Layer] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
     """Return the tied numbers of one layer of a cell.
@@ -133,7 +131,7 @@ def tied_layer(
         tolerance: Wanted standard error of ln χ.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
-        below: The layer whose state this one reads; None: it has inputs of its own.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         progress: Called with (parts done, parts in all).
 
     Raises:
@@ -155,7 +153,7 @@ def tied_with_courses(
     tolerance: float = 0.003,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
-    below: Below | None = None,
+    below: Sequence[Layer] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
     """Return what ``tied_layer`` returns for these arguments, and the courses that it rests on.
@@ -193,7 +191,7 @@ def tied_with_courses(
         run(count, 1)
     if progress:
         progress(_FEWEST, _FEWEST)
-    notes = input_notes(layer, below)
+    notes = []
     if _worst(runs) > tolerance:
         notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {_MOST} populations of {count}")
     if layer.input.correlation < 1.0:
@@ -210,7 +208,7 @@ def tied_course(
     populations: int = _FEWEST,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
-    below: Below | None = None,
+    below: Sequence[Layer] = (),
 ) -> Array:
     """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
@@ -222,7 +220,7 @@ def tied_course(
         populations: Number of independent populations.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
-        below: The layer whose state this one reads.
+        below: The layers whose states reach this one, lowest first.
 
     Returns:
         One course a population, (populations, steps + 1).
@@ -266,7 +264,7 @@ def _follow(
     steps: int,
     rng: np.random.Generator,
     inputs: Inputs,
-    below: Below | None,
+    below: Sequence[Layer],
 ) -> Run:
     """One population from rest to its numbers."""
     layer, projection = layer.unprojected(), layer.projection

@@ -15,7 +15,7 @@ from critinit.dual import Array
 from critinit.spec import Layer
 from critinit.theory.protocol import Inputs
 
-__all__ = ["OwnInputs", "scaled_to"]
+__all__ = ["OwnInputs"]
 
 _AHEAD = 32
 """Steps whose inputs are drawn at once."""
@@ -73,9 +73,3 @@ def _feeds(cell: Cell, layer: Layer) -> tuple[dict[str, tuple[int, float]], int]
             feeds[name] = (0 if own else count, math.sqrt(gate.input.variance))
             count += not own
     return feeds, count
-
-
-def scaled_to(root: float, x: Array) -> Array:
-    """Return x times what makes ``root`` of its root mean square; zeros stay."""
-    size = math.sqrt(float(np.mean(x * x)))
-    return x * (root / size) if size > 0.0 else x
