@@ -9,7 +9,7 @@ classes of units first and over inputs and memory within each, through the cell'
 Validity: infinite width and Gaussian memory; the variances must not make the pre-activations' fluctuations slower than
 the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  Measured errors, where the
 estimate is not ``ROUGH``: of the schemes' specs (lstm and gru, T = 100) the second moment is within 2.5 % and ln χ over
-T within 3 %; over the random points of docs/validation-tied.md the second moment is within 18 %, half of them within 2 %.
+T within 3 %; over the random points of docs/validation-tied.md the second moment is within 18 %, of half within 2 %.
 
 It fails where tying the weights raises the second moments of units that are alike to more than 1.5 times.  Over LSTMs
 of orthogonal kernels, forget biases 2 to 5 and inputs of power .01 to 1 the second moment is then off by −15 to +36 %,
