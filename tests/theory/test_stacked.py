@@ -19,6 +19,8 @@ from critinit.theory.protocol import Inputs, layers_below
 from critinit.theory.tied.solution import tied
 from tests.theory import points
 
+pytestmark = pytest.mark.slow
+
 LEAK, GAIN = 0.8, 1e-2
 
 
