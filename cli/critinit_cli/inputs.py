@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "measured"]
 
 
+_OTHERWISE = 0.2
+"""How far the correlation at a lag may be from the lag-th power of that at lag 1 without a note."""
+
+
 class Inputs(NamedTuple):
     """What is known of a network's inputs; None where nothing is.
 
@@ -149,6 +153,11 @@ def _notes(found: InputStatistics, given: Inputs) -> Iterator[str]:
         yield f"{why}: input.correlation is 1; --input-correlation states another"
     elif given.correlation is None and found.correlation is not None and found.correlation < 0.0:
         yield "the correlation of sequences is negative; a spec states 0"
+    a = found.input_autocorrelation
+    if given.autocorrelation is None and a is not None:
+        far = [(lag, r) for lag, r in found.autocorrelation.items() if abs(r - a**lag) > _OTHERWISE]
+        for lag, r in far[:1]:
+            yield f"the correlation in time at lag {lag} is {r:.2g}; theory takes that at lag 1, {a:.2g}, to its power"
     if found.padding is not None:
         yield "sequences end in long stretches of one value: padding, left out of the second moment and correlation"
     elif found.endings is not None and given.padding is None:

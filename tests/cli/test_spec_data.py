@@ -54,6 +54,11 @@ def test_smooth_inputs_are_stated_as_such(run: Run, tmp_path: Path) -> None:
     assert ["correlation", "in", "time,", "lag", "1", f"{found:.4g}", "input.autocorrelation"] in [
         line.split() for line in result.err.splitlines()
     ]
+    waves = np.sin(2.0 * np.pi * (np.arange(64) / 8.0 + np.arange(10)[:, None] / 10.0))
+    np.save(tmp_path / "smooth.npy", waves)
+    assert "note: the correlation in time at lag 4 is -1; theory takes that at lag 1, 0.71, to its power" in (
+        run(*arguments).err
+    )
     assert parse(run(*arguments, "--input-autocorrelation", "0").out).layers[0].input.autocorrelation == 0.0
 
 
