@@ -216,6 +216,19 @@ def test_simulated_stacks_of_every_kind_agree_with_the_theory(cell: str, scheme:
             assert found.second_moment == pytest.approx(wanted.second_moment, rel=0.05, abs=chance)
 
 
+@pytest.mark.parametrize(("cell", "scheme"), [("gru", "torch"), ("lstm", "orthogonal")])
+def test_two_copies_of_a_further_layer_read_the_states_of_two_copies(cell: str, scheme: str) -> None:
+    """Their correlation is what the untied theory makes of that of the inputs, and χ is measured at it."""
+    spec = generate(cell, 50, scheme=scheme, layers=2, input_correlation=0.5)
+    below, above = (layer.input.correlation for layer in spec.layers)
+    assert below == 0.5
+    assert 0.3 < above < 0.49
+    measured = simulate(spec, width=400, seeds=3, steps=120, weights="untied", tangents=2)[1].numbers
+    wanted = spec.layers[1].predicted.untied
+    assert measured.chi == pytest.approx(wanted.chi, rel=0.01)
+    assert measured.second_moment == pytest.approx(wanted.second_moment, rel=0.03)
+
+
 # ---- what specs and commands say -------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_sc
 from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
 from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
-from critinit.theory.analysis import predict, predicted, reached
+from critinit.theory.analysis import predict, predicted, reached, state_correlation
 
 __all__ = ["generate"]
 
@@ -108,7 +108,7 @@ def generate(
     spec: InitSpec | None = None
     for index in range(layers):
         if spec is not None:
-            r, known = _state_below(spec, known)
+            r, correlation, known = _state_below(spec, known)
         layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size)
         try:
             one = validate_object({**data, "layers": [_layer(the_scheme, layer, None if index else in_time)]})
@@ -161,8 +161,8 @@ def _asked(scheme: Scheme, function: Callable[[LayerContext], Any], layer: Layer
         raise SchemeError("scheme", found=scheme.name, hint=hint) from error
 
 
-def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Padding | None]:
-    """The power of the state of the last layer, which the next one reads, and its padding.
+def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, float, Padding | None]:
+    """The power of the state of the last layer, which the next one reads, its correlation in two copies, its padding.
 
     Inputs that are noise for a share of their power are taken to make such a share of the state; those that are all
     alike lead to states that are.
@@ -172,12 +172,12 @@ def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Paddin
     if not isinstance(below, Numbers):
         hint = "an identity recurrent kernel has no second moment in the untied theory, which the next layer needs"
         raise ArgumentError("layers", found=str(len(spec.layers) + 1), allowed="1 with this scheme", hint=hint)
-    power = below.second_moment
+    power, correlation = below.second_moment, state_correlation(spec, spec.layers[-1])
     if padding is None:
-        return power, None
+        return power, correlation, None
     noise = not padding.constant and padding.variance > 0.0
     share = padding.variance / source.variance if noise and padding.variance < source.variance else 1.0
-    return power, Padding(variance=power * share, constant=not noise)
+    return power, correlation, Padding(variance=power * share, constant=not noise)
 
 
 def _with_target(spec: InitSpec, scheme: Scheme) -> InitSpec:

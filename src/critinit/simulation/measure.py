@@ -174,8 +174,7 @@ def simulate_layer(
         inputs: The course of the inputs in time.
         burn_in: Steps from rest to the perturbation.
         singular_values: Whether to return the singular values of the one-step Jacobian.
-        below: The layers whose states reach this one, lowest first; none: it has inputs of its own, as it always has
-            where its two copies' inputs have a correlation below 1.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         progress: Called with (steps done, steps in all).
 
     Returns:
@@ -197,7 +196,6 @@ def simulate_layer(
     spread = has_spread(cell, layer)
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
-    below = below if layer.input.correlation == 1.0 else ()
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
     total = seeds * (before + length)

@@ -33,6 +33,7 @@ __all__ = [
     "predict",
     "predicted",
     "reached",
+    "state_correlation",
     "tied_numbers",
     "tying_changes_nothing",
     "untied_numbers",
@@ -232,6 +233,22 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
             "gates", found="variances or biases whose moments overflow in the theory", allowed="smaller ones"
         )
     return _numbers(spec, solution)
+
+
+def state_correlation(spec: InitSpec, layer: Layer) -> float:
+    """Return the correlation of the states of two copies, which a further layer reads: E h h'/E h², untied.
+
+    It is 1 where their inputs are the same.
+
+    Args:
+        spec: The spec.
+        layer: The layer whose states are meant; no recurrent kernel is the identity.
+    """
+    if layer.input.correlation == 1.0:
+        return 1.0
+    solution = _solution(spec.find_cell(), _bare(layer))
+    second, product = float(solution.second_moment), float(solution.product_moment)
+    return _rounded(min(max(product / second, 0.0), 1.0)) if second > 0.0 else 1.0
 
 
 @lru_cache(maxsize=8)

@@ -8,8 +8,9 @@ classes of units first and over inputs and memory within each, through the cell'
 
 Validity: infinite width and Gaussian memory; the variances must not make the pre-activations' fluctuations slower than
 the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  Measured errors, where the
-estimate is not ``ROUGH``: of the schemes' specs (lstm and gru, T = 100) the second moment is within 2.5 % and ln χ over
-T within 3 %; over the random points of docs/validation-tied.md the second moment is within 18 %, of half within 2 %.
+estimate is not ``ROUGH``: of the schemes' specs of all cells (T = 100) the second moment is within 5 %, ln χ over T
+within 13 % (half of them within 2 %; peephole_lstm with chrono 22 %); over the random points of
+docs/validation-tied.md the second moment is within 18 %, of half within 2 %.
 The longest time constant is that of a unit's mean over all time; the full theory reads it over finite time, as networks
 do, where it is 10 to 20 % longer.
 
