@@ -59,6 +59,15 @@ def test_chaos_is_not_missed() -> None:
     assert any("chaotic" in note for note in stated.notes)
 
 
+def test_a_growth_beyond_all_numbers_is_said_to_be_so() -> None:
+    for T in (20_000, 10**6):
+        tied = generate("peephole_lstm", T, scheme="orthogonal").layers[0].predicted.tied
+        assert COARSE in tied.notes
+        assert tied.chi > 1.05
+        assert tied.chi_over_T == pytest.approx(tied.chi)
+        assert (tied.retention, tied.notes[-1]) == (1e100, "retention is beyond 1e+100")
+
+
 def test_a_sampled_number_holds_within_its_error() -> None:
     """On another machine chaos makes of rounding what chance makes of it here."""
     spec = lab(0.3)

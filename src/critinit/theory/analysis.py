@@ -399,15 +399,39 @@ def fast_numbers(spec: InitSpec, index: int = 0) -> Numbers | NotComputed:
 
 @lru_cache(maxsize=8)
 def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | NotComputed:
-    from critinit.theory.tied.estimate import COARSE, ROUGH, fast_tied
-    from critinit.theory.tied.solution import tied_layer
+    from critinit.theory.tied.estimate import ROUGH, fast_tied
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
     if found is not None and ROUGH in found.notes and not has_spread(cell, layer):
-        found = tied_layer(cell, layer, T=T, particles=_COARSE_PARTICLES, steps=_COARSE_STEPS, tolerance=1.0)
-        found = found.model_copy(update={"notes": (COARSE, *found.notes)})
+        found = _coarse(cell, layer, T)
     return NotComputed() if found is None else _stated(found)
+
+
+def _coarse(cell: Cell, layer: Layer, T: int) -> Numbers | None:
+    """A coarse sample of the tied theory; None where chaos takes its numbers beyond what can be stated."""
+    from critinit.theory.tied.estimate import COARSE
+    from critinit.theory.tied.solution import tied_layer
+
+    sample = partial(tied_layer, cell, layer, particles=_COARSE_PARTICLES, steps=_COARSE_STEPS, tolerance=1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            found = sample(T=T)
+        except ArgumentError:  # its retention is beyond what can be stated; all else is not
+            try:
+                found = _beyond(sample(T=_COARSE_STEPS), T)
+            except ArgumentError:
+                return None
+    return found.model_copy(update={"notes": (COARSE, *found.notes)})
+
+
+def _beyond(numbers: Numbers, T: int) -> Numbers:
+    """The numbers for T steps, in which perturbations grow by χ a step to more than can be stated."""
+    stated = dict(numbers.standard_error or {})
+    errors = {**stated, "retention": None, "chi_over_T": stated.get("chi"), "time_scale_over_T": None}
+    over = over_T(T * math.log(numbers.chi or 1.0), T)
+    notes = (*numbers.notes, f"retention is beyond {LARGEST:g}")
+    return numbers.model_copy(update={**over, "standard_error": FrozenMapping(errors), "notes": notes})
 
 
 def reached(spec: InitSpec, quantity: str) -> float | None:
