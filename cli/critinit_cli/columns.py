@@ -23,7 +23,8 @@ _SMALLEST = 1e-300
 """Smaller numbers have lost digits, or all, to underflow."""
 _SIGNS = {
     _ABSENT: "the cell has no gate that keeps the state, so there is no such number",
-    _NO_READING: "theory has no number: an identity kernel cannot be drawn anew, or the numbers overflow",
+    _NO_READING: "theory has no number at once: an identity kernel cannot be drawn anew, the numbers overflow, or "
+    "inputs are correlated in time, where critinit analyze samples the tied numbers",
 }
 
 
@@ -61,7 +62,17 @@ def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
     rows = [(scheme, *(column.number(spec) for column in _COLUMNS)) for scheme, spec in specs.items()]
     cells = {cell for row in rows for cell in row}
     signs = [f"{sign}: {meaning}\n" for sign, meaning in _SIGNS.items() if sign in cells]
-    return "".join((render(title, ("scheme", *(column.heading for column in _COLUMNS)), rows), *signs))
+    notes = [paragraph(f"{scheme}, tied: {note}") for scheme, spec in specs.items() for note in _warnings(spec)]
+    return "".join((render(title, ("scheme", *(column.heading for column in _COLUMNS)), rows), *signs, *notes))
+
+
+def _warnings(spec: InitSpec) -> list[str]:
+    """Where the tied numbers are not what the last column's meaning says of them."""
+    from critinit.spec import Numbers
+    from critinit.theory.tied.estimate import NOTE
+
+    numbers = spec.layers[0].predicted.tied
+    return [note for note in numbers.notes if note != NOTE] if isinstance(numbers, Numbers) else []
 
 
 def explanation(T: int) -> str:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Inputs", "measured"]
 
 
+_OTHERWISE = 0.2
+"""How far the correlation at a lag may be from the lag-th power of that at lag 1 without a note."""
+
+
 class Inputs(NamedTuple):
     """What is known of a network's inputs; None where nothing is.
 
@@ -26,6 +30,7 @@ class Inputs(NamedTuple):
         T: Sequence length in steps.
         variance: Mean square of an input number.
         correlation: Correlation of the inputs of the two perturbed copies whose distance χ describes.
+        autocorrelation: Correlation of the input with that of the step before.
         padding: Inputs that carry no information, as ``critinit.generate`` takes them.
         size: Numbers in one input.
     """
@@ -33,6 +38,7 @@ class Inputs(NamedTuple):
     T: int | None
     variance: float | None
     correlation: float | None
+    autocorrelation: float | None
     padding: Mapping[str, Any] | None
     size: int | None
 
@@ -42,6 +48,7 @@ class Inputs(NamedTuple):
             "T": self.T,
             "input_variance": 1.0 if self.variance is None else self.variance,
             "input_correlation": 1.0 if self.correlation is None else self.correlation,
+            "input_autocorrelation": self.autocorrelation,
             "padding": self.padding,
             "input_size": self.size,
         }
@@ -92,7 +99,14 @@ def measured(
 def _stated(found: InputStatistics) -> Inputs:
     """What a spec takes of the statistics."""
     _, steps, features = found.shape
-    return Inputs(steps, found.input_variance, found.input_correlation, found.padding, features)
+    return Inputs(
+        steps,
+        found.input_variance,
+        found.input_correlation,
+        found.input_autocorrelation,
+        found.padding,
+        features,
+    )
 
 
 def _table(file: str, found: InputStatistics, given: Inputs) -> str:
@@ -103,6 +117,9 @@ def _table(file: str, found: InputStatistics, given: Inputs) -> str:
         "T": "T" if given.T is None else "",
         "variance": "input.variance" if given.variance is None else "",
         "correlation": "input.correlation" if given.correlation is None and found.correlation is not None else "",
+        "autocorrelation": (
+            "input.autocorrelation" if given.autocorrelation is None and found.input_autocorrelation is not None else ""
+        ),
         "padding": "input.padding" if given.padding is None and found.padding is not None else "",
     }
     rows = [
@@ -114,7 +131,10 @@ def _table(file: str, found: InputStatistics, given: Inputs) -> str:
         ("variances of the columns", _range(found.columns.variance), ""),
         ("correlation of sequences", _number(found.correlation), fields["correlation"]),
     ]
-    rows += [(f"correlation in time, lag {lag}", _number(r), "") for lag, r in found.autocorrelation.items()]
+    rows += [
+        (f"correlation in time, lag {lag}", _number(r), fields["autocorrelation"] if lag == 1 else "")
+        for lag, r in found.autocorrelation.items()
+    ]
     if endings is not None:
         name = "padding" if endings.are_padding else "unchanging endings"
         rows += [
@@ -133,6 +153,11 @@ def _notes(found: InputStatistics, given: Inputs) -> Iterator[str]:
         yield f"{why}: input.correlation is 1; --input-correlation states another"
     elif given.correlation is None and found.correlation is not None and found.correlation < 0.0:
         yield "the correlation of sequences is negative; a spec states 0"
+    a = found.input_autocorrelation
+    if given.autocorrelation is None and a is not None:
+        far = [(lag, r) for lag, r in found.autocorrelation.items() if abs(r - a**lag) > _OTHERWISE]
+        for lag, r in far[:1]:
+            yield f"the correlation in time at lag {lag} is {r:.2g}; theory takes that at lag 1, {a:.2g}, to its power"
     if found.padding is not None:
         yield "sequences end in long stretches of one value: padding, left out of the second moment and correlation"
     elif found.endings is not None and given.padding is None:

@@ -18,6 +18,7 @@ __all__ = [
     "File",
     "Framework",
     "HiddenSize",
+    "InputAutocorrelation",
     "InputCorrelation",
     "InputSize",
     "InputVariance",
@@ -150,6 +151,16 @@ InputCorrelation = Annotated[
         "--input-correlation",
         metavar="C",
         help="Correlation of the inputs of the two perturbed copies whose distance chi describes.",
+        parser=number,
+    ),
+]
+InputAutocorrelation = Annotated[
+    float | None,
+    typer.Option(
+        "--input-autocorrelation",
+        metavar="A",
+        help="Correlation of the input with that of the step before; near 1 for smooth signals. Left out: unknown, and "
+        "inputs at different steps count as independent.",
         parser=number,
     ),
 ]

@@ -45,6 +45,8 @@ class Compared(NamedTuple):
         from critinit.theory.comparing import percent
 
         found = self.comparison
+        if not found.is_known:
+            return f"{self.where}: {found.name}: too uncertain to be stated"
         error = f" ± {found.standard_error:.2g}" if found.standard_error else ""
         return (
             f"{self.where}: {found.name}: predicted {found.expected:.6g}; measured {found.found:.6g}{error}; "

@@ -468,7 +468,7 @@ COUPLED = [
 """A network whose weights matter: untied theory is far off."""
 
 
-def test_where_the_fast_estimate_misses_the_full_tied_theory_decides(run: Run) -> None:
+def test_the_full_tied_theory_decides_instead_of_the_fast_estimate(run: Run) -> None:
     value = json.loads(run(*COUPLED).out)
     measure = ["simulate", "-", "--width", "400", "--steps", "60", "--weights", "tied", "--json"]
     assert value["layers"][0]["predicted"]["tied"]["notes"][0].startswith("fast estimate")
@@ -476,9 +476,41 @@ def test_where_the_fast_estimate_misses_the_full_tied_theory_decides(run: Run) -
     result = run(*measure, stdin=json.dumps(value).encode())
     found = json.loads(result.out)
     assert (result.code, found["prediction_holds"]) == (0, True)
-    assert "standard_error" in found["layers"][0]["predicted"]["tied"]
+    tied = found["layers"][0]["predicted"]["tied"]
+    assert tied["notes"][0] == "by the full tied theory"
+    full = json.loads(run("analyze", "-", "--weights", "tied", "--json", stdin=json.dumps(value).encode()).out)
+    assert tied["second_moment"] == pytest.approx(full["layers"][0]["tied"]["second_moment"], rel=0.01)
+    table = run(*measure[:-1], stdin=json.dumps(value).encode()).out
+    assert "predicted: by the full tied theory\n" in table
     del value["layers"][0]["predicted"]["tied"]["notes"]  # a prediction of one's own stands as it is
-    assert run(*measure, stdin=json.dumps(value).encode()).code == 3
+    own = run(*measure, stdin=json.dumps(value).encode())
+    assert own.code == 3
+    assert json.loads(own.out)["layers"][0]["predicted"]["tied"]["notes"][0] == "as the spec states"
+
+
+def test_compare_withholds_tied_numbers_of_inputs_that_are_correlated_in_time(run: Run) -> None:
+    arguments = ("--cell", "gru", "--T", "50", "--input-autocorrelation", "0.9")
+    text = " ".join(run("compare", *arguments).out.split())
+    assert "none: theory has no number at once" in text
+    assert "where critinit analyze samples the tied numbers" in text
+    rows = json.loads(run("compare", *arguments, "--json").out)["schemes"]
+    assert all(row["layers"][0]["tied"] == {} for row in rows)
+    assert all("correlated in time" in row["layers"][0]["untied"]["notes"][0] for row in rows)
+
+
+def test_compare_says_where_a_number_is_sampled_coarsely(run: Run, tmp_path: Path) -> None:
+    """A habit of some labs: orthogonal kernels and a forget bias of 2."""
+    file = tmp_path / "lab.py"
+    file.write_text(
+        "from critinit.schemes import Scheme, bias, gate, kernel\n\n\n"
+        "def gates(layer):\n"
+        "    two = lambda name: bias(2.0 if name == 'forget' else 0.0)\n"
+        "    return {n: gate(layer.orthogonal(), kernel('normal', 1.0), two(n)) for n in layer.cell.gates}\n\n\n"
+        "lab = Scheme('lab', 'orthogonal kernels, forget bias 2', gates)\n"
+    )
+    found = run("compare", "--cell", "lstm", "--T", "50", "--scheme", str(file), "--input-variance", "0.3")
+    assert "lab, tied: sampled coarsely, as the fast estimate does not hold here" in " ".join(found.out.split())
+    assert "orthogonal, tied: " not in found.out
 
 
 def test_analyze_says_whether_the_two_theories_agree(run: Run) -> None:

@@ -42,6 +42,26 @@ def test_the_spec_is_for_the_inputs_measured(run: Run, data: Path) -> None:
     assert stated.out == result.out
 
 
+def test_smooth_inputs_are_stated_as_such(run: Run, tmp_path: Path) -> None:
+    x = np.cumsum(np.random.default_rng(0).standard_normal((10, 60)), axis=1)
+    np.save(tmp_path / "smooth.npy", x)
+    arguments = ("spec", "--cell", "gru", "--data", str(tmp_path / "smooth.npy"), "--layout", "NT")
+    result = run(*arguments)
+    found = measure(x, layout="NT").input_autocorrelation
+    assert found is not None
+    assert 0.9 < found < 1.0
+    assert parse(result.out).layers[0].input.autocorrelation == found
+    assert ["correlation", "in", "time,", "lag", "1", f"{found:.4g}", "input.autocorrelation"] in [
+        line.split() for line in result.err.splitlines()
+    ]
+    waves = np.sin(2.0 * np.pi * (np.arange(64) / 8.0 + np.arange(10)[:, None] / 10.0))
+    np.save(tmp_path / "smooth.npy", waves)
+    assert "note: the correlation in time at lag 4 is -1; theory takes that at lag 1, 0.71, to its power" in (
+        run(*arguments).err
+    )
+    assert parse(run(*arguments, "--input-autocorrelation", "0").out).layers[0].input.autocorrelation == 0.0
+
+
 def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
     words = run("spec", "--cell", "gru", "--data", str(data)).err
     assert "inputs in x.npy\n" in words

@@ -68,6 +68,16 @@ def test_decay_that_is_slight_growth_is_caught() -> None:
         assert misses(expected, {"tied": [numbers(wrong, error=1e-5)]}), wrong
 
 
+def test_a_number_as_uncertain_as_itself_is_not_stated() -> None:
+    """Neither one that was measured nor one that was predicted."""
+    sure, unsure = numbers(0.999, error=1e-5), numbers(0.999, error=0.002)
+    for expected, found in ((sure, unsure), (unsure, sure)):
+        for one in compared({"tied": [expected]}, {"tied": [found]}, T, networks=6, width=10_000):
+            assert ("too uncertain" in str(one)) == (one.comparison.field != "second_moment")
+    both = compared({"tied": [sure]}, {"tied": [sure]}, T, networks=6, width=10_000)
+    assert not any("too uncertain" in str(one) for one in both)
+
+
 def test_fewer_networks_know_their_error_less_well() -> None:
     expected, found = {"tied": [numbers(0.9)]}, {"tied": [numbers(0.95, 0.1, 0.008)]}
     assert misses(expected, found, 3) == []

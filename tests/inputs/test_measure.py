@@ -71,6 +71,29 @@ def test_certain_padding_is_left_out_and_measured(value: np.ndarray | float) -> 
     assert found.columns.variance == pytest.approx(informative.var(axis=0), rel=1e-9)
 
 
+@pytest.mark.parametrize("value", [0.0, np.array([-1.0, 2.0, 0.5])])
+def test_correlation_in_time_is_measured_without_the_padding(value: np.ndarray | float) -> None:
+    """Over all pairs of steps of which the first is informative."""
+    x, lengths = padded(value)
+    found = measure(x)
+    for lag, got in found.autocorrelation.items():
+        pairs = [
+            (x[i, t], x[i, t + lag]) for i, length in enumerate(lengths) for t in range(min(length, x.shape[1] - lag))
+        ]
+        earlier, later = map(np.array, zip(*pairs, strict=True))
+        assert got == pytest.approx(2 * np.sum(later * earlier) / np.sum(later**2 + earlier**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("a", "stated"), [(0.9, True), (-0.5, True), (0.0, False)])
+def test_a_spec_states_the_correlation_in_time_where_it_matters(a: float, stated: bool) -> None:
+    rng = np.random.default_rng(2)
+    x = np.zeros((50, 200, 1))
+    for t in range(1, 200):
+        x[:, t] = a * x[:, t - 1] + rng.standard_normal((50, 1))
+    found = measure(x[:, 20:]).input_autocorrelation
+    assert found == (pytest.approx(a, abs=0.03) if stated else None)
+
+
 def test_padding_that_cannot_be_told_is_reported_and_not_used() -> None:
     x, lengths = padded()
     last = x[np.arange(len(x)), lengths - 1]

@@ -358,3 +358,11 @@ def test_few_points_are_joined_without_inventing_a_phase() -> None:
     chi = np.tile(row, (9, 1))
     figure = picture(KINDS["phase"], phase.Phases(axis, other, chi, 0.2))
     assert figure.axes[0].get_title(loc="left").endswith("all of it below 1")
+
+
+def test_a_retention_as_uncertain_as_itself_is_not_stated_in_words() -> None:
+    numbers = generate("gru", T=50).layers[0].predicted.tied
+    unsure = numbers.model_copy(update={"standard_error": {"retention": 2.0 * numbers.retention}})
+    sure = numbers.model_copy(update={"standard_error": {"retention": 0.1 * numbers.retention}})
+    assert "tied weights too uncertain to be stated after 50" in distance.Distances(50, (), unsure).summary()
+    assert f"tied weights {numbers.retention:.3g} after 50" in distance.Distances(50, (), sure).summary()

@@ -16,7 +16,7 @@ from tests.theory import points
 
 def judged(spec):
     layer = spec.layers[0]
-    return agreement(untied_numbers(spec, layer), fast_numbers(spec, layer), spec.T)
+    return agreement(untied_numbers(spec, layer), fast_numbers(spec), spec.T)
 
 
 def planted(spec, **changes):

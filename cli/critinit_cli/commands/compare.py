@@ -58,6 +58,7 @@ def command(
     scheme: SchemeFiles = None,
     input_variance: options.InputVariance = 1.0,
     input_correlation: options.InputCorrelation = 1.0,
+    input_autocorrelation: options.InputAutocorrelation = None,
     padding_variance: options.PaddingVariance = None,
     padding_constant: options.PaddingConstant = False,
     hidden_size: options.HiddenSize = None,
@@ -81,6 +82,7 @@ def command(
         T,
         input_variance=input_variance,
         input_correlation=input_correlation,
+        input_autocorrelation=input_autocorrelation,
         hidden_size=hidden_size,
         input_size=input_size,
     )

@@ -62,8 +62,10 @@ def command(
     Below the tables stands what was compared with the prediction: the growth over T steps, the growth after many
     steps where it can be measured, and the second moments, each with the difference and the limit. The last line says
     whether the prediction holds; the exit code is 3 where it does not. A number whose error is more than half of it
-    decides nothing, and the last line says so where that is the growth over T steps. Where the spec has the fast
-    estimate for tied weights and misses it, the full tied theory decides.
+    decides nothing, and the last line says so where that is the growth over T steps.
+
+    Compared is what the spec states. Where it has only the fast estimate for tied weights, or nothing, the full tied
+    theory is sampled, as analyze does; a note below the table says which it was.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -109,41 +111,47 @@ def _check(networks: int, seed: int) -> None:
 def _judged(
     spec: InitSpec, found: Readings, networks: int, width: int, steps: int | None, progress: Progress | None
 ) -> tuple[dict[str, Sequence[Numbers | None]], list[Compared]]:
-    """What is predicted for the readings that were measured, and every number compared with it.
-
-    The full tied theory stands for the spec's fast estimate where that has no numbers, or is missed.
-    """
-    from critinit.theory.analysis import tied_numbers
+    """What is predicted for the readings that were measured, and every number compared with it."""
     from critinit_cli.verdict import compared
 
-    expected: dict[str, Sequence[Numbers | None]] = {reading: _predicted(spec, reading) for reading in found}
-    if any(numbers is None for numbers in expected.get("tied", ())):  # beyond the fast estimate
-        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
-    numbers = compared(expected, found, spec.T, networks=networks, width=width)
-    if any(one.reading == "tied" and not one.holds for one in numbers) and _is_estimate(expected["tied"]):
-        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
-        numbers = compared(expected, found, spec.T, networks=networks, width=width)
-    return expected, numbers
+    expected: dict[str, Sequence[Numbers | None]] = {}
+    if "untied" in found:
+        expected["untied"] = _predicted_untied(spec)
+    if "tied" in found:
+        expected["tied"] = _predicted_tied(spec, steps, progress)
+    return expected, compared(expected, found, spec.T, networks=networks, width=width)
 
 
-def _predicted(spec: InitSpec, reading: str) -> list[Numbers | None]:
-    """What the spec predicts of every layer, or the theory where the spec does not; None where that has no numbers."""
+def _predicted_untied(spec: InitSpec) -> list[Numbers | None]:
+    """What the spec says of every layer with untied weights, or the theory where the spec says nothing."""
     from critinit.spec import NotComputed
-    from critinit.theory.analysis import predict
+    from critinit.theory.analysis import untied_numbers
 
-    stated = [getattr(layer.predicted, reading) for layer in spec.layers]
-    if not any(isinstance(numbers, NotComputed) for numbers in stated):
-        return stated
-    computed = [getattr(layer.predicted, reading) for layer in predict(spec).layers]
-    chosen = [c if isinstance(s, NotComputed) else s for s, c in zip(stated, computed, strict=True)]
-    return [None if isinstance(c, NotComputed) else c for c in chosen]
+    stated = [(layer, layer.predicted.untied) for layer in spec.layers]
+    return [untied_numbers(spec, layer) if isinstance(one, NotComputed) else one for layer, one in stated]
 
 
-def _is_estimate(numbers: Sequence[Numbers | None]) -> bool:
-    """Whether these are the fast estimate of the tied theory."""
-    from critinit.theory.tied.estimate import NOTE
+def _predicted_tied(spec: InitSpec, steps: int | None, progress: Progress | None) -> list[Numbers | None]:
+    """What the spec says of every layer with tied weights, or the full theory where it has no more than an estimate.
 
-    return any(n is not None and NOTE in n.notes for n in numbers)
+    The first note of each says which of the two it is.
+    """
+    from critinit.spec import Numbers
+    from critinit.theory.analysis import tied_numbers
+    from critinit.theory.tied.estimate import is_estimate
+
+    stated = [layer.predicted.tied for layer in spec.layers]
+    own = [one if isinstance(one, Numbers) and not is_estimate(one) else None for one in stated]
+    full = tied_numbers(spec, steps=steps, progress=progress) if None in own else own
+    return [
+        _noted(one, "as the spec states") if one else found and _noted(found, "by the full tied theory")
+        for one, found in zip(own, full, strict=True)
+    ]
+
+
+def _noted(numbers: Numbers, note: str) -> Numbers:
+    """The numbers with one more note, before the others."""
+    return numbers.model_copy(update={"notes": (note, *numbers.notes)})
 
 
 def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compared]) -> dict[str, Any]:

@@ -50,6 +50,16 @@ InputCorrelation = Annotated[
         parser=number,
     ),
 ]
+InputAutocorrelation = Annotated[
+    float | None,
+    typer.Option(
+        "--input-autocorrelation",
+        metavar="A",
+        help="Correlation of the input with that of the step before, near 1 for smooth signals; that of the data, or "
+        "unknown, and inputs at different steps count as independent.",
+        parser=number,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", metavar="FILE", help="Measure the inputs in this file."),
@@ -96,6 +106,7 @@ def command(
     layers: Layers = 1,
     input_variance: InputVariance = None,
     input_correlation: InputCorrelation = None,
+    input_autocorrelation: InputAutocorrelation = None,
     padding_variance: options.PaddingVariance = None,
     padding_constant: options.PaddingConstant = False,
     hidden_size: options.HiddenSize = None,
@@ -122,7 +133,12 @@ def command(
     from critinit_cli.inputs import Inputs, measured
 
     given = Inputs(
-        T, input_variance, input_correlation, options.padding(padding_variance, padding_constant), input_size
+        T,
+        input_variance,
+        input_correlation,
+        input_autocorrelation,
+        options.padding(padding_variance, padding_constant),
+        input_size,
     )
     _check(T, data, {"layout": layout, "array": array, "columns": columns, "missing": missing})
     if data is not None:

@@ -52,7 +52,7 @@ class Moments:
         self.low, self.high = np.full(features, math.inf), np.full(features, -math.inf)
         self.counting = np.ones((2, features), dtype=np.bool_)  # the steps, from 0 or 1
         self.lags = [lag for lag in _LAGS if lag * features <= _TAIL]
-        self.products, self.norms = np.zeros((2, len(self.lags)))
+        self.products, self.norms, self.padded_pairs = np.zeros((3, len(self.lags)))
         self.pairs = None if source.steps is None else _Pairs(source.steps, features)
         self.endings = _Endings()
         self.length = 0  # of the sequences that are being added
@@ -102,6 +102,8 @@ class Moments:
         if self.length:
             self.steps = max(self.steps, self.length)
             starts = self.endings.add(self.tail[:, -1], self.start, self.length)
+            for k, lag in enumerate(self.lags):
+                self.padded_pairs[k] += np.sum(np.maximum(self.length - starts - lag, 0))
             if self.pairs:
                 self.pairs.end(starts, self.length)
 
@@ -114,14 +116,14 @@ class Moments:
         mean = (self.mean * self.count - padded * value) / left
         m2 = np.maximum(self.m2 - (value - mean) ** 2 * padded * left / self.count, 0.0)
         square = self.square - padded * np.square(value)
+        in_padding = self.padded_pairs * (np.sum(np.square(value)) if padded else 0.0)
+        products, norms = self.products - in_padding, self.norms - in_padding
         names = self.source.names or tuple(map(str, range(self.source.features)))
         return InputStatistics(
             shape=(self.sequences, self.steps, self.source.features),
             second_moment=float(np.mean(square / left)),
             correlation=self.pairs.correlation(value, padded > 0) if self.pairs and self.sequences > 1 else None,
-            autocorrelation={
-                lag: float(p / q) for lag, p, q in zip(self.lags, self.products, self.norms, strict=True) if q > 0
-            },
+            autocorrelation={lag: float(p / q) for lag, p, q in zip(self.lags, products, norms, strict=True) if q > 0},
             endings=endings,
             columns=Columns(names, mean, m2 / left, self.low == self.high),
             notes=(*notes, *self._notes(names)),

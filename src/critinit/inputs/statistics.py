@@ -17,6 +17,8 @@ _SCALE = 10.0
 """How many times a column's standard deviation may be larger or smaller than the others', or all of them than 1."""
 _OFFSET = 3.0
 """How many standard deviations a mean may be from zero."""
+_WHITE = 0.05
+"""A correlation in time at lag 1 below this, a, is none: it multiplies a leaky unit's power by (1 + fa)/(1 − fa)."""
 _NAMED = 3
 """How many columns a warning names; the others are counted."""
 
@@ -75,7 +77,7 @@ class InputStatistics:
         second_moment: R, the mean square of an input number, without the padding.
         correlation: C, the correlation of different sequences at the same step, without the padding; None with one
             sequence, or of zeros.
-        autocorrelation: The correlation in time at some lags in steps, with the padding.
+        autocorrelation: The correlation in time at some lags in steps, without the padding.
         endings: The unchanging stretches at the end of sequences; None where there are none.
         columns: The features, one by one.
         notes: What the numbers do not show.
@@ -98,6 +100,15 @@ class InputStatistics:
     def input_correlation(self) -> float:
         """C as a spec states it, from 0 to 1; it is 1, the theory's default, where one sequence tells nothing."""
         return 1.0 if self.correlation is None else _six(min(max(self.correlation, 0.0), 1.0))
+
+    @property
+    def input_autocorrelation(self) -> float | None:
+        """The correlation in time at lag 1 as a spec states it; None where it is unknown, or too small to matter.
+
+        Too small is .05: it changes the second moment of a leaky unit by at most 10 %.
+        """
+        found = self.autocorrelation.get(1)
+        return None if found is None or abs(found) < _WHITE else _six(min(max(found, -1.0), 1.0))
 
     @property
     def padding(self) -> PaddingFields | None:

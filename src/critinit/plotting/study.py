@@ -17,6 +17,7 @@ from critinit.simulation.network import Regime
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.protocol import layers_below
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 from critinit.theory.tied.solution import tied_with_courses
 from critinit.theory.untied.solution import Untied, solve
@@ -185,6 +186,7 @@ class Study:
             self.layer,
             T=self.spec.T,
             seed=(self.seed, self.index),
+            below=layers_below(self.spec, self.index),
             progress=self.reporter("theory of tied weights"),
         )
 
@@ -201,6 +203,7 @@ class Study:
                 weights=weights,
                 seed=(self.seed, self.index),
                 singular_values=weights == "tied",
+                below=layers_below(self.spec, self.index),
                 progress=self.reporter(f"networks, {weights} weights"),
             )
         return self._measured[weights]

@@ -16,7 +16,7 @@ from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_sc
 from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
 from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
-from critinit.theory.analysis import predict, reached
+from critinit.theory.analysis import predict, predicted, reached, state_correlation
 
 __all__ = ["generate"]
 
@@ -34,6 +34,7 @@ def generate(
     layers: int = 1,
     input_variance: float = 1.0,
     input_correlation: float = 1.0,
+    input_autocorrelation: float | None = None,
     padding: Padding | Mapping[str, Any] | None = None,
     hidden_size: int | None = None,
     input_size: int | None = None,
@@ -48,6 +49,8 @@ def generate(
         layers: Number of recurrent layers.
         input_variance: R, the mean square of an input number; standardized inputs have 1.
         input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
+        input_autocorrelation: Correlation of the input with that of the step before, −1 to 1; of smooth signals it is
+            near 1.  None: unknown, and the theory takes inputs at different steps as independent.
         padding: Inputs that carry no information, as ``Padding`` or a mapping: ``variance`` is their power per
             coordinate (0 when silent), ``constant`` whether they are all alike.  None: nothing is known of them, so
             they count as strong as the input.  ``critical`` lets gates react less where padding is noise.
@@ -76,6 +79,9 @@ def generate(
     )
     r = _number("input_variance", input_variance, 1e100)
     correlation = _number("input_correlation", input_correlation, 1.0)
+    in_time = (
+        None if input_autocorrelation is None else _number("input_autocorrelation", input_autocorrelation, 1.0, -1)
+    )
     known = _padding(padding)
     changes = _settings(settings)
     arguments = {
@@ -85,6 +91,7 @@ def generate(
         "layers": layers,
         "input_variance": r,
         "input_correlation": correlation,
+        **({} if in_time is None else {"input_autocorrelation": in_time}),
         "padding": None if known is None else known.model_dump(),
         "hidden_size": hidden_size,
         "input_size": input_size,
@@ -101,14 +108,17 @@ def generate(
     spec: InitSpec | None = None
     for index in range(layers):
         if spec is not None:
-            r, known = _state_below(spec, known)
+            r, correlation, known = _state_below(spec, known)
         layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size)
         try:
-            one = predict(validate_object({**data, "layers": [_layer(the_scheme, layer)]}))
+            one = validate_object({**data, "layers": [_layer(the_scheme, layer, None if index else in_time)]})
         except SpecError as error:
             hint = f"the spec that it makes of these arguments is not valid: {error}"
             raise ArgumentError("scheme", found=the_scheme.name, hint=hint) from None
-        spec = one if spec is None else spec.model_copy(update={"layers": spec.layers + one.layers})
+        below = () if spec is None else spec.layers
+        spec = one.model_copy(update={"layers": below + one.layers})
+        top = spec.layers[-1].model_copy(update={"predicted": predicted(spec, index)})
+        spec = spec.model_copy(update={"layers": (*below, top)})
     assert spec is not None  # there is at least one layer
     made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
     return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
@@ -123,13 +133,14 @@ def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:
         raise ArgumentError(where, found=error.found, allowed=error.allowed, hint=error.hint) from None
 
 
-def _layer(scheme: Scheme, layer: LayerContext) -> dict[str, Any]:
+def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -> dict[str, Any]:
     """A layer as the JSON of a spec has it."""
     gates = _asked(scheme, scheme.gates, layer)
     return {
         "input": {
             "variance": layer.input_variance,
             "correlation": layer.correlation,
+            "autocorrelation": autocorrelation,
             "padding": None if layer.padding is None else layer.padding.model_dump(),
         },
         "gates": dict(gates) if isinstance(gates, Mapping) else gates,
@@ -150,8 +161,8 @@ def _asked(scheme: Scheme, function: Callable[[LayerContext], Any], layer: Layer
         raise SchemeError("scheme", found=scheme.name, hint=hint) from error
 
 
-def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Padding | None]:
-    """The power of the state of the last layer, which the next one reads, and its padding.
+def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, float, Padding | None]:
+    """The power of the state of the last layer, which the next one reads, its correlation in two copies, its padding.
 
     Inputs that are noise for a share of their power are taken to make such a share of the state; those that are all
     alike lead to states that are.
@@ -161,12 +172,12 @@ def _state_below(spec: InitSpec, padding: Padding | None) -> tuple[float, Paddin
     if not isinstance(below, Numbers):
         hint = "an identity recurrent kernel has no second moment in the untied theory, which the next layer needs"
         raise ArgumentError("layers", found=str(len(spec.layers) + 1), allowed="1 with this scheme", hint=hint)
-    power = below.second_moment
+    power, correlation = below.second_moment, state_correlation(spec, spec.layers[-1])
     if padding is None:
-        return power, None
+        return power, correlation, None
     noise = not padding.constant and padding.variance > 0.0
     share = padding.variance / source.variance if noise and padding.variance < source.variance else 1.0
-    return power, Padding(variance=power * share, constant=not noise)
+    return power, correlation, Padding(variance=power * share, constant=not noise)
 
 
 def _with_target(spec: InitSpec, scheme: Scheme) -> InitSpec:
@@ -209,10 +220,10 @@ def _integer(name: str, value: object, high: int) -> int:
     return value
 
 
-def _number(name: str, value: object, high: float) -> float:
+def _number(name: str, value: object, high: float, low: float = 0) -> float:
     value = _plain(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
-        raise ArgumentError(name, found=_short(value), allowed=f"a number from 0 to {high:g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ArgumentError(name, found=_short(value), allowed=f"a number from {low:g} to {high:g}")
     return float(value)
 
 

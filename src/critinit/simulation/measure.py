@@ -14,7 +14,7 @@ the derivative of their covariance.  The one-step Jacobian comes from N unit tan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,7 @@ from critinit.theory.protocol import (
     first_burn_in,
     follow_steps,
     has_spread,
+    layers_below,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -96,8 +97,9 @@ def simulate(
 ) -> tuple[Measurement | None, ...]:
     """Return every layer's numbers as measured on drawn networks; the same arguments give the same numbers.
 
-    Each layer is fed independent Gaussian inputs of the variance that it declares, one coordinate per unit.  The cost
-    is O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
+    The first layer is fed Gaussian inputs of the power and the correlations that it states, one coordinate per unit,
+    every further layer the states of the layers below, as in a stacked network.  A layer costs
+    O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
 
     Args:
         spec: The spec.
@@ -134,7 +136,7 @@ def simulate(
         simulate_layer(
             spec.find_cell(), layer, T=spec.T, width=width, steps=steps, seeds=seeds, weights=weights,
             seed=(seed, i), tangents=tangents, inputs=inputs, burn_in=burn_in, singular_values=singular_values,
-            progress=part(i),
+            below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -154,6 +156,7 @@ def simulate_layer(
     inputs: Inputs = STEADY,
     burn_in: int | None = None,
     singular_values: bool = False,
+    below: Sequence[Layer] = (),
     progress: Progress | None = None,
 ) -> Measurement | None:
     """Return the numbers of one layer of a cell as measured on drawn networks.
@@ -171,6 +174,7 @@ def simulate_layer(
         inputs: The course of the inputs in time.
         burn_in: Steps from rest to the perturbation.
         singular_values: Whether to return the singular values of the one-step Jacobian.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         progress: Called with (steps done, steps in all).
 
     Returns:
@@ -192,12 +196,12 @@ def simulate_layer(
     spread = has_spread(cell, layer)
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
-    before = first_burn_in(cell, layer) if burn_in is None else burn_in
+    before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
     total = seeds * (before + length)
     results = []
     for i, child in enumerate(np.random.SeedSequence(seed).spawn(seeds)):
-        experiment = _Experiment(cell, layer, np.random.default_rng(child), width, weights, inputs, tangents)
+        experiment = _Experiment(cell, layer, np.random.default_rng(child), width, weights, inputs, below, tangents)
         tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
         again = not (spread and length >= T)  # else the growth after many steps is not asked for
         results.append(experiment.measure(before, burn_in is not None, length, singular_values, again, tick))
@@ -244,10 +248,11 @@ class _Experiment:
         width: int,
         weights: Regime,
         inputs: Inputs,
+        below: Sequence[Layer],
         tangents: int,
     ) -> None:
         copies = 2 if layer.input.correlation < 1.0 else 1
-        self.network = draw_network(cell, layer, width, rng, weights=weights, inputs=inputs, copies=copies)
+        self.network = draw_network(cell, layer, width, rng, weights=weights, inputs=inputs, below=below, copies=copies)
         self.rng, self.width, self.tangents = rng, width, tangents
 
     def measure(

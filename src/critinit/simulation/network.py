@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from critinit.cells import Cell
-from critinit.distributions import CoupledBias
+from critinit.cells import EMBEDDED, Cell
+from critinit.distributions import CoupledBias, NormalKernel
 from critinit.dual import Array, Dual
 from critinit.simulation.kernels import Apply, Rows, fixed, fresh
+from critinit.simulation.sources import OwnInputs, Source, StatesBelow
 from critinit.spec import Gates, Layer
 from critinit.theory.protocol import STEADY, Inputs
 
@@ -52,7 +53,7 @@ def _like(x: Any, rows: Array) -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """One drawn layer, fed by as many inputs as it has units.
+    """One drawn layer, fed by as many inputs as it has units, or by the states of the layer below.
 
     Attributes:
         cell: The cell.
@@ -63,9 +64,9 @@ class Network:
         inputs: The course of the inputs in time.
         recurrent: The recurrent kernel of each gate, as an operator on rows.
         projection: The projection kernel, in a cell that projects.
-        feed: The input kernel of each gate.
+        feed: The input kernel of each gate, and that by which a cell embeds the states of the layer below.
         biases: The bias of each gate, (width,).
-        first_input: The input that a constant course repeats, (copies, width).
+        source: What it reads.
         rng: Random generator.
     """
 
@@ -79,7 +80,7 @@ class Network:
     projection: Apply | None
     feed: Mapping[str, Apply]
     biases: Mapping[str, Array]
-    first_input: Array
+    source: Source
     rng: np.random.Generator
 
     def rest(self) -> State:
@@ -119,27 +120,22 @@ class Network:
             start: The first step; negative: before the perturbation.
             stop: The step after the last.
         """
-        shape = (self.copies, self.width)
-        power = self.layer.input
-        for first in range(start, stop, _CHUNK):
-            steps = range(first, min(first + _CHUNK, stop))
-            root = np.array([self.inputs.scale(t, power.variance, power.padding_power) for t in steps])
-            if self.inputs.constant:
-                x = np.broadcast_to(self.first_input, (len(steps), *shape))
-            else:
-                x = _draw_input(self.layer, (len(steps), *shape), self.rng)
-            x = x * root[:, None, None]
+        # a burn-in ends when it likes: inputs that are correlated in time are not drawn ahead of it
+        chunk = _CHUNK if self.source.is_white or start >= 0 else 1
+        for first in range(start, stop, chunk):
+            steps = range(first, min(first + chunk, stop))
+            x = self.source.draw(steps)
             if self.weights == "tied":
                 rows = _rows(x)
-                fed = {n: apply(rows).reshape(x.shape) for n, apply in self.feed.items()}
+                fed = {n: _like(x, apply(rows)) for n, apply in self.feed.items()}
             else:
                 each = [_rows(one) for one in x]
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
             for i in range(len(steps)):
                 biases = self.biases if self.weights == "tied" else self._redrawn()
-                external = {n: fed[n][i] + biases[n] for n in fed}
+                external = {n: fed[n][i] + biases.get(n, 0.0) for n in fed}
                 if self.cell.embeds_input:
-                    external["input"] = x[i]
+                    external.setdefault(EMBEDDED, x[i])
                 yield external
 
     def _redrawn(self) -> Mapping[str, Array]:
@@ -150,15 +146,6 @@ class Network:
             return self.biases
         drawn = _biases(gates, self.width, self.rng)
         return {n: drawn[n] if n in redrawn else self.biases[n] for n in drawn}
-
-
-def _draw_input(layer: Layer, shape: tuple[int, int, int], rng: np.random.Generator) -> Array:
-    """Inputs of power 1, (steps, copies, N); between two copies of the layer's correlation."""
-    x = rng.standard_normal(shape)
-    if shape[1] == 2:
-        c = layer.input.correlation
-        x[:, 1] = c * x[:, 0] + math.sqrt(1.0 - c * c) * x[:, 1]
-    return x
 
 
 def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -175,6 +162,7 @@ def draw_network(
     *,
     weights: Regime = "tied",
     inputs: Inputs = STEADY,
+    below: Sequence[Layer] = (),
     copies: int = 1,
 ) -> Network:
     """Return a drawn network; it takes O(gates·width²) numbers when tied, O(gates·width) when untied.
@@ -185,16 +173,27 @@ def draw_network(
         width: Number of units.
         rng: Random generator.
         weights: "tied" or "untied".
-        inputs: The course of the inputs in time.
+        inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         copies: 1, or 2 with inputs of the layer's correlation.
     """
     make = fixed if weights == "tied" else fresh
     gates = layer.gates
     biases = _biases(gates, width, rng)
     recurrent, projection = _draw_recurrent(layer, width, rng, make)
-    feed = {n: make(g.input, width, width, rng) for n, g in gates.items()}
-    first = _draw_input(layer, (1, copies, width), rng)[0]
-    return Network(cell, layer, width, copies, weights, inputs, recurrent, projection, feed, biases, first, rng)
+    coordinates = _coordinates(below[-1], width) if below else width
+    feed = {n: make(g.input, width, coordinates, rng) for n, g in gates.items()}
+    source: Source
+    if below:
+        lower = draw_network(
+            cell, below[-1], width, rng, weights=weights, inputs=inputs, below=below[:-1], copies=copies
+        )
+        source = StatesBelow(lower)
+        if cell.embeds_input:
+            feed[EMBEDDED] = make(NormalKernel(variance=1.0), width, coordinates, rng)
+    else:
+        source = OwnInputs(layer.input, (copies, width), inputs, rng)
+    return Network(cell, layer, width, copies, weights, inputs, recurrent, projection, feed, biases, source, rng)
 
 
 def _coordinates(layer: Layer, width: int) -> int:

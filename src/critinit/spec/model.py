@@ -195,7 +195,14 @@ class Input(StrictModel):
     correlation: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=1.0, description="Correlation of the inputs of the two copies whose distance χ describes."
     )
+    autocorrelation: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Correlation of the input with that of the step before; left out: 0 in the first layer, and that "
+        "of the state below in further ones.",
+    )
     padding: Padding | None = Field(default=None, description="Inputs that carry no information; null: unknown.")
+
+    _serialize = _without("autocorrelation")
 
     @property
     def padding_power(self) -> float:

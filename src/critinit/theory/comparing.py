@@ -49,6 +49,7 @@ class Comparison(NamedTuple):
         difference: Relative to the rate, or of the logarithm of a moment; infinite where only one of them is 0.
         limit: The largest difference at which they agree.
         decides: Whether chance is so small that the limit would catch a number twice as large.
+        expected_error: Standard error of ``expected`` alone, in its unit.
     """
 
     field: str
@@ -59,6 +60,7 @@ class Comparison(NamedTuple):
     difference: float
     limit: float
     decides: bool = True
+    expected_error: float = 0.0
 
     @property
     def agrees(self) -> bool:
@@ -72,13 +74,18 @@ class Comparison(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether the found number is larger than its standard error, so that it can be stated."""
-        return self.standard_error == 0.0 or self.standard_error < abs(self.found)
+        """Whether both numbers are larger than their standard errors, so that they can be stated."""
+        return _stated(self.found, self.standard_error) and _stated(self.expected, self.expected_error)
 
     def __str__(self) -> str:
         """Return the sentence part: the numbers, the difference and the limit."""
         apart = f"a difference of {percent(self.difference)}" if math.isfinite(self.difference) else "no ratio"
         return f"{self.name}: {self.expected:.4g} and {self.found:.4g}, {apart} (limit {percent(self.limit)})"
+
+
+def _stated(number: float, error: float) -> bool:
+    """Whether a number has a digit that its standard error leaves."""
+    return error == 0.0 or error < abs(number)
 
 
 def percent(share: float) -> str:
@@ -135,7 +142,7 @@ def _of_moments(
     difference = math.inf if min(want, have) < _ZERO else abs(math.log(have / want))
     chance = errors * error / max(have, _ZERO)
     limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, chance)
-    return Comparison(field, name, want, have, error, difference, limit, chance <= _TELLING)
+    return Comparison(field, name, want, have, error, difference, limit, chance <= _TELLING, _error(expected, field))
 
 
 def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, errors: float) -> Comparison | None:
@@ -154,4 +161,7 @@ def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, 
     chance = errors * error / have
     limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, chance)
     decides = chance <= max(_TELLING * abs(a), OVER_T_LIMIT / T)
-    return Comparison(field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate, decides)
+    own_error = _error(expected, field) * (expected_shown**2 / want if both else 1.0)
+    return Comparison(
+        field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate, decides, own_error
+    )

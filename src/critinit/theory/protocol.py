@@ -13,11 +13,12 @@ own, so that an error in one cannot hide in the other.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from critinit.cells import Cell
 from critinit.errors import ArgumentError
-from critinit.spec import Gates, Layer
+from critinit.spec import Gates, InitSpec, Layer
 
 __all__ = [
     "CARRIED",
@@ -31,6 +32,7 @@ __all__ = [
     "first_burn_in",
     "follow_steps",
     "has_spread",
+    "layers_below",
     "longest_time",
     "result_notes",
 ]
@@ -98,6 +100,25 @@ STEADY = Inputs()
 """Inputs that are drawn anew at every step, for ever."""
 
 
+def layers_below(spec: InitSpec, index: int) -> tuple[Layer, ...]:
+    """Return the layers whose states reach a layer, lowest first; none where it has inputs of its own.
+
+    The first layer has, and every further layer whose ``input.autocorrelation`` is stated.
+
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+
+    Example:
+        >>> from critinit import generate
+        >>> len(layers_below(generate("gru", 50, layers=2), 1))
+        1
+    """
+    if index == 0 or spec.layers[index].input.autocorrelation is not None:
+        return ()
+    return (*layers_below(spec, index - 1), spec.layers[index - 1])
+
+
 def follow_steps(T: int, *, spread: bool = False) -> int:
     """Return how many steps a perturbation is followed by default.
 
@@ -106,12 +127,14 @@ def follow_steps(T: int, *, spread: bool = False) -> int:
     return min(max(T, _FOLLOW[0]), _FOLLOW_SPREAD if spread else _FOLLOW[1])
 
 
-def first_burn_in(cell: Cell, layer: Layer) -> int:
+def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     """Return the steps before the first look at whether the state is stationary.
 
-    They are three times the longest time constant of the units, but at least 100 and at most 1000.
+    They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
+    most 1000.
     """
-    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest_time(cell, layer.gates)), _FIRST_BURN_IN[1]))
+    longest = max(longest_time(cell, one.gates) for one in (layer, *below))
+    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
 def longest_time(cell: Cell, gates: Gates) -> float:

@@ -62,10 +62,15 @@ class Distances:
 
     def summary(self) -> str:
         """Return the picture in a sentence."""
+        errors = self.tied.standard_error
+        error = (errors.get("retention") if errors else None) or 0.0
+        tied = (
+            f"{self.tied.retention:.3g}" if error < self.tied.retention or not error else "too uncertain to be stated"
+        )
         ends = ", ".join(f"{c.label} {c.squared[-1]:.3g} after {c.steps[-1]:.0f} steps" for c in self.courses)
         return (
             f"What is left of the squared distance of two perturbed copies: {ends}; "
-            f"theory with tied weights {self.tied.retention:.3g} after {self.T}."
+            f"theory with tied weights {tied} after {self.T}."
         )
 
 

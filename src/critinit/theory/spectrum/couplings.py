@@ -12,7 +12,7 @@ Normal, uniform and orthogonal kernels share the outer edge.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +50,7 @@ def sampled_couplings(
     snapshots: int = 4,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Sequence[Layer] = (),
 ) -> Couplings:
     """Return the couplings of units of the stationary state, (…, particles·snapshots).
 
@@ -62,6 +63,7 @@ def sampled_couplings(
         snapshots: Number of times, apart by what the median unit takes to forget, at most 100 steps.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
+        below: The layers whose states reach this one, lowest first.
 
     Raises:
         ArgumentError: A number is out of its range.
@@ -70,7 +72,7 @@ def sampled_couplings(
         if number < least:
             raise ArgumentError(name, found=str(number), allowed=f"at least {least}")
     rng = np.random.default_rng(np.random.SeedSequence(seed))
-    population = Population(cell, layer, particles, rng, inputs=inputs)
+    population = Population(cell, layer, particles, rng, inputs=inputs, below=below)
 
     def step() -> float:
         if not tied:
@@ -78,7 +80,7 @@ def sampled_couplings(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settle(step, first_burn_in(cell, layer), follow_steps(T))
+    settle(step, first_burn_in(cell, layer, below), follow_steps(T))
     found = [population.couplings()]
     keep = float(np.median(cell.keep(population.u)))
     apart = math.ceil(min(1.0 / max(1.0 - keep, 1.0 / _FORGOTTEN), _FORGOTTEN))

@@ -25,7 +25,7 @@ from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import STEADY, Inputs
+from critinit.theory.protocol import STEADY, Inputs, layers_below
 from critinit.theory.roots import falling_root
 from critinit.theory.spectrum.couplings import sampled_couplings, spectral_edge
 from critinit.theory.spectrum.resolvent import Pencil, resolvents
@@ -243,7 +243,7 @@ def spectrum_density(
         raise ArgumentError("weights", found="untied", allowed="tied", hint="identity kernels have no untied reading")
     couplings = sampled_couplings(
         spec.find_cell(), the_layer, T=spec.T, tied=weights == "tied", particles=particles, snapshots=snapshots,
-        seed=(seed, layer), inputs=inputs,
+        seed=(seed, layer), inputs=inputs, below=layers_below(spec, layer) if weights == "tied" else (),
     )  # fmt: skip
     kernels = {name: gate.recurrent for name, gate in the_layer.gates.items()}
     values = SingularValues.of(couplings, kernels)

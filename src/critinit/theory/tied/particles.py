@@ -1,7 +1,8 @@
 """A population of single units in the fields that they make for each other: causal dynamic mean field theory.
 
-Each of P particles is one unit of an infinitely wide network.  Its biases stay its own, its inputs are Gaussian,
-and its recurrent signals come from ``Field``, fed by all particles' messages.  K tangents a particle ride along by
+Each of P particles is one unit of an infinitely wide network.  Its biases stay its own, its inputs are Gaussian
+(``sources``), and its recurrent signals come from ``Field``, fed by all particles' messages.  A further layer's inputs
+are such a field too, fed by the states of a population of the layer below.  K tangents a particle ride along by
 forward mode, in fields of their own: a perturbation is random, so it has no overlap with the state and its fields
 are independent of the state's, with covariance σ² E δm(t) δm(s) over particles and tangents.  An identity kernel
 returns a unit's own message and needs no field.
@@ -10,26 +11,25 @@ returns a unit's own message and needs no field.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from critinit.cells import Cell
+from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
 from critinit.theory.protocol import Inputs
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
+from critinit.theory.tied.sources import OwnInputs
 
 __all__ = ["Population"]
 
 _STATE = "state"
 """The name of the message that gates without a scale share."""
-_AHEAD = 32
-"""Steps whose inputs are drawn at once."""
 
 
 @dataclass
@@ -76,7 +76,8 @@ class Population:
         layer: The layer, unprojected.
         particles: P.
         rng: Random generator.
-        inputs: The course of the inputs in time.
+        inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         tangents: K, perturbations a particle.
         recent: Newest messages that fields keep one by one.
     """
@@ -89,17 +90,20 @@ class Population:
         rng: np.random.Generator,
         *,
         inputs: Inputs,
+        below: Sequence[Layer] = (),
         tangents: int = 1,
         recent: int = 32,
     ) -> None:
-        self.cell, self.layer, self.particles, self.rng, self.inputs = cell, layer, particles, rng, inputs
+        self.cell, self.layer, self.particles, self.rng = cell, layer, particles, rng
         self.tangents, self.recent = tangents, recent
         self.states = _Fields.of(cell, layer, particles, rng, recent)
         self.deltas = _Fields({}, self.states.shared, {})
         self.biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
-        self._feeds, self._vectors = _feeds(cell, layer)
-        self._ahead: list[Array] = []
-        self.first = self._drawn()
+        self._source: OwnInputs | _StateBelow = (
+            _StateBelow(cell, layer, below, particles, rng, inputs, recent)
+            if below
+            else OwnInputs(cell, layer, particles, rng, inputs)
+        )
         self._own = {
             name: math.sqrt(gate.recurrent.variance)
             for name, gate in layer.gates.items()
@@ -109,24 +113,11 @@ class Population:
         self.h: Any = self.s
         self.u: dict[str, Any] = {}
 
-    def _drawn(self) -> dict[str, Array]:
-        """U_k x for x of power 1: independent between gates, x itself through identity kernels."""
-        if not self._ahead:
-            z = self.rng.standard_normal((_AHEAD, self._vectors, self.particles))
-            z -= z.mean(axis=2, keepdims=True)
-            z /= np.sqrt(np.mean(z * z, axis=2, keepdims=True))
-            self._ahead = list(z)
-        z = self._ahead.pop()
-        return {name: gain * z[i] for name, (i, gain) in self._feeds.items()}
-
     def external(self, t: int) -> dict[str, Array]:
         """Return U_k x + b_k of each gate at step t after the perturbation."""
-        power = self.layer.input
-        root = self.inputs.scale(t, power.variance, power.padding_power)
-        inputs = self.first if self.inputs.constant or root == 0.0 else self._drawn()
         u = dict(self.biases)
-        for name, fed in inputs.items():
-            u[name] = u[name] + root * fed if name in u else root * fed
+        for name, fed in self._source.fed(t).items():
+            u[name] = u[name] + fed if name in u else fed
         return u
 
     def recurrent(self, gate: str, message: Any) -> Any:
@@ -182,18 +173,39 @@ class Population:
         return math.log(square)
 
 
-def _feeds(cell: Cell, layer: Layer) -> tuple[dict[str, tuple[int, float]], int]:
-    """Which of the standard normal vectors of a step each gate reads, times what; and how many vectors there are.
+class _StateBelow:
+    """The states of a population of the layer below, x, as inputs: fields U_k x of the fixed matrices U_k.
 
-    Vector 0 is the input itself, which identity kernels pass on and an embedding cell reads as "input".
+    Through identity kernels a particle reads the state of one unit below; a cell that embeds its input does so by a
+    matrix of variance 1, which keeps the power.
     """
-    feeds, count = ({"input": (0, 1.0)} if cell.embeds_input else {}), 1
-    for name, gate in layer.gates.items():
-        if gate.input.variance > 0:
-            own = gate.input.reads_itself
-            feeds[name] = (0 if own else count, math.sqrt(gate.input.variance))
-            count += not own
-    return feeds, count
+
+    def __init__(
+        self,
+        cell: Cell,
+        layer: Layer,
+        below: Sequence[Layer],
+        particles: int,
+        rng: np.random.Generator,
+        inputs: Inputs,
+        recent: int,
+    ) -> None:
+        *lower, read = below
+        self._population = Population(
+            cell, read.unprojected(), particles, rng, inputs=inputs, below=lower, recent=recent
+        )
+        self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
+        gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
+        self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}
+        if cell.embeds_input:
+            gains[EMBEDDED] = 1.0
+        self._field = Field(particles, gains, rng, recent=recent)
+
+    def fed(self, t: int) -> dict[str, Array]:
+        """U_k x of each gate at step t after the perturbation; the layers below go on by a step."""
+        self._population.step(t)
+        x = self._gain * value(self._population.h)
+        return {**{name: gain * x for name, gain in self._itself.items()}, **self._field.signals(x)}
 
 
 def _strata(count: int, rng: np.random.Generator) -> Array:

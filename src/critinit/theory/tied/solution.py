@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,7 @@ from critinit.theory.protocol import (
     first_burn_in,
     follow_steps,
     has_spread,
+    layers_below,
 )
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Population
@@ -87,7 +88,7 @@ def tied(
             units keep with time constants of their own so is the relative one of ln of the retention.  None: .003.  Up
             to 64 populations are run for a tolerance that is given.
         seed: Seed of the random numbers.
-        inputs: The course of the inputs in time.
+        inputs: The course of the first layer's inputs in time.
         progress: Called with (parts done, parts in all).
 
     Returns:
@@ -110,7 +111,7 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -126,6 +127,7 @@ def tied_layer(
     tolerance: float | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Sequence[Layer] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
     """Return the tied numbers of one layer of a cell.
@@ -139,6 +141,7 @@ def tied_layer(
         tolerance: Wanted standard error of ln χ.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
+        below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
         progress: Called with (parts done, parts in all).
 
     Raises:
@@ -146,7 +149,7 @@ def tied_layer(
     """
     return tied_with_courses(
         cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, seed=seed, inputs=inputs,
-        progress=progress,
+        below=below, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -160,6 +163,7 @@ def tied_with_courses(
     tolerance: float | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Sequence[Layer] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
     """Return what ``tied_layer`` returns for these arguments, and the courses that it rests on.
@@ -187,7 +191,8 @@ def tied_with_courses(
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
-            runs.append(_follow(cell, layer, size, length, np.random.default_rng(child), inputs, again=not until_T))
+            random = np.random.default_rng(child)
+            runs.append(_follow(cell, layer, size, length, random, inputs, below, again=not until_T))
             if progress:
                 progress(min(i, _FEWEST - 1), _FEWEST)
 
@@ -256,6 +261,7 @@ def tied_course(
     populations: int = _FEWEST,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
+    below: Sequence[Layer] = (),
 ) -> Array:
     """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
@@ -267,6 +273,7 @@ def tied_course(
         populations: Number of independent populations.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
+        below: The layers whose states reach this one, lowest first.
 
     Returns:
         One course a population, (populations, steps + 1).
@@ -278,7 +285,8 @@ def tied_course(
     _check("populations", populations, 1)
     _check("steps", steps, 1)
     streams = np.random.SeedSequence(seed).spawn(populations)
-    followed = (_follow(cell, layer, particles, steps, np.random.default_rng(s), inputs).log_square for s in streams)
+    generators = (np.random.default_rng(s) for s in streams)
+    followed = (_follow(cell, layer, particles, steps, rng, inputs, below).log_square for rng in generators)
     return np.array([course - course[0] for course in followed])
 
 
@@ -313,18 +321,19 @@ def _follow(
     steps: int,
     rng: np.random.Generator,
     inputs: Inputs,
+    below: Sequence[Layer],
     *,
     again: bool = False,
 ) -> Run:
     """One population from rest to its numbers; ``again``: perturbed further where few steps are informative."""
     layer, projection = layer.unprojected(), layer.projection
-    population = Population(cell, layer, particles, rng, inputs=inputs)
+    population = Population(cell, layer, particles, rng, inputs=inputs, below=below)
 
     def step() -> float:
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer), steps)
+    settled = settle(step, first_burn_in(cell, layer, below), steps)
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
