@@ -23,7 +23,8 @@ _SMALLEST = 1e-300
 """Smaller numbers have lost digits, or all, to underflow."""
 _SIGNS = {
     _ABSENT: "the cell has no gate that keeps the state, so there is no such number",
-    _NO_READING: "theory has no number: an identity kernel cannot be drawn anew, or the numbers overflow",
+    _NO_READING: "theory has no number: an identity kernel cannot be drawn anew, a memory that is kept normalized has "
+    "no fast estimate (see critinit analyze) or no steady state, or the numbers overflow",
 }
 
 

@@ -45,6 +45,8 @@ from critinit.schemes._base import (
     kernel,
     near_zero,
     needs_keep_gate,
+    neutral_memory_gain,
+    normalized,
 )
 from critinit.schemes.isometry import rnn_gates
 
@@ -80,9 +82,14 @@ def _longest(layer: LayerContext) -> float:
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
-    cell = layer.cell
-    if cell.is_plain:
+    if layer.cell.is_plain:
         return rnn_gates(layer)
+    return normalized(layer, _spread_gates) if layer.cell.normalized else _spread_gates(layer)
+
+
+def _spread_gates(layer: LayerContext) -> dict[str, Parts]:
+    """The gates of a cell that keeps, without normalization."""
+    cell = layer.cell
     keep = needs_keep_gate("critical", cell)
     biases: dict[str, Parts] = {
         keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}
@@ -107,4 +114,5 @@ SCHEME = Scheme(
     "spread of time constants beyond T, coupled and input-driven gates (default)",
     _gates,
     "unit_time_constant",
+    memory_gain=lambda layer: neutral_memory_gain(layer, _gates(layer)),
 )

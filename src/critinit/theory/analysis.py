@@ -18,7 +18,7 @@ from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
-from critinit.theory.untied.solution import Untied, solve, unit_time_constants
+from critinit.theory.untied.solution import Untied, padding_parameters, solve, unit_time_constants
 
 __all__ = [
     "Analysis",
@@ -153,28 +153,34 @@ def _part(progress: Callable[[int, int], None], index: int, count: int, done: in
     progress(index * total + done, count * total)
 
 
-def tying_changes_nothing(layer: Layer, T: int) -> bool:
+def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     """Return whether weights that stay give the numbers of weights that are drawn anew, to .1 % over T steps.
 
     The two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of their variance
     in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near zero" is.  Normal
     biases are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
+    Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.
     """
-    gates = layer.gates
-    small = all(T * gate.recurrent.variance <= _NO_MEMORY for gate in gates.values())
+    gates, moment = layer.reduced().gates, 1.0
+    if cell.normalized and any(gate.recurrent.variance for gate in gates.values()):
+        moment = float(_solution(cell, _bare(layer)).second_moment)
+    small = all(T * gate.recurrent.variance <= _NO_MEMORY * moment for gate in gates.values())
     return small and not any(gates.followed(name)[1].redrawn_variance for name in gates)
 
 
 def _as_untied(spec: InitSpec, layer: Layer) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
-    if not tying_changes_nothing(layer, spec.T):
+    if not tying_changes_nothing(spec.find_cell(), layer, spec.T):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
 
 
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
-    """Return the numbers of the untied theory for one layer; None where an identity kernel leaves it without a reading.
+    """Return the numbers of the untied theory for one layer; None where it has no reading.
+
+    It has none where a recurrent kernel is the identity, or where a memory is kept normalized to more than it has with
+    every unit below 1: then the few slowest units take all of it, and no average over units tells what they do.
 
     Args:
         spec: The spec, whose T the retention is for.
@@ -186,6 +192,8 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     if has_identity(layer.gates):
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
+    if spec.find_cell().keeps_normalized and not bool(solution.converged):
+        return None
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
         raise ArgumentError(
@@ -338,8 +346,7 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
     if layer.input.padding_power == layer.input.variance:
         times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
     else:
-        params = layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power)
-        times = unit_time_constants(params)
+        times = unit_time_constants(padding_parameters(spec.find_cell(), layer))
     return _rounded(min(float(np.max(times)), LONGEST_TIME))
 
 

@@ -252,7 +252,7 @@ def _worst(runs: list[Run]) -> float:
 
 def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random.Generator, inputs: Inputs) -> Run:
     """One population from rest to its numbers."""
-    layer, projection = layer.unprojected(), layer.projection
+    layer, projection = layer.reduced(), layer.projection
     population = Population(cell, layer, particles, rng, inputs=inputs)
 
     def step() -> float:
@@ -268,7 +268,7 @@ def _follow(cell: Cell, layer: Layer, particles: int, steps: int, rng: np.random
     for t in range(steps):
         population.step(t)
         moments += np.mean(value(population.h) ** 2), np.mean(value(population.s) ** 2)
-        keep += value(cell.keep(population.u))
+        keep += population.kept()
         if t % _SNAPSHOT_EVERY == 0:
             factor = population.couplings().factor(kernels)
             jacobian += factor.first_moment(), factor.second_moment(excess)
