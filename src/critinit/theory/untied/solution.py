@@ -151,8 +151,9 @@ def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
         >>> solve(grid_parameters("rnn", {"hidden": hidden})).chi.round(9).tolist()
         [0.25, 0.81]
     """
-    if math.prod(params.batch) > _CHUNK:
-        return _join([solve(part, order=order) for part in split_parameters(params, _CHUNK)], params.batch)
+    most = _CHUNK if params.memory_gain is None else 1  # a memory's own scale is that of one point
+    if math.prod(params.batch) > most:
+        return _join([solve(part, order=order) for part in split_parameters(params, most)], params.batch)
     state, met, multistable = _fixed_state(params, order)
     c = state.q
     if np.any(params.correlation < 1.0):
@@ -319,7 +320,7 @@ def _with_scaled_memory(params: LayerParameters, order: float) -> tuple[LayerPar
     if params.cell.keeps_normalized:
         scale, met = _kept_scale(state, gain)
         return replace(params, cell=ScaledMemory(params.cell, scale, kept=scale), memory_gain=None), met
-    _, mean, second = (float(_units(params, moment)) for moment in state.moments(2))
+    _, mean, second = (_units(params, moment).item() for moment in state.moments(2))
     deviation = math.sqrt(max(second - mean**2, 0.0))
     scale = gain / deviation if deviation > 0.0 else 0.0
     cell = ScaledMemory(params.cell, scale, scale * mean)
@@ -334,7 +335,7 @@ def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
     params = state.params
     kept = over_environments(params, state.memory.moment(2, 0, 0, 0))
     written = over_environments(params, state.memory.moment(0, 0, 2, 0) * state.candidate.n(2))
-    kept, written = (np.broadcast_to(x, params.class_weights.shape) for x in (kept, written))
+    kept, written = (np.broadcast_to(x.ravel(), params.class_weights.shape) for x in (kept, written))
     weights, slowest = params.class_weights, float(np.max(kept))
 
     def missing(log_gap: float) -> float:
