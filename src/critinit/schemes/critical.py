@@ -25,6 +25,10 @@ Other gates stay out of the way: the output gate open enough to read (bias 1, E 
 Where (a) and (c) conflict (c) wins: a state of slow units starts small, about √(1/2τ) for inputs that are independent
 in time, and is not made larger by a wider write gate.
 
+A normalized cell gets the gains at which it does all of this too (``critinit.schemes._base.normalized``).  The usual
+gains of 1 would break (c) and (d): γ_h = 1 acts like a recurrent variance of 1/E h², and a memory normalized to 1 moves
+1/(deviation of c) times as far.
+
 The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.
 """
 

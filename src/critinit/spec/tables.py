@@ -67,12 +67,13 @@ def gates_table(title: str, layer: Layer) -> Table:
         for group in layer.groups
         for name, gate in group.gates.items()
     )
-    return Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), rows)
+    notes = () if layer.memory_gain is None else (f"the memory is normalized to {layer.memory_gain:.4g}",)
+    return Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), rows, notes)
 
 
 def _kernel(kernel: Kernel, gain: float | None) -> str:
     """A kernel in a few words, and the gain of its product's normalization where there is one."""
-    return kernel.describe() if gain is None else f"{kernel.describe()}, normalized, gain {gain:.4g}"
+    return kernel.describe() if gain is None else f"{kernel.describe()}, normalized to {gain:.4g}"
 
 
 def _predicted(layer: Layer) -> dict[str, Numbers]:
