@@ -23,8 +23,9 @@ _SMALLEST = 1e-300
 """Smaller numbers have lost digits, or all, to underflow."""
 _SIGNS = {
     _ABSENT: "the cell has no gate that keeps the state, so there is no such number",
-    _NO_READING: "theory has no number at once: an identity kernel cannot be drawn anew, the numbers overflow, or "
-    "inputs are correlated in time, where critinit analyze samples the tied numbers",
+    _NO_READING: "theory has no number at once: an identity kernel cannot be drawn anew, a memory that is kept "
+    "normalized has no fast estimate or no steady state, the numbers overflow, or inputs are correlated in time, where "
+    "critinit analyze samples the tied numbers",
 }
 
 

@@ -22,7 +22,8 @@ def gate(bias: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
 
 def plain_object(cell: str = "gru", layers: int = 1) -> dict[str, Any]:
     found = find_cell(cell)
-    layer: dict[str, Any] = {"input": {"variance": 2.0}, "gates": {name: gate() for name in found.gates}}
+    gains = {"recurrent_gain": 0.1, "input_gain": 1.0} if found.normalized else {}
+    layer: dict[str, Any] = {"input": {"variance": 2.0}, "gates": {name: gate(**gains) for name in found.gates}}
     if found.projects:
         layer["projection"] = {"kernel": {"distribution": "orthogonal", "variance": 1.0}, "width": 0.5}
     return {

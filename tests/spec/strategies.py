@@ -8,8 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from critinit.cells import CELLS
+from critinit.cells import CELLS, Cell
 from critinit.distributions import BIASES, SpreadBias
+from critinit.spec.model import GAINS
 
 SPREADS = tuple(name for name, kind in BIASES.built_in.items() if issubclass(kind, SpreadBias))
 SMALL = st.floats(min_value=0, max_value=1e6, allow_subnormal=False)
@@ -61,16 +62,18 @@ def free_biases(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def gates(draw: st.DrawFn, names: tuple[str, ...], *, first: bool, projects: bool = False) -> dict[str, Any]:
+def gates(draw: st.DrawFn, cell: Cell, *, first: bool) -> dict[str, Any]:
+    names, own_width = cell.gates, cell.projects or cell.normalized
     biases = {name: draw(free_biases()) for name in names}
     if len(names) > 1 and draw(st.booleans()):
         follower, leader = draw(st.permutations(names))[:2]
         biases[follower] = {"distribution": "coupled", "to": leader, "sign": draw(st.sampled_from([-1, 1]))}
     return {
         name: {
-            "recurrent": draw(kernels(square=not projects)),
-            "input": draw(kernels(square=not first and not projects)),
+            "recurrent": draw(kernels(square=not own_width)),
+            "input": draw(kernels(square=not first and not own_width)),
             "bias": biases[name],
+            **({gain: draw(SMALL) for gain in GAINS} if cell.normalized else {}),
         }
         for name in names
     }
@@ -136,13 +139,15 @@ def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "padding": draw(paddings())}
         layer: dict[str, Any] = {"input": source}
-        one = gates(cell.gates, first=index == 0, projects=cell.projects)
+        one = gates(cell, first=index == 0)
         if draw(st.integers(0, 3)) == 0:
             layer["groups"] = draw(groups(one))
         else:
             layer["gates"] = draw(one)
         if cell.projects:
             layer["projection"] = draw(projections())
+        if cell.normalized and cell.has_readout:
+            layer["memory_gain"] = draw(st.none() | SMALL)
         if draw(st.booleans()):
             layer["predicted"] = {
                 "untied": draw(st.sampled_from([None, {}])),

@@ -11,6 +11,17 @@ def kernel(variance, distribution="normal"):
     return {"distribution": distribution if variance else "zero", "variance": float(variance)}
 
 
+def normalized(recurrent_gain, input_gain, mean, distribution="normal", variances=(1.0, 1.0)):
+    """A gate of a normalized cell."""
+    return {
+        "recurrent": kernel(variances[0], distribution),
+        "input": kernel(variances[1]),
+        "bias": {"distribution": "constant", "mean": float(mean)},
+        "recurrent_gain": recurrent_gain,
+        "input_gain": input_gain,
+    }
+
+
 def gate(recurrent, feed, mean, variance=0.0, distribution="normal"):
     kind = "normal" if variance else "constant"
     return {
@@ -20,8 +31,12 @@ def gate(recurrent, feed, mean, variance=0.0, distribution="normal"):
     }
 
 
-def spec(cell, gates, *, input_variance=1.0, correlation=1.0, padding=None, T=100, projection=None) -> InitSpec:
+def spec(
+    cell, gates, *, input_variance=1.0, correlation=1.0, padding=None, T=100, projection=None, memory_gain=None
+) -> InitSpec:
     layer = {"input": {"variance": input_variance, "correlation": correlation}, "gates": gates}
+    if memory_gain is not None:
+        layer["memory_gain"] = memory_gain
     if padding is not None:
         layer["input"]["padding"] = {"variance": padding}
     if projection is not None:
@@ -93,6 +108,30 @@ def projection(width=0.3, distribution="orthogonal", variance=1.0):
     }
     kernel = {"distribution": distribution, "variance": variance}
     return spec("projection_lstm", gates, projection={"kernel": kernel, "width": width})
+
+
+def layernorm_gru(distribution="normal", **changes):
+    """Kernels of all sizes, which normalization makes alike."""
+    gates = {
+        "update": normalized(0.4, 0.5, 1.5, distribution, (3.0, 1.0)),
+        "reset": normalized(0.6, 0.5, 1.0, distribution, (0.5, 2.0)),
+        "candidate": normalized(0.5, 0.9, 0.2, distribution, (2.0, 0.3)),
+    }
+    return spec("layernorm_gru", gates, **{"input_variance": 2.5, "T": 50} | changes)
+
+
+def layernorm_lstm(distribution="normal", *, cell="layernorm_lstm", memory_gain=0.7, candidate=0.2, **changes):
+    gates = {
+        "input": normalized(0.3, 0.6, -0.5, distribution, (2.0, 1.0)),
+        "forget": normalized(0.3, 0.5, 1.5, distribution),
+        "cell": normalized(0.4, 1.0, candidate, distribution, (0.1, 1.0)),
+        "output": normalized(0.3, 0.4, 0.5, distribution),
+    }
+    return spec(cell, gates, memory_gain=memory_gain, **{"T": 50} | changes)
+
+
+def layernorm_lstm_kept(distribution="normal", **changes):
+    return layernorm_lstm(distribution, cell="layernorm_lstm_kept", candidate=0.0, **changes)
 
 
 def slow():

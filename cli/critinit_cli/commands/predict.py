@@ -58,5 +58,5 @@ def _is_as_generated(spec: InitSpec) -> bool:
 
 def _stated(spec: InitSpec) -> tuple[object, ...]:
     """All that a spec says of the network and its sequences, without what is computed of it."""
-    layers = [(layer.input, layer.groups, layer.projection) for layer in spec.layers]
+    layers = [(layer.input, layer.groups, layer.projection, layer.memory_gain) for layer in spec.layers]
     return spec.cell, spec.scheme, spec.T, layers

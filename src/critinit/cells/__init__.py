@@ -12,6 +12,9 @@ from critinit.cells._base import EMBEDDED, Cell, PreActivations, Scale
 from critinit.cells.coupled_lstm import CoupledLSTM
 from critinit.cells.gru import GRU
 from critinit.cells.gru_reset_before import GRUResetBefore
+from critinit.cells.layernorm_gru import LayerNormGRU
+from critinit.cells.layernorm_lstm import LayerNormLSTM
+from critinit.cells.layernorm_lstm_kept import LayerNormLSTMKept
 from critinit.cells.lstm import LSTM
 from critinit.cells.mgu import MGU
 from critinit.cells.minimal_rnn import MinimalRNN
@@ -63,6 +66,9 @@ CELLS: Registry[Cell] = Registry(
             MGU(),
             CoupledLSTM(),
             ProjectionLSTM(),
+            LayerNormLSTM(),
+            LayerNormLSTMKept(),
+            LayerNormGRU(),
         )
     },
     checked=_checked,

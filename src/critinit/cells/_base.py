@@ -20,6 +20,12 @@ write and candidate, which then follow from it.
 
 A cell can *project*: the kernels read r = P h, with a kernel P of its own from the H units to αH coordinates, and r
 is what the layer gives to the next.
+
+A cell can be *normalized*: each product goes through a layer normalization of its own before they are added,
+
+    u_k = γ_x·norm(U_k x) + b_k + after_k(u)·γ_h·norm(W_k h),        norm(y) = (y − mean y)/(deviation of y over units).
+
+At large width norm(W_k h) is W_k h over √(σ_k² E h²): a kernel of variance γ_h² that reads h/√E h², whatever σ_k is.
 """
 
 from __future__ import annotations
@@ -87,6 +93,8 @@ class Cell:
         message_is_memory: The gates read s and not h = read(s) (the peephole LSTM).
         embeds_input: The candidate is the embedded input x itself, u["input"], with E x² = R.
         projects: The gates read r = P h.
+        normalized: Every product of a kernel is layer-normalized, and gates have a gain for each (``critinit.spec``).
+        keeps_normalized: A normalized memory is not only read so but kept so.
 
     Example:
         >>> class Leaky(Cell):
@@ -109,6 +117,8 @@ class Cell:
     message_is_memory: ClassVar[bool] = False
     embeds_input: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    normalized: ClassVar[bool] = False
+    keeps_normalized: ClassVar[bool] = False
 
     def keep(self, u: PreActivations) -> Any:
         """Return the factor that multiplies the old memory in the update, as an array of shape (units,)."""

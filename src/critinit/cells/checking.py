@@ -147,6 +147,10 @@ def _readout(cell: Cell) -> None:
         _refuse("projects", "True in a cell that embeds its input", "False there")
     if cell.projects and (cell.before or cell.after or cell.message_is_memory):
         _refuse("projects", "True in a cell with a scale, or whose message is its memory", "False there")
+    if cell.normalized and (cell.before or cell.projects or cell.embeds_input):
+        _refuse("normalized", "True in a cell with a before, a projection or an embedded input", "False there")
+    if cell.keeps_normalized and not (cell.normalized and cell.has_readout):
+        _refuse("keeps_normalized", "True in a cell that is not normalized, or has no read", "False there")
 
 
 # ---- what the functions do -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.protocol import layers_below
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 from critinit.theory.tied.solution import tied_with_courses
-from critinit.theory.untied.solution import Untied, solve
+from critinit.theory.untied.solution import Untied, padding_parameters, scaled_memory, solve
 
 __all__ = ["QUANTILES", "Study", "StudyProgress", "unit_times"]
 
@@ -49,11 +49,14 @@ def unit_times(cell: Cell, layer: Layer, *, second_moment: float, input_power: f
     if cell.keep_gate is None:
         kept = np.full(QUANTILES.shape, float(value(cell.keep({}))))
     else:
-        gate = layer.gates[cell.keep_gate]
+        gate = layer.reduced().gates[cell.keep_gate]
+        if cell.normalized:  # whatever is read has power 1
+            second_moment, input_power = 1.0, float(input_power > 0.0)
+            cell = scaled_memory(layer_parameters(cell, layer)).cell
         deviation = math.sqrt(gate.recurrent.variance * second_moment + gate.input.variance * input_power)
         z, weights = rule_for(deviation, LOGISTIC_STRIP)
-        biases = _unit_biases(cell.keep_gate, layer)
-        kept = value(cell.keep({cell.keep_gate: biases[:, None] + deviation * z})) @ weights
+        keep = str(cell.keep_gate)
+        kept = value(cell.keep({keep: _unit_biases(keep, layer)[:, None] + deviation * z})) @ weights
     return np.asarray(1.0 / np.maximum(1.0 - kept, 1.0 / LONGEST_TIME))
 
 
@@ -129,17 +132,21 @@ class Study:
         """Return the untied theory under the layer's input, for a picture that cannot do without it.
 
         Raises:
-            ArgumentError: A recurrent kernel is the identity.
+            ArgumentError: A recurrent kernel is the identity, or a normalized memory has no steady state.
         """
         if self.solution is None:
-            hint = "the untied theory, which this picture shows, cannot describe an identity kernel"
+            hint = "the untied theory, which this picture shows, cannot describe an identity kernel, or a memory that "
+            hint += "is kept normalized and has no steady state"
             raise ArgumentError(picture, hint=hint)
         return self.solution
 
     @cached_property
     def solution(self) -> Untied | None:
-        """The untied theory under the layer's input; None with an identity kernel."""
-        return solve(layer_parameters(self.cell, self.layer)) if self.has_untied else None
+        """The untied theory under the layer's input; None with an identity kernel, or without a steady state."""
+        if not self.has_untied:
+            return None
+        found = solve(layer_parameters(self.cell, self.layer))
+        return None if self.cell.keeps_normalized and not bool(found.converged) else found
 
     @cached_property
     def padded(self) -> Untied | None:
@@ -148,9 +155,9 @@ class Study:
         Padding changes nothing where nothing is known of it, or where it is as strong as the input.
         """
         source = self.layer.input
-        if not self.has_untied or source.padding_power == source.variance:
+        if self.solution is None or source.padding_power == source.variance:
             return None
-        return solve(layer_parameters(self.cell, self.layer, input_variance=source.padding_power))
+        return solve(padding_parameters(self.cell, self.layer))
 
     def times(self) -> Array:
         """Return the units' time constants under the layer's input (``unit_times``)."""

@@ -41,7 +41,7 @@ def _checked(item: object, source: str) -> tuple[str, Scheme]:
             raise PluginError(f"Scheme.{field}", found=repr(text)[:60], allowed=allowed, source=source)
     if not item.name.isidentifier():
         raise PluginError("Scheme.name", found=repr(item.name), allowed="letters, digits and _", source=source)
-    for field in ("gates", "projection"):
+    for field in ("gates", "projection", "memory_gain"):
         if not callable(getattr(item, field)):
             found = repr(getattr(item, field))
             raise PluginError(f"Scheme.{field}", found=found, allowed="a function of a LayerContext", source=source)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from critinit.cells import Cell
+from critinit.distributions.numbers import rounded
 from critinit.dual import sigmoid
 from critinit.errors import SchemeError
-from critinit.spec.model import Padding
+from critinit.spec.model import Layer, Padding
+from critinit.theory.parameters import layer_parameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
+from critinit.theory.untied.solution import Untied, solve
 
 __all__ = [
     "PROJECTION_WIDTH",
@@ -25,8 +28,11 @@ __all__ = [
     "input_variance",
     "keep_bias",
     "kernel",
+    "memory_gain_for_times",
     "near_zero",
     "needs_keep_gate",
+    "neutral_memory_gain",
+    "normalized",
 ]
 
 Quantity = Literal["time_scale", "unit_time_constant"]
@@ -105,6 +111,8 @@ class Scheme:
         gates: From a ``LayerContext`` to every gate of the cell.
         target: What it sets out to reach in T steps, or None.
         projection: From a ``LayerContext`` to the projection of a cell that has one.
+        memory_gain: From a ``LayerContext`` to γ_c of a normalized cell with a read-out, or None where such a memory is
+            read as it is.
 
     Example:
         >>> def gates(layer):
@@ -121,6 +129,7 @@ class Scheme:
     gates: Callable[[LayerContext], Mapping[str, Parts]]
     target: Quantity | None = None
     projection: Callable[[LayerContext], Parts] = projection
+    memory_gain: Callable[[LayerContext], float | None] = lambda layer: 1.0
 
 
 def kernel(distribution: str, variance: float | None = None, **parameters: Any) -> Parts:
@@ -153,9 +162,78 @@ def coupled(to: str, sign: int = -1) -> Parts:
     return {"distribution": "coupled", "to": to, "sign": sign}
 
 
-def gate(recurrent: Parts, input: Parts, bias: Parts) -> Parts:
-    """Return a whole gate."""
-    return {"recurrent": recurrent, "input": input, "bias": bias}
+def gate(
+    recurrent: Parts,
+    input: Parts,
+    bias: Parts,
+    *,
+    recurrent_gain: float | None = None,
+    input_gain: float | None = None,
+) -> Parts:
+    """Return a whole gate.
+
+    Args:
+        recurrent: The recurrent kernel.
+        input: The input kernel.
+        bias: The bias.
+        recurrent_gain: γ_h of a normalized cell.  None: 1 in such a cell.
+        input_gain: γ_x of a normalized cell.  None: 1 in such a cell.
+    """
+    gains = {"recurrent_gain": recurrent_gain, "input_gain": input_gain}
+    return {"recurrent": recurrent, "input": input, "bias": bias} | {n: g for n, g in gains.items() if g is not None}
+
+
+def normalized(layer: LayerContext, gates: Callable[[LayerContext], Mapping[str, Parts]]) -> dict[str, Parts]:
+    """Return the gates of a normalized cell that do what ``gates`` do of the same cell without normalization.
+
+    At large width the two are the same where γ_x² is the variance of the input's part of a pre-activation and γ_h² that
+    of the recurrent part, σ²·E h² (``critinit.theory.normalization``); the kernels may have any variance, and have 1.
+    The biases are those that ``gates`` gives for inputs of power 1, or 0 where they are silent.
+
+    Args:
+        layer: What is known of the layer.
+        gates: The gates without normalization; their recurrent variances are near zero, so that E h² is that of the
+            same gates with none.
+    """
+    padding = layer.padding and layer.padding.model_copy(update={"variance": float(layer.padding.variance > 0.0)})
+    plain = gates(replace(layer, input_variance=float(layer.input_variance > 0.0), padding=padding))
+    fed = {name: math.sqrt(parts["input"]["variance"]) for name, parts in plain.items()}
+
+    def made(recurrent: Mapping[str, float]) -> dict[str, Parts]:
+        return {
+            name: gate(
+                layer.orthogonal(),
+                kernel("normal", 1.0),
+                parts["bias"],
+                recurrent_gain=recurrent[name],
+                input_gain=rounded(fed[name]),
+            )
+            for name, parts in plain.items()
+        }
+
+    moment = float(_solved(layer, made(dict.fromkeys(plain, 0.0))).second_moment)
+    return made({name: rounded(math.sqrt(parts["recurrent"]["variance"] * moment)) for name, parts in plain.items()})
+
+
+def neutral_memory_gain(layer: LayerContext, gates: Mapping[str, Parts]) -> float:
+    """Return the γ_c at which normalizing the memory changes nothing: the deviation that it has by itself.
+
+    A larger one multiplies how far the memory moves for a shift of its input, and where the memory is kept normalized
+    also what units keep.
+    """
+    found = _solved(layer, gates)
+    return rounded(math.sqrt(max(float(found.memory_moment - found.mean**2), 0.0)))
+
+
+def memory_gain_for_times(layer: LayerContext, gates: Mapping[str, Parts]) -> float:
+    """Return the usual γ_c, 1; where a memory is kept normalized the neutral one, so that biases set time constants."""
+    return neutral_memory_gain(layer, gates) if layer.cell.keeps_normalized else 1.0
+
+
+def _solved(layer: LayerContext, gates: Mapping[str, Parts]) -> Untied:
+    """The untied theory of these gates under steady inputs, the memory not normalized."""
+    alone = Layer.model_validate({"input": {"variance": layer.input_variance or 1.0}, "gates": gates})
+    return solve(layer_parameters(layer.cell, alone))
 
 
 def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:

@@ -6,7 +6,17 @@ usual: orthogonal recurrent, normal input of unit variance.
 
 from __future__ import annotations
 
-from critinit.schemes._base import LayerContext, Parts, Scheme, bias, coupled, gate, kernel, needs_keep_gate
+from critinit.schemes._base import (
+    LayerContext,
+    Parts,
+    Scheme,
+    bias,
+    coupled,
+    gate,
+    kernel,
+    memory_gain_for_times,
+    needs_keep_gate,
+)
 
 __all__ = ["SCHEME"]
 
@@ -22,4 +32,9 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
     }
 
 
-SCHEME = Scheme("chrono", "time constants uniform up to T, coupled input gate (arXiv:1804.11188)", _gates)
+SCHEME = Scheme(
+    "chrono",
+    "time constants uniform up to T, coupled input gate (arXiv:1804.11188)",
+    _gates,
+    memory_gain=lambda layer: memory_gain_for_times(layer, _gates(layer)),
+)

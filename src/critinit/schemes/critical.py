@@ -25,6 +25,10 @@ Other gates stay out of the way: the output gate open enough to read (bias 1, E 
 Where (a) and (c) conflict (c) wins: a state of slow units starts small, about √(1/2τ) for inputs that are independent
 in time, and is not made larger by a wider write gate.
 
+A normalized cell gets the gains at which it does all of this too (``critinit.schemes._base.normalized``).  The usual
+gains of 1 would break (c) and (d): γ_h = 1 acts like a recurrent variance of 1/E h², and a memory normalized to 1 moves
+1/(deviation of c) times as far.
+
 The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.
 """
 
@@ -45,6 +49,8 @@ from critinit.schemes._base import (
     kernel,
     near_zero,
     needs_keep_gate,
+    neutral_memory_gain,
+    normalized,
 )
 from critinit.schemes.isometry import rnn_gates
 
@@ -80,9 +86,14 @@ def _longest(layer: LayerContext) -> float:
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
-    cell = layer.cell
-    if cell.is_plain:
+    if layer.cell.is_plain:
         return rnn_gates(layer)
+    return normalized(layer, _spread_gates) if layer.cell.normalized else _spread_gates(layer)
+
+
+def _spread_gates(layer: LayerContext) -> dict[str, Parts]:
+    """The gates of a cell that keeps, without normalization."""
+    cell = layer.cell
     keep = needs_keep_gate("critical", cell)
     biases: dict[str, Parts] = {
         keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}
@@ -107,4 +118,5 @@ SCHEME = Scheme(
     "spread of time constants beyond T, coupled and input-driven gates (default)",
     _gates,
     "unit_time_constant",
+    memory_gain=lambda layer: neutral_memory_gain(layer, _gates(layer)),
 )

@@ -13,7 +13,7 @@ from critinit.cells import Cell, find_cell, register_cell
 from critinit.errors import ArgumentError, CritinitError, SchemeError, SpecError
 from critinit.frozen import FrozenMapping
 from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_scheme
-from critinit.spec.model import MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
+from critinit.spec.model import GAINS, MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
 from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
 from critinit.theory.analysis import predict, predicted, reached, state_correlation
@@ -136,6 +136,10 @@ def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:
 def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -> dict[str, Any]:
     """A layer as the JSON of a spec has it."""
     gates = _asked(scheme, scheme.gates, layer)
+    cell = layer.cell
+    if cell.normalized and isinstance(gates, Mapping):
+        gates = {n: {**dict.fromkeys(GAINS, 1.0), **g} if isinstance(g, Mapping) else g for n, g in gates.items()}
+    reads_normalized = cell.normalized and cell.has_readout
     return {
         "input": {
             "variance": layer.input_variance,
@@ -144,7 +148,8 @@ def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -
             "padding": None if layer.padding is None else layer.padding.model_dump(),
         },
         "gates": dict(gates) if isinstance(gates, Mapping) else gates,
-        **({"projection": _asked(scheme, scheme.projection, layer)} if layer.cell.projects else {}),
+        **({"projection": _asked(scheme, scheme.projection, layer)} if cell.projects else {}),
+        **({"memory_gain": _asked(scheme, scheme.memory_gain, layer)} if reads_normalized else {}),
     }
 
 

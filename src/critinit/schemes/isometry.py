@@ -23,6 +23,8 @@ from critinit.schemes._base import (
     kernel,
     near_zero,
     needs_keep_gate,
+    neutral_memory_gain,
+    normalized,
 )
 from critinit.theory.parameters import grid_parameters
 from critinit.theory.untied.solution import solve
@@ -58,6 +60,11 @@ def rnn_gates(layer: LayerContext) -> dict[str, Parts]:
 def _gates(layer: LayerContext) -> dict[str, Parts]:
     if layer.cell.is_plain:
         return rnn_gates(layer)
+    return normalized(layer, _shut_gates) if layer.cell.normalized else _shut_gates(layer)
+
+
+def _shut_gates(layer: LayerContext) -> dict[str, Parts]:
+    """The gates of a cell that keeps, without normalization."""
     keep = needs_keep_gate("isometry", layer.cell)
     small = near_zero(layer.T)
     mean = rounded(keep_bias(-math.expm1(-1.0 / layer.T), small * layer.input_variance, squared=True))
@@ -72,5 +79,9 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
 
 
 SCHEME = Scheme(
-    "isometry", "nearly shut keep gate, recurrent variances near 0 (arXiv:1901.08987)", _gates, "time_scale"
+    "isometry",
+    "nearly shut keep gate, recurrent variances near 0 (arXiv:1901.08987)",
+    _gates,
+    "time_scale",
+    memory_gain=lambda layer: neutral_memory_gain(layer, _gates(layer)),
 )

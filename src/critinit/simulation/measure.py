@@ -272,9 +272,10 @@ class _Experiment:
         state = _perturbed(net, state, u, carried.start)
         keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
         for t, external in enumerate(net.external_inputs(0, steps)):
+            before = state.s
             state, u = net.step(state, external)
             state = pair.record(t, net, state, u) if pair else carried.record(t, state)
-            keep += np.broadcast_to(value(cell.keep(u)), (net.copies, self.width))[0]
+            keep += net.kept(before, u)
             moments += np.mean(value(state.h)[0] ** 2), np.mean(value(state.s)[0] ** 2)
             seen += 1
             if tick and t % _TICK_EVERY == 0:

@@ -11,7 +11,7 @@ import numpy as np
 
 from critinit.cells import EMBEDDED, Cell
 from critinit.distributions import CoupledBias, NormalKernel
-from critinit.dual import Array, Dual
+from critinit.dual import Array, Dual, value
 from critinit.simulation.kernels import Apply, Rows, fixed, fresh
 from critinit.simulation.sources import OwnInputs, Source, StatesBelow
 from critinit.spec import Gates, Layer
@@ -49,6 +49,22 @@ def _like(x: Any, rows: Array) -> Any:
     values, tangents = x.value.shape[:-1], x.tangent.shape[:-1]
     count = math.prod(values)
     return Dual(rows[:count].reshape(*values, -1), rows[count:].reshape(*tangents, -1))
+
+
+def _normalized(x: Any) -> Any:
+    """(x − mean)/deviation over the units, the last axis, of an array or a dual; 0 where all are alike."""
+
+    def mean(y: Array) -> Array:
+        return np.asarray(y.mean(axis=-1, keepdims=True))
+
+    values = value(x) - mean(value(x))
+    deviation = np.sqrt(mean(values**2))
+    rate = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0.0)
+    y = values * rate
+    if not isinstance(x, Dual):
+        return y
+    tangents = x.tangent - mean(x.tangent)
+    return Dual(y, rate * (tangents - y * mean(y * tangents)))
 
 
 @dataclass(frozen=True)
@@ -90,8 +106,15 @@ class Network:
 
     def visible(self, s: Any, u: Mapping[str, Any]) -> Any:
         """Return what the kernels read of a memory s, h or its projection, given the pre-activations that led to it."""
-        h = self.cell.read(s, u)
+        gain = None if self.cell.keeps_normalized else self.layer.memory_gain
+        h = self.cell.read(s if gain is None else gain * _normalized(s), u)
         return h if self.projection is None else _like(h, self.projection(_rows(h)))
+
+    def product(self, gate: str, message: Any, rows: Rows) -> Any:
+        """Return W_k m_k of a gate for the rows of a message, of a normalized cell γ_h·norm(W_k m_k)."""
+        product = _like(message, self.recurrent[gate](rows))
+        gain = self.layer.gates[gate].recurrent_gain
+        return product if gain is None else gain * _normalized(product)
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         """Return the next state, and the pre-activations that led there."""
@@ -100,11 +123,22 @@ class Network:
         def recurrent(gate: str, message: Any) -> Any:
             if not read or read[-1][0] is not message:
                 read.append((message, _rows(message)))
-            return _like(message, self.recurrent[gate](read[-1][1]))
+            return self.product(gate, *read[-1])
 
         u = self.cell.pre_activations(state.h, recurrent, external)
         s = self.cell.update(state.s, u)
+        if self.cell.keeps_normalized:
+            s = (self.layer.memory_gain or 0.0) * _normalized(s)
         return State(s, self.visible(s, u)), u
+
+    def kept(self, s: Any, u: Mapping[str, Any]) -> Array:
+        """Return what units of the first copy keep of a memory s in a step, (N,)."""
+        plain = {name: value(x) for name, x in u.items()}
+        keep = np.broadcast_to(self.cell.keep(plain), value(s).shape)
+        if not self.cell.keeps_normalized:
+            return np.asarray(keep[0])
+        before = self.cell.update(value(s), plain)
+        return np.asarray((keep * (self.layer.memory_gain or 0.0) / before.std(axis=-1, keepdims=True))[0])
 
     def frozen(self) -> Network:
         """Return this network; of an untied one a network with full matrices, equal in distribution for one step."""
@@ -114,7 +148,7 @@ class Network:
         return Network(**{**self.__dict__, "recurrent": recurrent, "projection": projection, "weights": "tied"})
 
     def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
-        """Yield U_k x + b_k by gate, (copies, N), one step after the other.
+        """Yield U_k x + b_k (of a normalized cell γ_x·norm(U_k x) + b_k) by gate, (copies, N), step by step.
 
         Args:
             start: The first step; negative: before the perturbation.
@@ -131,6 +165,10 @@ class Network:
             else:
                 each = [_rows(one) for one in x]
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
+            for name in fed:
+                gain = self.layer.gates[name].input_gain
+                if gain is not None:
+                    fed[name] = gain * _normalized(fed[name])
             for i in range(len(steps)):
                 biases = self.biases if self.weights == "tied" else self._redrawn()
                 external = {n: fed[n][i] + biases.get(n, 0.0) for n in fed}

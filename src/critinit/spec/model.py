@@ -38,6 +38,7 @@ from critinit.frozen import FrozenMapping, thawed
 from critinit.showing import Shown, Table
 
 __all__ = [
+    "GAINS",
     "MAX_DESCRIPTION",
     "MAX_LAYERS",
     "MAX_NAME",
@@ -74,6 +75,8 @@ _MOMENT_TOLERANCE = 1e-6
 """How far a coupled bias's stated moment may be from the other gate's, relative to 1 or to itself."""
 _SHARE_TOLERANCE = 1e-9
 """How far the shares of groups may be from adding up to 1."""
+GAINS: tuple[Literal["recurrent_gain", "input_gain"], ...] = ("recurrent_gain", "input_gain")
+"""The keys of a gate that a normalized cell has, and no other."""
 ONE_GROUP = "all"
 """The name of the group in a layer whose JSON has ``gates``."""
 
@@ -92,11 +95,29 @@ def _without(*names: str) -> Any:
 
 
 class Gate(StrictModel):
-    """One gate: u = U x + W m + b."""
+    """One gate: u = U x + W m + b, or in a normalized cell u = γ_x·norm(U x) + γ_h·norm(W m) + b."""
 
     recurrent: AnyKernel = Field(description="W: reads the state.")
     input: AnyKernel = Field(description="U: reads the input.")
     bias: AnyBias = Field(description="b: the effective bias, the sum of all that a framework adds.")
+    recurrent_gain: NonNegative | None = Field(
+        default=None, description="γ_h: the gain of the recurrent product's layer normalization, in a normalized cell."
+    )
+    input_gain: NonNegative | None = Field(
+        default=None, description="γ_x: the gain of the input product's layer normalization, in a normalized cell."
+    )
+
+    _serialize = _without(*GAINS)
+
+    @property
+    def recurrent_power(self) -> float:
+        """γ_h², the second moment of the normalized recurrent product; 0 where the kernel is 0."""
+        return 0.0 if self.recurrent.is_zero else (self.recurrent_gain or 0.0) ** 2
+
+    @property
+    def input_power(self) -> float:
+        """γ_x², the second moment of the normalized input product; 0 where the kernel is 0."""
+        return 0.0 if self.input.is_zero else (self.input_gain or 0.0) ** 2
 
 
 class Gates(FrozenMapping[Gate]):
@@ -125,6 +146,11 @@ class Gates(FrozenMapping[Gate]):
         """Return the bias that a gate's bias is, itself or the one that it is coupled to, and the sign."""
         bias = self[name].bias
         return (bias.sign, self[bias.to].bias) if isinstance(bias, CoupledBias) else (1, bias)
+
+    def mean_bias(self, name: str) -> float:
+        """Return the mean of a gate's bias over units."""
+        sign, bias = self.followed(name)
+        return sign * bias.moments[0]
 
     def replace(self, **gates: Gate) -> Gates:
         """Return the same gates, but for these; the moments of coupled biases follow."""
@@ -170,6 +196,12 @@ def _coupled(gates: Mapping[str, Gate]) -> dict[str, Gate]:
     return made
 
 
+def _scaled(gate: Gate, **variances: float) -> Gate:
+    """The gate with kernels of these variances, by part, and without gains."""
+    parts = {n: getattr(gate, n).model_copy(update={"variance": variance}) for n, variance in variances.items()}
+    return gate.model_copy(update={**parts, "recurrent_gain": None, "input_gain": None})
+
+
 class Group(StrictModel):
     """Units of a layer that are drawn alike; a group's recurrent kernels read its own units."""
 
@@ -208,6 +240,13 @@ class Input(StrictModel):
     def padding_power(self) -> float:
         """The power of padding where it is known; where it is not, padding counts as strong as the input."""
         return self.variance if self.padding is None else self.padding.variance
+
+    def normalized(self) -> Input:
+        """Return what a layer normalization makes of the input's product: power 1, or 0 where there is silence."""
+        padding = None
+        if self.padding is not None:
+            padding = self.padding.model_copy(update={"variance": float(self.padding.variance > 0.0)})
+        return self.model_copy(update={"variance": float(self.variance > 0.0), "padding": padding})
 
 
 # ---- what is predicted -----------------------------------------------------------------------------------
@@ -367,6 +406,11 @@ class Layer(StrictModel):
     input: Input
     groups: Annotated[tuple[Group, ...], Field(min_length=1, strict=False)]
     projection: Projection | None = Field(default=None, description="What the kernels read, in a cell that projects.")
+    memory_gain: NonNegative | None = Field(
+        default=None,
+        description="γ_c: the gain of the layer normalization between memory and read-out, in a normalized cell; null "
+        "where the memory is read as it is.",
+    )
     predicted: Predicted = Predicted()
 
     @model_validator(mode="before")
@@ -398,11 +442,12 @@ class Layer(StrictModel):
         data: dict[str, Any] = handler(self)
         groups = data.pop("groups")
         alone = len(groups) == 1 and groups[0]["name"] == ONE_GROUP
-        projection = data.pop("projection")
+        projection, memory_gain = data.pop("projection"), data.pop("memory_gain")
         return {
             "input": data["input"],
             **({"gates": groups[0]["gates"]} if alone else {"groups": groups}),
             **({} if projection is None else {"projection": projection}),
+            **({} if memory_gain is None else {"memory_gain": memory_gain}),
             "predicted": data["predicted"],
         }
 
@@ -430,21 +475,26 @@ class Layer(StrictModel):
         """
         self._alone()
         groups = (self.groups[0].model_copy(update={"gates": gates}),)
-        return Layer(input=self.input, groups=groups, projection=self.projection)
+        return Layer(input=self.input, groups=groups, projection=self.projection, memory_gain=self.memory_gain)
 
-    def unprojected(self) -> Layer:
-        """Return the layer without its projection P: its kernels are W P as they act on h.
+    def reduced(self) -> Layer:
+        """Return the layer without a projection and gains, all in its kernels' variances.
 
-        At infinite width it does what the projected layer does, but for ``Projection.excess``.
+        Of a projection P they are W P as they act on h; at infinite width this does what the projected layer does, but
+        for ``Projection.excess``.  Of a normalized cell they have the variances γ_h² and γ_x² and read what is
+        normalized: the message over √E m², and inputs of power 1, or 0 where they are silent.
         """
-        if self.projection is None:
+        if self.projection is not None:
+            gain = self.projection.gain
+            gates = {n: _scaled(gate, recurrent=gate.recurrent.variance * gain) for n, gate in self.gates.items()}
+            return self.with_gates(gates).model_copy(update={"projection": None})
+        if all(gate.recurrent_gain is None for gate in self.gates.values()):
             return self
-        gain = self.projection.gain
-        gates = {}
-        for name, gate in self.gates.items():
-            through = gate.recurrent.model_copy(update={"variance": gate.recurrent.variance * gain})
-            gates[name] = gate.model_copy(update={"recurrent": through})
-        return self.with_gates(gates).model_copy(update={"projection": None})
+        gates = {
+            name: _scaled(gate, recurrent=gate.recurrent_power, input=gate.input_power)
+            for name, gate in self.gates.items()
+        }
+        return self.with_gates(gates).model_copy(update={"input": self.input.normalized()})
 
 
 _ARGUMENTS_DEPTH = 4
@@ -564,6 +614,10 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
             yield wrong("missing", "required", "projection")
         else:
             yield wrong("extra_forbidden", "an unknown key", "projection")
+    if layer.memory_gain is not None and not (cell.normalized and cell.has_readout):
+        yield wrong("extra_forbidden", "an unknown key", "memory_gain")
+    if layer.memory_gain is None and cell.keeps_normalized:
+        yield wrong("missing", "required", "memory_gain")
     for number, group in enumerate(layer.groups):
         place = ("groups", number, "gates")
         for name in cell.gates:
@@ -572,10 +626,20 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
         for name, gate in group.gates.items():
             if name not in cell.gates:
                 yield wrong("extra_forbidden", "an unknown key", *place, name)
+            if cell.keeps_normalized and name == cell.candidate_gate and group.gates.mean_bias(name) != 0.0:
+                message = "a bias of mean 0, where the memory is kept normalized"
+                yield wrong("bias", message, *place, name, "bias", found=group.gates.mean_bias(name))
+            for gain in GAINS:
+                if (getattr(gate, gain) is None) == cell.normalized:
+                    kind = ("missing", "required") if cell.normalized else ("extra_forbidden", "an unknown key")
+                    yield wrong(*kind, *place, name, gain)
             for part in ("recurrent", "input"):
                 found: Kernel = getattr(gate, part)
                 where = (*place, name, part)
-                if cell.projects and found.is_square:
+                if cell.normalized and found.reads_itself:
+                    message = "{names}, where products are normalized (that kernel mixes no units)"
+                    yield wrong("kernel", message, *where, "distribution", found=found.distribution, names=_mixing())
+                elif cell.projects and found.is_square:
                     message = "{names}, where the state is projected (that kernel is square)"
                     yield wrong(
                         "kernel", message, *where, "distribution", found=found.distribution, names=_not_square()
@@ -592,6 +656,11 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
 def _not_square() -> str:
     """The kernels that may have any shape, for messages; asks every installed package, which takes milliseconds."""
     return ", ".join(name for name, kind in KERNELS.loaded().items() if not kind.is_square)
+
+
+def _mixing() -> str:
+    """The kernels that mix units, for messages."""
+    return ", ".join(name for name, kind in KERNELS.loaded().items() if kind.family is not KernelFamily.DIAGONAL)
 
 
 def _in_order(cell: Cell, layer: Layer) -> Layer:

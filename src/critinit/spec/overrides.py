@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from critinit.distributions import BIASES, KERNELS, Bias, Kernel
 from critinit.errors import ArgumentError, SpecError
 from critinit.plugins import Registry
-from critinit.spec.model import Gate, Gates, InitSpec, Input, Padding, Projection
+from critinit.spec.model import GAINS, Gate, Gates, InitSpec, Input, Padding, Projection
 from critinit.spec.reading import decode, show, validate_object
 
 __all__ = ["CUSTOM", "override"]
@@ -104,7 +104,7 @@ def _distributions(data: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
     """Every distribution with the part that it is of."""
     for gates in _gates(data):
         for gate in gates.values():
-            yield from gate.items()
+            yield from ((part, node) for part, node in gate.items() if isinstance(node, dict))
 
 
 def _registry(part: str) -> Registry[type[Kernel]] | Registry[type[Bias]]:
@@ -169,7 +169,10 @@ def _keys(node: Any, done: list[str]) -> tuple[str, ...]:
         return tuple(model.model_fields)
     if done[-1:] == ["gates"]:
         return tuple(node)
-    return tuple(key for key in node if key not in _FIXED or key == "groups")
+    keys = tuple(key for key in node if key not in _FIXED or key == "groups")
+    gates = node.get("gates", {})
+    has_gains = isinstance(gates, dict) and any(GAINS[0] in gate for gate in gates.values() if isinstance(gate, dict))
+    return (*keys, "memory_gain") if has_gains and "memory_gain" not in node else keys
 
 
 # ---- values ----------------------------------------------------------------------------------------------

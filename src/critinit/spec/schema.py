@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from critinit.cells import CELLS, Cell, find_cell
-from critinit.distributions import BIASES, KERNELS
-from critinit.spec.model import InitSpec
+from critinit.distributions import BIASES, KERNELS, KernelFamily
+from critinit.spec.model import GAINS, InitSpec
 
 __all__ = ["DIALECT", "SCHEMA_ID", "json_schema", "schema_text"]
 
@@ -90,18 +90,34 @@ def _not_square(parts: Sequence[str]) -> dict[str, Any]:
     return _in_gates({"additionalProperties": {"properties": dict.fromkeys(parts, refused)}})
 
 
+def _mixing() -> dict[str, Any]:
+    """That neither kernel of a gate is a multiple of the identity; all zeros are allowed."""
+    alone = sorted(name for name, kind in KERNELS.built_in.items() if kind.family is KernelFamily.DIAGONAL)
+    rule = {"if": {"properties": {"distribution": {"enum": alone}}}, "then": {"properties": {"variance": {"const": 0}}}}
+    return dict.fromkeys(("recurrent", "input"), rule)
+
+
 def _in_gates(rule: dict[str, Any]) -> dict[str, Any]:
     """A rule of a layer's gates, whether it has one group or several."""
     return {"properties": {"gates": rule, "groups": {"items": {"properties": {"gates": rule}}}}}
 
 
 def _of_cell(cell: Cell) -> dict[str, Any]:
-    """Which gates the layers of a cell's specs have, and whether they have a projection."""
+    """Which gates the layers of a cell's specs have, and whether they have a projection or gains."""
     gates = _in_gates({"required": list(cell.gates), "propertyNames": {"enum": list(cell.gates)}})
     if cell.projects:
-        layer = {"allOf": [gates, _not_square(("recurrent", "input")), {"required": ["projection"]}]}
+        rules = [gates, _not_square(("recurrent", "input")), {"required": ["projection"]}]
     else:
-        layer = {"allOf": [gates, {"properties": {"projection": False}}]}
+        rules = [gates, {"properties": {"projection": False}}]
+    if cell.normalized:
+        rules.append(_in_gates({"additionalProperties": {"required": list(GAINS), "properties": _mixing()}}))
+    else:
+        rules.append(_in_gates({"additionalProperties": {"properties": dict.fromkeys(GAINS, False)}}))
+    if not (cell.normalized and cell.has_readout):
+        rules.append({"properties": {"memory_gain": False}})
+    if cell.keeps_normalized:
+        rules.append({"required": ["memory_gain"], "properties": {"memory_gain": {"type": "number"}}})
+    layer = {"allOf": rules}
     return {
         "if": {"properties": {"cell": {"const": cell.name}}, "required": ["cell"]},
         "then": {"properties": {"layers": {"items": layer}}},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from critinit.showing import Table
 
 if TYPE_CHECKING:
+    from critinit.distributions import Kernel
     from critinit.spec.model import InitSpec, Layer, Numbers
 
 __all__ = ["gates_table", "heading", "number_rows", "numbers_table", "tables"]
@@ -59,14 +60,20 @@ def gates_table(title: str, layer: Layer) -> Table:
     rows = tuple(
         (
             f"{group.name} ({group.share:.3g}): {name}" if several else name,
-            gate.recurrent.describe(),
-            gate.input.describe(),
+            _kernel(gate.recurrent, gate.recurrent_gain),
+            _kernel(gate.input, gate.input_gain),
             gate.bias.describe(),
         )
         for group in layer.groups
         for name, gate in group.gates.items()
     )
-    return Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), rows)
+    notes = () if layer.memory_gain is None else (f"the memory is normalized to {layer.memory_gain:.4g}",)
+    return Table(title, ("gate", "recurrent kernel", "input kernel", "bias"), rows, notes)
+
+
+def _kernel(kernel: Kernel, gain: float | None) -> str:
+    """A kernel in a few words, and the gain of its product's normalization where there is one."""
+    return kernel.describe() if gain is None else f"{kernel.describe()}, normalized to {gain:.4g}"
 
 
 def _predicted(layer: Layer) -> dict[str, Numbers]:

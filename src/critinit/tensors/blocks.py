@@ -4,7 +4,8 @@ A tensor is cut into *blocks*, each holding one gate's part,
 
     stored[index] = sign · (canonical, transposed where so) + offset
 
-with the canonical forms of ``critinit.tensors.sampling``: recurrent (H, F), input (H, I), bias (H,), projection (P, H).
+with the canonical forms of ``critinit.tensors.sampling``: recurrent (H, F), input (H, I), bias (H,), projection (P, H),
+gains (H,).
 """
 
 from __future__ import annotations

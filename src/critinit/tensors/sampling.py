@@ -7,6 +7,9 @@ Canonical form, per layer, direction and gate, in the notation u = U x + W m + b
     bias      b  (H,)     effective: the sum of all that a framework adds
     projection   (P, H)   h' = projection·(o∘tanh c'), where there is one
 
+and in a normalized cell ``recurrent_gain`` and ``input_gain`` (H,), the gains of a gate's two normalizations, and where
+the memory is normalized ``memory_gain`` (H,).
+
 What each distribution is, ``critinit.distributions`` says.  Where a layer has a projection that its spec does not state
 (a spec of ``lstm``), it is the first P rows of a Haar matrix: entries of variance 1/H, so E h'² = E(o tanh c')².  A
 coupled bias is the other gate's draw times its sign.
@@ -27,9 +30,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.distributions import KERNELS, Bias, CoupledBias, Kernel, OrthogonalKernel
+from critinit.distributions import KERNELS, Bias, ConstantBias, CoupledBias, Kernel, OrthogonalKernel
 from critinit.errors import ArgumentError, Problem
 from critinit.spec import InitSpec
+from critinit.spec.model import GAINS
 
 __all__ = [
     "Direction",
@@ -44,8 +48,10 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Part = Literal["recurrent", "input", "bias", "projection"]
-_PARTS: tuple[Part, ...] = ("recurrent", "input", "bias", "projection")
+Part = Literal["recurrent", "input", "bias", "projection", "recurrent_gain", "input_gain", "memory_gain"]
+_PARTS: tuple[Part, ...] = (
+    "recurrent", "input", "bias", "projection", "recurrent_gain", "input_gain", "memory_gain",
+)  # fmt: skip
 _MAX_SEED = 2**128
 """The first seed that is too large: NumPy's seed sequences take 128 bits."""
 
@@ -175,9 +181,9 @@ def draws_of(
     """Return what one layer in one direction asks for, keyed by (gate, part); nothing is drawn yet.
 
     A projection has the key ("", "projection").  It is that of the spec or, of a cell without one, of
-    ``projection_size`` coordinates where that is given.
+    ``projection_size`` coordinates where that is given.  The gain of the memory has the key ("", "memory_gain").
     """
-    gates = spec.layers[layer].gates
+    gates, memory_gain = spec.layers[layer].gates, spec.layers[layer].memory_gain
     names = tuple(gates)
     projection = spec.layers[layer].projection
     if projection is not None:  # the spec's word counts
@@ -188,6 +194,11 @@ def draws_of(
         "input": (hidden_size, input_size),
         "bias": (hidden_size,),
     }
+    gains = tuple(part for part in GAINS if gates[names[0]].recurrent_gain is not None)
+
+    def gain(gate: str, part: Part, found: float | None, path: str) -> Draw:
+        stream = Stream(seed, module, layer, direction, names.index(gate) if gate else len(names), part)
+        return Draw(ConstantBias(mean=found or 0.0), (hidden_size,), stream, gate, part, path)
 
     def one(gate: str, part: Part) -> Draw:
         asked: Kernel | Bias = getattr(gates[gate], part)
@@ -198,6 +209,12 @@ def draws_of(
         return Draw(asked, shapes[part], stream, gate, part, path)
 
     draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
+    for name, gate in gates.items():
+        for part in gains:
+            path = f"layers.{layer}.gates.{name}.{part}"
+            draws[name, part] = gain(name, part, getattr(gate, part), path)
+    if memory_gain is not None:
+        draws["", "memory_gain"] = gain("", "memory_gain", memory_gain, f"layers.{layer}.memory_gain")
     if projection_size is not None:
         stream = Stream(seed, module, layer, direction, len(names), "projection")
         kernel = OrthogonalKernel(variance=1.0) if projection is None else projection.kernel
@@ -209,19 +226,22 @@ def draws_of(
 
 @dataclass(frozen=True, slots=True)
 class GateWeights:
-    """The drawn arrays of one gate: recurrent (H, F), input (H, I), bias (H,)."""
+    """The drawn arrays of one gate: recurrent (H, F), input (H, I), bias (H,); of a normalized cell its gains (H,)."""
 
     recurrent: Array
     input: Array
     bias: Array
+    recurrent_gain: Array | None = None
+    input_gain: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One layer in one direction: its gates by name, and the projection (P, H) or None."""
+    """One layer in one direction: its gates by name, the projection (P, H) or None, the memory's gain (H,) or None."""
 
     gates: Mapping[str, GateWeights]
     projection: Array | None
+    memory_gain: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,13 +309,13 @@ def draw(
 
 
 def _sample_all(draws: Mapping[tuple[str, Part], Draw]) -> Direction:
-    projection = draws.get(("", "projection"))
-    return Direction(_gates(draws), None if projection is None else projection.sample())
-
-
-def _gates(draws: Mapping[tuple[str, Part], Draw]) -> Mapping[str, GateWeights]:
-    names = dict.fromkeys(gate for gate, part in draws if part == "recurrent")
-    return MappingProxyType({name: GateWeights(*(draws[name, part].sample() for part in _PARTS[:3])) for name in names})
+    arrays = {(gate, str(part)): draw.sample() for (gate, part), draw in draws.items()}
+    parts: dict[str, dict[str, Array]] = {gate: {} for gate, _ in arrays}
+    for (gate, part), array in arrays.items():
+        parts[gate][part] = array
+    own = parts.pop("", {})
+    gates = MappingProxyType({gate: GateWeights(**found) for gate, found in parts.items()})
+    return Direction(gates, own.get("projection"), own.get("memory_gain"))
 
 
 def check_seed(seed: object) -> int:

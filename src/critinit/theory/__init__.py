@@ -19,5 +19,5 @@ Departures from the literature.  A cell is one affine recursion of a scalar memo
 is derived by hand.  Averages use whichever of two rules needs fewer nodes (``quadrature``).  Biases that are spread
 over units stay with their unit, so populations are split in classes (``parameters``), while normal biases are drawn
 anew in the untied theory, as the literature has it.  The distribution of the LSTM's cell is found from its transfer
-operator (``untied.memory``).
+operator (``untied.memory``).  Layer normalization changes variances and the memory's unit (``normalization``).
 """

@@ -21,7 +21,7 @@ from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.protocol import has_spread, layers_below
-from critinit.theory.untied.solution import Untied, solve, unit_time_constants
+from critinit.theory.untied.solution import Untied, padding_parameters, solve, unit_time_constants
 
 __all__ = [
     "Analysis",
@@ -167,7 +167,7 @@ def tied_numbers(
         exact = _as_untied(spec, index)
         if exact is None:
             done = None if progress is None else partial(_part, progress, index, count)
-            layer, *below = (_without_small_kernels(one, spec.T) for one in (layer, *layers_below(spec, index)))
+            layer, *below = (_without_small_kernels(cell, one, spec.T) for one in (layer, *layers_below(spec, index)))
             exact = tied_layer(
                 cell, layer, T=spec.T, steps=steps, tolerance=tolerance, seed=(seed, index), below=below, progress=done
             )
@@ -175,9 +175,9 @@ def tied_numbers(
     return tuple(found)
 
 
-def _without_small_kernels(layer: Layer, T: int) -> Layer:
+def _without_small_kernels(cell: Cell, layer: Layer, T: int) -> Layer:
     """The layer; without recurrent kernels where these change nothing over T steps, as they take most of the time."""
-    if not tying_changes_nothing(layer, T):
+    if cell.normalized or not tying_changes_nothing(cell, layer, T):
         return layer
     gates = {name: gate.model_copy(update={"recurrent": ZeroKernel()}) for name, gate in layer.gates.items()}
     return layer.with_gates(gates)
@@ -188,15 +188,18 @@ def _part(progress: Callable[[int, int], None], index: int, count: int, done: in
     progress(index * total + done, count * total)
 
 
-def tying_changes_nothing(layer: Layer, T: int) -> bool:
+def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     """Return whether weights that stay give the numbers of weights that are drawn anew, to .1 % over T steps.
 
     The two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of their variance
     in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near zero" is.  Normal
     biases are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
+    Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.
     """
-    gates = layer.gates
-    small = all(T * gate.recurrent.variance <= _NO_MEMORY for gate in gates.values())
+    gates, moment = layer.reduced().gates, 1.0
+    if cell.normalized and any(gate.recurrent.variance for gate in gates.values()):
+        moment = float(_solution(cell, _bare(layer)).second_moment)
+    small = all(T * gate.recurrent.variance <= _NO_MEMORY * moment for gate in gates.values())
     return small and not any(gates.followed(name)[1].redrawn_variance for name in gates)
 
 
@@ -209,7 +212,7 @@ def _is_white(spec: InitSpec, index: int) -> bool:
 def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
     layer = spec.layers[index]
-    if not (_is_white(spec, index) and tying_changes_nothing(layer, spec.T)):
+    if not (_is_white(spec, index) and tying_changes_nothing(spec.find_cell(), layer, spec.T)):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
@@ -224,7 +227,10 @@ def _untied(spec: InitSpec, index: int) -> Numbers | None:
 
 
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
-    """Return the numbers of the untied theory for one layer; None where an identity kernel leaves it without a reading.
+    """Return the numbers of the untied theory for one layer; None where it has no reading.
+
+    It has none where a recurrent kernel is the identity, or where a memory is kept normalized to more than it has with
+    every unit below 1: then the few slowest units take all of it, and no average over units tells what they do.
 
     Args:
         spec: The spec, whose T the retention is for.
@@ -236,6 +242,8 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     if has_identity(layer.gates):
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
+    if spec.find_cell().keeps_normalized and not bool(solution.converged):
+        return None
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
         raise ArgumentError(
@@ -457,8 +465,7 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
     if layer.input.padding_power == layer.input.variance:
         times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
     else:
-        params = layer_parameters(spec.find_cell(), layer, input_variance=layer.input.padding_power)
-        times = unit_time_constants(params)
+        times = unit_time_constants(padding_parameters(spec.find_cell(), layer))
     return _rounded(min(float(np.max(times)), LONGEST_TIME))
 
 

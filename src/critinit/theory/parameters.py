@@ -71,6 +71,8 @@ class LayerParameters:
         batch: Shape of the grid.
         gain: E r²/E h² of a projection (``critinit.spec.model.Projection``); the gates' ``recurrent`` has it in it.
         excess: κ of a projection.
+        memory_gain: γ_c, where the memory is normalized before it is read.
+        memory_scale: The memory is that of the layer times this.
     """
 
     cell: Cell
@@ -83,12 +85,15 @@ class LayerParameters:
     batch: tuple[int, ...]
     gain: float = 1.0
     excess: float = 0.0
+    memory_gain: float | None = None
+    memory_scale: float = 1.0
 
 
 def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None = None) -> LayerParameters:
     """Return the hyperparameters of a layer of a cell, with batch shape ().
 
-    Of a projection r = P h they have the kernels W P as they act on h, whose variance is σ²·E r²/E h².
+    Of a projection r = P h they have the kernels W P as they act on h, whose variance is σ²·E r²/E h².  Of a normalized
+    cell they have the squares of the gains, of kernels that read what is normalized (``Layer.reduced``).
 
     Args:
         cell: The cell.
@@ -98,7 +103,8 @@ def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None =
     Raises:
         ArgumentError: A recurrent kernel is the identity, which has no untied reading.
     """
-    gates, source, projection = layer.unprojected().gates, layer.input, layer.projection
+    reduced, projection = layer.reduced(), layer.projection
+    gates, source = reduced.gates, reduced.input
     if has_identity(gates):
         raise ArgumentError("recurrent", found="an identity kernel", hint="it has no untied reading")
     nodes, weights, median = _classes(gates)
@@ -113,7 +119,9 @@ def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None =
             bias_variance=np.full((1, 1), variance),
             orthogonal=np.full((1, 1), gate.recurrent.family is KernelFamily.HAAR),
         )
-    variance = source.variance if input_variance is None else input_variance
+    variance = source.variance
+    if input_variance is not None:
+        variance = float(input_variance > 0.0) if cell.normalized else input_variance
     return LayerParameters(
         cell=cell,
         gates=params_by_gate,
@@ -125,6 +133,7 @@ def layer_parameters(cell: Cell, layer: Layer, *, input_variance: float | None =
         batch=(),
         gain=1.0 if projection is None else projection.gain,
         excess=0.0 if projection is None else projection.excess,
+        memory_gain=layer.memory_gain,
     )
 
 
@@ -140,7 +149,8 @@ def grid_parameters(
     Args:
         cell: The cell's name.
         gates: Gate name -> {"recurrent": σ², "input": ν², "mean": μ, "variance": ρ², "orthogonal": bool}; only
-            ``recurrent``, ``input`` and ``mean`` are required.
+            ``recurrent``, ``input`` and ``mean`` are required.  Of a normalized cell σ² and ν² are the squares of the
+            gains.
         input_variance: R, the second moment of an input coordinate.
         input_correlation: Correlation of the two copies' inputs, 0 to 1.
 
@@ -188,7 +198,7 @@ def grid_parameters(
             )
             for name in the_cell.gates
         },
-        input_variance=shaped(r),
+        input_variance=shaped(np.asarray(r > 0.0, dtype=float) if the_cell.normalized else r),
         correlation=shaped(c),
         class_weights=np.ones(1),
         environment_weights=np.ones(1),

@@ -3,6 +3,9 @@
 A parameter can only be learned where the state still shows an early input, and where a step of the optimizer does not
 move the memory too far.  Three numbers of one layer say so; ``Requirements`` states them with their good ranges.
 
+Where the memory is normalized it is meant as it is read, with the scale that it has under steady inputs: what padding
+does to that scale comes after a unit's own time constants.
+
 Validity: recurrent kernels are left out, which holds where their variances are small (where they are not, the tied χ
 shows it); the averages are those of the untied theory, to 1e-8.
 """
@@ -17,7 +20,7 @@ from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
 from critinit.theory.parameters import layer_parameters
-from critinit.theory.untied.solution import unit_moments
+from critinit.theory.untied.solution import padding_parameters, scaled_memory, unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
@@ -70,11 +73,10 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
         raise ArgumentError("cell", found=cell.name, allowed="a cell in which a gate keeps the state")
-    params = layer_parameters(cell, layer)
+    params = scaled_memory(layer_parameters(cell, layer))
     active = idle = unit_moments(params)
-    power = layer.input.padding_power
-    if power != layer.input.variance:
-        idle = unit_moments(layer_parameters(cell, layer, input_variance=power))
+    if layer.input.padding_power != layer.input.variance:
+        idle = unit_moments(padding_parameters(cell, layer))
 
     def over_units(x: Array) -> float:
         weights = (active.bias_weights, params.class_weights, params.environment_weights)

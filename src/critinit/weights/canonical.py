@@ -1,8 +1,8 @@
 """critinit's own layout: every gate's kernels and bias as ``critinit.tensors.sampling`` draws them.
 
 ``layers.0.1.update.recurrent`` is the tensor of layer 0 in direction 1: what stands in
-``draw(...).layers[0][1].gates["update"].recurrent``.  ``layers.0.1.projection`` is that of a cell which has one.  The
-layout serves every cell, also those of no framework.
+``draw(...).layers[0][1].gates["update"].recurrent``.  ``layers.0.1.projection`` is that of a cell which has one, and
+``layers.0.1.memory_gain`` of a normalized one.  The layout serves every cell, also those of no framework.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, overload
 
 from critinit.cells import CELLS, Cell
+from critinit.spec.model import GAINS
 from critinit.tensors.blocks import whole_tensor
 from critinit.tensors.layouts import Address, Form, Layout, Sizes, Stored
 from critinit.tensors.sampling import Part
@@ -20,27 +21,31 @@ from critinit.tensors.sampling import Part
 __all__ = ["LAYOUT"]
 
 _PARTS: tuple[Part, ...] = ("recurrent", "input", "bias")
-_PROJECTION = "projection"
+_PROJECTION, _MEMORY_GAIN = "projection", "memory_gain"
 _NAME = re.compile(
     rf"(?:(?P<module>.+)[./])?layers[./](?P<layer>\d+)[./](?P<direction>[01])[./]"
-    rf"(?:(?P<gate>\w+)[./](?P<part>{'|'.join(_PARTS)})|(?P<projection>{_PROJECTION}))"
+    rf"(?:(?P<gate>\w+)[./](?P<part>{'|'.join((*_PARTS, *GAINS))})|(?P<whole>{_PROJECTION}|{_MEMORY_GAIN}))"
 )
 
 
 @cache
 def _form(cell: Cell) -> Form:
     """The one form of a cell."""
-    names = tuple(f"{gate}.{part}" for gate in cell.gates for part in _PARTS)
-    names += (_PROJECTION,) * cell.projects
+    parts = (*_PARTS, *(GAINS if cell.normalized else ()))
+    places = [(gate, part) for gate in cell.gates for part in parts]
+    reads_normalized = cell.normalized and cell.has_readout
+    names = tuple(f"{gate}.{part}" for gate, part in places)
+    names += (_PROJECTION,) * cell.projects + (_MEMORY_GAIN,) * reads_normalized
 
     def tensors(sizes: Sizes) -> tuple[Stored, ...]:
         shapes: Mapping[Part, tuple[int, ...]] = {
             "recurrent": (sizes.hidden, sizes.projection or sizes.hidden),
             "input": (sizes.hidden, sizes.input),
-            "bias": (sizes.hidden,),
         }
-        places = [(gate, part) for gate in cell.gates for part in _PARTS]
-        stored = [Stored(f"{gate}.{part}", shapes[part], whole_tensor(gate, part)) for gate, part in places]
+        own = (sizes.hidden,)
+        stored = [Stored(f"{gate}.{part}", shapes.get(part, own), whole_tensor(gate, part)) for gate, part in places]
+        if reads_normalized:
+            stored.append(Stored(_MEMORY_GAIN, own, whole_tensor("", "memory_gain"), optional=True))
         if sizes.projection is not None:
             stored.append(Stored(_PROJECTION, (sizes.projection, sizes.hidden), whole_tensor("", "projection")))
         return tuple(stored)
@@ -75,7 +80,7 @@ def _split(name: str) -> Address | None:
     if match is None:
         return None
     place = int(match["layer"]), int(match["direction"])
-    return Address(match["module"] or "", *place, match["projection"] or f"{match['gate']}.{match['part']}")
+    return Address(match["module"] or "", *place, match["whole"] or f"{match['gate']}.{match['part']}")
 
 
 def _join(address: Address) -> str:

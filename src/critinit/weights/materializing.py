@@ -135,7 +135,11 @@ def _layer(
 ) -> dict[str, NDArray[np.float64]]:
     """The tensors of one layer in one direction, in float64, by their names in the form."""
     draws = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
-    stored = [tensor for tensor in form.tensors(sizes) if not tensor.read_only]
+    stored = [
+        tensor
+        for tensor in form.tensors(sizes)
+        if not tensor.read_only and all(b.part == "zero" or (b.gate, b.part) in draws for b in tensor.blocks)
+    ]
     places = {(block.gate, block.part) for tensor in stored for block in tensor.blocks}
     for key, draw in draws.items():
         if key not in places and not draw.is_zero:

@@ -74,8 +74,8 @@ def _moves(draws: Draws, read: Effective) -> Iterator[_Move]:
     for (gate, part), draw in draws.items():
         if part == "bias" and isinstance(draw.distribution, ConstantBias) and gate in read.firsts:
             yield _move(read.firsts[gate], draw.mean)
-        elif part != "bias" and draw.is_zero:
-            yield _move(read.parts[gate, part], 0.0)
+        elif part != "bias" and (draw.is_zero or isinstance(draw.distribution, ConstantBias)):
+            yield _move(read.parts[gate, part], draw.mean)
         elif part != "bias" and isinstance(draw.distribution, Kernel):
             yield from _from_orthogonal(draw, draw.distribution, read.parts[gate, part])
     for observed in (*read.seconds.values(), *read.inside.values()):

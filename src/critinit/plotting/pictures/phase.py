@@ -15,6 +15,7 @@ from critinit.errors import ArgumentError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, new_figure
 from critinit.spec import InitSpec
+from critinit.spec.model import GAINS
 from critinit.spec.overrides import override
 from critinit.theory.parameters import GateParameters, LayerParameters, layer_parameters
 from critinit.theory.untied.solution import solve
@@ -34,6 +35,9 @@ _POINTS = (17, 17, 9)
 """Points along an axis: of most cells; of cells with a read-out; of these where biases are spread over units, whose
 theory takes 60 ms a point.  Cubics join them: from 17 points ln χ is right to .01 almost everywhere, and to .001
 near χ = 1."""
+_LARGEST_VARIANCE, _LARGEST_GAIN = 12.0, 2.0
+"""Where the axis of a variance, or of a normalization's gain, ends unless the spec's own value is far along it: χ
+passes 1 before that in most cells."""
 _MOST_POINTS = 400
 """Points along an axis that are allowed: more than a picture has pixels to show."""
 _DRAWN_POINTS = 65
@@ -179,9 +183,10 @@ def _default_points(study: Study) -> int:
 def _default_paths(study: Study) -> tuple[str, str]:
     gates = f"layers.{study.index}.gates"
     written = study.cell.candidate_gate or study.cell.gates[-1]
+    recurrent, feed = GAINS if study.cell.normalized else ("recurrent.variance", "input.variance")
     if study.cell.keep_gate is None:
-        return f"{gates}.{written}.recurrent.variance", f"{gates}.{written}.input.variance"
-    return f"{gates}.{study.cell.keep_gate}.bias.mean", f"{gates}.{written}.recurrent.variance"
+        return f"{gates}.{written}.{recurrent}", f"{gates}.{written}.{feed}"
+    return f"{gates}.{study.cell.keep_gate}.bias.mean", f"{gates}.{written}.{recurrent}"
 
 
 def _axis(name: str, study: Study, wanted: str | AxisRange, count: int) -> Axis:
@@ -226,7 +231,7 @@ def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[flo
         return 0.0, 1.0
     if key in ("min_time", "max_time"):
         return (1.01, parent["max_time"]) if key == "min_time" else (parent["min_time"] * 1.01, 10.0 * value)
-    return 0.0, max(12.0, 1.5 * value)
+    return 0.0, max(_LARGEST_GAIN if key.endswith("gain") else _LARGEST_VARIANCE, 1.5 * value)
 
 
 def _parameters(study: Study, at: dict[str, float]) -> LayerParameters:
@@ -237,6 +242,7 @@ def _parameters(study: Study, at: dict[str, float]) -> LayerParameters:
 
 def _arrays(params: LayerParameters) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {"input_variance": params.input_variance, "correlation": params.correlation}
+    found["memory_gain"] = np.asarray(math.nan if params.memory_gain is None else params.memory_gain)
     for name, gate in params.gates.items():
         found |= {f"{name}.{field}": array for field, array in vars(gate).items()}
     return found
@@ -244,14 +250,15 @@ def _arrays(params: LayerParameters) -> dict[str, NDArray[Any]]:
 
 def _same(one: LayerParameters, other: LayerParameters) -> bool:
     arrays = _arrays(other)
-    return all(np.array_equal(array, arrays[name]) for name, array in _arrays(one).items())
+    return all(np.array_equal(array, arrays[name], equal_nan=True) for name, array in _arrays(one).items())
 
 
 def _solved(points: list[LayerParameters], report: Callable[[int, int], None] | None) -> Array:
-    """χ of every point; those that share their classes of units are solved in one call."""
-    groups: dict[bytes, list[int]] = {}
+    """χ of every point; those that share their classes of units, and a memory's gain, are solved in one call."""
+    groups: dict[tuple[bytes, float | None], list[int]] = {}
     for n, params in enumerate(points):
-        groups.setdefault(params.class_weights.tobytes() + params.environment_weights.tobytes(), []).append(n)
+        shared = params.class_weights.tobytes() + params.environment_weights.tobytes(), params.memory_gain
+        groups.setdefault(shared, []).append(n)
     chi, done = np.full(len(points), math.nan), 0
     for members in groups.values():
         for start in range(0, len(members), _AT_ONCE):

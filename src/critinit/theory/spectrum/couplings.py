@@ -56,7 +56,7 @@ def sampled_couplings(
 
     Args:
         cell: The cell.
-        layer: The layer.
+        layer: The layer, reduced.
         T: Sequence length, which bounds the burn-in.
         tied: Whether the weights stay.
         particles: Number of units.

@@ -241,6 +241,7 @@ def spectrum_density(
         raise ArgumentError("cell", found=spec.cell, allowed="a cell without a projection, whose spectrum is known")
     if weights == "untied" and has_identity(the_layer.gates):
         raise ArgumentError("weights", found="untied", allowed="tied", hint="identity kernels have no untied reading")
+    the_layer = the_layer.reduced()
     couplings = sampled_couplings(
         spec.find_cell(), the_layer, T=spec.T, tied=weights == "tied", particles=particles, snapshots=snapshots,
         seed=(seed, layer), inputs=inputs, below=layers_below(spec, layer) if weights == "tied" else (),

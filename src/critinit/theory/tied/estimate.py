@@ -36,6 +36,7 @@ from critinit.distributions.numbers import LONGEST_TIME
 from critinit.dual import Array, Dual, value
 from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.decay import over_T
+from critinit.theory.normalization import normalized_memory
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
@@ -171,7 +172,7 @@ class _Units:
         }
         self.groups = list(dict.fromkeys(self.fields.values()))
         self.reads_itself = any(gate.recurrent.reads_itself for gate in gates.values())
-        self.strength = {name: gate.recurrent.variance for name, gate in gates.items()}
+        self.variances = {name: gate.recurrent.variance for name, gate in gates.items()}
         differ = any(
             gate.bias.variance or (name == cell.candidate_gate and gate.bias.mean) for name, gate in gates.items()
         )
@@ -202,10 +203,17 @@ class _Units:
         half = dict.fromkeys(self.groups, 0.1)
         return _State(half, dict.fromkeys(self.groups, 0.0), np.zeros(self.count), np.full(self.count, 0.1))
 
+    def strength(self, state: _State) -> dict[str, float]:
+        """σ² of each gate's kernel as it acts on the message; of a normalized cell that is γ² over E m²."""
+        if not self.cell.normalized:
+            return self.variances
+        moment = {g: max(state.moving[g] + state.static[g], _NOTHING) for g in self.groups}
+        return {n: v / moment[self.fields[n]] if n in self.fields else v for n, v in self.variances.items()}
+
     def sample(self, state: _State) -> _Evaluation:
         """The cell at Gaussian pre-activations and memory of these variances."""
         gates, cell, r = self.layer.gates, self.cell, self.layer.input.variance
-        names = list(self.fields)
+        names, strength = list(self.fields), self.strength(state)
         unit = np.eye(1 + len(names))[:, :, None, None]
         spread: dict[str, float] = {}
         external: dict[str, Array] = {}
@@ -215,8 +223,8 @@ class _Units:
             fixed[name] = np.zeros((self.count, 1))
             moving = 0.0
             if group is not None:
-                fixed[name] = math.sqrt(self.strength[name] * state.static[group]) * self.fixed[name][:, None]
-                moving = self.strength[name] * state.moving[group]
+                fixed[name] = math.sqrt(strength[name] * state.static[group]) * self.fixed[name][:, None]
+                moving = strength[name] * state.moving[group]
             external[name] = self.biases[name]
             feed = gate.input.variance * r
             if name in cell.after:
@@ -227,22 +235,23 @@ class _Units:
             external["input"] = math.sqrt(r) * self.z["input"]
         memory = np.sqrt(state.variance)[:, None] * self.z["memory"]
         s = Dual(state.mean[:, None] + memory, unit[0])
+        seen = normalized_memory(s, self.layer.memory_gain)
         read: dict[str, Array] = {}
         slope = None
         if cell.read_gate is not None:
             by = cell.read_gate
             read[by] = external[by] + fixed[by] + spread[by] * self.z["read"]
-            slope = cell.read(s.value, {by: Dual(read[by], 1.0)}).tangent
+            slope = cell.read(seen.value, {by: Dual(read[by], 1.0)}).tangent
         messages: dict[str, Dual] = {}
 
         def recurrent(name: str, message: Any) -> Any:
             y = fixed[name] + spread[name] * self.z[name]
             if name not in self.fields:
-                return y + math.sqrt(self.strength[name]) * message if self.strength[name] else y
+                return y + math.sqrt(strength[name]) * message if strength[name] else y
             messages[self.fields[name]] = message
             return Dual(y, unit[1 + names.index(name)])
 
-        h = cell.read(s, read)
+        h = cell.read(seen, read)
         u = cell.pre_activations(h, recurrent, external)
         keep = np.broadcast_to(value(cell.keep(u)), (self.count, self.z["memory"].size))
         return _Evaluation(value(h), keep, memory, cell.update(s, u), messages, slope)
@@ -257,7 +266,7 @@ class _Step:
     """The linear response and the noise that a sample shows, and the state that they would make."""
 
     def __init__(self, units: _Units, state: _State) -> None:
-        self.units, self.state = units, state
+        self.units, self.state, self.strength = units, state, units.strength(state)
         self.sample = sample = units.sample(state)
         shape = (1 + len(units.fields), *sample.h.shape)
         self.slopes = np.broadcast_to(sample.after.tangent, shape)
@@ -270,7 +279,7 @@ class _Step:
         coupling = np.zeros((o, len(groups)))
         if units.tied:
             for name, a in self.couplings.items():
-                coupling[:, groups.index(units.fields[name])] += units.strength[name] * _mean(a) ** 2
+                coupling[:, groups.index(units.fields[name])] += self.strength[name] * _mean(a) ** 2
         message = np.stack([_mean(self.passed[g][0]) ** 2 for g in groups], axis=1) if groups else np.zeros((o, 0))
         self.response = Response(np.full(o, 1.0 / o), self.keep, coupling, message)
 
@@ -311,18 +320,18 @@ class _Step:
         coupling, mixing = np.zeros((units.count, len(groups))), np.zeros((len(groups), len(groups)))
         for name, a in self.couplings.items():
             spread = a.var(axis=-1) if units.tied else np.mean(a * a, axis=-1)
-            coupling[:, groups.index(units.fields[name])] += units.strength[name] * spread
+            coupling[:, groups.index(units.fields[name])] += self.strength[name] * spread
         message = np.zeros((units.count, len(groups)))
         for i, g in enumerate(groups):
             message[:, i] = self.passed[g][0].var(axis=-1)
             for j, name in enumerate(units.fields):
-                mixing[i, groups.index(units.fields[name])] += units.strength[name] * float(
+                mixing[i, groups.index(units.fields[name])] += self.strength[name] * float(
                     np.mean(self.passed[g][1 + j] ** 2)
                 )
         read = units.cell.read_gate
         if self.sample.read_slope is not None and read in units.fields:
             i = groups.index(units.fields[read])
-            mixing[i, i] += units.strength[read] * float(np.mean(self.sample.read_slope**2))
+            mixing[i, i] += self.strength[read] * float(np.mean(self.sample.read_slope**2))
         return Fluctuations(self.slopes[0].var(axis=-1), coupling, message, mixing)
 
 
@@ -398,7 +407,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
 
     The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
     """
-    layer, projection = layer.unprojected(), layer.projection
+    layer, projection = layer.reduced(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     units = _Units(cell, layer, tied=tied)
     step, met = _settle(units)
@@ -411,7 +420,8 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
     weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
     together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
-    kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
+    gates = layer.gates.items()
+    kernels = {name: g.recurrent.model_copy(update={"variance": step.strength[name]}) for name, g in gates}
     names = list(units.fields)
     flat = {name: step.passed[g].reshape(1 + len(names), -1) for name, g in units.fields.items()}
     factor = Couplings(names, step.slopes.reshape(1 + len(names), -1), flat).factor(kernels)
@@ -467,8 +477,11 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
         untied: The numbers of the untied theory; None where it has none (identity kernels).
 
     Returns:
-        The numbers; None where one is beyond the range of the estimate.
+        The numbers; None where one is beyond the range of the estimate, or where the cell keeps its memory normalized:
+        what it keeps then depends on how memories and fields are correlated in time, which the estimate leaves out.
     """
+    if cell.keeps_normalized:
+        return None
     tied = _estimate(cell, layer, T, tied=True)
     fresh = None if untied is None else _estimate(cell, layer, T, tied=False)
     if tied is None or (untied is not None and fresh is None):

@@ -20,6 +20,7 @@ import numpy as np
 from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
+from critinit.theory.normalization import normalized_memory, normalized_message
 from critinit.theory.protocol import Inputs
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
@@ -73,7 +74,7 @@ class Population:
 
     Args:
         cell: The cell.
-        layer: The layer, unprojected.
+        layer: The layer, reduced.
         particles: P.
         rng: Random generator.
         inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
@@ -124,6 +125,8 @@ class Population:
         """Return W_k m_k of an array or a dual."""
         if gate in self._own:
             return self._own[gate] * message if self._own[gate] else 0.0
+        if self.cell.normalized:
+            message = normalized_message(message)
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
 
@@ -134,8 +137,26 @@ class Population:
         external = self.external(t)
         self.before = Before(value(self.s), {name: value(x) for name, x in self.u.items()}, external)
         self.u = self.cell.pre_activations(self.h, self.recurrent, external)
-        self.s = self.cell.update(self.s, self.u)
-        self.h = self.cell.read(self.s, self.u)
+        self.s = self._updated(self.s, self.u)
+        self.h = self._visible(self.s, self.u)
+
+    def _updated(self, s: Any, u: Mapping[str, Any]) -> Any:
+        """The memory after a step, normalized where the cell keeps it so."""
+        updated = self.cell.update(s, u)
+        return normalized_memory(updated, self.layer.memory_gain) if self.cell.keeps_normalized else updated
+
+    def _visible(self, s: Any, u: Mapping[str, Any]) -> Any:
+        """h of a memory, normalized where it is read so."""
+        return self.cell.read(s if self.cell.keeps_normalized else normalized_memory(s, self.layer.memory_gain), u)
+
+    def kept(self) -> Array:
+        """Return what units kept of their memory in the last step, (P,)."""
+        own = np.broadcast_to(value(self.cell.keep(self.u)), self.before.s.shape)
+        if not self.cell.keeps_normalized:
+            return np.asarray(own)
+        u = {name: value(x) for name, x in self.u.items()}
+        after = Dual(self.cell.update(self.before.s, u), 1.0)
+        return np.asarray(own * normalized_memory(after, self.layer.memory_gain).tangent)
 
     def perturb(self, steps: int) -> None:
         """Give the memory K new tangents of random signs, for ``steps`` steps; h follows at fixed pre-activations."""
@@ -143,7 +164,7 @@ class Population:
         self.deltas = _Fields.of(self.cell, self.layer, self.particles * self.tangents, self.rng, recent)
         signs = np.where(self.rng.random((self.tangents, self.particles)) < 0.5, -1.0, 1.0)
         self.s = Dual(value(self.s), signs)
-        self.h = self.cell.read(self.s, {name: value(x) for name, x in self.u.items()})
+        self.h = self._visible(self.s, {name: value(x) for name, x in self.u.items()})
 
     def couplings(self) -> Couplings:
         """Return the derivatives of the last step: of s' by s and by fields, of messages by s and by other fields."""
@@ -155,11 +176,13 @@ class Population:
         def recurrent(gate: str, message: Any) -> Any:
             if gate in self._own:
                 return self._own[gate] * message
+            if self.cell.normalized:
+                message = normalized_message(message)
             messages[gate] = message.tangent
             return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
 
-        u = self.cell.pre_activations(self.cell.read(s, self.before.u), recurrent, self.before.external)
-        return Couplings(names, self.cell.update(s, u).tangent, messages)
+        u = self.cell.pre_activations(self._visible(s, self.before.u), recurrent, self.before.external)
+        return Couplings(names, self._updated(s, u).tangent, messages)
 
     def rescale(self) -> float:
         """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
@@ -191,20 +214,21 @@ class _StateBelow:
         recent: int,
     ) -> None:
         *lower, read = below
-        self._population = Population(
-            cell, read.unprojected(), particles, rng, inputs=inputs, below=lower, recent=recent
-        )
+        self._population = Population(cell, read.reduced(), particles, rng, inputs=inputs, below=lower, recent=recent)
         self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
         gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
         self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}
         if cell.embeds_input:
             gains[EMBEDDED] = 1.0
         self._field = Field(particles, gains, rng, recent=recent)
+        self._normalized = cell.normalized
 
     def fed(self, t: int) -> dict[str, Array]:
         """U_k x of each gate at step t after the perturbation; the layers below go on by a step."""
         self._population.step(t)
         x = self._gain * value(self._population.h)
+        if self._normalized:
+            x = normalized_message(x)
         return {**{name: gain * x for name, gain in self._itself.items()}, **self._field.signals(x)}
 
 

@@ -326,7 +326,7 @@ def _follow(
     again: bool = False,
 ) -> Run:
     """One population from rest to its numbers; ``again``: perturbed further where few steps are informative."""
-    layer, projection = layer.unprojected(), layer.projection
+    layer, projection = layer.reduced(), layer.projection
     population = Population(cell, layer, particles, rng, inputs=inputs, below=below)
 
     def step() -> float:
@@ -342,7 +342,7 @@ def _follow(
     for t in range(steps):
         population.step(t)
         moments += np.mean(value(population.h) ** 2), np.mean(value(population.s) ** 2)
-        keep += value(cell.keep(population.u))
+        keep += population.kept()
         if t % _SNAPSHOT_EVERY == 0:
             factor = population.couplings().factor(kernels)
             jacobian += factor.first_moment(), factor.second_moment(excess)

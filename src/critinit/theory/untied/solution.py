@@ -24,9 +24,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 
+from critinit.cells import Cell
 from critinit.dual import Array
-from critinit.theory.parameters import LayerParameters, split_parameters
+from critinit.spec.model import Layer
+from critinit.theory.normalization import ScaledMemory
+from critinit.theory.parameters import LayerParameters, layer_parameters, split_parameters
 from critinit.theory.quadrature import normal_rule
 from critinit.theory.untied.averages import (
     Candidate,
@@ -40,7 +44,15 @@ from critinit.theory.untied.averages import (
 from critinit.theory.untied.memory import DistanceOperator, MemoryDistribution
 from critinit.theory.untied.powers import log_power_mean
 
-__all__ = ["UnitMoments", "Untied", "solve", "unit_moments", "unit_time_constants"]
+__all__ = [
+    "UnitMoments",
+    "Untied",
+    "padding_parameters",
+    "scaled_memory",
+    "solve",
+    "unit_moments",
+    "unit_time_constants",
+]
 
 _MAX_CYCLES = 300
 """Most cycles of the accelerated iteration; a few suffice away from a bifurcation."""
@@ -73,6 +85,8 @@ _BIAS_NODES = 401
 """Nodes of a normal bias that stays with its unit: powers of what a unit keeps switch on within a bias of 1 or so."""
 _SHUT = 1e-16
 """A gate that leaks less is shut to double precision."""
+_LOG_GAPS = (-30.0, 60.0)
+"""ln of how far above the slowest class's E keep² the square of a kept memory's deviation is sought, relative."""
 _CHUNK = 192
 """Points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache."""
 
@@ -137,8 +151,9 @@ def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
         >>> solve(grid_parameters("rnn", {"hidden": hidden})).chi.round(9).tolist()
         [0.25, 0.81]
     """
-    if math.prod(params.batch) > _CHUNK:
-        return _join([solve(part, order=order) for part in split_parameters(params, _CHUNK)], params.batch)
+    most = _CHUNK if params.memory_gain is None else 1  # a memory's own scale is that of one point
+    if math.prod(params.batch) > most:
+        return _join([solve(part, order=order) for part in split_parameters(params, most)], params.batch)
     state, met, multistable = _fixed_state(params, order)
     c = state.q
     if np.any(params.correlation < 1.0):
@@ -220,6 +235,9 @@ def unit_moments(params: LayerParameters) -> UnitMoments:
 
 def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, Array]:
     """The stationary state of one copy, where it was reached, and where another one exists."""
+    if params.cell.normalized:
+        state, reached = _normalized_state(params, order)
+        return state, np.full(state.q.shape, reached), np.zeros((*params.batch, 1, 1), dtype=bool)
     components = 2 if params.cell.before else 1
     shape = (components, *params.batch, 1, 1)
     ceiling = np.broadcast_to(_ceiling(params), shape)
@@ -239,6 +257,99 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     if not (params.cell.bounded or params.cell.embeds_input):
         met = np.logical_and(met, q < _TALLEST)
     return _State(params, q, order), met, multistable
+
+
+def _normalized_state(params: LayerParameters, order: float) -> tuple[_State, bool]:
+    """The state of a normalized cell, with kernels of variance γ²/Q that read messages as they are, and whether it is
+    stationary.
+
+    What kernels read has the second moment 1 whatever it is, so nothing is to be iterated.
+    """
+    params, met = _with_scaled_memory(params, order)
+    q = _State(params, np.ones((1, *params.batch, 1, 1)), order).messages()
+    inverse = np.divide(1.0, q[0], out=np.zeros(q[0].shape), where=q[0] > 0.0)
+    gates = {name: replace(gate, recurrent=gate.recurrent * inverse) for name, gate in params.gates.items()}
+    return _State(replace(params, gates=gates), q, order), met
+
+
+def scaled_memory(params: LayerParameters) -> LayerParameters:
+    """Return the parameters with the memory's normalization as the number that it is under these inputs.
+
+    Args:
+        params: The layer, of batch shape (); returned as it is where no memory is normalized.
+
+    Example:
+        >>> from critinit import generate
+        >>> from critinit.theory.parameters import layer_parameters
+        >>> spec = generate("layernorm_lstm", T=100, settings=["layers.0.memory_gain=1.0"])
+        >>> params = scaled_memory(layer_parameters(spec.find_cell(), spec.layers[0]))
+        >>> round(params.memory_scale, 2)
+        3.14
+    """
+    return _with_scaled_memory(params, 1.0)[0]
+
+
+def padding_parameters(cell: Cell, layer: Layer) -> LayerParameters:
+    """Return the hyperparameters of a layer while its inputs carry no information.
+
+    A normalized memory has the scale that it has under steady inputs: what padding does to that takes many steps.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=100, padding={"variance": 0.25})
+        >>> padding_parameters(spec.find_cell(), spec.layers[0]).input_variance.item()
+        0.25
+    """
+    padded = layer_parameters(cell, layer, input_variance=layer.input.padding_power)
+    if padded.memory_gain is None:
+        return padded
+    steady = scaled_memory(layer_parameters(cell, layer))
+    return replace(padded, cell=steady.cell, memory_gain=None, memory_scale=steady.memory_scale)
+
+
+def _with_scaled_memory(params: LayerParameters, order: float) -> tuple[LayerParameters, bool]:
+    """The same, and whether the memory has a stationary distribution."""
+    gain, met = params.memory_gain, True
+    if gain is None:
+        return params, met
+    state = _State(params, np.ones((1, *params.batch, 1, 1)), order)
+    if params.cell.keeps_normalized:
+        scale, met = _kept_scale(state, gain)
+        return replace(params, cell=ScaledMemory(params.cell, scale, kept=scale), memory_gain=None), met
+    _, mean, second = (_units(params, moment).item() for moment in state.moments(2))
+    deviation = math.sqrt(max(second - mean**2, 0.0))
+    scale = gain / deviation if deviation > 0.0 else 0.0
+    cell = ScaledMemory(params.cell, scale, scale * mean)
+    return replace(params, cell=cell, memory_gain=None, memory_scale=scale), met
+
+
+def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
+    """The a = γ_c/D at which Σ_β w_β E c_β² = γ_c², with E c_β² = a² E(write n)²/(1 − a² E keep²) of class β.
+
+    And whether there is one at which every class has a stationary memory; if not, a is the largest.
+    """
+    params = state.params
+    kept = over_environments(params, state.memory.moment(2, 0, 0, 0))
+    written = over_environments(params, state.memory.moment(0, 0, 2, 0) * state.candidate.n(2))
+    kept, written = (np.broadcast_to(x.ravel(), params.class_weights.shape) for x in (kept, written))
+    weights, slowest = params.class_weights, float(np.max(kept))
+
+    def missing(log_gap: float) -> float:
+        """γ_c² less what 1/a² = (slowest E keep²)·(1 + e^x) gives."""
+        return gain**2 - float(weights @ (written / (slowest - kept + slowest * math.exp(log_gap))))
+
+    low, high = _LOG_GAPS
+    if slowest == 0.0 or gain == 0.0 or not np.any(weights * written):
+        total = float(weights @ written)
+        return (gain / math.sqrt(total) if total > 0.0 else 0.0), True
+    if missing(low) > 0.0 or missing(high) < 0.0:
+        return 1.0 / math.sqrt(slowest * (1.0 + math.exp(low if missing(low) > 0.0 else high))), False
+    found = brentq(missing, low, high, xtol=1e-13, rtol=1e-13)
+    return 1.0 / math.sqrt(slowest * (1.0 + math.exp(found))), True
 
 
 def _tolerance(params: LayerParameters) -> float:
@@ -456,10 +567,11 @@ def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> U
     moments = state.moments(4)
     jacobian_mean, jacobian_variance = _jacobian(state)
     flat = (..., 0, 0)
+    unit = params.memory_scale or 1.0
     return Untied(
         second_moment=_full(params, params.gain * state.q[0][flat]),
-        memory_moment=_full(params, _units(params, moments[2])),
-        mean=_full(params, _units(params, moments[1])),
+        memory_moment=_full(params, _units(params, moments[2]) / unit**2),
+        mean=_full(params, _units(params, moments[1]) / unit),
         product_moment=_full(params, params.gain * pair.c[0][flat]),
         chi=_full(params, chi),
         jacobian_mean=_full(params, jacobian_mean),
