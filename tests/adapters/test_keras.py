@@ -64,7 +64,7 @@ def test_a_model_with_other_things():
 def test_include():
     model, parts = larger_model()
     before = bits(model)
-    apply(make_spec("gru"), model, include="second")
+    apply(make_spec("gru"), model, seed=0, include="second")
     after = bits(model)
     ours = {id(v) for v in parts["second"].trainable_variables}
     assert {key for key in before if before[key] != after[key]} == ours
@@ -90,7 +90,7 @@ def test_a_shared_layer_is_written_once():
 def test_types(dtype):
     layer = layers.GRU(H, dtype=dtype, recurrent_initializer="zeros")
     layer.build((None, None, M))
-    apply(make_spec("gru"), layer)
+    apply(make_spec("gru"), layer, seed=0)
     variable = layer.cell.recurrent_kernel
     assert variable.dtype == dtype
     wanted = draw(make_spec("gru"), M, H).layers[0][0].gates["update"].recurrent.T.astype(variable.dtype)
@@ -125,16 +125,16 @@ def test_unbuilt_layers_are_built_where_the_width_is_given(make, count, directio
     spec = make_spec("gru", layers=count)
     layer = make()
     with pytest.raises(ApplyError, match=r"not built yet.*input_size="):
-        apply(spec, layer)
+        apply(spec, layer, seed=0)
     with pytest.raises(ApplyError, match=r"found gru at the target itself; .* --cell gru$"):
-        apply(make_spec("gru_reset_before", layers=count), layer, input_size=M)
+        apply(make_spec("gru_reset_before", layers=count), layer, seed=0, input_size=M)
     assert not layer.built
-    report = apply(spec, layer, input_size=M).report
+    report = apply(spec, layer, seed=0, input_size=M).report
     assert layer.built
     assert len(report) == 9 * count * directions
     built = make()
     built.build((None, M) if isinstance(built, layers.GRUCell | layers.StackedRNNCells) else (None, None, M))
-    apply(spec, built)
+    apply(spec, built, seed=0)
     kernels = [[host(v.value) for v in one.trainable_variables] for one in (layer, built)]
     assert all(np.array_equal(one, other) for one, other in zip(*kernels, strict=True))
 
@@ -306,13 +306,13 @@ def test_a_declared_layer_of_the_other_gru_is_refused():
 def test_declared_directions():
     spec = make_spec("lstm")
     both = layers.Bidirectional(
-        layers.LSTM(H, **initializers(spec)),
-        backward_layer=layers.LSTM(H, go_backwards=True, **initializers(spec, direction=1)),
+        layers.LSTM(H, **initializers(spec, seed=0)),
+        backward_layer=layers.LSTM(H, go_backwards=True, **initializers(spec, direction=1, seed=0)),
     )
     both.build((None, None, M))
     patched = layers.Bidirectional(layers.LSTM(H))
     patched.build((None, None, M))
-    apply(spec, patched)
+    apply(spec, patched, seed=0)
     found = ([host(v.value).tobytes() for v in one.trainable_variables] for one in (both, patched))
     assert next(found) == next(found)
 
@@ -333,7 +333,7 @@ def test_declared_directions():
         (
             lambda: initializers(make_spec("gru"))["kernel_initializer"]((M, 3 * H + 1)),
             ApplyError,
-            "allowed: that of a gru of 12 units",
+            "allowed: that of a gru of 12 units; the layer is of another cell",
         ),
     ],
 )

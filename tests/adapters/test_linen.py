@@ -208,7 +208,7 @@ def test_bad_declarations():
         ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm; .* --cell gru$"
     ):
         initializers(make_spec("gru_reset_before"))
-    with pytest.raises(ArgumentError, match="spec: found cell gru; allowed: that of LSTMCell, .*--cell lstm"):
+    with pytest.raises(ArgumentError, match=r"spec: found cell gru; allowed: that of LSTMCell, .*--cell lstm"):
         nn.RNN(nn.LSTMCell(H, **initializers(make_spec("gru")))).init(KEY, X)
 
 

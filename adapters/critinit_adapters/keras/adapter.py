@@ -339,10 +339,11 @@ class SpecInitializer(keras.initializers.Initializer):
     """An initializer of Keras that draws one tensor of a layer from a spec, the same numbers on every backend.
 
     Without a seed each call draws anew from the generator of ``keras.utils.set_random_seed``, which Keras' own
-    initializers follow, so layers, directions and copies get independent weights.  With a seed the numbers are those that
-    ``critinit.apply`` writes with it in every framework, in every call: say by ``direction`` and ``module`` which of
-    them a layer is to have.  Keras copies the forward layer of a ``Bidirectional`` with its initializers; with a seed
-    give ``backward_layer=`` explicitly, with ``direction=1``.
+    initializers follow, so layers, directions and copies get independent weights.
+
+    With a seed the numbers are those that ``critinit.apply`` writes with it in every framework, the same in every call:
+    say by ``direction`` and ``module`` which of them a layer is to have.  Keras copies the forward layer of a
+    ``Bidirectional`` with its initializers, so with a seed give ``backward_layer=`` explicitly, with ``direction=1``.
 
     A model that was saved is loaded again once this class is imported.
 

@@ -209,7 +209,8 @@ def declared(
         pairs: Every block of the tensor with its draw.
         shape: The tensor's shape.
         dtype: The tensor's type; drawn in single precision at least, and cast once.
-        key: The key that the framework draws the tensor with; it may be traced.  None: the draws' own streams, portably.
+        key: The key that the framework draws the tensor with; it may be traced.  None: portably, from the draws' own
+            streams.
         bias_key: The key of biases, which all gates of a layer share, as one gate's can follow another's; by default
             ``key``, for layers whose biases are one tensor.
     """

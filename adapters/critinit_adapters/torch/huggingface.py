@@ -54,10 +54,10 @@ def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: i
     if not any(found.name == "" and found.takes(spec.cell) for found in ADAPTER.survey(module, {}).modules):
         return False
     missing = {id(parameter) for parameter in module.parameters() if not _is_initialized(module, parameter)}
-    if missing:
-        made = ADAPTER.plan(spec, model, _seed(model, seed), None, {})
-        writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
-        ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
+    number = _seed(model, seed) if missing else 0  # where nothing is drawn, no seed is taken
+    made = ADAPTER.plan(spec, model, number, None, {})
+    writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
+    ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
     return True
 
 
