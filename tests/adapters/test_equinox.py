@@ -115,3 +115,19 @@ def test_keys_are_in_their_natural_order_fields_and_lists_in_their_own():
     rows = apply(make_spec("gru", layers=22), stack, seed=0).report
     wanted = [f"lower/layer_{n}" for n in range(11)] + [f"above/{n}" for n in range(11)]
     assert {row.layer: row.tensor.rpartition("/")[0] for row in rows} == dict(enumerate(wanted))
+
+
+def test_an_ensemble_is_made_of_members_with_keys_of_their_own():
+    """As docs/frameworks/equinox.md shows."""
+    with pytest.raises(ArgumentError, match=r"seed: found none; .*seed=jax\.random\.key\(0\)"):
+        apply(make_spec("gru"), gru())
+    keys = jax.random.split(KEY, 3)
+    members = [apply(make_spec("gru"), gru(), seed=key).model for key in keys]
+    ensemble = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    kernels = {np.asarray(kernel).tobytes() for kernel in ensemble.weight_hh}
+    assert len(kernels) == 3
+    out = eqx.filter_vmap(lambda cell, x, h: cell(x, h), in_axes=(eqx.if_array(0), None, None))(
+        ensemble, jnp.ones(M), jnp.zeros(H)
+    )
+    assert out.shape == (3, H)
+    assert not np.array_equal(out[0], out[1])

@@ -122,3 +122,24 @@ def test_an_lstm_of_any_name_is_suggested():
 
     with pytest.raises(ArgumentError, match=r"such as haiku=\{'bottom': 'lstm'\}"):
         apply(make_spec("lstm"), params(forward), seed=0)
+
+
+def test_a_declared_gru_draws_from_the_key():
+    spec = make_spec("gru_reset_before")
+
+    def forward(x):
+        for _ in range(2):
+            core = hk.GRU(M, **initializers(spec))
+            x, _ = core(x, core.initial_state(1))
+        return x
+
+    def init(seed):
+        with jax.disable_jit(False):
+            return jax.jit(hk.transform(forward).init)(jax.random.key(seed), jnp.zeros((1, M)))
+
+    one, again, other = init(1), init(1), init(2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, again))
+    found = [np.asarray(layer[name]).tobytes() for tree in (one, other) for layer in tree.values() for name in layer]
+    assert len(set(found)) == len(found) == 12
+    with pytest.raises(ArgumentError, match="seed: found none"):
+        apply(spec, one, haiku={"gru": "gru"})

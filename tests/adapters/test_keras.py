@@ -6,8 +6,11 @@ import pytest
 
 pytest.importorskip("keras")
 
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -21,6 +24,7 @@ from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters.drivers.keras import RESET_AFTER, host
 from tests.adapters.specs import GATES, make_spec
+from tests.cli.conftest import environment
 
 pytestmark = pytest.mark.frameworks
 M, H = 5, 12
@@ -315,6 +319,128 @@ def test_declared_directions():
     apply(spec, patched, seed=0)
     found = ([host(v.value).tobytes() for v in one.trainable_variables] for one in (both, patched))
     assert next(found) == next(found)
+
+
+def kernels(model):
+    return [host(v.value) for v in model.trainable_variables if "kernel" in v.path]
+
+
+def declared_stack(spec, **given):
+    """Three layers that share one call's initializers, the first in two directions."""
+    shared = initializers(spec, **given)
+    return keras.Sequential(
+        [
+            keras.Input((None, H)),
+            layers.Bidirectional(layers.LSTM(H // 2, return_sequences=True, **shared)),
+            layers.LSTM(H, return_sequences=True, **shared),
+            layers.LSTM(H, **shared),
+        ]
+    )
+
+
+def test_without_a_seed_no_two_parts_are_alike_and_set_random_seed_decides():
+    def made(seed):
+        keras.utils.set_random_seed(seed)
+        return declared_stack(make_spec("lstm"))
+
+    one, again, other = made(1), made(1), made(2)
+    assert all(map(np.array_equal, kernels(one), kernels(again)))
+    found = [*kernels(one), *kernels(other)]
+    assert len({kernel.tobytes() for kernel in found}) == len(found) == 16
+    assert len({kernel[:5, :5].tobytes() for kernel in found}) == 16  # no part of one is in another either
+    for copy in (keras.models.clone_model(one), keras.Sequential.from_config(one.get_config())):
+        assert not any(map(np.array_equal, kernels(one), kernels(copy)))
+    # the input gate's bias follows the forget gate's within the layer
+    bias = host(one.layers[1].cell.bias.value)
+    assert np.array_equal(bias[:H], -bias[H : 2 * H])
+
+
+def test_with_a_seed_every_call_and_every_copy_gives_the_same():
+    one = declared_stack(make_spec("lstm"), seed=3)
+    assert np.array_equal(kernels(one)[0], kernels(one)[2])  # Keras copies the forward layer's initializers
+    assert np.array_equal(kernels(one)[5], kernels(one)[7])
+    for copy in (keras.models.clone_model(one), keras.Sequential.from_config(one.get_config())):
+        assert all(map(np.array_equal, kernels(one), kernels(copy)))
+
+
+@pytest.mark.parametrize(("cell", "kind"), CLASSES)
+def test_what_is_drawn_without_a_seed_is_of_the_specs_distributions(cell, kind):
+    keras.utils.set_random_seed(0)
+    spec = make_spec(cell, recurrent="orthogonal")
+    layer = kind(64, **initializers(spec))
+    layer.build((None, None, 48))
+    weights = {variable.path: host(variable.value) for variable in layer.trainable_variables}
+    assert critinit.check(spec, weights, framework="keras").matches
+
+
+def test_apply_without_a_seed_follows_set_random_seed():
+    def applied(seed):
+        keras.utils.set_random_seed(seed)
+        return [apply(make_spec("gru"), layers.GRU(H), input_size=M) for _ in range(2)]
+
+    (first, second), again, (other, _) = applied(1), applied(1), applied(2)
+    assert [one.seed for one in again] == [first.seed, second.seed]
+    assert len({first.seed, second.seed, other.seed}) == 3
+    assert all(map(np.array_equal, kernels(first.model), kernels(again[0].model)))
+    repeated = apply(make_spec("gru"), layers.GRU(H), seed=first.seed, input_size=M)
+    assert all(map(np.array_equal, kernels(first.model), kernels(repeated.model)))
+
+
+BACKENDS = [name for name in ("torch", "jax", "tensorflow") if importlib.util.find_spec(name)]
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=[pytest.mark.slow] if name == "tensorflow" else []) for name in BACKENDS]
+)
+def test_a_saved_model_is_loaded_in_another_process(backend, tmp_path):
+    for task in ("save", "load"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.adapters.keras_saved", task, str(tmp_path)],
+            env={**environment(), "KERAS_BACKEND": backend},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.glob("*.keras"))) == 3
+
+
+def test_importing_the_package_makes_the_initializers_known_where_keras_is_in_use():
+    code = "import keras, critinit_adapters.keras as ours\n"
+    code += "print(keras.saving.get_registered_object('critinit>SpecInitializer') is ours.SpecInitializer)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment(), "KERAS_BACKEND": BACKENDS[0]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+
+
+MISTAKES = [
+    (cell, layer) for cell, _ in CLASSES for layer in ("SimpleRNN", "GRU", "LSTM") if layer.upper() not in cell.upper()
+]
+
+
+@pytest.mark.parametrize(("cell", "layer"), [m for m in MISTAKES if m != ("rnn", "SimpleRNN")])
+@pytest.mark.parametrize("units", [12, 10])
+def test_a_spec_of_another_cell_is_named_and_the_hint_helps(cell, layer, units):
+    def make(spec):
+        made = getattr(layers, layer)(units, **initializers(spec))
+        made.build((None, None, M))
+        return made
+
+    with pytest.raises((ApplyError, ValueError)) as raised:
+        make(make_spec(cell))
+    message = str(raised.value)
+    assert re.search(rf"(spec is for|for|of a) {cell}\b", message)
+    named = re.search(r"write the spec with --cell (\w+)(?: or (\w+))?$", message)
+    if named is None:
+        assert "cell, --cell)" in message or "its cell as --cell" in message
+    for right in filter(None, named.groups()) if named else [{"SimpleRNN": "rnn"}.get(layer, layer.lower())]:
+        assert make(make_spec(right)).built
 
 
 @pytest.mark.parametrize(
