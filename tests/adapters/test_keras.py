@@ -144,8 +144,11 @@ def test_unbuilt_layers_are_built_where_the_width_is_given(make, count, directio
 
 
 def test_an_unbuilt_model_is_refused():
-    with pytest.raises(ApplyError, match="not built yet"):
-        apply(make_spec("gru"), keras.Sequential([layers.GRU(H)]), input_size=M)
+    model = keras.Sequential([layers.GRU(H)])
+    with pytest.raises(ApplyError, match=r"not built yet.*build the model first"):
+        apply(make_spec("gru"), model, input_size=M)
+    model.build((None, None, M))
+    assert len(apply(make_spec("gru"), model).report) == 9
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "5"])

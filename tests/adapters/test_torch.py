@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 import copy
 import itertools
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -355,6 +356,30 @@ def test_layers_that_do_not_fit(layers, module, message):
     with pytest.raises(ApplyError, match=message):
         apply(make_spec("gru", layers=layers), module)
     assert bits(module) == before
+
+
+@pytest.mark.parametrize(
+    ("cell", "layers", "module"),
+    [
+        ("gru", 2, nn.GRU(M, H)),
+        ("gru", 1, nn.GRU(M, H, 3)),
+        ("gru", 2, nn.ModuleList([nn.GRUCell(M, H), nn.GRUCell(H, H), nn.GRUCell(H, H)])),
+        ("gru", 2, nn.ModuleList([nn.GRU(M, H, 2), nn.GRUCell(H, H)])),
+        ("lstm", 1, nn.GRU(M, H)),
+        ("rnn", 1, nn.LSTM(M, H)),
+        ("gru_reset_before", 1, nn.GRU(M, H)),
+    ],
+)
+def test_the_hint_about_the_spec_helps(cell, layers, module):
+    with pytest.raises(ApplyError) as raised:
+        apply(make_spec(cell, layers=layers), module)
+    given = dict(re.findall(r"--(cell|layers) (\w+)", raised.value.hint))
+    assert len(given) == 1
+    better = make_spec(given.get("cell", cell), layers=int(given.get("layers", layers)))
+    parameters = list(module.parameters())
+    report = apply(better, module).report
+    assert not report.untouched
+    assert len({row.tensor for row in report}) + len(report.zeroed) == len(parameters)
 
 
 def test_shared_modules_are_written_once():

@@ -52,7 +52,7 @@ class Place:
             ("direction", self.direction, 2),
             ("module", self.module, _MODULES),
         ):
-            if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < end:
+            if not isinstance(found, (int, np.integer)) or isinstance(found, bool) or not 0 <= found < end:
                 raise ArgumentError(name, found=repr(found), allowed=f"0 to {end - 1}")
         if self.seed is not None:
             check_seed(self.seed)
