@@ -195,6 +195,7 @@ def _being_initialized() -> Any:
 
 def _cell_key(child: Any) -> Any:
     """The key of the cell that ``child`` is a part of; None where Linen only asks for shapes and hands out no keys."""
+    # private: a scope's rngs and their type; run with flax 0.12.8
     scope = getattr(child.parent, "scope", None)
     rng = None if scope is None else scope.rngs.get("params")
     return rng.as_jax_rng() if isinstance(rng, LazyRng) else rng

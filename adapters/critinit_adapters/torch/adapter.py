@@ -150,13 +150,13 @@ def _common(seed: int, target: Any) -> int:
 
 def _groups(target: Any) -> list[tuple[Any, Any]]:
     """The process groups that hold a model together, each with a device on which they talk."""
-    if not isinstance(target, nn.Module):
-        return []
     found: dict[int, tuple[Any, Any]] = {}
+    if not isinstance(target, nn.Module) or any(parameter.is_meta for parameter in target.parameters()):
+        return []  # refused later
     for module in target.modules():
-        if type(module).__name__ in _PARALLEL and hasattr(module, "process_group"):
-            device = next((parameter.device for parameter in module.parameters()), None)
-            found[id(module.process_group)] = module.process_group, device
+        if type(module).__name__ in _PARALLEL:
+            group, device = cast(Any, module).process_group, next(module.parameters()).device
+            found[id(group)] = group, device
     for parameter in filter(_is_sharded, target.parameters()):
         mesh = cast(Any, parameter).device_mesh
         for axis in range(mesh.ndim):
