@@ -55,7 +55,7 @@ def test_a_model_with_other_things():
 
 def test_include():
     model = Model()
-    new = apply(make_spec("gru"), model, include="others").model
+    new = apply(make_spec("gru"), model, seed=0, include="others").model
     assert new.encoder.weight_hh is model.encoder.weight_hh
     assert new.others["decoder"].weight_hh is not model.others["decoder"].weight_hh
 
@@ -64,7 +64,7 @@ def test_include():
 @pytest.mark.parametrize("sampler", ["portable", "native"])
 def test_types(dtype, sampler):
     cell = eqx.nn.LSTMCell(M, H, dtype=dtype, key=KEY)
-    new = apply(make_spec("lstm"), cell, sampler=sampler).model
+    new = apply(make_spec("lstm"), cell, seed=0, sampler=sampler).model
     assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype(dtype)}
     if sampler == "portable":
         wanted = draw(make_spec("lstm"), M, H).layers[0][0].gates["input"].recurrent.astype(dtype)
@@ -93,16 +93,16 @@ def gru(**given):
 )
 def test_refused(spec, make, message):
     with pytest.raises(ApplyError, match=message) as raised:
-        apply(spec, make())
+        apply(spec, make(), seed=0)
     assert "\n" not in str(raised.value)
 
 
 def test_directions_that_differ_are_refused():
     cells = {"forward": gru(), "backward": eqx.nn.GRUCell(M, 7, key=KEY)}
     with pytest.raises(ApplyError, match=r"found two directions that differ: .* of 12 units, .* of 7 units"):
-        apply(make_spec("gru"), cells, bidirectional=[("forward", "backward")])
+        apply(make_spec("gru"), cells, seed=0, bidirectional=[("forward", "backward")])
     with pytest.raises(ArgumentError, match="bidirectional: found 'sideways'"):
-        apply(make_spec("gru"), cells, bidirectional=[("forward", "sideways")])
+        apply(make_spec("gru"), cells, seed=0, bidirectional=[("forward", "sideways")])
 
 
 def test_keys_are_in_their_natural_order_fields_and_lists_in_their_own():
@@ -112,6 +112,22 @@ def test_keys_are_in_their_natural_order_fields_and_lists_in_their_own():
 
     cells = {f"layer_{n}": eqx.nn.GRUCell(H, H, key=KEY) for n in range(11)}
     stack = Stack(cells, [eqx.nn.GRUCell(H, H, key=KEY) for _ in range(11)])
-    rows = apply(make_spec("gru", layers=22), stack).report
+    rows = apply(make_spec("gru", layers=22), stack, seed=0).report
     wanted = [f"lower/layer_{n}" for n in range(11)] + [f"above/{n}" for n in range(11)]
     assert {row.layer: row.tensor.rpartition("/")[0] for row in rows} == dict(enumerate(wanted))
+
+
+def test_an_ensemble_is_made_of_members_with_keys_of_their_own():
+    """As docs/frameworks/equinox.md shows."""
+    with pytest.raises(ArgumentError, match=r"seed: found none; .*seed=jax\.random\.key\(0\)"):
+        apply(make_spec("gru"), gru())
+    keys = jax.random.split(KEY, 3)
+    members = [apply(make_spec("gru"), gru(), seed=key).model for key in keys]
+    ensemble = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    kernels = {np.asarray(kernel).tobytes() for kernel in ensemble.weight_hh}
+    assert len(kernels) == 3
+    out = eqx.filter_vmap(lambda cell, x, h: cell(x, h), in_axes=(eqx.if_array(0), None, None))(
+        ensemble, jnp.ones(M), jnp.zeros(H)
+    )
+    assert out.shape == (3, H)
+    assert not np.array_equal(out[0], out[1])

@@ -35,7 +35,7 @@ def params(forward=network):
 
 def test_a_model_with_other_things():
     tree = params()
-    applied = apply(make_spec("lstm"), tree, haiku={"lstm": "lstm", "inner": "gru"})
+    applied = apply(make_spec("lstm"), tree, seed=0, haiku={"lstm": "lstm", "inner": "gru"})
     new = applied.model
     assert new["inner"]["w_i"] is tree["inner"]["w_i"]
     assert new["linear"]["w"] is tree["linear"]["w"]
@@ -49,7 +49,7 @@ def test_a_model_with_other_things():
 
 
 def test_the_update_gate_is_stored_with_its_sign_changed():
-    new = apply(make_spec("gru_reset_before"), params(), haiku={"inner": "gru"}).model["inner"]
+    new = apply(make_spec("gru_reset_before"), params(), seed=0, haiku={"inner": "gru"}).model["inner"]
     gates = draw(make_spec("gru_reset_before"), H, H).layers[0][0].gates
     for name, part in (("w_i", "input"), ("w_h", "recurrent"), ("b", "bias")):
         assert np.array_equal(new[name][..., :H], -getattr(gates["update"], part).T.astype(np.float32))
@@ -64,7 +64,7 @@ def test_the_order_of_the_map_is_that_of_the_layers():
         return x
 
     spec = make_spec("gru_reset_before", layers=2)
-    report = apply(spec, params(forward), haiku={"b": "gru", "a": "gru"}).report
+    report = apply(spec, params(forward), seed=0, haiku={"b": "gru", "a": "gru"}).report
     assert {(row.tensor[0], row.layer) for row in report} == {("b", 0), ("a", 1)}
 
 
@@ -88,13 +88,13 @@ def test_the_order_of_the_map_is_that_of_the_layers():
 )
 def test_refused(options, error, message):
     with pytest.raises(error, match=message) as raised:
-        apply(make_spec("gru_reset_before"), params(), **options)
+        apply(make_spec("gru_reset_before"), params(), seed=0, **options)
     assert "\n" not in str(raised.value)
 
 
 def test_a_reset_gate_after_the_kernel_is_refused():
     with pytest.raises(ApplyError, match=r"found gru_reset_before at 'inner'; .* --cell gru_reset_before$"):
-        apply(make_spec("gru"), params(), haiku={"inner": "gru"})
+        apply(make_spec("gru"), params(), seed=0, haiku={"inner": "gru"})
 
 
 def test_a_declared_gru_has_the_numbers_of_apply():
@@ -121,4 +121,25 @@ def test_an_lstm_of_any_name_is_suggested():
         return lstm(x, lstm.initial_state(1))[0]
 
     with pytest.raises(ArgumentError, match=r"such as haiku=\{'bottom': 'lstm'\}"):
-        apply(make_spec("lstm"), params(forward))
+        apply(make_spec("lstm"), params(forward), seed=0)
+
+
+def test_a_declared_gru_draws_from_the_key():
+    spec = make_spec("gru_reset_before")
+
+    def forward(x):
+        for _ in range(2):
+            core = hk.GRU(M, **initializers(spec))
+            x, _ = core(x, core.initial_state(1))
+        return x
+
+    def init(seed):
+        with jax.disable_jit(False):
+            return jax.jit(hk.transform(forward).init)(jax.random.key(seed), jnp.zeros((1, M)))
+
+    one, again, other = init(1), init(1), init(2)
+    assert jax.tree.all(jax.tree.map(np.array_equal, one, again))
+    found = [np.asarray(layer[name]).tobytes() for tree in (one, other) for layer in tree.values() for name in layer]
+    assert len(set(found)) == len(found) == 12
+    with pytest.raises(ArgumentError, match="seed: found none"):
+        apply(spec, one, haiku={"gru": "gru"})

@@ -13,7 +13,7 @@ import torch
 from critinit_adapters.torch.huggingface import init_weights
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, set_seed
 
 import critinit
 
@@ -73,6 +73,32 @@ def test_a_new_model_has_the_specs_weights() -> None:
     assert not torch.equal(model.one.weight_hh_l0, model.two.weight_hh_l0)
     assert model.head.bias.count_nonzero() == 0  # transformers' own
     assert model.other.bias_ih_l0.count_nonzero() == 0
+
+
+class Unseeded(Tagger):
+    """Follows ``transformers.set_seed``."""
+
+    def _init_weights(self, module):
+        if not init_weights(SPEC, self, module):
+            PreTrainedModel._init_weights(self, module)
+
+
+def test_without_a_seed_the_weights_follow_set_seed(tmp_path: Path) -> None:
+    def made(seed):
+        set_seed(seed)
+        return Unseeded(TaggerConfig())
+
+    one, again, other = made(1), made(1), made(2)
+    assert one.critinit_seed == again.critinit_seed != other.critinit_seed
+    assert same(recurrent(one), recurrent(again))
+    assert not torch.equal(one.one.weight_hh_l0, other.one.weight_hh_l0)
+    bare = nn.ModuleDict({"one": nn.GRU(6, 16, num_layers=2), "two": nn.GRU(6, 16, num_layers=2)})
+    critinit.apply(SPEC, bare, seed=one.critinit_seed)
+    assert same(recurrent(one), bare.state_dict())
+    one.save_pretrained(tmp_path)
+    loaded = Unseeded.from_pretrained(tmp_path)
+    assert same(recurrent(loaded), recurrent(one))
+    assert not hasattr(loaded, "critinit_seed")  # nothing was drawn
 
 
 def test_what_was_loaded_stays(tmp_path: Path) -> None:

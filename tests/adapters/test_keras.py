@@ -6,8 +6,11 @@ import pytest
 
 pytest.importorskip("keras")
 
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -21,6 +24,7 @@ from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters.drivers.keras import RESET_AFTER, host
 from tests.adapters.specs import GATES, make_spec
+from tests.cli.conftest import environment
 
 pytestmark = pytest.mark.frameworks
 M, H = 5, 12
@@ -64,7 +68,7 @@ def test_a_model_with_other_things():
 def test_include():
     model, parts = larger_model()
     before = bits(model)
-    apply(make_spec("gru"), model, include="second")
+    apply(make_spec("gru"), model, seed=0, include="second")
     after = bits(model)
     ours = {id(v) for v in parts["second"].trainable_variables}
     assert {key for key in before if before[key] != after[key]} == ours
@@ -90,7 +94,7 @@ def test_a_shared_layer_is_written_once():
 def test_types(dtype):
     layer = layers.GRU(H, dtype=dtype, recurrent_initializer="zeros")
     layer.build((None, None, M))
-    apply(make_spec("gru"), layer)
+    apply(make_spec("gru"), layer, seed=0)
     variable = layer.cell.recurrent_kernel
     assert variable.dtype == dtype
     wanted = draw(make_spec("gru"), M, H).layers[0][0].gates["update"].recurrent.T.astype(variable.dtype)
@@ -125,23 +129,26 @@ def test_unbuilt_layers_are_built_where_the_width_is_given(make, count, directio
     spec = make_spec("gru", layers=count)
     layer = make()
     with pytest.raises(ApplyError, match=r"not built yet.*input_size="):
-        apply(spec, layer)
+        apply(spec, layer, seed=0)
     with pytest.raises(ApplyError, match=r"found gru at the target itself; .* --cell gru$"):
-        apply(make_spec("gru_reset_before", layers=count), layer, input_size=M)
+        apply(make_spec("gru_reset_before", layers=count), layer, seed=0, input_size=M)
     assert not layer.built
-    report = apply(spec, layer, input_size=M).report
+    report = apply(spec, layer, seed=0, input_size=M).report
     assert layer.built
     assert len(report) == 9 * count * directions
     built = make()
     built.build((None, M) if isinstance(built, layers.GRUCell | layers.StackedRNNCells) else (None, None, M))
-    apply(spec, built)
+    apply(spec, built, seed=0)
     kernels = [[host(v.value) for v in one.trainable_variables] for one in (layer, built)]
     assert all(np.array_equal(one, other) for one, other in zip(*kernels, strict=True))
 
 
 def test_an_unbuilt_model_is_refused():
-    with pytest.raises(ApplyError, match="not built yet"):
-        apply(make_spec("gru"), keras.Sequential([layers.GRU(H)]), input_size=M)
+    model = keras.Sequential([layers.GRU(H)])
+    with pytest.raises(ApplyError, match=r"not built yet.*build the model first"):
+        apply(make_spec("gru"), model, input_size=M)
+    model.build((None, None, M))
+    assert len(apply(make_spec("gru"), model).report) == 9
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "5"])
@@ -306,15 +313,137 @@ def test_a_declared_layer_of_the_other_gru_is_refused():
 def test_declared_directions():
     spec = make_spec("lstm")
     both = layers.Bidirectional(
-        layers.LSTM(H, **initializers(spec)),
-        backward_layer=layers.LSTM(H, go_backwards=True, **initializers(spec, direction=1)),
+        layers.LSTM(H, **initializers(spec, seed=0)),
+        backward_layer=layers.LSTM(H, go_backwards=True, **initializers(spec, direction=1, seed=0)),
     )
     both.build((None, None, M))
     patched = layers.Bidirectional(layers.LSTM(H))
     patched.build((None, None, M))
-    apply(spec, patched)
+    apply(spec, patched, seed=0)
     found = ([host(v.value).tobytes() for v in one.trainable_variables] for one in (both, patched))
     assert next(found) == next(found)
+
+
+def kernels(model):
+    return [host(v.value) for v in model.trainable_variables if "kernel" in v.path]
+
+
+def declared_stack(spec, **given):
+    """Three layers that share one call's initializers, the first in two directions."""
+    shared = initializers(spec, **given)
+    return keras.Sequential(
+        [
+            keras.Input((None, H)),
+            layers.Bidirectional(layers.LSTM(H // 2, return_sequences=True, **shared)),
+            layers.LSTM(H, return_sequences=True, **shared),
+            layers.LSTM(H, **shared),
+        ]
+    )
+
+
+def test_without_a_seed_no_two_parts_are_alike_and_set_random_seed_decides():
+    def made(seed):
+        keras.utils.set_random_seed(seed)
+        return declared_stack(make_spec("lstm"))
+
+    one, again, other = made(1), made(1), made(2)
+    assert all(map(np.array_equal, kernels(one), kernels(again)))
+    found = [*kernels(one), *kernels(other)]
+    assert len({kernel.tobytes() for kernel in found}) == len(found) == 16
+    assert len({kernel[:5, :5].tobytes() for kernel in found}) == 16  # no part of one is in another either
+    for copy in (keras.models.clone_model(one), keras.Sequential.from_config(one.get_config())):
+        assert not any(map(np.array_equal, kernels(one), kernels(copy)))
+    # the input gate's bias follows the forget gate's within the layer
+    bias = host(one.layers[1].cell.bias.value)
+    assert np.array_equal(bias[:H], -bias[H : 2 * H])
+
+
+def test_with_a_seed_every_call_and_every_copy_gives_the_same():
+    one = declared_stack(make_spec("lstm"), seed=3)
+    assert np.array_equal(kernels(one)[0], kernels(one)[2])  # Keras copies the forward layer's initializers
+    assert np.array_equal(kernels(one)[5], kernels(one)[7])
+    for copy in (keras.models.clone_model(one), keras.Sequential.from_config(one.get_config())):
+        assert all(map(np.array_equal, kernels(one), kernels(copy)))
+
+
+@pytest.mark.parametrize(("cell", "kind"), CLASSES)
+def test_what_is_drawn_without_a_seed_is_of_the_specs_distributions(cell, kind):
+    keras.utils.set_random_seed(0)
+    spec = make_spec(cell, recurrent="orthogonal")
+    layer = kind(64, **initializers(spec))
+    layer.build((None, None, 48))
+    weights = {variable.path: host(variable.value) for variable in layer.trainable_variables}
+    assert critinit.check(spec, weights, framework="keras").matches
+
+
+def test_apply_without_a_seed_follows_set_random_seed():
+    def applied(seed):
+        keras.utils.set_random_seed(seed)
+        return [apply(make_spec("gru"), layers.GRU(H), input_size=M) for _ in range(2)]
+
+    (first, second), again, (other, _) = applied(1), applied(1), applied(2)
+    assert [one.seed for one in again] == [first.seed, second.seed]
+    assert len({first.seed, second.seed, other.seed}) == 3
+    assert all(map(np.array_equal, kernels(first.model), kernels(again[0].model)))
+    repeated = apply(make_spec("gru"), layers.GRU(H), seed=first.seed, input_size=M)
+    assert all(map(np.array_equal, kernels(first.model), kernels(repeated.model)))
+
+
+BACKENDS = [name for name in ("torch", "jax", "tensorflow") if importlib.util.find_spec(name)]
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=[pytest.mark.slow] if name == "tensorflow" else []) for name in BACKENDS]
+)
+def test_a_saved_model_is_loaded_in_another_process(backend, tmp_path):
+    for task in ("save", "load"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.adapters.keras_saved", task, str(tmp_path)],
+            env={**environment(), "KERAS_BACKEND": backend},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.glob("*.keras"))) == 3
+
+
+def test_importing_the_package_makes_the_initializers_known_where_keras_is_in_use():
+    code = "import keras, critinit_adapters.keras as ours\n"
+    code += "print(keras.saving.get_registered_object('critinit>SpecInitializer') is ours.SpecInitializer)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment(), "KERAS_BACKEND": BACKENDS[0]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+
+
+MISTAKES = [
+    (cell, layer) for cell, _ in CLASSES for layer in ("SimpleRNN", "GRU", "LSTM") if layer.upper() not in cell.upper()
+]
+
+
+@pytest.mark.parametrize(("cell", "layer"), [m for m in MISTAKES if m != ("rnn", "SimpleRNN")])
+@pytest.mark.parametrize("units", [12, 10])
+def test_a_spec_of_another_cell_is_named_and_the_hint_helps(cell, layer, units):
+    def make(spec):
+        made = getattr(layers, layer)(units, **initializers(spec))
+        made.build((None, None, M))
+        return made
+
+    with pytest.raises((ApplyError, ValueError)) as raised:
+        make(make_spec(cell))
+    message = str(raised.value)
+    assert re.search(rf"(spec is for|for|of a) {cell}\b", message)
+    named = re.search(r"write the spec with --cell (\w+)(?: or (\w+))?$", message)
+    if named is None:
+        assert "cell, --cell)" in message or "its cell as --cell" in message
+    for right in filter(None, named.groups()) if named else [{"SimpleRNN": "rnn"}.get(layer, layer.lower())]:
+        assert make(make_spec(right)).built
 
 
 @pytest.mark.parametrize(
@@ -333,7 +462,7 @@ def test_declared_directions():
         (
             lambda: initializers(make_spec("gru"))["kernel_initializer"]((M, 3 * H + 1)),
             ApplyError,
-            "allowed: that of a gru of 12 units",
+            "allowed: that of a gru of 12 units; the layer is of another cell",
         ),
     ],
 )

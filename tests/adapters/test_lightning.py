@@ -109,12 +109,28 @@ def test_the_first_step_finds_the_specs_weights(kind, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Memory, Later])
+def test_without_a_seed_the_weights_follow_seed_everything(kind, tmp_path: Path) -> None:
+    def run(seed):
+        pl.seed_everything(seed, verbose=False)
+        callback, witness = CriticalInit(SPEC), Witness()
+        fit(kind(), tmp_path, callback, witness, checkpoints(tmp_path))
+        return callback.report.seed, witness.seen
+
+    (seed, first), (again, second), (other, third) = run(1), run(1), run(2)
+    assert seed == again != other
+    assert same(first, second)
+    assert not same(first, third)
+    assert same(first, expected(seed))
+
+
+@pytest.mark.parametrize("kind", [Memory, Later])
 def test_a_resumed_run_goes_on_where_it_stopped(kind, tmp_path: Path) -> None:
     first = kind()
-    fit(first, tmp_path, CriticalInit(SPEC), checkpoints(tmp_path))
+    made = CriticalInit(SPEC)
+    fit(first, tmp_path, made, checkpoints(tmp_path))
     saved = tmp_path / "last.ckpt"
     stored = torch.load(saved, weights_only=True)
-    assert stored["callbacks"]["CriticalInit"] == {"spec": SPEC.to_json(), "seed": 0}
+    assert stored["callbacks"]["CriticalInit"] == {"spec": SPEC.to_json(), "seed": made.report.seed}
 
     second, callback, witness = kind(), CriticalInit(SPEC), Witness()
     trainer = fit(second, tmp_path, callback, witness, checkpoints(tmp_path), steps=8, ckpt_path=saved)
@@ -130,8 +146,8 @@ def test_resumed_and_uninterrupted_runs_end_alike(tmp_path: Path) -> None:
         return Memory()
 
     whole, part, rest = fresh(), fresh(), fresh()
-    fit(whole, tmp_path / "a", CriticalInit(SPEC), checkpoints(tmp_path / "a"), steps=8)
-    fit(part, tmp_path / "b", CriticalInit(SPEC), checkpoints(tmp_path / "b"), steps=4)
+    fit(whole, tmp_path / "a", CriticalInit(SPEC, seed=0), checkpoints(tmp_path / "a"), steps=8)
+    fit(part, tmp_path / "b", CriticalInit(SPEC, seed=0), checkpoints(tmp_path / "b"), steps=4)
     saved = tmp_path / "b" / "last.ckpt"
     fit(rest, tmp_path / "b", CriticalInit(SPEC, seed=9), checkpoints(tmp_path / "b"), steps=8, ckpt_path=saved)
     assert same(weights(rest), weights(whole))
@@ -189,13 +205,16 @@ def test_the_callback_is_of_the_lightning_in_use() -> None:
     assert done.stdout == "True\n"
 
 
-def test_two_processes_start_from_the_specs_weights(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.adapters.lightning_processes", str(tmp_path)]
+@pytest.mark.parametrize("seed", [[3], []], ids=["seed", "no seed"])
+def test_two_processes_start_from_the_specs_weights(seed: list[int], tmp_path: Path) -> None:
+    """Without a seed from that of the first process, although their generators differ."""
+    command = [sys.executable, "-m", "tests.adapters.lightning_processes", str(tmp_path), *map(str, seed)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert same(one["first"], expected(3))
-    assert same(two["first"], expected(3))
+    assert one["seed"] == two["seed"]
+    assert same(one["first"], expected(*seed or [one["seed"]]))
+    assert same(two["first"], one["first"])
     assert same(one["last"], two["last"])
     assert not same(one["last"], one["first"])
 

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 import copy
 import itertools
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_conformance(cell, layers, directions, bias):
 def test_conformance_of_kernels(cell, recurrent):
     spec = make_spec(cell, recurrent=recurrent)
     module = CELLS[cell](M, H)
-    report = apply(spec, module).report
+    report = apply(spec, module, seed=0).report
     check(spec, module)
     errors = [row.orthogonality_error for row in report if row.part == "recurrent"]
     assert all(error is None if recurrent == "uniform" else error < 1e-6 for error in errors)
@@ -140,7 +141,7 @@ def test_conformance_of_a_spec_that_states_the_projection(directions):
 def test_conformance_of_projection(directions):
     spec = make_spec("lstm", layers=2)
     module = nn.LSTM(M, H, 2, proj_size=4, bidirectional=directions == 2)
-    report = apply(spec, module).report
+    report = apply(spec, module, seed=0).report
     check(spec, module, directions=directions, projection_size=4)
     assert any("projection to 4" in note for note in report.notes)
     assert [row.part for row in report].count("projection") == 2 * directions
@@ -151,7 +152,7 @@ def test_conformance_of_projection(directions):
 def test_types(dtype):
     spec = make_spec("gru")
     module = nn.GRU(M, H, dtype=dtype)
-    apply(spec, module)
+    apply(spec, module, seed=0)
     assert {p.dtype for p in module.parameters()} == {dtype}
     check(spec, module, tolerance=TOLERANCE[dtype])
     weights = draw(spec, M, H).layers[0][0].gates["reset"].input
@@ -252,7 +253,7 @@ def test_a_swapped_gate_order_fails(cell, monkeypatch):
     for swapped in itertools.permutations(order):
         monkeypatch.setitem(TORCH_GATES, cell, swapped)
         module = CELLS[cell](M, H)
-        apply(make_spec(cell), module)
+        apply(make_spec(cell), module, seed=0)
         if swapped == order:
             check(make_spec(cell), module)
         else:
@@ -298,10 +299,10 @@ def test_include(include):
     model, spec = Model(), make_spec("gru")
     if len(include) == 2:
         with pytest.raises(ApplyError, match=r"include: found 'nothing\*'; allowed: .*'encoder.gru', 'decoder'"):
-            apply(spec, model, include=include)
+            apply(spec, model, seed=0, include=include)
         return
     before = bits(model)
-    report = apply(spec, model, include=include).report
+    report = apply(spec, model, seed=0, include=include).report
     after = bits(model)
     assert {name for name in before if before[name] != after[name]} == {n for n in before if n.startswith("decoder")}
     assert "encoder.gru.weight_ih_l0" in report.untouched
@@ -310,7 +311,7 @@ def test_include(include):
 
 def test_include_matches_what_lies_below():
     model = Model()
-    apply(make_spec("gru"), model, include="encoder")
+    apply(make_spec("gru"), model, seed=0, include="encoder")
     check(make_spec("gru"), model.encoder["gru"])
 
 
@@ -357,10 +358,34 @@ def test_layers_that_do_not_fit(layers, module, message):
     assert bits(module) == before
 
 
+@pytest.mark.parametrize(
+    ("cell", "layers", "module"),
+    [
+        ("gru", 2, nn.GRU(M, H)),
+        ("gru", 1, nn.GRU(M, H, 3)),
+        ("gru", 2, nn.ModuleList([nn.GRUCell(M, H), nn.GRUCell(H, H), nn.GRUCell(H, H)])),
+        ("gru", 2, nn.ModuleList([nn.GRU(M, H, 2), nn.GRUCell(H, H)])),
+        ("lstm", 1, nn.GRU(M, H)),
+        ("rnn", 1, nn.LSTM(M, H)),
+        ("gru_reset_before", 1, nn.GRU(M, H)),
+    ],
+)
+def test_the_hint_about_the_spec_helps(cell, layers, module):
+    with pytest.raises(ApplyError) as raised:
+        apply(make_spec(cell, layers=layers), module)
+    given = dict(re.findall(r"--(cell|layers) (\w+)", raised.value.hint))
+    assert len(given) == 1
+    better = make_spec(given.get("cell", cell), layers=int(given.get("layers", layers)))
+    parameters = list(module.parameters())
+    report = apply(better, module).report
+    assert not report.untouched
+    assert len({row.tensor for row in report}) + len(report.zeroed) == len(parameters)
+
+
 def test_shared_modules_are_written_once():
     gru = nn.GRU(M, H)
     shared = nn.ModuleList([gru, nn.Linear(2, 2), gru])
-    assert len(apply(make_spec("gru"), shared).report) == 9
+    assert len(apply(make_spec("gru"), shared, seed=0).report) == 9
     check(make_spec("gru"), gru)
 
 
@@ -368,7 +393,7 @@ def test_networks_that_share_all_parameters_are_one():
     a, b = nn.GRUCell(M, H), nn.GRUCell(M, H)
     for name, parameter in a.named_parameters():
         setattr(b, name, parameter)
-    assert len(apply(make_spec("gru"), nn.ModuleList([a, b])).report) == 9
+    assert len(apply(make_spec("gru"), nn.ModuleList([a, b]), seed=0).report) == 9
     check(make_spec("gru"), b)
 
 
@@ -383,7 +408,7 @@ def test_networks_that_share_some_parameters_are_refused():
 def test_compiled_wrapper():
     model = Model()
     compiled = torch.compile(model)
-    applied = apply(make_spec("gru"), compiled)
+    applied = apply(make_spec("gru"), compiled, seed=0)
     assert applied.model is compiled
     assert "encoder.gru.weight_ih_l0" in {row.tensor for row in applied.report}
     assert "embed.weight" in applied.report.untouched
@@ -392,11 +417,11 @@ def test_compiled_wrapper():
 
 def test_frozen_parameters_and_gradients():
     module = nn.GRU(M, H).requires_grad_(False)
-    apply(make_spec("gru"), module)
+    apply(make_spec("gru"), module, seed=0)
     assert not any(p.requires_grad for p in module.parameters())
     module.requires_grad_(True)
     flat = [p.data_ptr() for p in module._flat_weights]
-    apply(make_spec("gru"), module)
+    apply(make_spec("gru"), module, seed=0)
     assert all(p.is_leaf and p.grad is None and p.requires_grad for p in module.parameters())
     assert [p.data_ptr() for p in module._flat_weights] == flat
     module(torch.randn(2, B, M))[0].sum().backward()
@@ -474,7 +499,7 @@ def test_parametrized_weights_are_refused():
 
 def test_after_to_empty():
     module = nn.GRU(M, H, device="meta").to_empty(device="cpu")
-    apply(make_spec("gru"), module)
+    apply(make_spec("gru"), module, seed=0)
     check(make_spec("gru"), module)
 
 
@@ -570,13 +595,45 @@ def test_no_half_application_across_networks():
 # ---- randomness ------------------------------------------------------------------------------------------
 
 
+def test_without_a_seed_the_weights_follow_torchs_generator():
+    def applied(seed, count=1):
+        torch.manual_seed(seed)
+        return [apply(make_spec("gru"), nn.GRU(M, H)) for _ in range(count)]
+
+    def kernel(one):
+        return one.model.weight_hh_l0
+
+    first, second = applied(3, 2)
+    assert first.seed == first.report.seed != second.seed
+    assert f"\nseed: {first.seed}\n" in str(first.report)
+    assert not torch.equal(kernel(first), kernel(second))
+    again = applied(3, 2)
+    assert [one.seed for one in again] == [first.seed, second.seed]
+    assert torch.equal(kernel(again[1]), kernel(second))
+    assert applied(4)[0].seed != first.seed
+    assert torch.equal(kernel(apply(make_spec("gru"), nn.GRU(M, H), seed=first.seed)), kernel(first))
+
+
+def test_a_seed_is_one_number_of_the_generator():
+    module = nn.GRU(M, H)
+    torch.manual_seed(3)
+    seed = apply(make_spec("gru"), module).seed
+    after = torch.rand(4)
+    torch.manual_seed(3)
+    assert int(torch.randint(2**53, ())) == seed
+    assert torch.equal(torch.rand(4), after)
+    with torch.device("meta"):  # a default device changes nothing
+        torch.manual_seed(3)
+        assert apply(make_spec("gru"), module).seed == seed
+
+
 @pytest.mark.parametrize("sampler", ["portable", "native"])
 def test_global_random_state_is_untouched(sampler):
     state, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    apply(make_spec("lstm", recurrent="orthogonal"), nn.LSTM(M, H, dtype=torch.bfloat16), sampler=sampler)
+    apply(make_spec("lstm", recurrent="orthogonal"), nn.LSTM(M, H, dtype=torch.bfloat16), seed=0, sampler=sampler)
     model = nn.LSTM(M, H)
     state = torch.get_rng_state()
-    apply(make_spec("lstm", recurrent="orthogonal"), model, sampler=sampler)
+    apply(make_spec("lstm", recurrent="orthogonal"), model, seed=0, sampler=sampler)
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == legacy).all()  # noqa: NPY002
 
@@ -737,9 +794,9 @@ def test_two_adapters_that_claim_a_target(install):
 
 def test_applying_twice_gives_the_same():
     module = nn.LSTM(M, H)
-    apply(make_spec("lstm"), module)
+    apply(make_spec("lstm"), module, seed=0)
     first = copy.deepcopy(bits(module))
-    apply(make_spec("lstm"), module)
+    apply(make_spec("lstm"), module, seed=0)
     assert bits(module) == first
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from critinit.errors import ApplyError
 from critinit.tensors.application import apply
@@ -46,8 +47,28 @@ def worker(rank: int, store: str) -> None:
                     apply(spec, sharded, seed=6, sampler=sampler)
                     _same(sharded, plain)
                 _undone(spec, sharded, sampler)
+        _one_seed(mesh)
     finally:
         dist.destroy_process_group()
+
+
+def _one_seed(mesh: object) -> None:
+    """Without a seed both processes take the first one's, although their generators differ."""
+    spec = make_spec("gru")
+
+    def next_seed(rank: int) -> int:
+        torch.manual_seed(10 + rank)
+        return int(torch.randint(2**53, ()))
+
+    expected = next_seed(0)
+    parallel = DistributedDataParallel(nn.GRU(6, 8))
+    for model in (fully_shard(nn.GRU(6, 8), mesh=mesh), _sharded(nn.GRU(6, 8), mesh, Replicate()), parallel):
+        assert (next_seed(dist.get_rank()) == expected) == (dist.get_rank() == 0)
+        torch.manual_seed(10 + dist.get_rank())
+        assert apply(spec, model).seed == expected
+    plain = nn.GRU(6, 8)
+    apply(spec, plain, seed=expected)
+    assert torch.equal(parallel.module.weight_hh_l0, plain.weight_hh_l0)
 
 
 def _sharded(module: nn.Module, mesh: object, placement: object) -> nn.Module:

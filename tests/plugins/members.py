@@ -122,7 +122,7 @@ class Toy:
 
     def apply(self, spec, target, *, seed, sampler, include, options):
         weights = draw(spec, target["input"], target["hidden"], seed=seed)
-        return Applied({**target, "weights": weights}, Report(()), seed)
+        return Applied({**target, "weights": weights}, Report((), seed))
 
 
 Member = Toy()

@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import haiku as hk
 import jax
-import jax.numpy as jnp
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
 from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, blocks
-from critinit_adapters.shared.declared import Place, check_cell, values
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
+from critinit_adapters.shared.declared import Place, check_cell, draws_in
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, declared, paired, path_name, problem
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
@@ -116,18 +116,21 @@ def _leaf(target: Mapping[str, Any], path: str, name: str) -> Any:
 
 
 def initializers(
-    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
 ) -> dict[str, Callable[[Sequence[int], Any], jax.Array]]:
     """Return the arguments w_i_init, w_h_init, b_init that declare ``hk.GRU`` with one layer of a spec.
 
-    The numbers are those of ``critinit.apply`` with that seed; the key that Haiku draws with is not used.
+    Without a seed the weights are drawn from the key that ``init`` is given (``hk.next_rng_key``), so two keys and two
+    layers get independent weights.  With a seed the numbers are those that ``critinit.apply`` writes with it in every
+    framework; the key is not used, so say by ``direction`` and ``module`` which of them a layer is to have.
 
     Args:
         spec: The spec.
         layer: The spec's layer.
-        direction: 0 for forward, 1 for backward.
-        seed: The seed.
-        module: The number of the module in the model, where several take the whole spec.
+        direction: 0 for forward, 1 for backward; it counts where a seed is given.
+        seed: The seed, or None to draw from Haiku's key.
+        module: The number of the module in the model, where several take the whole spec; it counts where a seed is
+            given.
 
     Raises:
         ArgumentError: The spec is for another cell, or an argument is out of range.
@@ -145,7 +148,8 @@ def initializers(
         def draw(shape: Sequence[int], dtype: Any) -> jax.Array:
             hidden = int(shape[-1]) // len(GATES[cell])
             parts = blocks(name, cell, int(shape[0]), hidden)
-            return jnp.asarray(values(place, name, shape, parts, int(shape[0]), hidden).astype(dtype))
+            pairs = draws_in(place, name, shape, parts, int(shape[0]), hidden)
+            return declared(pairs, shape, dtype, hk.next_rng_key() if place.seed is None else None)
 
         return draw
 

@@ -10,14 +10,15 @@ added: the first takes the effective bias, the second, with b_hn inside r∘(·)
 place by ``assign``.  A layer that has no weights yet is built when its input's width is known:
 ``apply(spec, keras.layers.GRU(64), input_size=10)``.
 
-A model can also be declared with its spec: ``keras.layers.GRU(64, **initializers(spec))`` gets, when it is built, the
-very numbers that ``critinit.apply`` would write; saved with the model and loaded again.
+A model can also be declared with its spec: ``keras.layers.GRU(64, **initializers(spec))`` draws when it is built; with
+``seed=`` the very numbers that ``critinit.apply`` would write.  The initializers are saved with the model.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,11 +31,12 @@ from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler
-from critinit.tensors.sampling import Draw
+from critinit.tensors.blocks import fill
+from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
-from critinit_adapters.shared.declared import Place, check_cell, values
+from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
 from critinit_adapters.shared.planning import Plan, Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
@@ -75,6 +77,10 @@ class KerasAdapter(InPlaceAdapter):
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
         """Return whether the target is a Keras model, layer or cell."""
         return isinstance(target, layers.Layer)
+
+    def seed_of(self, given: object, target: Any) -> int:
+        """Return the seed given, or the next number of the generator of ``keras.utils.set_random_seed``."""
+        return check_seed(_next_seed() if given is None else given)
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the recurrent modules in a model."""
@@ -323,20 +329,32 @@ class KerasDrawing:
 # ---- declared with the model -----------------------------------------------------------------------------
 
 
+def _next_seed() -> int:
+    """A seed from Python's global generator, from which Keras' own initializers take theirs."""
+    return random.getrandbits(53)  # JSON in every program holds it exactly
+
+
 @keras.saving.register_keras_serializable("critinit")
 class SpecInitializer(keras.initializers.Initializer):
-    """An initializer of Keras that draws one tensor of a layer portably from a spec.
+    """An initializer of Keras that draws one tensor of a layer from a spec, the same numbers on every backend.
 
-    Keras copies the forward layer of a ``Bidirectional`` with its initializers, so give ``backward_layer=`` explicitly,
-    with ``direction=1``.  A model that was saved is loaded again where ``critinit_adapters.keras.adapter`` is imported.
+    Without a seed each call draws anew from the generator of ``keras.utils.set_random_seed``, which Keras' own
+    initializers follow, so layers, directions and copies get independent weights.
+
+    With a seed the numbers are those that ``critinit.apply`` writes with it in every framework, the same in every call:
+    say by ``direction`` and ``module`` which of them a layer is to have.  Keras copies the forward layer of a
+    ``Bidirectional`` with its initializers, so with a seed give ``backward_layer=`` explicitly, with ``direction=1``.
+
+    A model that was saved is loaded again once this class is imported.
 
     Args:
         spec: The spec, or its JSON value.
         tensor: "kernel", "recurrent_kernel" or "bias".
         layer: The spec's layer.
-        direction: 0 for forward, 1 for the backward layer of a ``Bidirectional``.
-        seed: The seed.
-        module: The number of the module in the model, where several take the whole spec.
+        direction: 0 for forward, 1 for the backward layer of a ``Bidirectional``; it counts where a seed is given.
+        seed: The seed, or None.
+        module: The number of the module in the model, where several take the whole spec; it counts where a seed is
+            given.
 
     Raises:
         ArgumentError: The spec is for another cell, or an argument is out of range.
@@ -349,7 +367,7 @@ class SpecInitializer(keras.initializers.Initializer):
         tensor: str,
         layer: int = 0,
         direction: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         module: int = 0,
     ) -> None:
         read = parse(spec) if isinstance(spec, Mapping) else spec
@@ -365,15 +383,25 @@ class SpecInitializer(keras.initializers.Initializer):
         Raises:
             ApplyError: The shape is that of another layer.
         """
-        cell = self.place.spec.cell
-        other = {("gru", 1): "gru_reset_before", ("gru_reset_before", 2): "gru"}.get((cell, len(shape)))
-        if self.tensor == "bias" and other is not None:
-            found, allowed = f"shape {tuple(shape)}, of a {other}", f"that of a {cell}"
+        self._check(shape)
+        cell, seed = self.place.spec.cell, self.place.seed
+        place = replace(self.place, seed=_next_seed() if seed is None else seed)
+        hidden = int(shape[-1]) // len(GATES[cell])
+        pairs = draws_in(place, self.tensor, shape, blocks(self.tensor, cell, hidden), int(shape[0]), hidden)
+        return ops.convert_to_tensor(fill(tuple(shape), pairs).astype(keras.backend.standardize_dtype(dtype)))
+
+    def _check(self, shape: Sequence[int]) -> None:
+        """Refuse what tells that the layer is of another cell, or was not declared by ``initializers`` alone."""
+        spec = self.place.spec
+        if self.tensor == "recurrent_kernel":
+            check_gates(spec, self.tensor, shape, tuple(GATES))
+        if self.tensor != "bias":
+            return
+        other = {("gru", 1): "gru_reset_before", ("gru_reset_before", 2): "gru"}.get((spec.cell, len(shape)))
+        if other is not None:
+            found, allowed = f"shape {tuple(shape)}, of a {other}", f"that of a {spec.cell}"
             hint = f"the layer's reset_after decides: write the spec with --cell {other}, or use initializers(spec)"
             raise ApplyError("bias", found=found, allowed=allowed, hint=hint)
-        hidden = int(shape[-1]) // len(GATES[cell])
-        drawn = values(self.place, self.tensor, shape, blocks(self.tensor, cell, hidden), int(shape[0]), hidden)
-        return ops.convert_to_tensor(drawn.astype(keras.backend.standardize_dtype(dtype)))
 
     def get_config(self) -> dict[str, Any]:
         """Return what ``from_config`` needs: plain numbers and text."""
@@ -382,20 +410,42 @@ class SpecInitializer(keras.initializers.Initializer):
         return {"spec": place.spec.to_dict(), "tensor": self.tensor, **numbers}
 
 
+class _Argument(int):
+    """0 or 1 for an argument of a layer.
+
+    Where a layer has no such argument, Keras prints the value in its error, and this value says why it is there.
+    """
+
+    reason = ""
+
+    def __repr__(self) -> str:
+        return self.reason
+
+
+def _argument(value: bool, cell: str) -> _Argument:
+    made = _Argument(value)
+    made.reason = (
+        f"{value} (the spec is for {cell} and this layer is not: write the spec with the layer's cell, --cell)"
+    )
+    return made
+
+
 def initializers(
-    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
 ) -> dict[str, Any]:
     """Return the arguments that declare a Keras layer or cell with one layer of a spec.
 
-    Besides the three initializers: ``reset_after`` of a GRU, as the spec's cell says, and ``unit_forget_bias=False`` of
-    an LSTM, whose default would overwrite the forget bias.
+    Besides the three initializers (``SpecInitializer`` says what they draw from): ``reset_after`` of a GRU, true for a
+    spec of ``gru`` and false for ``gru_reset_before``, and ``unit_forget_bias=False`` of an LSTM, whose default would
+    overwrite the forget bias.
 
     Args:
         spec: The spec.
         layer: The spec's layer.
-        direction: 0 for forward, 1 for the backward layer of a ``Bidirectional``.
-        seed: The seed.
-        module: The number of the module in the model, where several take the whole spec.
+        direction: 0 for forward, 1 for the backward layer of a ``Bidirectional``; it counts where a seed is given.
+        seed: The seed; None: drawn from the generator of ``keras.utils.set_random_seed`` when the layer is built.
+        module: The number of the module in the model, where several take the whole spec; it counts where a seed is
+            given.
 
     Raises:
         ArgumentError: The spec is for another cell, or an argument is out of range.
@@ -407,9 +457,9 @@ def initializers(
     """
     kernel, recurrent, bias = (SpecInitializer(spec, name, layer, direction, seed, module) for name in TENSORS)
     more = {
-        "gru": {"reset_after": True},
-        "gru_reset_before": {"reset_after": False},
-        "lstm": {"unit_forget_bias": False},
+        "gru": {"reset_after": _argument(True, spec.cell)},
+        "gru_reset_before": {"reset_after": _argument(False, spec.cell)},
+        "lstm": {"unit_forget_bias": _argument(False, spec.cell)},
     }
     arguments = {"kernel_initializer": kernel, "recurrent_initializer": recurrent, "bias_initializer": bias}
     return {**arguments, **more.get(spec.cell, {})}

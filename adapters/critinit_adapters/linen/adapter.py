@@ -22,14 +22,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax.core import meta
+from flax.core.scope import LazyRng
 from flax.linen import module as linen_module
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.linen.layout import TABLE, Child
-from critinit_adapters.shared.declared import Place, check_cell, values
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, both_directions, paired, path_name, problem
+from critinit_adapters.shared.declared import Place, check_cell, draws_in
+from critinit_adapters.shared.jax_arrays import (
+    PAIRS,
+    JaxTreeAdapter,
+    both_directions,
+    declared,
+    paired,
+    path_name,
+    problem,
+)
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
@@ -133,20 +142,23 @@ def _unboxed(leaf: Any) -> tuple[Any, str]:
 
 
 def initializers(
-    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
 ) -> dict[str, Callable[..., jax.Array]]:
     """Return the arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
 
-    The numbers are those of ``critinit.apply`` with that seed; the key that Linen draws with is not used.  A cell has
-    one initializer for the kernels of all gates, so the gate is read off the name of the child that is being
-    initialized.
+    Without a seed the weights are drawn from the key that Linen hands each parameter, so two keys, two cells, two
+    directions, the members of ``nn.vmap`` and the steps of an ``nn.scan`` over layers get independent weights.
+    With a seed the numbers are those that ``critinit.apply`` writes with it in every framework; the key is not used,
+    so say by ``direction`` and ``module`` which of them a cell is to have.  A cell has one initializer for the kernels
+    of all gates, so the gate is read off the name of the child that is being initialized.
 
     Args:
         spec: The spec.
         layer: The spec's layer.
-        direction: 0 for forward, 1 for backward.
-        seed: The seed.
-        module: The number of the module in the model, where several take the whole spec.
+        direction: 0 for forward, 1 for backward; it counts where a seed is given.
+        seed: The seed, or None to draw from Linen's key.
+        module: The number of the module in the model, where several take the whole spec; it counts where a seed is
+            given.
 
     Raises:
         ArgumentError: The spec is for another cell, or an argument is out of range.
@@ -160,20 +172,40 @@ def initializers(
     check_cell(spec, tuple(TABLE))
 
     def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-        name = _child_being_initialized()
-        child = TABLE[spec.cell].get(name)
-        if child is None:
-            raise ArgumentError(
-                "spec", found=f"cell {spec.cell}", hint=f"its initializer was called in {name!r}, no part of it"
-            )
-        blocks = child["kernel" if len(shape) == 2 else "bias"]
-        return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), int(shape[-1])).astype(dtype))
+        child = _being_initialized()
+        name = str(getattr(child, "name", ""))
+        parts = TABLE[spec.cell].get(name)
+        if parts is None:
+            raise _wrong_cell(spec, child, name)
+        pairs = draws_in(
+            place, name, shape, parts["kernel" if len(shape) == 2 else "bias"], int(shape[0]), int(shape[-1])
+        )
+        if place.seed is not None:
+            return declared(pairs, shape, dtype, None)
+        return declared(pairs, shape, dtype, key, _cell_key(child))
 
     return dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw)
 
 
-def _child_being_initialized() -> str:
-    """The name of the module whose parameter Linen is making; it is handed to no initializer."""
+def _being_initialized() -> Any:
+    """The module whose parameter Linen is making; it is handed to no initializer."""
     # private: Flax has no public way to ask; run with flax 0.12.8
-    module = linen_module._context.module_stack[-1]
-    return str(getattr(module, "name", ""))
+    return linen_module._context.module_stack[-1]
+
+
+def _cell_key(child: Any) -> Any:
+    """The key of the cell that ``child`` is a part of; None where Linen only asks for shapes and hands out no keys."""
+    # private: a scope's rngs and their type; run with flax 0.12.8
+    scope = getattr(child.parent, "scope", None)
+    rng = None if scope is None else scope.rngs.get("params")
+    return rng.as_jax_rng() if isinstance(rng, LazyRng) else rng
+
+
+def _wrong_cell(spec: InitSpec, child: Any, name: str) -> ArgumentError:
+    """The error of a cell that has no part of that name."""
+    owner = type(getattr(child, "parent", child)).__name__
+    alike = [cell for cell, children in TABLE.items() if name in children]
+    hint = f"write the spec with --cell {' or '.join(alike)}" if alike else "declare a cell with it"
+    return ArgumentError(
+        "spec", found=f"cell {spec.cell}", allowed=f"that of {owner}, whose part {name!r} is", hint=hint
+    )

@@ -29,8 +29,8 @@ from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter
-from critinit_adapters.shared.declared import Place, check_cell, values
-from critinit_adapters.shared.jax_arrays import both_directions, draw_like, like
+from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
+from critinit_adapters.shared.jax_arrays import SeededByKeys, both_directions, declared, draw_like, like
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
@@ -39,9 +39,13 @@ __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
 _KINDS: Mapping[str, type[nnx.Module]] = {kind: getattr(nnx, kind) for kind in CELLS}
 _CLASSES = tuple(_KINDS.values())
+_LSTM_CELL = (
+    "for nnx.LSTMCell take nnx.OptimizedLSTMCell, the same function; else write the spec with the cell's --cell"
+)
+"""The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 
-class NnxAdapter(InPlaceAdapter):
+class NnxAdapter(SeededByKeys, InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"
@@ -158,19 +162,23 @@ def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> Problem | None:
 
 
 def initializers(
-    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int = 0, module: int = 0
+    spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
 ) -> dict[str, Callable[[Any, Sequence[int], Any], jax.Array]]:
     """Return the arguments that declare a SimpleCell, GRUCell or OptimizedLSTMCell with one layer of a spec.
 
-    The numbers are those of ``critinit.apply`` with that seed; the key that NNX draws with is not used.  Not for
-    ``LSTMCell``, which uses one initializer for all gates without saying for which it calls.
+    Without a seed the weights are drawn from the ``rngs`` that the cell is given, so two of these, two cells, two
+    directions and the members of ``nnx.vmap`` get independent weights.  With a seed the numbers are those that
+    ``critinit.apply`` writes with it in every framework; ``rngs`` are not used, so say by ``direction`` and ``module``
+    which of them a cell is to have.  Not for ``LSTMCell``, which uses one initializer for all gates without saying for
+    which it calls.
 
     Args:
         spec: The spec.
         layer: The spec's layer.
-        direction: 0 for forward, 1 for backward.
-        seed: The seed.
-        module: The number of the module in the model, where several take the whole spec.
+        direction: 0 for forward, 1 for backward; it counts where a seed is given.
+        seed: The seed, or None to draw from ``rngs``.
+        module: The number of the module in the model, where several take the whole spec; it counts where a seed is
+            given.
 
     Raises:
         ArgumentError: The spec is for another cell, or an argument is out of range.
@@ -184,14 +192,18 @@ def initializers(
     check_cell(spec, tuple(GATES))
     gates = GATES[spec.cell]
 
-    def initializer(part: Any) -> Callable[[Any, Sequence[int], Any], jax.Array]:
+    def initializer(name: str, part: Any) -> Callable[[Any, Sequence[int], Any], jax.Array]:
         def draw(key: Any, shape: Sequence[int], dtype: Any = jnp.float32, **placing: Any) -> jax.Array:
+            if part == "recurrent" and not (spec.cell == "lstm" and shape[0] == shape[1]):
+                check_gates(spec, name, shape, tuple(GATES))
             hidden = int(shape[-1]) // len(gates)
-            axis, transposed = len(shape) - 1, part != "bias"
-            parts = fused(gates, part, axis, hidden, transposed=transposed)
-            return jnp.asarray(values(place, part, shape, parts, int(shape[0]), hidden).astype(dtype))
+            parts = fused(gates, part, len(shape) - 1, hidden, transposed=part != "bias")
+            pairs = draws_in(
+                place, name, shape, parts, int(shape[0]), hidden, _LSTM_CELL if spec.cell == "lstm" else ""
+            )
+            return declared(pairs, shape, dtype, key if place.seed is None else None)
 
         return draw
 
     arguments = {"kernel_init": "input", "recurrent_kernel_init": "recurrent", "bias_init": "bias"}
-    return {name: initializer(part) for name, part in arguments.items()}
+    return {name: initializer(name, part) for name, part in arguments.items()}

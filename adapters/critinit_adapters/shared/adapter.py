@@ -19,7 +19,7 @@ from critinit.errors import ApplyError, ArgumentError, CritinitError
 from critinit.spec import InitSpec
 from critinit.tensors.application import Applied, Report, ReportRow, Sampler
 from critinit.tensors.blocks import Block, fill
-from critinit.tensors.sampling import Draw
+from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.journal import Journal, Saved
 from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.planning import Plan, Write, plan
@@ -64,6 +64,17 @@ class BaseAdapter(ABC):
     ) -> tuple[Any, list[ReportRow]]:
         """Write the plan; return the model and what was measured."""
 
+    def seed_of(self, given: object, target: Any) -> int:
+        """Return the seed that ``seed=given`` stands for; of None the next number of the framework's global generator.
+
+        Raises:
+            ArgumentError: It stands for none, or there is no global generator.
+        """
+        if given is None:
+            hint = f"{self.framework} has no global seed to follow: give one, such as seed=0"
+            raise ArgumentError("seed", found="none", allowed=SEEDS, hint=hint)
+        return check_seed(given)
+
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
         """Measure one stored block; an adapter may do this on its own device."""
         return measure(stored, block, draw)
@@ -72,14 +83,15 @@ class BaseAdapter(ABC):
         self, spec: InitSpec, target: Any, seed: int, include: Sequence[str] | None, options: Mapping[str, Any]
     ) -> Plan:
         """Return what ``apply`` would do; raises ``ApplyError`` where the spec does not fit."""
-        return plan(spec, self.survey(target, options), self.cells, seed, include)
+        may_pair = "bidirectional" in self.options and "bidirectional" not in options
+        return plan(spec, self.survey(target, options), self.cells, seed, include, may_pair=may_pair)
 
     def apply(
         self,
         spec: InitSpec,
         target: Any,
         *,
-        seed: int,
+        seed: object,
         sampler: Sampler,
         include: Sequence[str] | None,
         options: Mapping[str, Any],
@@ -89,10 +101,11 @@ class BaseAdapter(ABC):
             if name not in self.options:
                 allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
                 raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
-        made = self.plan(spec, target, seed, include, options)
+        number = self.seed_of(seed, target)
+        made = self.plan(spec, target, number, include, options)
         model, rows = self.execute(target, made, sampler, options)
         zeroed = tuple(w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
-        return Applied(model, Report(tuple(rows), zeroed, made.untouched, made.notes), seed)
+        return Applied(model, Report(tuple(rows), number, zeroed, made.untouched, made.notes))
 
     def rows(self, write: Write, stored: Any) -> list[ReportRow]:
         """Return the report's rows of one tensor.

@@ -6,44 +6,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from critinit.cells import find_cell
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.blocks import Block, fill
-from critinit.tensors.sampling import check_seed, draws_of
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw, check_seed, draws_of
 
-__all__ = ["Place", "check_cell", "values"]
+__all__ = ["Pairs", "Place", "check_cell", "check_gates", "draws_in"]
+
+_OTHER_CELL = "the layer is of another cell than the spec: write the spec with its cell as --cell"
+_MODULES = 2**32
+"""The first number of a module that is too large: a stream's address has 32 bits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which part of a spec's draws an initializer takes, as ``critinit.tensors.sampling.Stream`` counts them.
+    """Which part of a spec's draws an initializer takes.
+
+    Without a seed it draws from what the framework hands it, and only ``layer`` counts.  With a seed it takes the
+    portable draws of ``critinit.tensors.sampling.Stream``, whose address the other attributes are.
 
     Attributes:
         spec: The spec.
         layer: The spec's layer.
         direction: 0 for forward, 1 for backward.
-        seed: The seed.
+        seed: The seed, or None.
         module: The number of the module in the model, where several take the whole spec.
 
     Raises:
-        ArgumentError: The spec has no such layer, the direction is not 0 or 1, or the seed is out of range.
+        ArgumentError: The spec has no such layer, the direction is not 0 or 1, the seed is out of range, or the module
+            is no number from 0.
     """
 
     spec: InitSpec
     layer: int = 0
     direction: int = 0
-    seed: int = 0
+    seed: int | None = None
     module: int = 0
 
     def __post_init__(self) -> None:
         checked_spec(self.spec)
-        for name, found, end in (("layer", self.layer, len(self.spec.layers)), ("direction", self.direction, 2)):
-            if not 0 <= found < end:
+        for name, found, end in (
+            ("layer", self.layer, len(self.spec.layers)),
+            ("direction", self.direction, 2),
+            ("module", self.module, _MODULES),
+        ):
+            if not isinstance(found, (int, np.integer)) or isinstance(found, bool) or not 0 <= found < end:
                 raise ArgumentError(name, found=repr(found), allowed=f"0 to {end - 1}")
-        check_seed(self.seed)
+        if self.seed is not None:
+            check_seed(self.seed)
 
 
 def check_cell(spec: InitSpec, cells: Sequence[str]) -> None:
@@ -54,18 +66,46 @@ def check_cell(spec: InitSpec, cells: Sequence[str]) -> None:
         raise ArgumentError("spec", found=f"cell {spec.cell}", allowed=", ".join(cells), hint=hint)
 
 
-def values(
-    place: Place, name: str, shape: Sequence[int], blocks: Sequence[Block], input_size: int, hidden_size: int
-) -> NDArray[np.float64]:
-    """Return the tensor in float64: exactly what ``critinit.apply`` writes, portably, into a model of one module.
+Pairs = tuple[tuple[Block, Draw | None], ...]
+"""Every block of a tensor with its draw; None where the block becomes 0."""
+
+
+def check_gates(spec: InitSpec, name: str, shape: Sequence[int], cells: Sequence[str]) -> None:
+    """Raise ``ApplyError`` where a recurrent kernel (H, gates·H) is that of a layer with another number of gates.
 
     Args:
-        place: Which of the spec's draws it takes.
+        spec: The spec.
+        name: The tensor's name, for errors.
+        shape: The kernel's shape.
+        cells: The cells that layers of the framework can be declared with.
+    """
+    found, wanted = shape[1] / shape[0], len(spec.find_cell().gates)
+    if found != wanted:
+        alike = [cell for cell in cells if len(find_cell(cell).gates) == found]
+        hint = f"write the spec with --cell {' or '.join(alike)}" if alike else _OTHER_CELL
+        allowed = f"one of {wanted}, for {spec.cell}"
+        raise ApplyError(name, found=f"a kernel of {found:g} gate{'s' * (found != 1)}", allowed=allowed, hint=hint)
+
+
+def draws_in(
+    place: Place,
+    name: str,
+    shape: Sequence[int],
+    blocks: Sequence[Block],
+    input_size: int,
+    hidden_size: int,
+    hint: str = "",
+) -> Pairs:
+    """Return what is drawn for every block of one tensor.
+
+    Args:
+        place: Which of the spec's draws it takes; where it has no seed, the draws' streams are to be replaced.
         name: The tensor's name, for errors.
         shape: The tensor's shape.
         blocks: The blocks of the tensor.
         input_size: The width of the input; it counts only where ``blocks`` hold input kernels.
         hidden_size: The number of units.
+        hint: The way out where the shape is another layer's, if there is a better one than the spec's cell.
 
     Raises:
         ApplyError: The blocks do not fit the shape.
@@ -74,7 +114,7 @@ def values(
     draws = draws_of(
         place.spec,
         place.layer,
-        seed=place.seed,
+        seed=place.seed or 0,
         input_size=input_size,
         hidden_size=hidden_size,
         direction=place.direction,
@@ -87,5 +127,9 @@ def values(
     wanted = [draw.shape[::-1] if block.transposed else draw.shape for block, draw in pairs if draw is not None]
     if wanted != found or filled != blank.size:
         allowed = f"that of a {place.spec.cell} of {hidden_size} units"
-        raise ApplyError(name, found=f"shape {tuple(shape)}", allowed=allowed)
-    return fill(tuple(shape), pairs)
+        raise ApplyError(name, found=f"shape {tuple(shape)}", allowed=allowed, hint=hint or _OTHER_CELL)
+    for _, draw in pairs:
+        problem = draw and draw.problem()
+        if problem:
+            raise ArgumentError(problem.where, found=problem.found, allowed=problem.allowed, hint=problem.hint)
+    return pairs

@@ -1,7 +1,8 @@
 """What the adapters of the frameworks on JAX share: one array at a time, and trees of arrays.
 
 A new array is made *like* the one that it replaces: same type, same device or sharding, committed or not as it was.
-Where the old one is a NumPy array, so is the new one.  Nothing here runs under ``jit``.
+Where the old one is a NumPy array, so is the new one.  Only what draws from a key (``declared``) runs under ``jit``,
+``vmap`` and ``scan``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from critinit.distributions import Kernel
 from critinit.errors import ArgumentError, Problem
-from critinit.tensors.sampling import Draw
+from critinit.tensors.blocks import Block, fill
+from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
+from critinit_adapters.shared.declared import Pairs
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
@@ -25,7 +28,9 @@ __all__ = [
     "PAIRS",
     "JaxDrawing",
     "JaxTreeAdapter",
+    "SeededByKeys",
     "both_directions",
+    "declared",
     "draw_like",
     "like",
     "paired",
@@ -37,6 +42,10 @@ __all__ = [
 Path = tuple[Any, ...]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
+Sample = Callable[[np.random.Generator], NDArray[np.float64]]
+"""What a distribution draws with NumPy."""
+_STACKED = "of weights stacked by vmap or scan, apply the spec to one slice after the other, each with its own seed"
+_OUTSIDE = "apply a spec outside jit, vmap and grad"
 PAIRS = "a list of (forward path, backward path) of cells"
 """What the option ``bidirectional`` is."""
 
@@ -52,14 +61,13 @@ def problem(name: str, leaf: Any, ndim: int) -> Problem | None:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return Problem(name, "an abstract array (from eval_shape)", "numbers", "initialize the model first")
     if isinstance(leaf, jax.core.Tracer):
-        return Problem(name, "an array that is being traced", "numbers", "apply a spec outside jit, vmap and grad")
+        return Problem(name, "an array that is being traced", "numbers", _OUTSIDE)
     if not isinstance(leaf, (jax.Array, np.ndarray)):
         return Problem(name, type(leaf).__name__, "a jax or numpy array")
     if str(leaf.dtype) not in FLOATS:
         return Problem(name, f"type {leaf.dtype}", ", ".join(FLOATS))
     if leaf.ndim != ndim:
-        hint = "of weights stacked by vmap or scan, apply the spec to one slice after the other"
-        return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", hint)
+        return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", _STACKED)
     return None
 
 
@@ -74,17 +82,55 @@ def like(old: Any, values: NDArray[Any]) -> Any:
     return jax.make_array_from_callback(cast.shape, old.sharding, lambda index: cast[index])
 
 
+def seed_of(given: object) -> int | None:
+    """Return the integer that a key's words spell, most significant first; None where ``given`` is no key.
+
+    Raises:
+        ArgumentError: The key is being traced, or there are several.
+    """
+    if not isinstance(given, (jax.Array, np.ndarray)):
+        return None
+    typed = jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
+    if not typed and not (given.dtype == np.uint32 and given.ndim > 0):
+        return None
+    allowed = "one key, such as jax.random.key(0)"
+    if isinstance(given, jax.core.Tracer):
+        raise ArgumentError("seed", found="a key that is being traced", allowed=allowed, hint=_OUTSIDE)
+    if given.ndim != (0 if typed else 1):
+        raise ArgumentError("seed", found=f"keys of shape {given.shape}", allowed=allowed)
+    words = np.asarray(jax.random.key_data(given) if typed else given)
+    return int.from_bytes(words.astype(">u4").tobytes(), "big")
+
+
+class SeededByKeys:
+    """The seeds of an adapter for a framework on JAX, which has no global seed: an integer, or a key."""
+
+    def seed_of(self, given: object, target: Any) -> int:
+        """Return the integer that is given, or that the key given stands for.
+
+        Raises:
+            ArgumentError: Neither is given.
+        """
+        if given is None:
+            hint = "JAX has no global seed to follow: give seed=0, or a key, seed=jax.random.key(0)"
+            raise ArgumentError("seed", found="none", allowed=f"{SEEDS}, or a key", hint=hint)
+        number = seed_of(given)
+        return check_seed(given) if number is None else number
+
+
 class JaxDrawing:
     """A canonical matrix drawn by ``jax.random`` on the default device (see ``critinit.distributions.Drawing``).
 
     Args:
-        draw: What is drawn.
+        shape: The matrix's shape.
         dtype: The type to draw in.
+        key: The key.
+        sampled: Returns what a function draws with NumPy.
     """
 
-    def __init__(self, draw: Draw, dtype: Any) -> None:
-        self.rows, self.columns = draw.shape
-        self.stream, self.dtype = draw.stream, dtype
+    def __init__(self, shape: tuple[int, ...], dtype: Any, key: jax.Array, sampled: Callable[[Sample], Any]) -> None:
+        self.rows, self.columns = shape
+        self.dtype, self.key, self.sampled = dtype, key, sampled
 
     def zeros(self) -> jax.Array:
         """Return zeros."""
@@ -96,23 +142,20 @@ class JaxDrawing:
 
     def normal(self, deviation: float) -> jax.Array:
         """Return independent normal entries."""
-        return deviation * jax.random.normal(self._key(), (self.rows, self.columns), self.dtype)
+        return deviation * jax.random.normal(self.key, (self.rows, self.columns), self.dtype)
 
     def uniform(self, bound: float) -> jax.Array:
         """Return independent uniform entries."""
-        return jax.random.uniform(self._key(), (self.rows, self.columns), self.dtype, -bound, bound)
+        return jax.random.uniform(self.key, (self.rows, self.columns), self.dtype, -bound, bound)
 
     def orthogonal(self, gain: float) -> jax.Array:
         """Return rows of a Haar matrix, times ``gain``."""
-        q, r = jnp.linalg.qr(jax.random.normal(self._key(), (self.columns, self.rows), self.dtype))
+        q, r = jnp.linalg.qr(jax.random.normal(self.key, (self.columns, self.rows), self.dtype))
         return gain * (q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(self.dtype)).T
 
-    def numpy(self, sample: Callable[[np.random.Generator], NDArray[np.float64]]) -> jax.Array:
-        """Return what ``sample`` draws with the portable sampler's generator."""
-        return jnp.asarray(sample(self.stream.generator()), self.dtype)
-
-    def _key(self) -> jax.Array:
-        return jax.random.wrap_key_data(np.array(self.stream.words(), np.uint32), impl="threefry2x32")
+    def numpy(self, sample: Sample) -> jax.Array:
+        """Return what ``sample`` draws with NumPy."""
+        return jnp.asarray(self.sampled(sample), self.dtype)
 
 
 def draw_like(old: Any, write: Write) -> Any:
@@ -126,9 +169,7 @@ def draw_like(old: Any, write: Write) -> Any:
         full = jnp.zeros(write.tensor.shape, wide)
         for block, draw in write.draws:
             if draw is not None:
-                drawn = _drawn(draw, wide)
-                stored = block.sign * (drawn.T if block.transposed else drawn) + block.offset
-                full = full.at[block.index].set(stored)
+                full = full.at[block.index].set(_stored(block, _drawn(draw, wide)))
         if isinstance(old, np.ndarray):
             return np.asarray(full).astype(old.dtype)
         full = full.astype(old.dtype)
@@ -144,17 +185,72 @@ def _device(array: jax.Array) -> jax.Device:
     return min(array.sharding.addressable_devices, key=lambda device: device.id)
 
 
+def _stored(block: Block, drawn: jax.Array) -> jax.Array:
+    return block.sign * (drawn.T if block.transposed else drawn) + block.offset
+
+
 def _drawn(draw: Draw, dtype: Any) -> jax.Array:
-    """One canonical array, of ``draw.shape``."""
+    """One canonical array, of ``draw.shape``, from its own stream."""
+    if not isinstance(draw.distribution, Kernel):
+        return jnp.asarray(draw.sample(), dtype)
+    key = jax.random.wrap_key_data(np.array(draw.stream.words(), np.uint32), impl="threefry2x32")
+    return draw.distribution.draw(JaxDrawing(draw.shape, dtype, key, lambda sample: sample(draw.stream.generator())))
+
+
+# ---- declared with the model -----------------------------------------------------------------------------
+
+
+def declared(
+    pairs: Pairs, shape: Sequence[int], dtype: Any, key: jax.Array | None, bias_key: jax.Array | None = None
+) -> jax.Array:
+    """Return one tensor of a layer that is declared with a spec.
+
+    Args:
+        pairs: Every block of the tensor with its draw.
+        shape: The tensor's shape.
+        dtype: The tensor's type; drawn in single precision at least, and cast once.
+        key: The key that the framework draws the tensor with; it may be traced.  None: portably, from the draws' own
+            streams.
+        bias_key: The key of biases, which all gates of a layer share, as one gate's can follow another's; by default
+            ``key``, for layers whose biases are one tensor.
+    """
+    if key is None:
+        return jnp.asarray(_cast(fill(tuple(shape), pairs), dtype))
+    wide = jnp.promote_types(dtype, jnp.float32)
+    full = jnp.zeros(tuple(shape), wide)
+    for block, draw in pairs:
+        if draw is not None:
+            own = key if draw.part != "bias" or bias_key is None else bias_key
+            full = full.at[block.index].set(_stored(block, _drawn_from(own, draw, wide)))
+    return full.astype(dtype)
+
+
+def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
+    """One canonical array, of ``draw.shape``, from the part of a key's stream that is its gate's."""
+    key = jax.random.fold_in(key, draw.stream.place)
+
+    def sampled(sample: Sample) -> jax.Array:
+        def call(words: Any) -> NDArray[Any]:
+            words = np.asarray(words)
+            made = [sample(np.random.default_rng(one)) for one in words.reshape(-1, words.shape[-1])]
+            return np.stack(made).reshape(*words.shape[:-1], *draw.shape).astype(dtype)
+
+        # NumPy draws on the host, also where the key is traced; the members of a vmap in one call
+        wanted = jax.ShapeDtypeStruct(draw.shape, dtype)
+        return jax.pure_callback(call, wanted, jax.random.key_data(key), vmap_method="broadcast_all")
+
     if isinstance(draw.distribution, Kernel):
-        return draw.distribution.draw(JaxDrawing(draw, dtype))
-    return jnp.asarray(draw.sample(), dtype)
+        return draw.distribution.draw(JaxDrawing(draw.shape, dtype, key, sampled))
+    bias = draw.distribution
+    if not bias.is_random:
+        return jnp.asarray(draw.sign * bias.sample(np.random.default_rng, draw.shape[0]), dtype)
+    return draw.sign * sampled(lambda generator: bias.sample(generator, draw.shape[0]))
 
 
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
-class JaxTreeAdapter(TreeAdapter):
+class JaxTreeAdapter(SeededByKeys, TreeAdapter):
     """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s."""
 
     def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:

@@ -55,7 +55,15 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(spec: InitSpec, survey: Survey, cells: Sequence[str], seed: int, include: Sequence[str] | None) -> Plan:
+def plan(
+    spec: InitSpec,
+    survey: Survey,
+    cells: Sequence[str],
+    seed: int,
+    include: Sequence[str] | None,
+    *,
+    may_pair: bool = False,
+) -> Plan:
     """Return the plan for a spec.
 
     Args:
@@ -64,6 +72,8 @@ def plan(spec: InitSpec, survey: Survey, cells: Sequence[str], seed: int, includ
         cells: The cells that the framework has layers for, to be named in errors.
         seed: The seed of the draws.
         include: Patterns of module paths that narrow what is written, or None.
+        may_pair: Whether the target may hold the two directions of a layer as separate cells, to be paired by the
+            option ``bidirectional``.
 
     Raises:
         ApplyError: Something does not fit; the error names it.
@@ -75,7 +85,7 @@ def plan(spec: InitSpec, survey: Survey, cells: Sequence[str], seed: int, includ
     chosen = _included(own, include)
     for module in chosen:
         _check_fit(spec, module)
-    together = _stacks(chosen, len(spec.layers))
+    together = _stacks(chosen, len(spec.layers), may_pair)
     writes = [
         write
         for stack in together
@@ -156,25 +166,44 @@ def _check_fit(spec: InitSpec, module: RecurrentModule) -> None:
                 raise ApplyError(str(module), found=found, allowed=allowed)
 
 
-def _stacks(modules: Sequence[RecurrentModule], layers: int) -> list[list[RecurrentModule]]:
+def _stacks(modules: Sequence[RecurrentModule], layers: int, may_pair: bool) -> list[list[RecurrentModule]]:
     """Which modules take the spec's layers together; raises where that is not clear."""
     together = stacks([module.stack for module in modules], layers)
     if together is not None:
         return [[modules[index] for index in stack] for stack in together]
     found = ", ".join(f"{module} has {module.layers}" for module in modules)
+    total = sum(module.layers for module in modules)
+    deeper = f"write the spec with --layers {total}"
     if len(modules) == 1:
         raise ApplyError(
             str(modules[0]),
-            found=f"{modules[0].layers} layer{'s' * (modules[0].layers > 1)}",
+            found=f"{total} layer{'s' * (total > 1)}",
             allowed=f"{layers}, as the spec has",
-            hint=f"write the spec with --layers {modules[0].layers}",
+            hint=deeper,
         )
+    paired = f"if these are {layers} layers in two directions, say bidirectional={_pairs(modules)}"
+    ways = [
+        *([paired] if may_pair and total == 2 * layers else []),
+        f"if each layer reads the one before, {deeper}",
+        f"else apply once for each stack of {layers}, chosen with include=",
+    ]
     raise ApplyError(
         "target",
         found=f"layers that add up to something else ({found})",
         allowed=f"the spec's {layers} in each module, or in all of them together",
-        hint="choose modules with include=",
+        hint="; ".join(ways),
     )
+
+
+def _pairs(modules: Sequence[RecurrentModule]) -> str:
+    """Modules two by two, as the option ``bidirectional`` takes them, where their order or their widths tell."""
+    same = {module.stack: [other for other in modules if other.stack == module.stack] for module in modules}
+    pairs = list(same.values())
+    if any(len(pair) != 2 for pair in pairs):
+        pairs = [list(pair) for pair in zip(modules[::2], modules[1::2], strict=False)]
+    if any(one.stack != other.stack for one, other in pairs):
+        return "[(forward path, backward path), ...]"
+    return str([(one.name, other.name) for one, other in pairs])
 
 
 def _starts(stack: Sequence[RecurrentModule]) -> Iterator[tuple[int, RecurrentModule]]:

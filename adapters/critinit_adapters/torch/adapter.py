@@ -22,7 +22,7 @@ from torch import nn
 from critinit.distributions import Kernel
 from critinit.errors import Problem
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
+from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.planning import Write
@@ -54,6 +54,13 @@ class TorchAdapter(InPlaceAdapter):
         # Keras layers on its torch backend are torch modules too, laid out Keras' way
         keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
         return isinstance(target, nn.Module) and not keras
+
+    def seed_of(self, given: object, target: Any) -> int:
+        """Return the seed given, or the next number of torch's generator on the CPU.
+
+        All processes that share a model get that of the first of them, as their generators can differ.
+        """
+        return check_seed(_common(_next_seed(), target) if given is None else given)
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the recurrent modules in a module tree."""
@@ -116,6 +123,46 @@ class TorchAdapter(InPlaceAdapter):
 
 
 ADAPTER = TorchAdapter()
+
+
+# ---- seeds -----------------------------------------------------------------------------------------------
+
+_SEEDS = 2**53
+"""The first seed that is not taken from torch's generator: JSON in every program holds the others exactly."""
+_PARALLEL = ("DistributedDataParallel", "FullyShardedDataParallel")
+"""The wrappers of torch whose processes hold one model together."""
+
+
+def _next_seed() -> int:
+    return int(torch.randint(_SEEDS, (), device="cpu"))
+
+
+def _common(seed: int, target: Any) -> int:
+    """The first process's seed, in every process that holds a part or a copy of ``target``."""
+    for group, device in _groups(target):
+        import torch.distributed as dist
+
+        shared = torch.tensor(seed, device=device)
+        dist.broadcast(shared, dist.get_global_rank(group, 0), group=group)
+        seed = int(shared)
+    return seed
+
+
+def _groups(target: Any) -> list[tuple[Any, Any]]:
+    """The process groups that hold a model together, each with a device on which they talk."""
+    found: dict[int, tuple[Any, Any]] = {}
+    if not isinstance(target, nn.Module) or any(parameter.is_meta for parameter in target.parameters()):
+        return []  # refused later
+    for module in target.modules():
+        if type(module).__name__ in _PARALLEL:
+            group, device = cast(Any, module).process_group, next(module.parameters()).device
+            found[id(group)] = group, device
+    for parameter in filter(_is_sharded, target.parameters()):
+        mesh = cast(Any, parameter).device_mesh
+        for axis in range(mesh.ndim):
+            group = mesh.get_group(axis)
+            found[id(group)] = group, _local(parameter).device
+    return list(found.values())
 
 
 # ---- what is found ---------------------------------------------------------------------------------------

@@ -25,20 +25,25 @@ __all__ = ["init_weights"]
 
 _FLAG = "_is_hf_initialized"
 """Private to transformers, run with 5.23.0: the mark of a tensor or module that needs no initial weights."""
+_SEED = "critinit_seed"
+"""Where a model keeps the seed that was drawn for it: transformers asks module by module."""
 
 
-def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: int = 0) -> bool:
+def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: int | None = None) -> bool:
     """Write the spec into one module of a model, from its ``_init_weights``.
 
     The numbers are those that ``critinit.apply(spec, model, seed=seed)`` would write there, so several recurrent
     modules of a model get independent weights and the spec's layers in their order.  Tensors that are marked as
     initialized are left alone, one by one: a checkpoint that holds some of a module's tensors is completed.
 
+    Without a seed, the model's is the next number of torch's generator, that of ``transformers.set_seed``, taken
+    when the first of the model's tensors is drawn and kept as ``model.critinit_seed``.
+
     Args:
         spec: The spec.
         model: The whole model.
         module: The module of it that transformers asks for.
-        seed: The seed.
+        seed: The seed, or None.
 
     Returns:
         False where the module is no recurrent module of the spec's cell, and nothing was done.
@@ -48,11 +53,20 @@ def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: i
     """
     if not any(found.name == "" and found.takes(spec.cell) for found in ADAPTER.survey(module, {}).modules):
         return False
-    made = ADAPTER.plan(spec, model, check_seed(seed), None, {})
     missing = {id(parameter) for parameter in module.parameters() if not _is_initialized(module, parameter)}
+    number = _seed(model, seed) if missing else 0  # where nothing is drawn, no seed is taken
+    made = ADAPTER.plan(spec, model, number, None, {})
     writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
     ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
     return True
+
+
+def _seed(model: nn.Module, given: int | None) -> int:
+    if given is not None:
+        return check_seed(given)
+    if not hasattr(model, _SEED):
+        setattr(model, _SEED, ADAPTER.seed_of(None, model))
+    return check_seed(getattr(model, _SEED))
 
 
 def _is_initialized(module: nn.Module, parameter: Any) -> bool:

@@ -44,12 +44,14 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     Args:
         spec: The spec.
-        seed: The seed of ``critinit.apply``.
+        seed: The seed of ``critinit.apply``.  None: the next number of torch's generator, so that of
+            ``seed_everything``; all processes take that of the first.
         sampler: The sampler of ``critinit.apply``.
         include: The patterns of ``critinit.apply``.
 
     Attributes:
-        report: What ``critinit.apply`` reported; None until then, and where a run was resumed.
+        report: What ``critinit.apply`` reported, with the seed that was used; None until then, and where a run was
+            resumed.
 
     Raises:
         ArgumentError: ``spec`` is no ``InitSpec``, or the seed is out of range.
@@ -58,13 +60,14 @@ class CriticalInit(_callback()):  # type: ignore[misc]
     def __init__(
         self,
         spec: InitSpec,
-        seed: int = 0,
+        seed: int | None = None,
         *,
         sampler: Sampler = "portable",
         include: str | list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.seed = checked_spec(spec), check_seed(seed)
+        self.spec = checked_spec(spec)
+        self.seed = None if seed is None else check_seed(seed)
         self.sampler, self.include = sampler, include
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -79,7 +82,7 @@ class CriticalInit(_callback()):  # type: ignore[misc]
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write, where the model is there already; what a resumed run restores comes after it."""
         if stage == "fit" and not _is_made_later(pl_module):
-            self._apply(pl_module)
+            self._apply(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Leave the model to what is restored."""
@@ -88,15 +91,18 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Write, where the model was only made after ``setup``."""
-        self._apply(pl_module)
+        self._apply(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps: where the weights came from."""
-        return {"spec": self.spec.to_json(), "seed": self.seed}
+        return {"spec": self.spec.to_json(), "seed": self.seed if self.report is None else self.report.seed}
 
-    def _apply(self, module: Any) -> None:
+    def _apply(self, trainer: Any, module: Any) -> None:
         if module not in self._done:
-            applied = apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
+            seed = self.seed
+            if seed is None:  # the processes' generators can differ, and the model may not be shared yet
+                seed = trainer.strategy.broadcast(ADAPTER.seed_of(None, module))
+            applied = apply(self.spec, module, seed=seed, sampler=self.sampler, include=self.include)
             self.report = applied.report
             self._done.add(module)
 

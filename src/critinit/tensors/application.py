@@ -17,7 +17,6 @@ from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.sampling import check_seed
 
 __all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
 
@@ -67,12 +66,14 @@ class Report(Shown):
 
     Attributes:
         rows: One row a gate and part.
+        seed: The seed that the weights were drawn with; with ``seed=`` the same weights are made again.
         zeroed: The tensors that hold no gate's own numbers and were set to 0 (a second bias).
         untouched: Every tensor of the model that was left as it was.
         notes: What else matters, in words, such as which module took which layer.
     """
 
     rows: tuple[ReportRow, ...]
+    seed: int
     zeroed: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class Report(Shown):
         yield Table("written weights", _HEAD, tuple(map(_cells, self.rows)), tuple(self._below()))
 
     def _below(self) -> Iterator[str]:
+        yield f"seed: {self.seed}"
         if self.zeroed:
             yield f"set to 0: {', '.join(self.zeroed)}"
         yield f"left as it was: {', '.join(self.untouched) or 'nothing'}"
@@ -119,12 +121,15 @@ class Applied(Shown, Generic[Model]):
         model: The very object that was given where the framework's models are mutable, and a new tree where they are
             not.
         report: What was written into it.
-        seed: The seed that the weights were drawn with.
     """
 
     model: Model
     report: Report
-    seed: int
+
+    @property
+    def seed(self) -> int:
+        """The seed that the weights were drawn with, the report's."""
+        return self.report.seed
 
     def __repr__(self) -> str:
         return f"Applied({type(self.model).__name__}, {len(self.report)} rows, seed={self.seed})"
@@ -155,12 +160,15 @@ class Adapter(Protocol):
         spec: InitSpec,
         target: Any,
         *,
-        seed: int,
+        seed: object,
         sampler: Sampler,
         include: Sequence[str] | None,
         options: Mapping[str, Any],
     ) -> Applied[Any]:
-        """Write the spec into the target, all or nothing; the arguments are those of ``critinit.apply``, checked."""
+        """Write the spec into the target, all or nothing.
+
+        The arguments are those of ``critinit.apply``, checked but for the seed: what stands for one is the framework's.
+        """
         ...
 
 
@@ -168,7 +176,7 @@ def apply(
     spec: InitSpec,
     target: Model,
     *,
-    seed: int = 0,
+    seed: Any = None,
     sampler: Sampler = "portable",
     include: str | Sequence[str] | None = None,
     framework: str | Adapter | None = None,
@@ -182,13 +190,18 @@ def apply(
     get independent weights from the same seed; a target with a single module gets exactly
     ``critinit.tensors.sampling.draw(spec, …, seed=seed)``.
 
-    Nothing is written before everything was checked, and what was written is undone if writing fails.  No global random
-    state is touched.
+    Nothing is written before everything was checked, and what was written is undone if writing fails.
+
+    With a seed no global random state is read or changed.  Without one, the seed is the next number of the generator
+    that the framework's own initializers follow, and each call takes exactly one.  A framework without a global
+    generator asks for a seed or a key.
 
     Args:
         spec: What the weights are to be.
         target: The model, or a part of it; it must be built already.
-        seed: The seed, an integer from 0.  The same seed gives the same weights.
+        seed: An integer from 0 to 2¹²⁸ − 1; the same seed gives the same weights.  A framework that draws from keys
+            takes a key too, which stands for the integer that its words spell.  None: see above; the seed that was
+            taken is in ``seed`` of what is returned.
         sampler: "portable" draws by NumPy in float64, the same numbers in every framework, and casts once.  "native"
             draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
         include: Shell-style patterns of module paths that narrow what is written; a pattern also matches all that lies
@@ -215,7 +228,7 @@ def apply(
         allowed = "a pattern of module paths, or a list of them"
         raise ArgumentError("include", found=repr(include), allowed=allowed)
     adapter = _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
-    return adapter.apply(spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options)
+    return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options)
 
 
 def _are_patterns(value: object) -> bool:

@@ -36,6 +36,7 @@ from critinit.spec import InitSpec
 from critinit.spec.model import GAINS
 
 __all__ = [
+    "SEEDS",
     "Direction",
     "Draw",
     "GateWeights",
@@ -54,6 +55,8 @@ _PARTS: tuple[Part, ...] = (
 )  # fmt: skip
 _MAX_SEED = 2**128
 """The first seed that is too large: NumPy's seed sequences take 128 bits."""
+SEEDS = "an integer from 0 to 2**128 - 1"
+"""What a seed can be, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,11 @@ class Stream:
         """NumPy's seed sequence of this address."""
         key = (self.module, self.layer, self.direction, self.gate, _PARTS.index(self.part))
         return np.random.SeedSequence(self.seed, spawn_key=key)
+
+    @property
+    def place(self) -> int:
+        """A number for the gate and its part, of which each has its own within a layer."""
+        return self.gate * len(_PARTS) + _PARTS.index(self.part)
 
     def generator(self) -> np.random.Generator:
         """Return a fresh generator at the start of this stream."""
@@ -321,5 +329,5 @@ def _sample_all(draws: Mapping[tuple[str, Part], Draw]) -> Direction:
 def check_seed(seed: object) -> int:
     """Return ``seed`` as an int; raises ``ArgumentError`` unless it is an integer from 0 to 2¹²⁸ − 1."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
-        raise ArgumentError("seed", found=repr(seed), allowed="an integer from 0 to 2**128 - 1")
+        raise ArgumentError("seed", found=repr(seed), allowed=SEEDS)
     return int(seed)
