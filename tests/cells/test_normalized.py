@@ -350,7 +350,6 @@ def changed(spec, *settings):
         (points.gru("gru"), "layers.0.gates.update.recurrent_gain=1", "recurrent_gain: found an unknown key"),
         (points.gru("gru"), "layers.0.memory_gain=1", "memory_gain"),
         (points.layernorm_lstm_kept(), "layers.0.memory_gain=null", "memory_gain: found nothing"),
-        (points.layernorm_lstm_kept(), "layers.0.gates.cell.bias.mean=0.1", "bias of mean 0"),
         (
             points.layernorm_gru(),
             "layers.0.gates.update.recurrent.distribution=identity",
@@ -468,6 +467,7 @@ def test_a_kept_memory_that_is_made_too_large_belongs_to_the_slowest_units():
     """Without a spread any γ_c has a state, and the units' own forgetting is made up for; with one it has none."""
     spec = critinit.generate("layernorm_lstm_kept", 200)
     assert untied(changed(spec, "layers.0.memory_gain=1.0")) is None
+    assert untied(changed(points.layernorm_lstm_kept(), "layers.0.gates.cell.bias.mean=0.1")) is None  # it drifts
     alike = points.layernorm_lstm_kept(memory_gain=1.0)
     slower = points.layernorm_lstm_kept(memory_gain=0.5)
     assert untied(alike).unit_time_constants.median > untied(slower).unit_time_constants.median

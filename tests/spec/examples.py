@@ -24,6 +24,8 @@ def plain_object(cell: str = "gru", layers: int = 1) -> dict[str, Any]:
     found = find_cell(cell)
     gains = {"recurrent_gain": 0.1, "input_gain": 1.0} if found.normalized else {}
     layer: dict[str, Any] = {"input": {"variance": 2.0}, "gates": {name: gate(**gains) for name in found.gates}}
+    if found.keeps_normalized:
+        layer["memory_gain"] = 0.3
     if found.projects:
         layer["projection"] = {"kernel": {"distribution": "orthogonal", "variance": 1.0}, "width": 0.5}
     return {

@@ -147,7 +147,7 @@ def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
         if cell.projects:
             layer["projection"] = draw(projections())
         if cell.normalized and cell.has_readout:
-            layer["memory_gain"] = draw(st.none() | SMALL)
+            layer["memory_gain"] = draw(SMALL if cell.keeps_normalized else st.none() | SMALL)
         if draw(st.booleans()):
             layer["predicted"] = {
                 "untied": draw(st.sampled_from([None, {}])),

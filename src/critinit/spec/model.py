@@ -147,11 +147,6 @@ class Gates(FrozenMapping[Gate]):
         bias = self[name].bias
         return (bias.sign, self[bias.to].bias) if isinstance(bias, CoupledBias) else (1, bias)
 
-    def mean_bias(self, name: str) -> float:
-        """Return the mean of a gate's bias over units."""
-        sign, bias = self.followed(name)
-        return sign * bias.moments[0]
-
     def replace(self, **gates: Gate) -> Gates:
         """Return the same gates, but for these; the moments of coupled biases follow."""
         return Gates({**{name: _without_moments(gate) for name, gate in self.items()}, **gates})
@@ -626,9 +621,6 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
         for name, gate in group.gates.items():
             if name not in cell.gates:
                 yield wrong("extra_forbidden", "an unknown key", *place, name)
-            if cell.keeps_normalized and name == cell.candidate_gate and group.gates.mean_bias(name) != 0.0:
-                message = "a bias of mean 0, where the memory is kept normalized"
-                yield wrong("bias", message, *place, name, "bias", found=group.gates.mean_bias(name))
             for gain in GAINS:
                 if (getattr(gate, gain) is None) == cell.normalized:
                     kind = ("missing", "required") if cell.normalized else ("extra_forbidden", "an unknown key")

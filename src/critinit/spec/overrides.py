@@ -13,13 +13,13 @@ yet, and it no longer says what generated it or, unless a setting describes it, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from critinit.distributions import BIASES, KERNELS, Bias, Kernel
+from critinit.distributions.numbers import LARGEST
 from critinit.errors import ArgumentError, SpecError
 from critinit.plugins import Registry
 from critinit.spec.model import GAINS, Gate, Gates, InitSpec, Input, Padding, Projection
@@ -224,7 +224,7 @@ def _set_bias(data: Any, bias: dict[str, Any], key: str, where: list[str], value
 
 
 def _move_mean(kind: type[Bias], bias: dict[str, Any], mean: Any, path: str) -> None:
-    if type(mean) not in (int, float) or not math.isfinite(mean):
+    if type(mean) not in (int, float) or not abs(mean) <= LARGEST:  # which NaN is not, nor what no float holds
         raise ArgumentError(path, found=show(mean), allowed="a finite number")
     try:
         moved = kind.model_validate(bias).with_mean(float(mean)).model_dump(mode="json")

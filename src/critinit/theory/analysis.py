@@ -229,8 +229,9 @@ def _untied(spec: InitSpec, index: int) -> Numbers | None:
 def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     """Return the numbers of the untied theory for one layer; None where it has no reading.
 
-    It has none where a recurrent kernel is the identity, or where a memory is kept normalized to more than it has with
-    every unit below 1: then the few slowest units take all of it, and no average over units tells what they do.
+    It has none where a recurrent kernel is the identity; where a memory is kept normalized and drifts (its candidate's
+    bias is not 0 in the mean); and where it is kept normalized to more than it has with every unit below 1, as the few
+    slowest units then take all of it.
 
     Args:
         spec: The spec, whose T the retention is for.

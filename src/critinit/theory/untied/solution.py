@@ -87,6 +87,8 @@ _SHUT = 1e-16
 """A gate that leaks less is shut to double precision."""
 _LOG_GAPS = (-30.0, 60.0)
 """ln of how far above the slowest class's E keep² the square of a kept memory's deviation is sought, relative."""
+_DRIFT = 1e-9
+"""A drift of the memory per step below which it is rounding."""
 _CHUNK = 192
 """Points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache."""
 
@@ -330,9 +332,11 @@ def _with_scaled_memory(params: LayerParameters, order: float) -> tuple[LayerPar
 def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
     """The a = γ_c/D at which Σ_β w_β E c_β² = γ_c², with E c_β² = a² E(write n)²/(1 − a² E keep²) of class β.
 
-    And whether there is one at which every class has a stationary memory; if not, a is the largest.
+    And whether there is one at which every class has a stationary memory; if not, a is the largest.  A memory that
+    drifts, E write·E n ≠ 0, has no such form, as the normalization takes the drift off it again.
     """
     params = state.params
+    drift = float(np.max(np.abs(state.memory.moment(0, 0, 1, 0) * state.candidate.n(1))))
     kept = over_environments(params, state.memory.moment(2, 0, 0, 0))
     written = over_environments(params, state.memory.moment(0, 0, 2, 0) * state.candidate.n(2))
     kept, written = (np.broadcast_to(x.ravel(), params.class_weights.shape) for x in (kept, written))
@@ -345,11 +349,11 @@ def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
     low, high = _LOG_GAPS
     if slowest == 0.0 or gain == 0.0 or not np.any(weights * written):
         total = float(weights @ written)
-        return (gain / math.sqrt(total) if total > 0.0 else 0.0), True
+        return (gain / math.sqrt(total) if total > 0.0 else 0.0), drift < _DRIFT
     if missing(low) > 0.0 or missing(high) < 0.0:
         return 1.0 / math.sqrt(slowest * (1.0 + math.exp(low if missing(low) > 0.0 else high))), False
     found = brentq(missing, low, high, xtol=1e-13, rtol=1e-13)
-    return 1.0 / math.sqrt(slowest * (1.0 + math.exp(found))), True
+    return 1.0 / math.sqrt(slowest * (1.0 + math.exp(found))), drift < _DRIFT
 
 
 def _tolerance(params: LayerParameters) -> float:
