@@ -1,6 +1,6 @@
 """Which columns are no inputs, although they are numbers: ids of tokens, names of sequences, times and row numbers.
 
-Numbers of either kind are told by what neighbours in time have to do with each other.  A time grows at every step.  Of
+Either kind is known by what neighbours in time have to do with each other.  A time grows at every step.  Of
 ids, which are whole numbers, neighbours have nothing to do with each other: with the variance Var x of all numbers
 
     E[(x(t+1) − x(t))² | x(t+1) ≠ x(t)] / (2 Var x)

@@ -106,12 +106,12 @@ def measure(
     for name, value, allowed in (("missing", missing, MISSING), ("tokens", tokens, TOKENS)):
         if value not in allowed:
             raise ArgumentError(name, found=repr(value), allowed=" or ".join(map(repr, allowed)))
-    drop, read, told = missing == "drop", 0, 0
+    drop, read, reported = missing == "drop", 0, 0
 
     def tell(numbers: int) -> None:
-        nonlocal told
-        if progress and numbers > told:  # what is read twice counts once
-            told = numbers
+        nonlocal reported
+        if progress and numbers > reported:  # what is read twice counts once
+            reported = numbers
             progress(numbers)
 
     source = _source(data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell)
