@@ -137,11 +137,10 @@ class Checked(Shown):
     @property
     def explanation(self) -> tuple[str, ...]:
         """What the columns of the table mean, in lines of text; of the tests only those that it names."""
-        lines = [
-            "test: the test of this part that has the smallest p",
-            "p: the probability that weights drawn from the spec look at least as odd in this test",
-        ]
-        if any(row.worst.exact for row in self.rows):
+        lines = ["test: the test of this part that has the smallest p"]
+        if not all(row.worst.exact for row in self.rows):
+            lines.append("p: the probability that weights drawn from the spec look at least as odd in this test")
+        if any(row.p == "exact" for row in self.rows):
             lines.append("exact: the spec fixes this, so the numbers were compared with it and p is not needed")
         names = dict.fromkeys(row.worst.name for row in self.rows)
         return (*lines, *(f"{name}: {COMPARED[name]}" for name in names if name in COMPARED))
