@@ -38,7 +38,8 @@ InputVariance = Annotated[
     typer.Option(
         "--input-variance",
         metavar="R",
-        help="Mean square of an input number; that of the data, or 1, which standardized inputs have.",
+        help="Mean square of an input number; that of the data, or 1, which standardized inputs have. 0: every input "
+        "is zero.",
         parser=number,
     ),
 ]
@@ -175,6 +176,12 @@ def command(
         settings=settings or (),
         **given.arguments(),
     )
+    if given.variance == 0.0:
+        complain(
+            "note",
+            "an input variance of 0 says that every input is zero: the prediction is for a network that reads nothing, "
+            "and input kernels are as for a variance of 1; leave --input-variance out where it is unknown",
+        )
     emit(spec.to_json(), output)
     return _missed(spec.target)
 
