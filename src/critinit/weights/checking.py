@@ -179,8 +179,8 @@ def check(
     Args:
         spec: The spec.
         weights: The path of a file (safetensors, npz, .weights.h5, .keras, or a framework's own where its layout reads
-            it), of an index of shards or of a folder with either; or arrays by name.  The arrays may be of any framework and on any device, as ``model.state_dict()``
-            gives them.
+            it), of an index of shards or of a folder with either; or arrays by name.  The arrays may be of any
+            framework and on any device, as ``model.state_dict()`` gives them.
         framework: The name of the layout that the weights have, where names and shapes leave that open.
         module: The path of the network in the file, or patterns of paths in the order of the layers, as ``include`` of
             ``critinit.apply`` takes them.
