@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from critinit.errors import ArgumentError, DataError
+from critinit.errors import ArgumentError, CritinitError, DataError
 from critinit.inputs import measure
 from tests.inputs.samples import close, padded, sequences
 
@@ -114,3 +114,44 @@ def test_an_array_is_picked_or_each_is_a_sequence(tmp_path: Path, kind: str) -> 
     write({"walk": rows[0], "text": np.array(["a"])} if kind == "npz" else {"walk": rows[0], "text": np.ones((2, 0))})
     with pytest.raises(DataError, match="text: found an array of "):
         measure(path, array="*")
+
+
+def whole_files(folder: Path) -> dict[str, dict[str, object]]:
+    """A good file of every kind, and the arguments with which it is measured."""
+    pa, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+    feather, parquet = pytest.importorskip("pyarrow.feather"), pytest.importorskip("pyarrow.parquet")
+    x = sequences()
+    np.save(folder / "x.npy", x)
+    np.savez(folder / "x.npz", *x)
+    safetensors(folder / "x.safetensors", {"x": x})
+    table = pa.table({"id": np.repeat(["a", "b"], 40), "t": np.tile(np.arange(40), 2), "x": x[:2, :, 0].ravel()})
+    csv.write_csv(table, folder / "x.csv")
+    parquet.write_table(table, folder / "x.parquet")
+    feather.write_feather(table, folder / "x.feather")
+    feather.write_feather(pa.table({"x": x[:, :, 0].tolist()}), folder / "lists.arrow", compression="uncompressed")
+    long = {"group": "id", "time": "t"}
+    return {"x.npy": {}, "x.npz": {}, "x.safetensors": {}, "lists.arrow": {}, "x.csv": long, "x.parquet": long,
+            "x.feather": long}  # fmt: skip
+
+
+def test_damage_anywhere_is_a_clear_line_or_none(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    lines = []
+    for name, options in whole_files(tmp_path).items():
+        data = (tmp_path / name).read_bytes()
+        measure(tmp_path / name, **options)
+        for n in range(45):
+            damaged = bytearray(data)
+            if n % 3 == 0:
+                damaged = damaged[: rng.integers(0, len(data))]
+            else:  # n % 3 == 2: among the first bytes, where the structure stands
+                for _ in range(3):
+                    damaged[rng.integers(0, len(data) if n % 3 == 1 else min(400, len(data)))] = rng.integers(0, 256)
+            path = tmp_path / f"damaged{Path(name).suffix}"
+            path.write_bytes(damaged)
+            try:
+                measure(path, **options)
+            except CritinitError as error:
+                lines.append(str(error))
+    assert not [line for line in lines if "\n" in line or len(line) > 900]
+    assert len(lines) > 120

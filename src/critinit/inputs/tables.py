@@ -173,9 +173,15 @@ def _arrow(name: str) -> Opened:
             stream = ipc.open_stream(mapped)
         except pa.ArrowException:
             raise error from None
-        return Opened(stream.schema.names, stream.schema.names, stream.schema.types, lambda *_: iter(stream))
+        return Opened(stream.schema.names, stream.schema.names, stream.schema.types, lambda *_: map(_valid, stream))
     names, types = file.schema.names, file.schema.types
-    return Opened(names, names, types, lambda *_: (file.get_batch(i) for i in range(file.num_record_batches)))
+    return Opened(names, names, types, lambda *_: (_valid(file.get_batch(i)) for i in range(file.num_record_batches)))
+
+
+def _valid(batch: Any) -> Any:
+    """The batch, whose places in memory are those of the file and may be damaged."""
+    batch.validate(full=True)
+    return batch
 
 
 _BINARY: Mapping[str, Callable[[str], Opened]] = {
