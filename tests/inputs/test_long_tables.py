@@ -153,7 +153,12 @@ def test_names_and_times_that_are_measured_are_warned_of(tmp_path: Path) -> None
     stamps = 1_600_000_000 + 60 * steps
     x, level = rng.standard_normal(1000), np.cumsum(rng.standard_normal(1000))
     orders = {"by unit": np.arange(1000), "by time": np.argsort(steps, kind="stable")}
-    for name, ids in (("counted", units), ("numbers of no order", 7919 * (units + 5) ** 2 % 997)):
+    kinds = {
+        "counted": units,
+        "numbers of no order": 7919 * (units + 5) ** 2 % 997,
+        "few": np.array([7, 3, 9])[units % 3],
+    }
+    for name, ids in kinds.items():
         for order, at in orders.items():
             table = pa.table({"id": ids[at], "when": stamps[at], "x": x[at], "level": level[at]})
             path = write(tmp_path / "x.parquet", table)

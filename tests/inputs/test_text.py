@@ -83,6 +83,15 @@ def test_options_of_pyarrow_are_passed_on(tmp_path: Path) -> None:
         close(measure(packed), wanted)
 
 
+def test_lines_before_a_table_are_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Report, of May, 2024\na,b\n1,2\n3,4\n")
+    with pytest.raises(DataError, match=r"row 0: found 2 cells; .*--csv skip_rows=1") as error:
+        measure(path)
+    options = ast.literal_eval(re.findall(r"csv=(\{.*?\})", error.value.hint)[-1])
+    close(measure(path, csv=options), measure(np.array([[1.0, 2.0], [3.0, 4.0]])))
+
+
 def test_one_column_is_not_taken_apart(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     wanted = measure(np.array([1.5, -2.25]))

@@ -124,6 +124,8 @@ def _batches(
         hint = f"found {delimiter!r} between cells; another delimiter: csv={{'delimiter': ';'}} (--csv 'delimiter=;')"
         if delimiter == ",":
             hint += "; numbers with commas in them have to be quoted"
+        if ragged[0].number == skipped + 1:
+            hint += "; lines before the table: csv={'skip_rows': 1} (--csv skip_rows=1)"
         raise DataError(place, found=found, allowed=allowed, hint=hint, source=name) from None
 
 

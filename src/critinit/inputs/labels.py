@@ -19,6 +19,8 @@ __all__ = ["Labels"]
 
 _DISTINCT = 10
 """Ids from which on whole numbers are taken for ids; fewer are grades, classes or small counts as often."""
+_FEW = 3
+"""Ids from which on they are beside a column of times, where they are likely to name few sequences."""
 _UNRELATED = 0.4
 """Von Neumann's ratio from which on neighbours are unrelated; slow amounts are below .2."""
 _GROWS = 0.9
@@ -84,7 +86,8 @@ class Labels:
 
     def ids(self, variance: Array) -> NDArray[np.bool_]:
         """Return which columns look like ids by themselves; ``variance``: of the columns."""
-        several = np.array([len(seen) >= _DISTINCT for seen in self.distinct])
+        least = _FEW if np.any(self.grow()) else _DISTINCT
+        several = np.array([len(seen) >= least for seen in self.distinct])
         changes = self.rises + self.falls
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(changes > 0, self.squares / np.maximum(changes, 1) / (2.0 * variance), 1.0)
