@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critinit_cli.output import complain
 from critinit_cli.progress import progress_bars
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from critinit.dual import Array
     from critinit.inputs import InputStatistics
 
-__all__ = ["Inputs", "measured"]
+__all__ = ["Inputs", "Reading", "measured"]
 
 
 _OTHERWISE = 0.2
@@ -58,73 +60,135 @@ class Inputs(NamedTuple):
         return other._replace(**{name: value for name, value in self._asdict().items() if value is not None})
 
 
-def measured(
-    file: str, given: Inputs, *, layout: str | None, array: str | None, columns: str | None, missing: str
-) -> Inputs:
+class Reading(NamedTuple):
+    """How a file is to be read, as the options say it; None where they do not.
+
+    Attributes:
+        layout: The axes as they are stored.
+        array: Which array of a file with several.
+        columns: The columns that are inputs, or are none, with commas between.
+        group: The columns that name the sequence of a row, with commas between.
+        time: The column by which rows are ordered.
+        csv: How text is written, OPTION=VALUE each.
+        missing: What to do about steps that lack a number: "refuse" or "drop".
+    """
+
+    layout: str | None = None
+    array: str | None = None
+    columns: str | None = None
+    group: str | None = None
+    time: str | None = None
+    csv: tuple[str, ...] = ()
+    missing: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``critinit.inputs.measure``."""
+        return {
+            "layout": self.layout,
+            "array": self.array,
+            "columns": None if self.columns is None else _names(self.columns),
+            "group": () if self.group is None else _names(self.group),
+            "time": self.time,
+            "csv": dict(map(_setting, self.csv)) or None,
+            "missing": self.missing or "refuse",
+        }
+
+
+def _names(text: str) -> list[str]:
+    """Names with commas between; one with a comma in it is quoted."""
+    (names,) = csv.reader([text], skipinitialspace=True)
+    return [name.strip() for name in names]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """An option of text tables and its value, which is JSON where it parses as JSON."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        from critinit.errors import ArgumentError
+
+        raise ArgumentError("csv", found=repr(text), allowed="OPTION=VALUE, such as decimal_point=,")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value.replace("\\t", "\t")
+
+
+def measured(file: str, given: Inputs, reading: Reading) -> Inputs:
     """Measure a file, show on stderr what was found, and return the inputs that the spec is for.
 
     Args:
         file: The file.
         given: What the options state; it goes before what is measured.
-        layout: The axes as they are stored.
-        array: Which array of a file with several.
-        columns: A table's columns that are inputs, with commas between.
-        missing: What to do about steps that lack a number: "refuse" or "drop".
+        reading: How the file is to be read.
 
     Raises:
         FileError: The file cannot be read.
-        DataError: It does not hold finite numbers in such a shape.
+        DataError: It does not hold finite numbers in such a shape, ids of tokens, or sequences of one step.
         ArgumentError: An argument does not fit the file.
         MissingExtraError: What reads such files is not installed.
     """
+    from critinit.errors import DataError
     from critinit.inputs import measure
 
-    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    tokens: Any = "refuse" if given.variance is None else "length"
     with progress_bars() as start:
-        bar = start("numbers read")
-        progress = None if bar is None else (lambda done: bar(done, None))
-        found = measure(
-            file, layout=layout, array=array, columns=names, missing=cast("Any", missing), progress=progress
-        )
+        move = start("numbers read")
+        found = measure(file, tokens=tokens, progress=lambda done: move(done, None), **reading.arguments())
+    if given.T is None and found.shape[1] == 1:
+        (hint,) = found.warnings()
+        hint = f"{hint.partition(': ')[2]}; or state the length with --T"
+        raise DataError(found="one step", allowed="sequences of two steps or more", hint=hint, source=file)
+    result = given.completed(_stated(found))
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(_table(file, found, given), end="", file=sys.stderr, flush=True)
+            print(_table(file, found, given, result), end="", file=sys.stderr, flush=True)
     for note in _notes(found, given):
         complain("note", note)
-    for warning in found.warnings():
+    for warning in () if found.ids else found.warnings():
         complain("warning", f"{file}: {warning}")
-    return given.completed(_stated(found))
+    return result
 
 
 def _stated(found: InputStatistics) -> Inputs:
-    """What a spec takes of the statistics."""
-    _, steps, features = found.shape
+    """What a spec takes of the statistics; of ids of tokens the length alone."""
+    if found.ids:
+        return Inputs(found.steps_after_padding, None, None, None, None, None)
     return Inputs(
-        steps,
+        found.steps_after_padding,
         found.input_variance,
         found.input_correlation,
         found.input_autocorrelation,
         found.padding,
-        features,
+        found.shape[2],
     )
 
 
-def _table(file: str, found: InputStatistics, given: Inputs) -> str:
-    """What was measured, and the fields of the spec that take it: those about which nothing is given."""
+def _table(file: str, found: InputStatistics, given: Inputs, result: Inputs) -> str:
+    """What was measured, and what the spec has: that, or what the options state."""
     sequences, steps, features = found.shape
-    endings = found.endings
+
+    def field(name: str, value: object, stated: object) -> str:
+        shown = f"{value:.6g}" if isinstance(value, float) else f"{value}"
+        return f"{name} {shown}{', as stated' if stated is not None else ''}"
+
+    T, variance, correlation, padding = result.T, result.variance, result.correlation, result.padding
+    a = result.autocorrelation
+    power = "unknown" if padding is None else f"variance {padding['variance']:.6g}"
     fields = {
-        "T": "T" if given.T is None else "",
-        "variance": "input.variance" if given.variance is None else "",
-        "correlation": "input.correlation" if given.correlation is None and found.correlation is not None else "",
-        "autocorrelation": (
-            "input.autocorrelation" if given.autocorrelation is None and found.input_autocorrelation is not None else ""
-        ),
-        "padding": "input.padding" if given.padding is None and found.padding is not None else "",
+        "T": field("T", T, given.T),
+        "variance": field("input.variance", variance, given.variance),
+        "correlation": field("input.correlation", 1.0 if correlation is None else correlation, given.correlation),
+        "autocorrelation": "" if a is None else field("input.autocorrelation", a, given.autocorrelation),
+        "padding": field("input.padding", power, given.padding),
     }
-    rows = [
-        ("sequences", f"{sequences:,}", ""),
-        ("steps", f"{steps:,}", fields["T"]),
+    before, behind = found.beginnings, found.endings
+    padded = [(where, part) for where, part in (("before", before), ("behind", behind)) if part is not None]
+    rows = [("sequences", f"{sequences:,}", ""), ("steps", f"{steps:,}", fields["T"] if _plain(found) else "")]
+    if not _plain(found):
+        rows.append(("steps after the padding before", f"{found.steps_after_padding:,}", fields["T"]))
+    if found.steps_without_padding < found.steps_after_padding:
+        rows.append(("steps without padding", f"{found.steps_without_padding:,}", ""))
+    rows += [
         ("features", f"{features:,}", ""),
         ("second moment", _number(found.second_moment), fields["variance"]),
         ("means of the columns", _range(found.columns.mean), ""),
@@ -133,21 +197,32 @@ def _table(file: str, found: InputStatistics, given: Inputs) -> str:
     ]
     rows += [
         (f"correlation in time, lag {lag}", _number(r), fields["autocorrelation"] if lag == 1 else "")
-        for lag, r in found.autocorrelation.items()
+        for lag, r in ({1: None} | dict(found.autocorrelation)).items()
     ]
-    if endings is not None:
-        name = "padding" if endings.are_padding else "unchanging endings"
+    for where, stretches in padded:
+        name = f"{stretches.kind} {where} sequences"
         rows += [
-            (f"sequences with {name}", f"{endings.sequences:,}", ""),
-            (f"{name}, share of all steps", f"{100 * endings.share:.3g} %", ""),
-            (f"{name}, second moment", _number(endings.power), fields["padding"]),
+            (f"{name}, in", f"{stretches.sequences:,} of them", ""),
+            (f"{name}, share of all steps", f"{100 * stretches.share:.3g} %", ""),
+            (f"{name}, second moment", _number(stretches.power), fields["padding"] if where == "behind" else ""),
         ]
-    return render(f"inputs in {Path(file).name}", ("measured", "", "in the spec"), rows, stream=sys.stderr)
+    if behind is None:
+        rows.append(("padding behind sequences", "none found", fields["padding"]))
+    return render(f"inputs in {Path(file).name}", ("", "measured", "in the spec"), rows, left=(0, 2), stream=sys.stderr)
+
+
+def _plain(found: InputStatistics) -> bool:
+    """Whether nothing is left out of the length."""
+    return found.steps_after_padding == found.shape[1]
 
 
 def _notes(found: InputStatistics, given: Inputs) -> Iterator[str]:
     """What the table leaves open: how its numbers enter the spec."""
     yield from found.notes
+    if found.ids:
+        rows = "; where a row is a sequence, --layout NT says so" if found.shape[2] > 1 else ""
+        yield f"the numbers are {found.ids}, which look like ids of tokens: the spec takes their length alone{rows}"
+        return
     if given.correlation is None and found.correlation is None:
         why = "one sequence has none to be compared with" if found.shape[0] == 1 else "zeros have no correlation"
         yield f"{why}: input.correlation is 1; --input-correlation states another"
@@ -158,8 +233,11 @@ def _notes(found: InputStatistics, given: Inputs) -> Iterator[str]:
         far = [(lag, r) for lag, r in found.autocorrelation.items() if abs(r - a**lag) > _OTHERWISE]
         for lag, r in far[:1]:
             yield f"the correlation in time at lag {lag} is {r:.2g}; theory takes that at lag 1, {a:.2g}, to its power"
+
+    if found.beginnings is not None and found.beginnings.are_padding:
+        yield "sequences begin with long stretches of one value: padding, left out of T, second moment and correlations"
     if found.padding is not None:
-        yield "sequences end in long stretches of one value: padding, left out of the second moment and correlation"
+        yield "sequences end in long stretches of one value: padding, left out of the second moment and correlations"
     elif found.endings is not None and given.padding is None:
         yield (
             f"some sequences end in unchanging steps, which may be padding ({found.endings.why}); "

@@ -5,6 +5,7 @@ With ``CRITINIT_PROGRESS=off`` in the environment there is nothing to see.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -40,7 +41,12 @@ def progress_bars() -> Iterator[Callable[[str], Progress]]:
 
         def start(title: str) -> Progress:
             task = bars.add_task(title, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
+
+            def move(done: int, total: int | None) -> None:
+                count = "" if total else f" … {done:,}"
+                bars.update(task, completed=done, total=total, description=f"{title}{count}")
+
+            return move
 
         yield start
 
@@ -49,19 +55,19 @@ class _Lines:
     """Says what is worked on, for logs and pipes: nothing where it is quick."""
 
     def __init__(self) -> None:
-        self.title, self.share = "", ""
+        self.title, self.reached = "", ""
         self.done = threading.Event()
         self.thread: threading.Thread | None = None
 
     def start(self, title: str) -> Progress:
         """Name what begins; return what says how far it is."""
-        self.title, self.share = title, ""
+        self.title, self.reached = title, ""
         if self.thread is None:
             self.thread = threading.Thread(target=self._write, daemon=True)
             self.thread.start()
 
         def move(done: int, total: int | None) -> None:
-            self.share = f" {100 * done // total} %" if total else ""
+            self.reached = f" {100 * done // total} %" if total else f" {done:,}"
 
         return move
 
@@ -75,5 +81,6 @@ class _Lines:
         wait = _FIRST
         while not self.done.wait(wait):
             if sys.stderr is not None:
-                print(f"{self.title} …{self.share}", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError):
+                    print(f"{self.title} …{self.reached}", file=sys.stderr, flush=True)
             wait = _EVERY

@@ -49,7 +49,8 @@ def explain(error: Any) -> str:
     else:  # it is missing
         allowed = filled(parameter.help or "a value")
         text = f"{_shown(parameter)}: found nothing; allowed: {allowed[0].lower()}{allowed[1:]}"
-    return f"{text.strip().rstrip('.')}; see {path} --help"
+    text = text.strip().rstrip(".")
+    return f"{text} See {path} --help" if text.endswith("?") else f"{text}; see {path} --help"
 
 
 def as_option(where: str, options: Mapping[str, str]) -> str:

@@ -225,7 +225,18 @@ def test_an_error_leaves_the_old_file_as_it_was(run: Run, tmp_path: Path) -> Non
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "found nothing; allowed: a JSON object"),
-    "truncated": (b'{"schema_version": 1, "cell": "gr', "found no JSON at line 1 column"),
+    "truncated": (
+        b'{"schema_version": 1, "cell": "gr',
+        "found no JSON at line 1 column 31 (a text that does not end); allowed: a JSON object; it may be",
+    ),
+    "cut in an object": (
+        b'{"schema_version": 1',
+        "found no JSON at line 1 column 21 (Expecting ',' delimiter); allowed: a JSON object; it may be",
+    ),
+    "a slip": (
+        b'{"schema_version": tru, "cell": "gru"}',
+        "found no JSON at line 1 column 20 (Expecting value); allowed: a",
+    ),
     "binary": (b"\x80\x81", "found byte 0 that is not UTF-8"),
     "deep": (b"[" * 10_000 + b"]" * 10_000, "found JSON nested too deeply"),
     "large": (b" " * 10_000_000, "found more than 4,194,304 bytes"),
@@ -526,14 +537,14 @@ def test_analyze_says_whether_the_two_theories_agree(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--width", "0"], "--width: found 0; allowed: at least 1"),
+        (["--width", "0"], "--width: found 0; allowed: 5 to 100,000; a network follows 4 perturbations"),
         (["--width", "many"], "--width: found many; allowed: an integer"),
         (["--width", "50", "--networks", "1"], "--networks: found 1; allowed: at least 2"),
         (["--width", "50", "--seed", "-1"], "--seed: found -1; allowed: 0 to"),
         (["--width", "50", "--weights", "loose"], "--weights: found loose; allowed: untied, tied, both"),
         (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: at least"),
-        (["--width", "3"], "--width: found 3; allowed: above 4"),
-        (["--width", "1000000000"], "--width: found 1000000000; allowed: at most 100000"),
+        (["--width", "3"], "--width: found 3; allowed: 5 to 100,000"),
+        (["--width", "1000000000"], "--width: found 1000000000; allowed: 5 to 100,000"),
         ([], "--width: found nothing; allowed: units"),
     ],
 )
@@ -575,3 +586,14 @@ def test_simulate_says_where_its_error_is_too_large_to_tell(run: Run) -> None:
     found = json.loads(run("simulate", "-", *options, "--json", stdin=spec).out)
     assert found["prediction_holds"] is None
     assert {one["field"]: (one["holds"], one["decides"]) for one in found["compared"]}["chi_over_T"] == (True, False)
+
+
+def test_silent_inputs_are_noted(run: Run) -> None:
+    result = run("spec", "--cell", "gru", "--T", "20", "--input-variance", "0")
+    assert result.code == 0
+    assert result.err.startswith("note: an input variance of 0 says that every input is zero: the prediction is for a")
+    assert run("spec", "--cell", "gru", "--T", "20", "--input-variance", "1e-9").err == ""
+
+
+def test_a_question_ends_with_one_mark(run: Run) -> None:
+    assert run("sepc").err == "error: No such command 'sepc'. Did you mean 'spec'? See critinit --help\n"

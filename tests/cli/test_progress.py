@@ -34,8 +34,8 @@ def test_a_slow_command_says_what_it_does_and_how_far_it_is(patience: None, caps
         assert _wait_for("tied theory …\n", capsys)
         move(1, 4)
         assert _wait_for("tied theory … 25 %\n", capsys)
-        start("numbers read")(7, None)
-        assert _wait_for("numbers read …\n", capsys)
+        start("numbers read")(1_200_000, None)
+        assert _wait_for("numbers read … 1,200,000\n", capsys)
 
 
 def test_a_quick_command_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

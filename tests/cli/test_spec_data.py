@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from critinit.inputs import measure
+from critinit.inputs import InputStatistics, measure
 from critinit.spec import parse
 from tests.cli.conftest import Run
 
@@ -51,24 +55,30 @@ def test_smooth_inputs_are_stated_as_such(run: Run, tmp_path: Path) -> None:
     assert found is not None
     assert 0.9 < found < 1.0
     assert parse(result.out).layers[0].input.autocorrelation == found
-    assert ["correlation", "in", "time,", "lag", "1", f"{found:.4g}", "input.autocorrelation"] in [
-        line.split() for line in result.err.splitlines()
-    ]
+    row = ["correlation", "in", "time,", "lag", "1", f"{found:.4g}", "input.autocorrelation", f"{found:g}"]
+    assert row in [line.split() for line in result.err.splitlines()]
     waves = np.sin(2.0 * np.pi * (np.arange(64) / 8.0 + np.arange(10)[:, None] / 10.0))
     np.save(tmp_path / "smooth.npy", waves)
     assert "note: the correlation in time at lag 4 is -1; theory takes that at lag 1, 0.71, to its power" in (
         run(*arguments).err
     )
-    assert parse(run(*arguments, "--input-autocorrelation", "0").out).layers[0].input.autocorrelation == 0.0
+    stated = run(*arguments, "--input-autocorrelation", "0")
+    assert parse(stated.out).layers[0].input.autocorrelation == 0.0
+    assert "input.autocorrelation 0, as stated\n" in stated.err
+    assert "the correlation in time at lag" not in stated.err
+
+
+PADDING = ["input.padding", "variance", "0"]
 
 
 def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
     words = run("spec", "--cell", "gru", "--data", str(data)).err
     assert "inputs in x.npy\n" in words
     rows = [line.split() for line in words.splitlines()]
-    assert ["steps", "30", "T"] in rows
-    assert ["second", "moment", f"{measure(data).second_moment:.4g}", "input.variance"] in rows
-    assert ["padding,", "second", "moment", "0", "input.padding"] in rows
+    found = measure(data)
+    assert ["steps", "30", "T", "30"] in rows
+    assert ["second", "moment", f"{found.second_moment:.4g}", "input.variance", f"{found.input_variance:g}"] in rows
+    assert ["silent", "padding", "behind", "sequences,", "second", "moment", "0", *PADDING] in rows
     assert "note: sequences end in long stretches of one value: padding, left out" in words
     warnings = [line for line in words.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
@@ -78,14 +88,21 @@ def test_what_was_measured_is_shown(run: Run, data: Path) -> None:
 def test_what_is_said_goes_before_what_is_measured(run: Run, data: Path) -> None:
     result = run(
         *("spec", "--cell", "gru", "--data", str(data), "--T", "99", "--input-variance", "2"),
-        *("--input-correlation", "1", "--padding-variance", "0.5"),
+        *("--input-correlation", "1", "--input-autocorrelation", "0.25", "--padding-variance", "0.5"),
     )
     spec = parse(result.out)
     source = spec.layers[0].input
     assert source.padding is not None
-    assert (spec.T, source.variance, source.correlation) == (99, 2.0, 1.0)
+    assert (spec.T, source.variance, source.correlation, source.autocorrelation) == (99, 2.0, 1.0, 0.25)
     assert (source.padding.variance, source.padding.constant) == (0.5, False)
-    assert "input." not in result.err
+    shown = [line.partition("  ")[2] for line in map(str.strip, result.err.splitlines()) if "as stated" in line]
+    assert [" ".join(line.split()[1:]) for line in shown] == [
+        "T 99, as stated",
+        "input.variance 2, as stated",
+        "input.correlation 1, as stated",
+        "input.autocorrelation 0.25, as stated",
+        "input.padding variance 0.5, as stated",
+    ]
 
 
 def test_zeros_are_told_from_a_single_sequence(run: Run, tmp_path: Path) -> None:
@@ -155,8 +172,11 @@ def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Pat
         (["--data", "nowhere.npy"], "nowhere.npy: found no such file or folder"),
         (["--data", "x.json"], "--data: found a file name that ends in '.json'; allowed: .npy"),
         (["--data", "{}", "--layout", "NF"], "--layout: found 'NF'; allowed: "),
-        (["--data", "{}", "--array", "a"], "--array: found 'a'; allowed: with an npz file"),
-        (["--data", "{}", "--columns", "a"], "--columns: allowed: with a table"),
+        (["--data", "{}", "--array", "a"], "--array: found 'a'; allowed: with an npz or safetensors file"),
+        (["--data", "{}", "--columns", "a"], "--columns: found 'a'; allowed: in "),
+        (["--data", "{}", "--group", "a"], "--group: found ['a']; allowed: with a table"),
+        (["--data", "{}", "--csv", "thousands"], "--csv: found 'thousands'; allowed: OPTION=VALUE"),
+        (["--T", "5", "--csv", "thousands=."], "--csv: found thousands=. without --data; allowed: with --data FILE"),
         (["--data", "{}", "--missing", "fill"], "--missing: found 'fill'; allowed: 'refuse' or 'drop'"),
         (["--T", "5", "--layout", "NTF"], "--layout: found NTF without --data; allowed: with --data FILE"),
         (["--T", "5", "--missing", "drop"], "--missing: found drop without --data; allowed: with --data FILE"),
@@ -174,3 +194,116 @@ def test_settings_hold_for_measured_inputs_too(run: Run, data: Path) -> None:
     value = json.loads(result.out)
     assert value["scheme"] == "custom"
     assert value["layers"][0]["input"]["padding"] == {"variance": 0.0, "constant": True}
+
+
+# ---- data as people have them ----------------------------------------------------------------------------
+
+
+def table(path: Path, text: str) -> str:
+    pytest.importorskip("pyarrow")
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_long_table_in_the_notation_of_its_country(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 20))
+    cells = [(f"{t + 1:02}.03.2020", f"unit {n}", f"{x[n, t]:.6f}") for t in reversed(range(20)) for n in range(6)]
+    text = "day;unit;speed\n" + "\n".join(f"{day};{unit};{speed.replace('.', ',')}" for day, unit, speed in cells)
+    path = table(tmp_path / "x.csv", text)
+    result = run(
+        *("spec", "--cell", "gru", "--data", path, "--group", "unit", "--time", "day"),
+        *("--csv", "decimal_point=,", "--csv", "timestamp_parsers=%d.%m.%Y"),
+    )
+    assert result.code == 0, result.err
+    spec, found = parse(result.out), measure(np.round(x, 6), layout="NT")
+    assert spec.T == 20
+    assert spec.layers[0].input.variance == pytest.approx(found.input_variance, rel=1e-5)
+    assert spec.layers[0].input.correlation == pytest.approx(found.input_correlation, rel=1e-4, abs=1e-9)
+    again = run("spec", "--cell", "gru", "--data", path)
+    assert (again.code, again.out) == (1, "")
+    assert (
+        "row 0, column day: found '20.03.2020'; allowed: a number; leave it out: columns=['-day', '-unit']" in again.err
+    )
+
+
+def test_following_the_hints_leads_to_a_spec(run: Run, tmp_path: Path) -> None:
+    """Of a table with dates, names, a mark for missing numbers and a decimal comma, one hint after the other."""
+    path = table(
+        tmp_path / "x.csv", "day;city;x;y\n2020-01-02;Rome;1,5;-\n2020-01-03;Oslo;-0,5;2,5\n2020-01-04;Bonn;1,0;1,5\n"
+    )
+    options: list[str] = []
+    for _ in range(6):
+        result = run("spec", "--cell", "gru", "--data", path, *options)
+        if result.code == 0:
+            break
+        hints = re.findall(r"\((--\w+ [^)]*)\)", result.err)
+        assert hints, result.err
+        options += shlex.split(hints[0])
+    assert options == [
+        "--columns",
+        "-day,-city",
+        "--csv",
+        "decimal_point=,",
+        "--csv",
+        "null_values=-",
+        "--missing",
+        "drop",
+    ]
+    assert parse(result.out).layers[0].input.variance == pytest.approx(np.mean(np.square([0.5, 2.5, 1.0, 1.5])))
+
+
+def test_ids_of_tokens_give_their_length_alone(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 900, (30, 40)))
+    arguments = ("spec", "--cell", "gru", "--data", str(tmp_path / "x.npy"), "--layout", "NT")
+    refused = run(*arguments)
+    assert (refused.code, refused.out, len(refused.err.splitlines())) == (1, "", 1)
+    assert "look like ids of tokens; allowed: the numbers that the network reads" in refused.err
+    result = run(*arguments, "--input-variance", "0.5")
+    spec = parse(result.out)
+    source = spec.layers[0].input
+    assert (spec.T, source.variance, source.correlation, source.padding) == (40, 0.5, 1.0, None)
+    assert "which look like ids of tokens: the spec takes their length alone\n" in result.err
+    assert "warning" not in result.err
+
+
+def test_padding_before_sequences_is_no_part_of_them(run: Run, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((20, 30, 2))
+    for n, row in enumerate(x):
+        row[: 5 + n % 9] = 0.0
+    np.save(tmp_path / "x.npy", x)
+    result = run("spec", "--cell", "gru", "--data", str(tmp_path / "x.npy"))
+    spec = parse(result.out)
+    assert (spec.T, spec.layers[0].input.padding) == (25, None)
+    rows = [line.split() for line in result.err.splitlines()]
+    assert ["steps", "30"] in rows
+    assert ["steps", "after", "the", "padding", "before", "25", "T", "25"] in rows
+    assert "note: sequences begin with long stretches of one value: padding, left out of T" in result.err
+
+
+def test_one_step_is_refused_unless_the_length_is_stated(run: Run, tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", "a,b\n1,2\n")
+    result = run("spec", "--cell", "gru", "--data", path)
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"error: {path}: found one step; allowed: sequences of two steps or more; "
+        "where a row is a sequence, layout='NT' (--layout NT) says so; or state the length with --T\n"
+    )
+    assert run("spec", "--cell", "gru", "--data", path, "--layout", "NT").code == 0
+    assert run("spec", "--cell", "gru", "--data", path, "--T", "9").code == 0
+
+
+def slowly(*args: Any, **options: Any) -> InputStatistics:
+    """Measure, and take so long that this is said."""
+    found = measure(*args, **options)
+    time.sleep(1.0)
+    return found
+
+
+def test_progress_is_shown_of_what_takes_long(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("spec", "--cell", "gru", "--data", str(data))
+    assert "numbers read" not in run(*arguments).err
+    monkeypatch.setattr("critinit.inputs.measure", slowly)
+    monkeypatch.setattr("critinit_cli.progress._FIRST", 0.1)
+    monkeypatch.setenv("CRITINIT_PROGRESS", "on")
+    assert run(*arguments).err.startswith("numbers read … 1,200\n")

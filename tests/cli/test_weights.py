@@ -100,7 +100,7 @@ def test_json_says_the_same(run: Run, weights: Path, tmp_path: Path) -> None:
         (("check", "SPEC", "none"), 2, "none: found no such file or folder; allowed: a file of weights"),
         (("check", "none", "WEIGHTS"), 2, "none: found no such file or folder; allowed: a file that can be read"),
         (("check", "WEIGHTS", "WEIGHTS"), 1, "w.safetensors: found"),
-        (("check", "SPEC", "SPEC"), 1, "spec.json: found no kind of file that holds weights"),
+        (("check", "SPEC", "SPEC"), 1, "spec.json: found JSON that is no such index"),
         (("check", "LSTM", "WEIGHTS"), 1, "cell: found gru at the top of the file (torch nn.GRU); allowed: lstm"),
         (("check", "SPEC", "WEIGHTS", "--module", "x"), 2, "--module: found 'x'; allowed: the top of the file"),
         (("check", "SPEC", "WEIGHTS", "--framework", "x"), 2, "--framework: found 'x'; allowed: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from critinit.errors import ArgumentError, DataError, FileError
 from critinit.inputs import measure
+from critinit.inputs.chunks import Chunk
 from tests.inputs.samples import close, padded, sequences
 
 RNG = np.random.default_rng(20)
@@ -71,17 +73,47 @@ def test_certain_padding_is_left_out_and_measured(value: np.ndarray | float) -> 
     assert found.columns.variance == pytest.approx(informative.var(axis=0), rel=1e-9)
 
 
+def in_time(x: np.ndarray, first: np.ndarray, last: np.ndarray) -> dict[int, float]:
+    """Correlation in time by definition, over all pairs of steps from the first to before the last of a sequence."""
+    found = {}
+    for lag in (1, 4, 16, 64, 256):
+        products = powers = 0.0
+        for row, begin, end in zip(x, first, last, strict=True):
+            for t in range(begin, end - lag):
+                products += float(row[t] @ row[t + lag])
+                powers += 0.5 * float(row[t] @ row[t] + row[t + lag] @ row[t + lag])
+        if powers:
+            found[lag] = products / powers
+    return found
+
+
 @pytest.mark.parametrize("value", [0.0, np.array([-1.0, 2.0, 0.5])])
 def test_correlation_in_time_is_measured_without_the_padding(value: np.ndarray | float) -> None:
-    """Over all pairs of steps of which the first is informative."""
+    """Over all pairs of steps of which both are informative."""
     x, lengths = padded(value)
     found = measure(x)
-    for lag, got in found.autocorrelation.items():
-        pairs = [
-            (x[i, t], x[i, t + lag]) for i, length in enumerate(lengths) for t in range(min(length, x.shape[1] - lag))
-        ]
-        earlier, later = map(np.array, zip(*pairs, strict=True))
-        assert got == pytest.approx(2 * np.sum(later * earlier) / np.sum(later**2 + earlier**2), rel=1e-9)
+    assert found.autocorrelation == pytest.approx(in_time(x, 0 * lengths, lengths), rel=1e-9)
+    unpadded = measure([row[:length] for row, length in zip(x, lengths, strict=True)])
+    assert found.autocorrelation == pytest.approx(unpadded.autocorrelation, rel=1e-9)
+
+
+@pytest.mark.parametrize("chunk_size", [7, 10_000])
+@pytest.mark.parametrize("padded_side", ["before", "behind"])
+def test_steps_that_are_no_padding_count_in_time(padded_side: str, chunk_size: int) -> None:
+    """Values of their own that sequences hold at the other end, a sequence that never changes, and two equal steps."""
+    x, first, last = placed("both", 5.0, 5.0)
+    x[0], first[0], last[0] = 0.5, 0, 40
+    x[1, first[1] + 4] = x[1, first[1] + 3]
+    for n in range(1, len(x)):
+        if padded_side == "before":
+            x[n, last[n] :] = x[n, last[n] - 1]
+        else:
+            x[n, : first[n]] = x[n, first[n]]
+    first, last = (first, 0 * last + 40) if padded_side == "before" else (0 * first, last)
+    found = measure(x, chunk_size=chunk_size)
+    stretches = (found.beginnings, found.endings)
+    assert [s is not None and s.are_padding for s in stretches] == [padded_side == "before", padded_side == "behind"]
+    assert found.autocorrelation == pytest.approx(in_time(x, first, last), rel=1e-9)
 
 
 @pytest.mark.parametrize(("a", "stated"), [(0.9, True), (-0.5, True), (0.0, False)])
@@ -92,6 +124,57 @@ def test_a_spec_states_the_correlation_in_time_where_it_matters(a: float, stated
         x[:, t] = a * x[:, t - 1] + rng.standard_normal((50, 1))
     found = measure(x[:, 20:]).input_autocorrelation
     assert found == (pytest.approx(a, abs=0.03) if stated else None)
+
+
+def placed(where: str, before: float, behind: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sequences padded before, behind or at both ends, and where the first and the last step of each stand."""
+    x = sequences()
+    rng = np.random.default_rng(22)
+    first, last = rng.integers(4, 14, len(x)), rng.integers(20, 36, len(x))
+    first, last = first * (where != "behind"), np.where(where == "before", x.shape[1], last)
+    for row, begin, end in zip(x, first, last, strict=True):
+        row[:begin], row[end:] = before, behind
+    return x, first, last
+
+
+@pytest.mark.parametrize("chunk_size", [7, 10_000])
+@pytest.mark.parametrize("values", [(0.0, 0.0), (0.5, 0.5), (0.0, -2.0)])
+@pytest.mark.parametrize("where", ["before", "behind", "both"])
+def test_padding_at_either_end_is_left_out(where: str, values: tuple[float, float], chunk_size: int) -> None:
+    x, first, last = placed(where, *values)
+    found = measure(x, chunk_size=chunk_size)
+    step = np.arange(x.shape[1])
+    informative = (step >= first[:, None]) & (step < last[:, None])
+    r, c = by_definition(x, informative)
+    assert found.second_moment == pytest.approx(r, rel=1e-10)
+    assert found.correlation == pytest.approx(c, rel=1e-8)
+    assert found.columns.mean == pytest.approx(x[informative].mean(axis=0), rel=1e-9)
+    assert found.columns.variance == pytest.approx(x[informative].var(axis=0), rel=1e-9)
+    assert found.autocorrelation == pytest.approx(in_time(x, first, last), rel=1e-9)
+    assert found.steps_without_padding == (last - first).max()
+    assert found.steps_after_padding == (40 - first).max()
+    for stretches, value, steps in ((found.beginnings, values[0], first), (found.endings, values[1], 40 - last)):
+        assert (stretches is None) == (not steps.any())
+        if stretches is not None:
+            assert stretches.kind == ("constant padding" if value else "silent padding")
+            assert stretches.sequences == len(x)
+            assert stretches.share == pytest.approx(steps.mean() / 40)
+            assert stretches.power == value**2
+    stated = None if where == "before" else {"variance": values[1] ** 2, "constant": True}
+    assert found.padding == stated
+
+
+def test_signals_of_two_levels_are_no_padding() -> None:
+    """Nothing would be left of sequences that step once from one level to another."""
+    x = np.zeros((9, 30, 1))
+    for n, row in enumerate(x):
+        row[5 + n :] = 1.0
+    found = measure(x)
+    assert found.second_moment == pytest.approx(np.mean(x**2))
+    for stretches in (found.beginnings, found.endings):
+        assert stretches is not None
+        assert (stretches.kind, stretches.why) == ("unchanging steps", "nothing else would be left")
+    assert found.steps_after_padding == 30
 
 
 def test_padding_that_cannot_be_told_is_reported_and_not_used() -> None:
@@ -178,16 +261,20 @@ def test_what_should_be_changed_is_warned_of() -> None:
     x[..., 2] *= 1000.0
     x[..., 4] += 20.0
     constant, unscaled, offset = measure(x).warnings()
-    assert constant.startswith("constant: column 1; ")
+    assert constant == (
+        "constant: column 1; this tells the network nothing: leave it out: columns=['-1'] (--columns -1)"
+    )
+    assert measure(x, columns=["-1", "-2", "-4"]).warnings() == ()
+    assert measure(x, columns=["5", "0"]).shape == (4, 50, 2)
     assert unscaled.startswith("unscaled: column 2 (standard deviation ")
     assert unscaled.endswith("; standardize: subtract each column's mean and divide by its standard deviation")
     assert offset.startswith("off centre: column 4 (mean ")
     assert measure(np.zeros(5)).warnings() == ("every input is zero",)
     assert "standard deviation is 128" in measure(128 * np.array([1.0, -1.0] * 20)).warnings()[0]
     many = measure(np.ones((9, 10))).warnings()
-    assert many == (
-        "constant: 10 columns, 0, 1, 2, …; this tells the network nothing: leave it out (of a table with --columns)",
-    )
+    assert many == ("constant: 10 columns, 0, 1, 2, …; this tells the network nothing",)
+    (one,) = measure(np.array([[[3.0, 4.0]]])).warnings()
+    assert one == "one step: where a row is a sequence, layout='NT' (--layout NT) says so"
 
 
 def test_a_number_that_is_not_finite_is_named() -> None:
@@ -226,7 +313,7 @@ def bad_arrays() -> dict[str, tuple[bytes, str]]:
         "huge.npy": (huge, "(mmap length is greater than file size); allowed: real"),
         "objects.npy": (
             stored(np.array([1, "a"], dtype=object), True),
-            "Python objects in dtype.); allowed: real numbers",
+            "found an array of Python objects; allowed: real numbers; sequences of unequal lengths may be a list",
         ),
         "complex.npy": (stored(np.ones(3, dtype=complex)), "found an array of complex128; allowed: real numbers"),
         "text2.npy": (stored(np.array(["a", "b"])), "found an array of <U1"),
@@ -236,7 +323,7 @@ def bad_arrays() -> dict[str, tuple[bytes, str]]:
         "none.npy": (stored(np.ones((3, 0))), "found an array of shape (3, 0)"),
         "four.npy": (stored(np.ones((1, 2, 3, 4))), "found an array of shape (1, 2, 3, 4)"),
         "text.npz": (b"PK no zip", "found no npz file"),
-        "empty.npz": (b"PK\5\6" + bytes(18), "found no array; allowed: an npz file with at least one"),
+        "empty.npz": (b"PK\5\6" + bytes(18), "found no array; allowed: at least one"),
         "damaged.npz": (bytes(damaged), "damaged"),
     }
 
@@ -257,12 +344,18 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     for path, options, says in (
         ("x.npz", {}, "array: found none named, and "),
         ("x.npz", {"array": "c"}, "array: found 'c'; allowed: a, b"),
-        ("x.npy", {"array": "c"}, "array: found 'c'; allowed: with an npz file"),
-        ("x.npy", {"columns": ["a"]}, "columns: allowed: with a table"),
+        ("x.npy", {"array": "c"}, "array: found 'c'; allowed: with an npz or safetensors file"),
+        ("x.npy", {"columns": ["a"]}, "columns: found 'a'; allowed: in "),
+        ("x.npy", {"columns": ["0", "-0"]}, "columns: found '0' to measure and '-0' to leave out; allowed: one or the"),
+        ("x.npy", {"group": "a"}, "group: found ('a',); allowed: with a table (such as csv), whose columns have names"),
+        ("x.npy", {"time": "a"}, "time: found 'a'; allowed: with a table (such as csv), whose columns have names"),
+        ("x.npy", {"csv": {"delimiter": ";"}}, "csv: found {'delimiter': ';'}; allowed: with a table (such as csv)"),
+        ("x.npy", {"tokens": "no"}, "tokens: found 'no'; allowed: 'refuse' or 'length'"),
+        ("x.pt", {}, "; save the tensor with safetensors.torch.save_file or numpy.save"),
         ("x.npy", {"missing": "fill"}, "missing: found 'fill'; allowed: 'refuse' or 'drop'"),
         ("x.npy", {"layout": "NF"}, "layout: found 'NF'; allowed: the axes"),
         ("x.npy", {"layout": "NTF"}, "layout: found 'NTF' for data of 1 dimension; allowed: 1 letter"),
-        ("x.json", {}, "data: found a file name that ends in '.json'; allowed: .npy, .npz, .csv"),
+        ("x.json", {}, "data: found a file name that ends in '.json'; allowed: .npy, .npz, .safetensors, .csv"),
     ):
         with pytest.raises(ArgumentError) as error:
             measure(tmp_path / path, **options)  # type: ignore[arg-type]
@@ -321,16 +414,16 @@ def test_padding_of_sequences_of_unequal_lengths_is_left_out() -> None:
         ([np.ones(3), np.array(["a"])], "the list of arrays: sequence 1: found an array of <U1; allowed: real numbers"),
         ([np.ones(3), np.ones(0)], "the list of arrays: sequence 1: found an array of shape (0,); allowed: 1 to 2 dim"),
         ([[1.0, 2.0], [3.0]], "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"),
-        (np.array([[1, "a"]], dtype=object), "the array: found an array of object; allowed: real numbers; convert it"),
+        (np.array([[1, "a"]], dtype=object), "the array: found an array of Python objects; allowed: real numbers"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "found an array of datetime64[D]; allowed: real numbers"),
-        (None, "the array: found an array of object; allowed: real numbers"),
+        (None, "the array: found an array of Python objects; allowed: real numbers"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_told(data: object, says: str) -> None:
     with pytest.raises(DataError) as error:
         measure(data)
     assert says in str(error.value)
-    with pytest.raises(ArgumentError, match="layout: found 'TNF'; allowed: for a list of arrays: N first"):
+    with pytest.raises(ArgumentError, match="layout: found 'TNF'; allowed: for the list of arrays: N first"):
         measure([np.ones((3, 2)), np.ones((4, 2))], layout="TNF")
 
 
@@ -354,7 +447,9 @@ def test_steps_that_lack_a_number_are_dropped(chunk_size: int) -> None:
     with pytest.raises(DataError, match="the array: found no numbers; allowed: at least one step"):
         measure(x[7], missing="drop")
     x[2, 2, 2] = np.inf
-    with pytest.raises(DataError, match=r"sequence 2, step 2, feature 2\): found inf; allowed: finite numbers$"):
+    with pytest.raises(
+        DataError, match=r"sequence 2, step 2, feature 2\): found inf; allowed: finite numbers; correct the data, or "
+    ):
         measure(x, missing="drop", chunk_size=chunk_size)
 
 
@@ -370,22 +465,38 @@ def test_missing_numbers_are_refused_with_the_way_out() -> None:
     )
     with pytest.raises(DataError, match=r"leaves such rows out$"):
         measure(x[8])
-    with pytest.raises(
-        DataError, match=r"the list of arrays: element \[1, 2\] \(sequence 1, step 2\): found no number"
-    ):
+    with pytest.raises(DataError, match=r"the list of arrays: sequence 1, step 2: found no number"):
         measure([np.ones(2), np.array([1.0, 2.0, np.nan])])
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_column_that_counts_the_steps_is_noted(first: int) -> None:
+def test_sequences_that_lack_nothing_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of short sequences are measured in few pieces, also where steps may be missing."""
+    module = sys.modules["critinit.inputs.measure"]
+    pieces: list[int] = []
+
+    class Counted(module.Moments):
+        def add(self, chunk: Chunk) -> None:
+            pieces.append(len(chunk.values))
+            super().add(chunk)
+
+    monkeypatch.setattr(module, "Moments", Counted)
+    rows = [RNG.standard_normal((3 + n % 4, 2)) for n in range(4000)]
+    close(measure(rows), measure(rows, missing="drop"))
+    assert len(pieces) == 8
+    assert sum(pieces) == 8000
+
+
+def test_a_column_without_a_number_is_named() -> None:
     x = sequences()
-    x[:, :, 1] = first + np.arange(x.shape[1])
-    note = "column 1 counts the steps; it looks like a row number: leave it out with --columns"
-    for chunk_size in (10, 10_000):
-        assert measure(x, chunk_size=chunk_size).notes == (note,)
-    assert measure(x[:, :, 1:2]).notes == ()
-    x[-1, -1, 1] += 1.0
-    assert measure(x).notes == ()
+    x[..., 1] = np.nan
+    with pytest.raises(DataError, match=r"column 1 holds no number so far: leave it out: columns=\['-1'\]"):
+        measure(x)
+    with pytest.raises(DataError) as error:
+        measure(x, missing="drop")
+    assert error.value.where == "column 1"
+    assert error.value.found == "no number in any row"
+    assert error.value.hint == "leave it out: columns=['-1'] (--columns -1)"
+    close(measure(x, columns=["-1"]), measure(sequences()[..., [0, 2]]))
 
 
 def test_progress_counts_the_numbers_read() -> None:

@@ -121,18 +121,38 @@ def test_a_missing_value_is_named_or_dropped(tmp_path: Path) -> None:
 
 def test_columns_that_hold_no_numbers_are_named_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    for value, shown in (
-        ("Monday", "'Monday'"),
-        (datetime.date(2020, 1, 2), "datetime.date(2020, 1, 2)"),
-        ([1.0], "[1.0]"),
+    for value, where, shown in (
+        ("Monday", "row 0, column day", "'Monday'"),
+        (datetime.date(2020, 1, 2), "column day", "date32[day]"),
+        (datetime.datetime(2020, 1, 2), "column day", "timestamp[us]"),
+        (datetime.timedelta(1), "column day", "duration[us]"),
+        (b"x", "column day", "binary"),
+        ({"x": 1.0}, "column day", "struct<x: double>"),
     ):
         parquet.write_table(pa.table({"a": [1.0], "day": [value]}), path)
         with pytest.raises(DataError) as error:
             measure(path)
-        assert error.value.where == "row 0, column day"
-        assert (error.value.found, error.value.allowed) == (shown, "a number")
-        assert error.value.hint == "to leave columns out, name those to measure: columns=[...] (--columns NAMES)"
-        assert measure(path, columns=["a"]).shape == (1, 1, 1)
+        assert error.value.where == where
+        assert error.value.found == shown
+        assert error.value.hint == (
+            "leave it out: columns=['-day'] (--columns -day); "
+            "or say what it is: group= (--group) names the sequence, time= (--time) orders the rows"
+        )
+        for columns in (["a"], ["-day"]):
+            assert measure(path, columns=columns).shape == (1, 1, 1)
+
+
+def test_all_columns_that_hold_no_numbers_are_named_at_once(tmp_path: Path) -> None:
+    columns = {"a, b": ["x"], "c": [1.0], "-d": ["y"], "e": [[1.0]], "f": [datetime.date(2020, 1, 2)]}
+    path = tmp_path / "x.csv"
+    path.write_text('"a, b",c,-d\nx,1,y\n')
+    with pytest.raises(DataError) as error:
+        measure(path)
+    assert "columns=['-a, b', '--d'] (--columns '\"-a, b\",--d'); or" in error.value.hint
+    assert measure(path, columns=["-a, b", "--d"]).columns.names == ("c",)
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"columns of lists, such as e, and one without; .*'-a, b', '-c', '--d', '-f'"):
+        measure(tmp_path / "x.parquet")
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
@@ -144,7 +164,8 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
                 measure(path)
 
 
-POINT = "write numbers with a decimal point and no thousands separators: 1234.5, not 1.234,5 or 1,234.5"
+COMMA = "a decimal comma: csv={'decimal_point': ','} (--csv decimal_point=,)"
+OUT = "allowed: a number; leave it out: columns=['-day'] (--columns -day); or say what it is: group= (--group) names"
 
 
 @pytest.mark.parametrize(
@@ -156,15 +177,21 @@ POINT = "write numbers with a decimal point and no thousands separators: 1234.5,
         ("1,2\n3,x\n", "row 1, column 1: found 'x'"),
         ("1,2\n3,1_0\n", "row 1, column 1: found '1_0'"),
         ("1,2\n3\n", "row 1: found 1 cells; allowed: 2, as in the first line"),
-        ("a,b\n\n1,2\n3,4,5\n", "row 1: found 3 cells; allowed: 2, as in the first line; " + POINT),
-        ("day,a\nMonday,1\n", "row 0, column day: found 'Monday'; allowed: a number; to leave columns out, name those"),
+        (
+            "a,b\n\n1,2\n3,4,5\n",
+            "row 1: found 3 cells; allowed: 2, as in the first line; found ',' between cells; another delimiter: csv={",
+        ),
+        ("day,a\nMonday,1\n", "row 0, column day: found 'Monday'; " + OUT),
         (
             "day,a\n2020-01-02,1\n",
-            "row 0, column day: found '2020-01-02'; allowed: a number; to leave columns out, name",
+            "row 0, column day: found '2020-01-02'; " + OUT,
         ),
-        ("a;b\n1;2\n3;1,5\n", "row 1, column b: found '1,5'; allowed: a number; " + POINT),
-        ("1,5;2,5\n3,5;4,5\n", "row 0, column 1,5: found '3,5'; allowed: a number; " + POINT),
-        ('a,b\n1,"1,234.5"\n', "row 0, column b: found '1,234.5'; allowed: a number; " + POINT),
+        ("a;b\n1;2\n3;1,5\n", "row 1, column b: found '1,5'; allowed: a number; " + COMMA),
+        ("1,5;2,5\n3,5;4,5\n", "row 0, column 1,5: found '3,5'; allowed: a number; " + COMMA),
+        (
+            'a,b\n1,"1,234.5"\n',
+            "row 0, column b: found '1,234.5'; allowed: a number; separated thousands: csv={'thousands': ','} (--csv ",
+        ),
         ("a,b\n", "found no numbers"),
         ("a,b", "found no numbers"),
         ("", "found no line"),
@@ -195,11 +222,17 @@ def test_a_bad_cell_of_a_late_batch_is_found_where_it_stands(tmp_path: Path) -> 
         measure(tmp_path / "x.csv")
 
 
-def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
-    for text in ("größe\n1\n", "a\nö\n"):
-        (tmp_path / "x.csv").write_bytes(text.encode("latin-1"))
-        with pytest.raises(DataError, match=r"found no .csv file, or a damaged one \(.*UTF8|utf-8"):
-            measure(tmp_path / "x.csv")
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("text", ["größe,b\n1,2\n3,4\n", "a,b\n1,2\n" * 60_000 + "ö,4\n"])
+def test_a_table_in_another_encoding_is_refused_with_the_way_out(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(DataError) as error:
+        measure(path)
+    assert error.value.found == "text that is not utf8"
+    assert error.value.hint == f"state the encoding: csv={{'encoding': '{encoding}'}} (--csv encoding={encoding})"
+    if text.startswith("gr"):
+        assert measure(path, csv={"encoding": encoding}).columns.names == ("größe", "b")
 
 
 def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -211,6 +211,13 @@ def test_specs_are_immutable_and_hashable() -> None:
         spec.T = 5
     with pytest.raises(Exception, match="frozen"):
         spec.layers[0].gates["forget"].bias.mean = 5.0
+    with pytest.raises(ArgumentError, match=r"^InitSpec.T: found an assignment; allowed: reading, as it is frozen; a"):
+        spec.T = 5
+    with pytest.raises(ArgumentError, match=r"^Layer.input: found an assignment"):
+        del spec.layers[0].input
+    with pytest.raises(ArgumentError, match=r"^InitSpec.length: found no such field; allowed: schema_version, "):
+        spec.length = 5
+    assert predict(spec.model_copy(update={"T": 5})).T == 5
     assert len({spec, spread_lstm()}) == 1
     with pytest.raises(KeyError):
         spec.layers[0].gates["nowhere"]

@@ -255,3 +255,18 @@ def test_the_table_says_what_its_columns_mean():
     assert [row.p for row in checked.rows if row.part == "recurrent"] == ["< 1e-300"]
     html = checked._repr_html_()
     assert all(text in html for text in ("layer 0, forward", "DIFFERS", "smallest p", "do not match the spec"))
+
+
+def test_the_legend_explains_only_what_is_there():
+    """No p where nothing is left to chance, and no "exact" where no row says it."""
+    zero = {"distribution": "zero"}
+    fixed = make_spec("rnn", hidden={"recurrent": zero, "input": zero, "bias": CONSTANT})
+    tensors = fresh("canonical", fixed)
+    words = [line.partition(":")[0] for line in check(fixed, tensors).explanation]
+    assert ("p" in words, "exact" in words) == (False, True)
+    wrong = {name: np.ones_like(tensor) for name, tensor in tensors.items()}
+    words = [line.partition(":")[0] for line in check(fixed, wrong).explanation]
+    assert ("p" in words, "exact" in words) == (False, False)
+    normal = make_spec("rnn", hidden={"bias": {"distribution": "normal", "mean": 0.0, "variance": 1.0}})
+    words = [line.partition(":")[0] for line in check(normal, fresh("canonical", normal)).explanation]
+    assert ("p" in words, "exact" in words) == (True, False)

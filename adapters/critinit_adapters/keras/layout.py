@@ -111,6 +111,12 @@ _BY_PATH = Layout(
     path=_path,
     split=_split,
     model="keras.Sequential of GRU (LSTM, SimpleRNN) layers, each in Bidirectional where there are two directions",
+    unread={
+        "saved_model.pb": (
+            "a SavedModel, which holds a program",
+            "model.save_weights('model.weights.h5') writes its weights",
+        )
+    },
     hints=Hints(
         default_input="Glorot uniform on the fused kernel, the default of Keras",
         default_bound=_glorot,

@@ -9,8 +9,12 @@ The two LSTM cells have the same tree.  Names are the flattened path of the tree
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from critinit.errors import MissingExtraError
 from critinit.tensors.blocks import Block, whole_tensor, zeros
 from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
 
@@ -77,6 +81,43 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
     return f"params/{stack}{way}cell"
 
 
+def _flat(tree: Any) -> Mapping[str, tuple[str, Any]]:
+    """Type and numbers of the arrays in nested mappings, by the keys that lead to them, joined with "/"."""
+    found: dict[str, tuple[str, Any]] = {}
+
+    def collect(value: Any, name: str) -> None:
+        if isinstance(value, Mapping):
+            for key, below in value.items():
+                if name or not str(key).startswith("opt"):  # states of optimizers are called as weights are
+                    collect(below, f"{name}/{key}" if name else str(key))
+        elif hasattr(value, "dtype") and hasattr(value, "shape"):
+            dtype = str(value.dtype)
+            found[name] = dtype, np.asarray(value, dtype="float32" if dtype == "bfloat16" else None)
+
+    collect(tree, "")
+    return found
+
+
+def _msgpack(path: str) -> Mapping[str, tuple[str, Any]]:
+    """The arrays of what ``flax.serialization`` wrote."""
+    try:
+        from flax import serialization
+    except ImportError:
+        raise MissingExtraError("flax, which alone reads this file,", "jax") from None
+    return _flat(serialization.msgpack_restore(Path(path).read_bytes()))
+
+
+def _orbax(path: str) -> Mapping[str, tuple[str, Any]]:
+    """The arrays of a folder that Orbax wrote."""
+    try:
+        from orbax.checkpoint import PyTreeCheckpointer
+    except ImportError:
+        raise MissingExtraError("orbax-checkpoint, which alone reads this folder and comes with flax,", "jax") from None
+    return _flat(PyTreeCheckpointer().restore(str(Path(path).absolute())))
+
+
+# a mapping of up to 15 keys, or of more
+_MSGPACK = (*(bytes([0x80 + count]) for count in range(1, 16)), b"\xde", b"\xdf")
 _FORMS = tuple(map(_form, TABLE))
 LAYOUT = Layout(
     framework="linen",
@@ -85,5 +126,6 @@ LAYOUT = Layout(
     split=path_splitter(_FORMS),
     model="nn.RNN(cell), nn.Bidirectional(nn.RNN(cell), nn.RNN(cell)) for two directions, nn.Sequential of them "
     "for several layers",
+    readers={**dict.fromkeys(_MSGPACK, _msgpack), "_METADATA": _orbax},
 )
 """Linen's layout."""

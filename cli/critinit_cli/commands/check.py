@@ -24,7 +24,12 @@ Examples:
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A spec; - is standard input.", show_default=False)]
 Weights = Annotated[
-    str, typer.Argument(metavar="WEIGHTS", help="safetensors, npz, .weights.h5, .keras, .pt.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="WEIGHTS",
+        help="safetensors, npz, .weights.h5, .keras, a checkpoint (.pt, .ckpt), an index of shards, or a folder.",
+        show_default=False,
+    ),
 ]
 Module = Annotated[
     list[str] | None,

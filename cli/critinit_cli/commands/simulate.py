@@ -30,7 +30,12 @@ Examples:
   critinit spec --cell gru --T 200 | critinit simulate - --width 1000 --steps 500 --weights tied --json
 """
 
-Width = Annotated[int, typer.Option("--width", metavar="N", help="Units.", parser=integer, show_default=False)]
+Width = Annotated[
+    int,
+    typer.Option(
+        "--width", metavar="N", help="Units of each network, from 5 to 100,000.", parser=integer, show_default=False
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,8 @@ Examples:
   critinit spec --cell ./my_cell.py --T 100 --scheme ./my_scheme.py > spec.json
   critinit spec --cell lstm --data train.npy -o spec.json
   critinit spec --cell gru --data sensors.csv --T 500 --columns speed,angle --missing drop > spec.json
+  critinit spec --cell gru --data long.parquet --group sensor --time date > spec.json
+  critinit spec --cell gru --data export.csv --csv 'delimiter=;' --csv decimal_point=, > spec.json
   critinit spec --cell gru --T 200 --set 'layers.*.gates.reset.bias={"distribution":"constant","mean":2}'
 """
 
@@ -36,7 +38,8 @@ InputVariance = Annotated[
     typer.Option(
         "--input-variance",
         metavar="R",
-        help="Mean square of an input number; that of the data, or 1, which standardized inputs have.",
+        help="Mean square of an input number; that of the data, or 1, which standardized inputs have. 0: every input "
+        "is zero.",
         parser=number,
     ),
 ]
@@ -62,7 +65,11 @@ InputAutocorrelation = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FILE", help="Measure the inputs in this file."),
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Measure the inputs in this file: .npy, .npz, .safetensors, .csv, .parquet, .feather, .arrow.",
+    ),
 ]
 Layout = Annotated[
     str | None,
@@ -73,11 +80,41 @@ Layout = Annotated[
     ),
 ]
 Array = Annotated[
-    str | None, typer.Option("--array", metavar="NAME", help="Which array of an npz file that holds several.")
+    str | None,
+    typer.Option(
+        "--array",
+        metavar="NAME",
+        help="Which array of an npz or safetensors file that holds several; a pattern with * takes each that fits for "
+        "one sequence.",
+    ),
 ]
 Columns = Annotated[
     str | None,
-    typer.Option("--columns", metavar="NAMES", help="A table's columns that are inputs, with commas between."),
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="The columns that are inputs, with commas between; or, each with - before it, those that are none. "
+        "Columns without names are called by number from 0.",
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group", metavar="NAMES", help="The column, or columns, of a long table that name the sequence of a row."
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", metavar="NAME", help="The column of a table by which the rows of a sequence are ordered."),
+]
+Csv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--csv",
+        metavar="OPTION=VALUE",
+        help="How a table of text is written, such as decimal_point=, thousands=. encoding=latin-1 delimiter=; "
+        "skip_rows=2 null_values=? timestamp_parsers=%d.%m.%Y; repeatable.",
+    ),
 ]
 Missing = Annotated[
     str | None,
@@ -115,6 +152,9 @@ def command(
     layout: Layout = None,
     array: Array = None,
     columns: Columns = None,
+    group: Group = None,
+    time: Time = None,
+    csv: Csv = None,
     missing: Missing = None,
     settings: Settings = None,
     output: options.Output = "-",
@@ -130,7 +170,7 @@ def command(
     from critinit.cells import CELLS
     from critinit.schemes import SCHEMES
     from critinit.schemes.generating import generate
-    from critinit_cli.inputs import Inputs, measured
+    from critinit_cli.inputs import Inputs, Reading, measured
 
     given = Inputs(
         T,
@@ -140,9 +180,10 @@ def command(
         options.padding(padding_variance, padding_constant),
         input_size,
     )
-    _check(T, data, {"layout": layout, "array": array, "columns": columns, "missing": missing})
+    reading = Reading(layout, array, columns, group, time, tuple(csv or ()), missing)
+    _check(T, data, reading._asdict())
     if data is not None:
-        given = measured(data, given, layout=layout, array=array, columns=columns, missing=missing or "refuse")
+        given = measured(data, given, reading)
     spec = generate(
         CELLS.name_of(cell),
         scheme=SCHEMES.name_of(scheme),
@@ -151,18 +192,25 @@ def command(
         settings=settings or (),
         **given.arguments(),
     )
+    if given.variance == 0.0:
+        complain(
+            "note",
+            "an input variance of 0 says that every input is zero: the prediction is for a network that reads nothing, "
+            "and input kernels are as for a variance of 1; leave --input-variance out where it is unknown",
+        )
     emit(spec.to_json(), output)
     return _missed(spec.target)
 
 
-def _check(T: int | None, data: str | None, about_data: dict[str, str | None]) -> None:
+def _check(T: int | None, data: str | None, about_data: dict[str, Any]) -> None:
     """Raise ``ArgumentError`` where the options do not go together; ``about_data``: those that need ``--data``."""
     from critinit.errors import ArgumentError
 
     if data is not None:
         return
     for name, value in about_data.items():
-        if value is not None:
+        if value:
+            value = " ".join(value) if isinstance(value, tuple) else value
             hint = "it states how that file is to be read"
             raise ArgumentError(name, found=f"{value} without --data", allowed="with --data FILE", hint=hint)
     if T is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from critinit.errors import ArgumentError
 
 __all__ = ["LARGEST", "LONGEST_TIME", "Finite", "Integer", "NonNegative", "Positive", "StrictModel", "Time", "rounded"]
 
@@ -46,12 +48,31 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     derived: ClassVar[tuple[str, ...]] = ()
 
+    if not TYPE_CHECKING:  # a type checker knows by model_config that nothing can be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise _frozen(self, name)
+
+        def __delattr__(self, name: str) -> None:
+            raise _frozen(self, name)
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return the same value, or one with other fields, validated."""
         if not update:
             return self
         kept = {name: getattr(self, name) for name in type(self).model_fields if name not in self.derived}
         return type(self).model_validate({**kept, **update})
+
+
+def _frozen(model: StrictModel, name: str) -> ArgumentError:
+    """The error for a value that is to be changed in its place."""
+    kind = type(model).__name__
+    if name not in type(model).model_fields:
+        return ArgumentError(f"{kind}.{name}", found="no such field", allowed=", ".join(type(model).model_fields))
+    hint = f"a changed copy is value.model_copy(update={{{name!r}: ...}})"
+    if kind == "InitSpec":
+        hint += "; critinit.predict(copy) brings its predicted numbers up to date"
+    return ArgumentError(f"{kind}.{name}", found="an assignment", allowed="reading, as it is frozen", hint=hint)
 
 
 def rounded(value: float, digits: int = 12) -> float:

@@ -8,13 +8,20 @@ the theory knows inputs through E x x' alone:
     r(τ)   E x_i(t, f) x_i(t + τ, f) / R                      shown only: the theory takes it for 0
     R₀     E x² over the padding at the end of sequences      spec: input.padding
 
-``arrays`` and ``tables`` read data in chunks, ``moments`` sums them up, and ``statistics`` holds the result.  The size
-of the chunks changes the numbers by rounding only.
+Data are read in chunks:
+
+    arrays, array_files    arrays in memory; npy, npz, safetensors
+    tables                 tables, by what reads them: ``delimited`` (text, with ``text_options``), Parquet and Arrow
+    table_cells            their columns as numbers
+    long_tables, nested    tables whose rows have to be sorted, and those with lists in their cells (both by ``spool``)
+
+``moments`` sums them up, ``labels`` finds columns that are no inputs, and ``statistics`` holds the result.  The size of
+the chunks changes the numbers by rounding only.
 """
 
 from __future__ import annotations
 
 from critinit.inputs.measure import measure
-from critinit.inputs.statistics import Columns, ConstantEndings, InputStatistics
+from critinit.inputs.statistics import Columns, ConstantStretches, InputStatistics
 
-__all__ = ["Columns", "ConstantEndings", "InputStatistics", "measure"]
+__all__ = ["Columns", "ConstantStretches", "InputStatistics", "measure"]

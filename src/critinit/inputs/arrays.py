@@ -1,24 +1,21 @@
-"""Arrays in memory, lists of arrays, and npy and npz files; nothing is unpickled, and no file is loaded whole.
+"""Arrays as a stream of chunks: one array of sequences, or a list of arrays that are one sequence each.
 
-A file is mapped into memory, so that only the chunk in use is read; an array of an npz file is unpacked first.
+An array of a file is mapped into memory, so that only the chunk in use is read.
 """
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from tokenize import TokenError
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from critinit.dual import Array
 from critinit.errors import ArgumentError, DataError
-from critinit.files import refusal
-from critinit.inputs.chunks import AXES, Chunk, Source, axes_of
+from critinit.inputs.chunks import AXES, Chunk, Source, axes_of, chosen, ragged
 
-__all__ = ["in_memory", "npy", "npz"]
+__all__ = ["in_memory", "one", "several", "unreadable"]
 
 _LISTS = "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"
 _STEP = 2**14
@@ -26,70 +23,112 @@ _STEP = 2**14
 ``moments`` can keep 256 steps of it (32 MB)."""
 
 
-def in_memory(data: Any, layout: str | None, *, apart: bool) -> Source:
+def in_memory(data: Any, layout: str | None, columns: Sequence[str] | None, *, apart: bool) -> Source:
     """Return an array, or a list of arrays that are one sequence each; ``apart`` has one sequence follow the other."""
     if isinstance(data, np.ma.MaskedArray):
         data = np.ma.filled(data.astype(float), np.nan)
     if isinstance(data, np.ndarray) and data.dtype.hasobject and data.ndim == 1:
         data = list(data)
     if isinstance(data, (list, tuple)) and any(hasattr(part, "__array__") and np.ndim(part) for part in data):
-        arrays = [_checked("the list of arrays", np.asarray(part), f"sequence {i}", 2) for i, part in enumerate(data)]
-        layouts = [axes_of(layout or "NTF"[: array.ndim + 1], array.ndim + 1) for array in arrays]
-        if any(axes[0] != "N" for axes in layouts):
-            raise ArgumentError("layout", found=repr(layout), allowed="for a list of arrays: N first, such as NTF")
-        parts = [_in_order(array[None], axes) for array, axes in zip(arrays, layouts, strict=True)]
-        if len(widths := {part.shape[2] for part in parts}) > 1:
-            found = f"sequences of {min(widths)} to {max(widths)} features"
-            raise DataError(found=found, allowed="as many in each", source="the list of arrays")
-        return _source("the list of arrays", parts, layouts[0], apart)
+        parts = {f"sequence {i}": np.asarray(part) for i, part in enumerate(data)}
+        return several("the list of arrays", parts, layout, columns)
     try:
-        return _array("the array", np.asarray(data), layout, apart)
+        return one("the array", np.asarray(data), layout, columns, apart=apart)
     except (TypeError, ValueError) as error:  # lists of unequal length, or memory of another device
-        raise _unreadable("the array", "array", error).replace(hint=_LISTS) from None
+        raise unreadable("the array", "array", error).replace(hint=_LISTS) from None
 
 
-def npy(name: str, layout: str | None, *, apart: bool, called: str = "") -> Source:
-    """Return the array in an npy file."""
-    try:
-        array = np.lib.format.open_memmap(name, mode="r")
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
-        raise _unreadable(called or name, "npy file", error) from None
-    return _array(called or name, array, layout, apart)
-
-
-def npz(name: str, layout: str | None, array: str | None, *, apart: bool) -> Source:
-    """Return one array of an npz file; the only one where none is named."""
-    with tempfile.TemporaryDirectory(prefix="critinit-", ignore_cleanup_errors=True) as folder:
-        try:
-            with zipfile.ZipFile(name) as archive:
-                names = [member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")]
-                if not names:
-                    raise DataError(found="no array", allowed="an npz file with at least one", source=name)
-                if array not in names and not (array is None and len(names) == 1):
-                    found = repr(array) if array else f"none named, and {name} holds {len(names)}"
-                    raise ArgumentError("array", found=found, allowed=", ".join(names))
-                unpacked = archive.extract(f"{array or names[0]}.npy", folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise _unreadable(name, "npz file", error) from None
-        except OSError as error:
-            raise refusal(name, error, "room to unpack it in the folder for temporary files") from None
-        return npy(unpacked, layout, apart=apart, called=f"{name}[{array or names[0]}]")
-
-
-def _unreadable(name: str, what: str, error: Exception) -> DataError:
-    """What NumPy says of something that it cannot read, in one line."""
+def unreadable(name: str, what: str, error: Exception) -> DataError:
+    """Return the error for what a library cannot read, with what it says in one line."""
     why = str(error).partition("\n")[0]
     return DataError(found=f"no {what}, or a damaged one ({why})", allowed="real numbers", source=name)
 
 
-def _array(name: str, array: np.ndarray, layout: str | None, apart: bool) -> Source:
-    """One array as a source."""
+def one(name: str, array: Array, layout: str | None, columns: Sequence[str] | None, *, apart: bool) -> Source:
+    """Return one array as a source.
+
+    Args:
+        name: What messages call it.
+        array: The array.
+        layout: Its axes as they are stored; None for T, TF or NTF.
+        columns: The features to measure, by their numbers; None: all.
+        apart: Whether one sequence is to follow the other.
+    """
     axes = axes_of(layout, _checked(name, array).ndim)
-    return _source(name, [_in_order(array, axes)], axes, apart)
+    part = _in_order(array, axes)
+    features, names = _features(name, part.shape[2], columns)
+
+    def chunks(limit: int) -> Iterator[Chunk]:
+        together, length = _chunk_shape(part, limit, apart)
+        for i in range(0, part.shape[0], together):
+            for t in range(0, part.shape[1], length):
+                values = part[i : i + together, t : t + length]
+                yield Chunk(np.array(values[..., features], dtype=np.float64, order="C"), i, t)
+
+    def place(i: int, t: int, f: int) -> str:
+        at = {"N": i, "T": t, "F": f if names is None else int(names[f])}
+        words = ", ".join(f"{AXES[letter]} {at[letter]}" for letter in axes)
+        return f"element {[at[letter] for letter in axes]} ({words})"
+
+    steps = part.shape[1] if part.shape[0] > 1 else None
+    return Source(name, steps, _count(part, features), names, chunks, place, _may_be_ids(axes, [part], features))
 
 
-def _checked(name: str, array: np.ndarray, where: str = "", most: int = 3) -> np.ndarray:
+def several(name: str, parts: Mapping[str, Array], layout: str | None, columns: Sequence[str] | None) -> Source:
+    """Return arrays that are one sequence each, of shape (T,) or (T, F), as a source; ``parts`` has them by names."""
+    arrays = [_checked(name, part, label, 2) for label, part in parts.items()]
+    layouts = [axes_of(layout or "NTF"[: array.ndim + 1], array.ndim + 1) for array in arrays]
+    if any(axes[0] != "N" for axes in layouts):
+        raise ArgumentError("layout", found=repr(layout), allowed=f"for {name}: N first, such as NTF")
+    sequences = [_in_order(array[None], axes)[0] for array, axes in zip(arrays, layouts, strict=True)]
+    if len(widths := {sequence.shape[1] for sequence in sequences}) > 1:
+        found = f"sequences of {min(widths)} to {max(widths)} features"
+        raise DataError(found=found, allowed="as many in each", source=name)
+    features, names = _features(name, sequences[0].shape[1], columns)
+    lengths = np.array([len(sequence) for sequence in sequences])
+
+    def read(wanted: NDArray[np.int64], begin: int, end: int) -> Array:
+        return np.stack([sequences[i][begin:end, features] for i in wanted]).astype(np.float64)
+
+    count = _count(sequences[0], features)
+    order, chunks = ragged(lengths, count, read)
+    labels = list(parts)
+
+    def place(i: int, t: int, f: int) -> str:
+        where = f"{labels[order[i]]}, step {t}"
+        return where if count == 1 and names is None else f"{where}, feature {f if names is None else names[f]}"
+
+    steps = int(lengths.max()) if len(lengths) > 1 else None
+    return Source(name, steps, count, names, chunks, place, _may_be_ids(layouts[0], sequences, features))
+
+
+def _features(name: str, count: int, columns: Sequence[str] | None) -> tuple[Any, tuple[str, ...] | None]:
+    """What picks the features of an array's last axis, and their names where some are left out."""
+    if columns is None:
+        return slice(None), None
+    labels = [str(n) for n in range(count)]
+    picked = chosen(name, labels, columns)
+    if not picked:
+        raise DataError(found="no column", allowed="at least one", source=name)
+    return picked, tuple(labels[n] for n in picked)
+
+
+def _count(array: Array, features: Any) -> int:
+    """How many features are picked."""
+    return array.shape[-1] if isinstance(features, slice) else len(features)
+
+
+def _may_be_ids(axes: str, arrays: Sequence[Array], features: Any) -> bool:
+    """Whether the numbers may be ids of tokens."""
+    alone = len(axes) < 3 or _count(arrays[0], features) == 1
+    return alone and any(array.dtype != np.uint8 for array in arrays)
+
+
+def _checked(name: str, array: Array, where: str = "", most: int = 3) -> Array:
     """The array, if it holds real numbers in at least one step."""
+    if array.dtype.hasobject:
+        hint = f"{_LISTS}; in a file numpy.savez(FILE, *sequences)"
+        raise DataError(where, found="an array of Python objects", allowed="real numbers", hint=hint, source=name)
     if array.dtype.kind not in "biuf":
         hint = f"convert it, for example with array.astype(float); {_LISTS}"
         raise DataError(where, found=f"an array of {array.dtype}", allowed="real numbers", hint=hint, source=name)
@@ -99,35 +138,13 @@ def _checked(name: str, array: np.ndarray, where: str = "", most: int = 3) -> np
     return array
 
 
-def _in_order(array: np.ndarray, axes: str) -> np.ndarray:
+def _in_order(array: Array, axes: str) -> Array:
     """A view of shape (sequences, steps, features)."""
     view = np.transpose(array, [axes.index(letter) for letter in AXES if letter in axes])
     return np.expand_dims(view, [n for n, letter in enumerate(AXES) if letter not in axes])
 
 
-def _source(name: str, parts: Sequence[np.ndarray], axes: str, apart: bool) -> Source:
-    """Arrays of shape (sequences, steps, features) as a source."""
-
-    def chunks(limit: int) -> Iterator[Chunk]:
-        sequence = 0
-        for part in parts:
-            together, length = _chunk_shape(part, limit, apart)
-            for i in range(0, part.shape[0], together):
-                for t in range(0, part.shape[1], length):
-                    values = np.array(part[i : i + together, t : t + length], dtype=np.float64, order="C")
-                    yield Chunk(values, sequence + i, t)
-            sequence += part.shape[0]
-
-    def place(*index: int) -> str:
-        at = dict(zip(AXES, index, strict=True))
-        words = ", ".join(f"{AXES[letter]} {at[letter]}" for letter in axes)
-        return f"element {[at[letter] for letter in axes]} ({words})"
-
-    steps = max(part.shape[1] for part in parts) if sum(part.shape[0] for part in parts) > 1 else None
-    return Source(name, steps, parts[0].shape[2], None, chunks, place)
-
-
-def _chunk_shape(part: np.ndarray, limit: int, apart: bool) -> tuple[int, int]:
+def _chunk_shape(part: Array, limit: int, apart: bool) -> tuple[int, int]:
     """How many sequences and steps a chunk has: what lies together in the file is read together."""
     sequences, steps, features = part.shape
     if apart:

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critinit.errors import ArgumentError, DataError
 from critinit.files import refusal
-from critinit.inputs import arrays
-from critinit.inputs.chunks import Chunk, Source
+from critinit.inputs.array_files import FILES, array_file
+from critinit.inputs.arrays import in_memory
+from critinit.inputs.chunks import Chunk, Source, leave_out
 from critinit.inputs.moments import Moments
 from critinit.inputs.statistics import InputStatistics
+from critinit.inputs.text_options import text_options
 
-__all__ = ["CHUNK", "FORMATS", "MISSING", "measure"]
+__all__ = ["CHUNK", "FORMATS", "MISSING", "TOKENS", "measure"]
 
 CHUNK = 2**18
 """Numbers read at once: 2 MB, and a few times as much for what is computed of them."""
-FORMATS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow")
-"""Endings of the files that can be measured; after the first two they are tables."""
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".ipc")
+"""Endings of tables."""
+COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
+"""Endings of compressed tables of text, behind their own."""
+FORMATS = (*FILES, *TABLES)
+"""Endings of the files that can be measured."""
 MISSING = ("refuse", "drop")
 """What may be done about missing numbers."""
+TOKENS = ("refuse", "length")
+"""What may be done about ids of tokens."""
 
 _LARGEST = 1e50
 """Size of a number; its square is the largest number that a spec can state."""
+_ELSEWHERE = {
+    ".pt": "save the tensor with safetensors.torch.save_file or numpy.save",
+    ".pth": "save the tensor with safetensors.torch.save_file or numpy.save",
+    ".pkl": "a pickle could run any code: save the arrays with numpy.savez",
+    ".pickle": "a pickle could run any code: save the arrays with numpy.savez",
+    ".xlsx": "save the sheet as csv",
+    ".xls": "save the sheet as csv",
+    ".json": "save the table as csv or Parquet",
+    ".jsonl": "save the table as csv or Parquet",
+    ".mat": "save the array with numpy.save",
+    ".h5": "save the array with numpy.save",
+    ".hdf5": "save the array with numpy.save",
+}
+"""What to do with files that are not read, by their endings."""
 
 
 def measure(
@@ -35,7 +58,11 @@ def measure(
     layout: str | None = None,
     array: str | None = None,
     columns: Sequence[str] | None = None,
+    group: str | Sequence[str] = (),
+    time: str | None = None,
+    csv: Mapping[str, Any] | None = None,
     missing: Literal["refuse", "drop"] = "refuse",
+    tokens: Literal["refuse", "length"] = "refuse",
     chunk_size: int = CHUNK,
     progress: Callable[[int], None] | None = None,
 ) -> InputStatistics:
@@ -43,19 +70,30 @@ def measure(
 
     Args:
         data: An array; a list of arrays of shape (T,) or (T, F), one for each sequence, whose lengths may differ; or a
-            file: .npy, .npz or a table (.csv, .tsv, .txt, .parquet, .pq, .feather, .arrow), which needs pyarrow.
+            file: .npy, .npz, .safetensors or a table (.csv, .tsv, .txt, also compressed, .parquet, .pq, .feather,
+            .arrow, .ipc), which needs pyarrow.  A table's column of lists has a sequence in each row.
         layout: The axes as they are stored, N sequences, T steps, F features; without it T, TF or NTF.  The rows of a
             table are steps and its columns features (TF), or its rows are sequences (NT).
-        array: Which array of an npz file that holds several.
-        columns: The columns of a table to measure, by name; by number from 0 where they have no names.
+        array: Which array of a file that holds several; a pattern with "*" takes each that fits for one sequence.
+            Arrays that ``numpy.savez(file, *sequences)`` wrote are taken so without it.
+        columns: The columns to measure, or those to leave out, with "-" before each name.  Columns of a table are
+            called by name, and by number from 0 where they have no names; features of an array by number.
+        group: The column, or columns, of a long table that name the sequence which a row belongs to.
+        time: The column of a table by which the rows of a sequence are ordered: numbers, dates or times.
+        csv: How a table of text is written, by the names of pyarrow's options: encoding, skip_rows, column_names,
+            autogenerate_column_names, delimiter, quote_char, double_quote, escape_char, newlines_in_values,
+            decimal_point, null_values, timestamp_parsers; and thousands, which separates thousands.
         missing: What to do with steps that lack a number (NaN, or an empty cell of a table).  "refuse" raises a
             DataError that says where the first is; "drop" leaves them out, and the steps after them move up.
+        tokens: What to do with whole numbers that look like ids of tokens, whose size says nothing of the power of the
+            inputs.  "refuse" raises a DataError; "length" measures them, and ``ids`` says that only the length counts.
         chunk_size: How many numbers to read at once.
         progress: Called with how many numbers have been read so far.
 
     Raises:
         FileError: The file cannot be read.
-        DataError: It does not hold finite numbers in such a shape; the error says where, and the way out.
+        DataError: It does not hold finite numbers in such a shape, or ids of tokens; the error says where, and the way
+            out.
         ArgumentError: An argument does not fit the data.
         MissingExtraError: A table without pyarrow.
 
@@ -65,10 +103,19 @@ def measure(
         >>> found.shape, found.input_variance, found.input_correlation, found.padding
         ((2, 3, 1), 1.0, 1.0, None)
     """
-    if missing not in MISSING:
-        raise ArgumentError("missing", found=repr(missing), allowed=" or ".join(map(repr, MISSING)))
-    drop, read = missing == "drop", 0
-    source = _source(data, layout, array, columns, apart=drop)
+    for name, value, allowed in (("missing", missing, MISSING), ("tokens", tokens, TOKENS)):
+        if value not in allowed:
+            raise ArgumentError(name, found=repr(value), allowed=" or ".join(map(repr, allowed)))
+    drop, read, reported = missing == "drop", 0, 0
+
+    def tell(numbers: int) -> None:
+        nonlocal reported
+        if progress and numbers > reported:  # what is read twice counts once
+            reported = numbers
+            progress(numbers)
+
+    source = _source(data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell)
+    lacking = np.zeros(source.features, dtype=np.int64)
 
     def chunks() -> Iterator[Chunk]:
         nonlocal read
@@ -76,45 +123,66 @@ def measure(
             _check(source, chunk, drop)
             yield chunk
             read += chunk.values.size
-            if progress:
-                progress(read)
+            if drop:
+                lacking.__iadd__(np.isnan(chunk.values).sum(axis=(0, 1)))
+            tell(read)
 
     moments = Moments(source)
     for chunk in _complete(chunks()) if drop else chunks():
         moments.add(chunk)
-    if moments.count == 0:
-        raise DataError(found="no numbers", allowed="at least one step of a sequence", source=source.name)
     steps = read // source.features
+    if moments.count == 0:
+        raise _nothing(source, lacking, steps)
     dropped = steps - moments.count
-    return moments.finish((f"{dropped:,} of {steps:,} steps lack a number and were left out",) if dropped else ())
+    found = moments.finish((f"{dropped:,} of {steps:,} steps lack a number and were left out",) if dropped else ())
+    if found.ids and tokens == "refuse":
+        raise _ids(source, found.ids)
+    return found
 
 
-def _source(data: Any, layout: str | None, array: str | None, columns: Sequence[str] | None, *, apart: bool) -> Source:
-    """The data as a source; ``apart``: one sequence after the other."""
+def _source(
+    data: Any,
+    layout: str | None,
+    array: str | None,
+    columns: Sequence[str] | None,
+    group: Sequence[str],
+    time: str | None,
+    csv: Mapping[str, Any] | None,
+    drop: bool,
+    progress: Callable[[int], None],
+) -> Source:
+    """The data as a source; with ``drop`` one sequence follows the other, but for whole ones."""
     is_path = isinstance(data, (str, os.PathLike))
-    ending = Path(data).suffix.lower() if is_path else ""
+    ending = _ending(os.fspath(data)) if is_path else ""
     if is_path and ending not in FORMATS:
         found = f"a file name that ends in {ending!r}" if ending else "a file name without ending"
-        raise ArgumentError("data", found=found, allowed=", ".join(FORMATS))
-    if array is not None and ending != ".npz":
-        raise ArgumentError("array", found=repr(array), allowed="with an npz file, which holds several")
-    if columns is not None and ending not in FORMATS[2:]:
-        raise ArgumentError("columns", allowed="with a table (such as csv or parquet), whose columns have names")
+        raise ArgumentError("data", found=found, allowed=", ".join(FORMATS), hint=_ELSEWHERE.get(ending, ""))
+    if array is not None and ending not in (".npz", ".safetensors"):
+        raise ArgumentError("array", found=repr(array), allowed="with an npz or safetensors file, which holds several")
+    for name, value in (("group", group), ("time", time), ("csv", csv)):
+        if value and ending not in TABLES:
+            what = "whose columns have names" if name != "csv" else "of text"
+            raise ArgumentError(name, found=repr(value), allowed=f"with a table (such as csv), {what}")
     if not is_path:
-        return arrays.in_memory(data, layout, apart=apart)
-    name = os.fspath(data)
+        return in_memory(data, layout, columns, apart=drop)
+    path = os.fspath(data)
     try:
-        with open(name, "rb"):
+        with open(path, "rb"):
             pass
     except (OSError, ValueError) as error:
-        raise refusal(name, error, "a file that can be read") from None
-    if ending == ".npy":
-        return arrays.npy(name, layout, apart=apart)
-    if ending == ".npz":
-        return arrays.npz(name, layout, array, apart=apart)
-    from critinit.inputs import tables
+        raise refusal(path, error, "a file that can be read") from None
+    if ending in FILES:
+        return array_file(path, layout, array, columns, apart=drop)
+    options = text_options(csv)
+    from critinit.inputs.tables import Rows, table
 
-    return tables.table(name, layout, columns)
+    return table(path, columns, Rows(layout, group, time), options, drop=drop, progress=progress)
+
+
+def _ending(path: str) -> str:
+    """The ending of a file's name, without that of its compression."""
+    *before, last = ["", *(suffix.lower() for suffix in Path(path).suffixes)]
+    return before[-1] if last in COMPRESSED and before[-1] in (".csv", ".tsv", ".txt") else last
 
 
 def _check(source: Source, chunk: Chunk, drop: bool) -> None:
@@ -131,19 +199,59 @@ def _check(source: Source, chunk: Chunk, drop: bool) -> None:
     if np.isnan(value):
         found = "no number (nan)"
         hint = 'missing="drop" (--missing drop) leaves such rows out'
+        empty = np.flatnonzero(np.isnan(chunk.values).all(axis=(0, 1)))
+        if 0 < len(empty) < source.features and chunk.values[..., 0].size > 1:
+            label = _label(source, int(empty[0]))
+            hint += f"; column {label} holds no number so far: leave it out: {leave_out([label])}"
         if source.steps is not None:
             hint += "; sequences of unequal lengths: pad with a constant such as 0, or pass a list of arrays"
     elif np.isfinite(value):
         allowed = f"numbers up to {_LARGEST:g}"
+        hint = "standardize the data"
+    elif source.features > 1:
+        hint = f"correct the data, or leave the column out: {leave_out([_label(source, f)])}"
     raise DataError(where, found=found, allowed=allowed, hint=hint, source=source.name)
 
 
+def _nothing(source: Source, lacking: NDArray[np.int64], steps: int) -> DataError:
+    """The error for data in which no step is whole."""
+    empty = np.flatnonzero(lacking == steps) if steps else np.zeros(0, dtype=np.int64)
+    if 0 < len(empty) < source.features:
+        label = _label(source, int(empty[0]))
+        hint = f"leave it out: {leave_out([label])}"
+        return DataError(f"column {label}", found="no number in any row", hint=hint, source=source.name)
+    return DataError(found="no numbers", allowed="at least one step of a sequence", source=source.name)
+
+
+def _label(source: Source, f: int) -> str:
+    """What a column is called."""
+    return str(f) if source.names is None else source.names[f]
+
+
+def _ids(source: Source, ids: str) -> DataError:
+    """The error for ids of tokens."""
+    way = (
+        "an embedding gives what the network reads: measure that with critinit.measure(model, batch), or state its "
+        'power, and the data give the length alone: tokens="length" (--input-variance R); if they are amounts, '
+        "standardize them"
+    )
+    if source.features > 1:
+        way += "; where a row is a sequence: layout='NT' (--layout NT)"
+    allowed = "the numbers that the network reads"
+    return DataError(found=f"{ids}, which look like ids of tokens", allowed=allowed, hint=way, source=source.name)
+
+
 def _complete(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """The steps that lack no number, sequence by sequence; those after a step that does move up."""
+    """The steps that lack no number; those after a step that does move up."""
     step = 0
     for chunk in chunks:
+        lacks: NDArray[np.bool_] = np.any(np.isnan(chunk.values), axis=2)
+        if chunk.step == 0 and not np.any(lacks):
+            step = chunk.values.shape[1]
+            yield chunk
+            continue
         for i, values in enumerate(chunk.values):
-            complete = values[~np.isnan(values).any(axis=1)]
+            complete = values[~lacks[i]]
             step = step if chunk.step else 0
             if len(complete):
                 yield Chunk(complete[None], chunk.sequence + i, step)

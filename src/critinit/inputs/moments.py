@@ -5,8 +5,8 @@ is subtracted.  The correlation of sequences needs no pairs: at every (t, f)
 
     Σ_{i≠j} x_i x_j = (Σ_i x_i)² − Σ_i x_i²,
 
-so one sum for each (t, f) suffices.  Padding is the stretch of equal steps at a sequence's end.  Where all sequences
-are padded with one value v, its share is taken out of the finished sums exactly: P steps of v leave
+so one sum for each (t, f) suffices.  Padding is the stretch of equal steps at a sequence's end, or at its beginning.
+Where all sequences are padded with one value v, its share is taken out of the finished sums exactly: P steps of v leave
 
     Σ x − P v,    Σ x² − P v²,    M₂ − (v − mean')² P n'/n       (n' = n − P steps of mean mean').
 """
@@ -14,14 +14,16 @@ are padded with one value v, its share is taken out of the finished sums exactly
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from critinit.dual import Array
 from critinit.inputs.chunks import Chunk, Source
-from critinit.inputs.statistics import Columns, ConstantEndings, InputStatistics
+from critinit.inputs.labels import Labels
+from critinit.inputs.lagged import Lagged
+from critinit.inputs.statistics import Columns, ConstantStretches, InputStatistics
 
 __all__ = ["Moments"]
 
@@ -34,11 +36,9 @@ _TAIL = 2**22
 _POSITIONS = 2**22
 """Positions (t, f) at which sequences are compared (32 MB); of longer sequences, evenly spaced steps are."""
 _SHARE = 0.05
-"""Share of all steps from which on unchanging endings count as padding: a smaller one hardly moves a statistic."""
+"""Share of all steps from which on unchanging stretches count as padding: a smaller one hardly moves a statistic."""
 _RUN = 3.0
 """Mean length in steps from which on they do: two equal steps are more often chance."""
-_COUNTED = 5
-"""Steps from which on a column that counts them is noted: fewer are more often chance."""
 
 
 class Moments:
@@ -50,13 +50,18 @@ class Moments:
         self.sequences = self.count = self.steps = 0
         self.mean, self.m2, self.square = np.zeros((3, features))
         self.low, self.high = np.full(features, math.inf), np.full(features, -math.inf)
-        self.counting = np.ones((2, features), dtype=np.bool_)  # the steps, from 0 or 1
-        self.lags = [lag for lag in _LAGS if lag * features <= _TAIL]
-        self.products, self.norms, self.padded_pairs = np.zeros((3, len(self.lags)))
+        longest = math.inf if source.steps is None else source.steps
+        self.lagged = Lagged([lag for lag in _LAGS if lag == 1 or (lag < longest and lag * features <= _TAIL)])
         self.pairs = None if source.steps is None else _Pairs(source.steps, features)
-        self.endings = _Endings()
+        self.beginnings, self.endings = _Stretches(), _Stretches()
+        self.unchanging = 0  # sequences
+        # steps of the longest sequence without its beginning, its ending, both or neither
+        self.longest = {(before, behind): 0 for before in (False, True) for behind in (False, True)}
+        self.labels = Labels(features)
         self.length = 0  # of the sequences that are being added
         self.tail: Array = np.zeros((0, 0, features))  # their last steps, as far back as the longest lag
+        self.first: Array = np.zeros((0, features))  # their first steps
+        self.until: Steps = np.zeros(0, dtype=np.int64)  # until which step nothing had changed
         self.start: Steps = np.zeros(0, dtype=np.int64)  # since which step nothing has changed
 
     def add(self, chunk: Chunk) -> None:
@@ -65,16 +70,20 @@ class Moments:
         if step == 0:
             self._close()
             self.sequences += len(x)
-            self.tail = x[:, :0]
-        self._add_columns(x, step)
+            self.tail, self.first = x[:, :0], x[:, 0].copy()
+            self.until = np.zeros(len(x), dtype=np.int64)
+            self.lagged.begin(len(x))
+        self._add_columns(x)
+        self.labels.add(x, step)
         if self.pairs:
             self.pairs.add(x, step)
         self.start = _unchanged_since(x, step, self.start, self.tail)
+        self.until = _unchanged_until(x, step, self.until, self.first)
         joined = np.concatenate([self.tail, x], axis=1)
-        self._add_lagged(joined, self.tail.shape[1])
-        self.tail, self.length = joined[:, -self.lags[-1] :], step + x.shape[1]
+        self.lagged.add(joined, self.tail.shape[1], step, self.until, self.start)
+        self.tail, self.length = joined[:, -self.lagged.lags[-1] :], step + x.shape[1]
 
-    def _add_columns(self, x: Array, step: int) -> None:
+    def _add_columns(self, x: Array) -> None:
         count = x.shape[0] * x.shape[1]
         total = self.count + count
         mean = x.mean(axis=(0, 1))
@@ -84,59 +93,73 @@ class Moments:
         self.square += np.sum(x * x, axis=(0, 1))
         self.low = np.minimum(self.low, x.min(axis=(0, 1)))
         self.high = np.maximum(self.high, x.max(axis=(0, 1)))
-        for first in (0, 1):
-            if self.counting[first].any():
-                counted = np.arange(first + step, first + step + x.shape[1])[:, None]
-                self.counting[first] &= np.all(x == counted, axis=(0, 1))
-
-    def _add_lagged(self, joined: Array, old: int) -> None:
-        """Products of the steps from ``old`` on with those a lag before them."""
-        for k, lag in enumerate(self.lags):
-            later = joined[:, max(old, lag) :]
-            earlier = joined[:, max(old, lag) - lag :][:, : later.shape[1]]
-            self.products[k] += np.sum(later * earlier)
-            self.norms[k] += 0.5 * (np.sum(later**2) + np.sum(earlier**2))
 
     def _close(self) -> None:
         """The sequences that were being added have ended."""
-        if self.length:
-            self.steps = max(self.steps, self.length)
-            starts = self.endings.add(self.tail[:, -1], self.start, self.length)
-            for k, lag in enumerate(self.lags):
-                self.padded_pairs[k] += np.sum(np.maximum(self.length - starts - lag, 0))
-            if self.pairs:
-                self.pairs.end(starts, self.length)
+        if not self.length:
+            return
+        self.steps = max(self.steps, self.length)
+        still = self.until == self.length
+        self.unchanging += int(np.sum(still)) if self.length > 1 else 0
+        until = np.where(still | (self.until < 2), 0, self.until)
+        behind = np.where(still | (self.length - self.start < 2), 0, self.length - self.start)
+        self.beginnings.add(self.first, until)
+        self.endings.add(self.tail[:, -1], behind)
+        for sides, longest in self.longest.items():
+            self.longest[sides] = max(longest, int(np.max(self.length - sides[0] * until - sides[1] * behind)))
+        self.lagged.end(until > 0, behind > 0)
+        if self.pairs:
+            self.pairs.end(until, behind, self.length)
 
     def finish(self, notes: tuple[str, ...]) -> InputStatistics:
         """Return the statistics of all that was taken in; ``notes`` go before those of the moments."""
         self._close()
-        endings = self.endings.found(self.sequences, self.count)
-        value, padded = (self.endings.value, self.endings.steps) if endings and endings.are_padding else (0.0, 0)
-        left = self.count - padded
-        mean = (self.mean * self.count - padded * value) / left
-        m2 = np.maximum(self.m2 - (value - mean) ** 2 * padded * left / self.count, 0.0)
-        square = self.square - padded * np.square(value)
-        in_padding = self.padded_pairs * (np.sum(np.square(value)) if padded else 0.0)
-        products, norms = self.products - in_padding, self.norms - in_padding
+        sides = (self.beginnings, self.endings)
+        steps = sum(side.steps for side in sides if side.why(self.sequences, self.count) == "")
+        why = "nothing else would be left" if steps == self.count else ""
+        before, behind = (side.found(self.sequences, self.count, why) for side in sides)
+        padded = [found is not None and found.are_padding for found in (before, behind)]
+        parts = [
+            (side.value, side.steps) if is_padded else (0.0, 0) for side, is_padded in zip(sides, padded, strict=True)
+        ]
+        left, mean, m2, square = self.count, self.mean, self.m2, self.square
+        for value, steps in parts:
+            less = left - steps
+            without = (mean * left - steps * value) / less
+            m2 = np.maximum(m2 - (value - without) ** 2 * steps * less / left, 0.0)
+            left, mean, square = less, without, square - steps * np.square(value)
         names = self.source.names or tuple(map(str, range(self.source.features)))
+        ids = self.labels.all_ids(m2 / left) if self.source.may_be_ids else ""
         return InputStatistics(
             shape=(self.sequences, self.steps, self.source.features),
             second_moment=float(np.mean(square / left)),
-            correlation=self.pairs.correlation(value, padded > 0) if self.pairs and self.sequences > 1 else None,
-            autocorrelation={lag: float(p / q) for lag, p, q in zip(self.lags, products, norms, strict=True) if q > 0},
-            endings=endings,
-            columns=Columns(names, mean, m2 / left, self.low == self.high),
-            notes=(*notes, *self._notes(names)),
+            correlation=self.pairs.correlation(parts) if self.pairs and self.sequences > 1 else None,
+            autocorrelation=self.lagged.correlations(padded),
+            beginnings=before,
+            endings=behind,
+            steps_after_padding=self.longest[padded[0], False],
+            steps_without_padding=self.longest[padded[0], padded[1]],
+            columns=self._columns(names, mean, m2 / left),
+            ids=ids,
+            notes=(*notes, *self.source.notes, *self._notes(ids)),
         )
 
-    def _notes(self, names: tuple[str, ...]) -> Iterator[str]:
+    def _columns(self, names: tuple[str, ...], mean: Array, variance: Array) -> Columns:
+        """The features, one by one; a single one is no name or time of others."""
+        constant = self.low == self.high
+        growing = self.labels.grow() & (len(names) > 1)
+        is_table = self.source.names is not None and not self.source.may_be_ids
+        ids = self.labels.ids(variance) & ~growing & is_table
+        return Columns(names, mean, variance, constant, growing, ids)
+
+    def _notes(self, ids: str) -> Iterator[str]:
+        if self.source.may_be_ids and not ids and self.labels.are_classes():
+            yield "all numbers are whole: if they are ids or classes that an embedding reads, state --input-variance"
         if self.pairs and self.pairs.stride > 1:
             yield f"sequences were compared at every {self.pairs.stride}th step"
-        if still := self.endings.unchanging:
-            yield f"{still:,} of {self.sequences:,} sequences never change; they count as input, not as padding"
-        if self.steps >= _COUNTED and len(names) > 1:
-            for f in np.flatnonzero(self.counting.any(axis=0)):
-                yield f"column {names[f]} counts the steps; it looks like a row number: leave it out with --columns"
+        if self.unchanging:
+            still = f"{self.unchanging:,} of {self.sequences:,} sequences"
+            yield f"{still} never change; they count as input, not as padding"
 
 
 class _Pairs:
@@ -146,7 +169,8 @@ class _Pairs:
         self.stride = max(1, math.ceil(steps * features / _POSITIONS))
         self.sums = np.zeros((math.ceil(steps / self.stride), features))
         self.powers, self.counts = np.zeros((2, len(self.sums)))
-        self.padded = np.zeros(steps + 1)  # sequences whose padding starts at a step, less those that end there
+        # sequences whose stretch of equal steps, at the beginning or end, starts at a step, less those where it ends
+        self.padded = np.zeros((2, steps + 1))
 
     def add(self, x: Array, step: int) -> None:
         """Take numbers in."""
@@ -157,55 +181,73 @@ class _Pairs:
         self.sums[at] += chosen.sum(axis=0)
         self.powers[at] += np.sum(chosen**2, axis=(0, 2))
 
-    def end(self, starts: Steps, length: int) -> None:
-        """Note from where on the endings of sequences of one length may be padding."""
-        np.add.at(self.padded, starts, 1.0)
-        self.padded[length] -= len(starts)
+    def end(self, until: Steps, behind: Steps, length: int) -> None:
+        """Note how many steps may be padding before and behind sequences of one length."""
+        for side, (starts, ends) in enumerate(((0 * until, until), (length - behind, length + 0 * behind))):
+            np.add.at(self.padded[side], starts, 1.0)
+            np.add.at(self.padded[side], ends, -1.0)
 
-    def correlation(self, value: Array | float, without_padding: bool) -> float | None:
-        """Return the correlation of different sequences at the same step; None where it is 0 of 0."""
-        padded = np.cumsum(self.padded)[:-1][:: self.stride] * without_padding
-        counts = self.counts - padded
-        sums = self.sums - padded[:, None] * value
-        powers = self.powers - padded * np.sum(np.square(value))
+    def correlation(self, parts: Sequence[tuple[Array | float, int]]) -> float | None:
+        """Return the correlation of different sequences at the same step; None where it is 0 of 0.
+
+        Args:
+            parts: The value of the padding at the beginning and at the end, and how many steps it has; 0: none.
+        """
+        counts, sums, powers = self.counts, self.sums, self.powers
+        for (value, steps), changes in zip(parts, self.padded, strict=True):
+            padded = np.cumsum(changes)[:-1][:: self.stride] * (steps > 0)
+            counts = counts - padded
+            sums = sums - padded[:, None] * value
+            powers = powers - padded * np.sum(np.square(value))
         pairs = np.sum(sums**2, axis=1) - powers
         norm = float(np.sum(np.maximum(counts - 1.0, 0.0) * powers))
         return float(np.sum(pairs[counts > 1.0])) / norm if norm > 0.0 else None
 
 
-class _Endings:
-    """The stretches of equal steps with which sequences end."""
+class _Stretches:
+    """The stretches of equal steps with which sequences begin, or with which they end."""
 
     def __init__(self) -> None:
-        self.sequences = self.steps = self.unchanging = 0
+        self.sequences = self.steps = 0
         self.power, self.same = 0.0, True
         self.value: Array = np.zeros(0)
 
-    def add(self, last: Array, start: Steps, length: int) -> Steps:
-        """Take in the last steps of sequences of one length; return where the endings of those that have one start."""
-        self.unchanging += int(np.sum(start == 0)) if length > 1 else 0
-        has = (start > 0) & (length - start >= 2)
-        starts, values = start[has], last[has]
-        if len(starts):
+    def add(self, values: Array, lengths: Steps) -> None:
+        """Take in the value of each sequence's stretch, (n, features), and how many steps it has; 0: none."""
+        values, lengths = values[lengths > 0], lengths[lengths > 0]
+        if len(lengths):
             self.value = self.value if self.sequences else values[0]
             self.same &= bool(np.all(values == self.value))
-            self.sequences += len(starts)
-            self.steps += int(np.sum(length - starts))
-            self.power += float(np.sum((length - starts) * np.mean(values**2, axis=1)))
-        return starts
+            self.sequences += len(lengths)
+            self.steps += int(np.sum(lengths))
+            self.power += float(np.sum(lengths * np.mean(values**2, axis=1)))
 
-    def found(self, sequences: int, steps: int) -> ConstantEndings | None:
-        """Return what the endings are among so many sequences and steps; None where there are none."""
+    def why(self, sequences: int, steps: int) -> str:
+        """Return why the stretches do not count as padding among so many sequences and steps; nothing where they do."""
+        if sequences == 1:
+            return "one sequence does not tell"
+        if not self.same:
+            return "it is not one value"
+        if self.steps < _SHARE * steps or self.steps < _RUN * self.sequences:
+            return "it is too short to tell"
+        return ""
+
+    def found(self, sequences: int, steps: int, why: str) -> ConstantStretches | None:
+        """Return what the stretches are; None where there are none.  ``why``: another reason against padding."""
         if self.sequences == 0:
             return None
-        why, share = "", self.steps / steps
-        if sequences == 1:
-            why = "one sequence does not tell"
-        elif not self.same:
-            why = "it is not one value"
-        elif share < _SHARE or self.steps < _RUN * self.sequences:
-            why = "it is too short to tell"
-        return ConstantEndings(self.sequences, share, self.power / self.steps, not why, why)
+        why = self.why(sequences, steps) or why
+        return ConstantStretches(self.sequences, self.steps / steps, self.power / self.steps, not why, why)
+
+
+def _unchanged_until(x: Array, step: int, until: Steps, first: Array) -> Steps:
+    """How many steps are equal to the first, (n,), once ``x`` is there; ``until``: of the steps before."""
+    running = until == step
+    if not np.any(running):
+        return until
+    differs = np.any(x != first[:, None], axis=2)
+    here = np.where(differs.any(axis=1), np.argmax(differs, axis=1), x.shape[1])
+    return np.asarray(np.where(running, step + here, until), dtype=np.int64)
 
 
 def _unchanged_since(x: Array, step: int, start: Steps, tail: Array) -> Steps:

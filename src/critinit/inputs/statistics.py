@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.dual import Array
+from critinit.inputs.chunks import leave_out
 
-__all__ = ["Columns", "ConstantEndings", "InputStatistics", "PaddingFields"]
+__all__ = ["Columns", "ConstantStretches", "InputStatistics", "PaddingFields"]
 
 _SCALE = 10.0
 """How many times a column's standard deviation may be larger or smaller than the others', or all of them than 1."""
@@ -22,6 +23,7 @@ _WHITE = 0.05
 _NAMED = 3
 """How many columns a warning names; the others are counted."""
 
+_ONE_STEP = "where a row is a sequence, layout='NT' (--layout NT) says so"
 _STANDARDIZE = "standardize: subtract each column's mean and divide by its standard deviation"
 
 
@@ -41,20 +43,24 @@ class Columns:
         mean: Their means, of shape (F,).
         variance: Their variances about the mean, of shape (F,).
         constant: Whether each never changes, of shape (F,).
+        growing: Whether each grows like a time, a row number or a name that counts, of shape (F,).
+        ids: Whether each holds whole numbers without order in time, like ids, of shape (F,).
     """
 
     names: tuple[str, ...]
     mean: Array
     variance: Array
     constant: NDArray[np.bool_]
+    growing: NDArray[np.bool_]
+    ids: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class ConstantEndings:
-    """The stretches of unchanging input with which sequences end.
+class ConstantStretches:
+    """The stretches of unchanging input with which sequences begin, or with which they end.
 
     Attributes:
-        sequences: How many sequences end so: in two steps or more, and not unchanging from their start.
+        sequences: How many sequences have one: of two steps or more, and not the whole sequence.
         share: Share of all steps that are in these stretches.
         power: Their second moment, for each number.
         are_padding: Whether they count as padding.
@@ -67,6 +73,13 @@ class ConstantEndings:
     are_padding: bool
     why: str
 
+    @property
+    def kind(self) -> str:
+        """What they are in words: "silent padding", "constant padding", or "unchanging steps" where they are unsure."""
+        if not self.are_padding:
+            return "unchanging steps"
+        return "constant padding" if self.power else "silent padding"
+
 
 @dataclass(frozen=True)
 class InputStatistics:
@@ -78,8 +91,13 @@ class InputStatistics:
         correlation: C, the correlation of different sequences at the same step, without the padding; None with one
             sequence, or of zeros.
         autocorrelation: The correlation in time at some lags in steps, without the padding.
-        endings: The unchanging stretches at the end of sequences; None where there are none.
+        beginnings: The unchanging stretches at the beginning of sequences; None where there are none.
+        endings: Those at the end of sequences; None where there are none.
+        steps_after_padding: Steps of the longest sequence without padding before it: what a spec takes for T.
+        steps_without_padding: Steps of the longest sequence without any padding.
         columns: The features, one by one.
+        ids: What the numbers are where they look like ids of tokens; empty where they do not.  Of ids, only the shape
+            and the steps mean anything.
         notes: What the numbers do not show.
     """
 
@@ -87,8 +105,12 @@ class InputStatistics:
     second_moment: float
     correlation: float | None
     autocorrelation: Mapping[int, float]
-    endings: ConstantEndings | None
+    beginnings: ConstantStretches | None
+    endings: ConstantStretches | None
+    steps_after_padding: int
+    steps_without_padding: int
     columns: Columns
+    ids: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -112,7 +134,10 @@ class InputStatistics:
 
     @property
     def padding(self) -> PaddingFields | None:
-        """What a spec's ``input.padding`` takes; None, unknown, where no endings count as padding."""
+        """What a spec's ``input.padding`` takes; None, unknown, where no endings count as padding.
+
+        Padding before a sequence is not stated: nothing that the network has read has to outlast it.
+        """
         if self.endings is None or not self.endings.are_padding:
             return None
         return {"variance": _six(self.endings.power), "constant": True}
@@ -122,18 +147,37 @@ class InputStatistics:
         columns, found = self.columns, []
         deviation = np.sqrt(columns.variance)
         changing = ~columns.constant
+        if self.shape[1] == 1:
+            return (f"one step: {_ONE_STEP}",)
         if self.second_moment == 0.0:
             return ("every input is zero",)
+        if np.any(columns.growing):
+            named = _list(columns.names, columns.growing)
+            found.append(
+                f"growing: {named}; a time, a row number or the name of a sequence is no input: "
+                f"{_way(columns.names, columns.growing)}; of a table --time orders the rows by it, --group names the "
+                "sequences by it"
+            )
+        if np.any(columns.ids):
+            named = _list(columns.names, columns.ids)
+            found.append(
+                f"ids: {named}; whole numbers without order look like ids or classes, which are no amounts: "
+                f"{_way(columns.names, columns.ids)}; of a table --group names the sequences by it"
+            )
         if np.any(columns.constant):
             named = _list(columns.names, columns.constant)
-            found.append(f"constant: {named}; this tells the network nothing: leave it out (of a table with --columns)")
+            way = _way(columns.names, columns.constant)
+            found.append(f"constant: {named}; this tells the network nothing{f': {way}' if np.any(changing) else ''}")
         if not np.any(changing):
             return tuple(found)
         typical = float(np.quantile(deviation[changing], 0.5, method="lower"))
         apart = changing & ((deviation > _SCALE * typical) | (deviation * _SCALE < typical))
         if np.any(apart):
             named = _list(columns.names, apart, deviation, "standard deviation")
-            found.append(f"unscaled: {named}; the median of all columns is {typical:.3g}; {_STANDARDIZE}")
+            found.append(
+                f"unscaled: {named}; the median of all columns is {typical:.3g}, and a spec has one input "
+                f"variance for all, which the largest decide; {_STANDARDIZE}"
+            )
         if not 1.0 / _SCALE <= typical <= _SCALE:
             found.append(
                 f"unscaled: the columns' standard deviation is {typical:.3g}, and about 1 trains best; {_STANDARDIZE}"
@@ -143,6 +187,12 @@ class InputStatistics:
             named = _list(columns.names, far, columns.mean, "mean")
             found.append(f"off centre: {named}; more than {_OFFSET:g} standard deviations from zero; {_STANDARDIZE}")
         return tuple(found)
+
+
+def _way(names: Sequence[str], which: NDArray[np.bool_]) -> str:
+    """How columns are left out; by name where they are few."""
+    few = [name for name, is_meant in zip(names, which, strict=True) if is_meant]
+    return f"leave it out: {leave_out(few)}" if len(few) <= _NAMED else "leave them out with columns= (--columns)"
 
 
 def _list(names: Sequence[str], which: NDArray[np.bool_], values: Array | None = None, what: str = "") -> str:

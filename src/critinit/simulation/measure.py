@@ -183,14 +183,12 @@ def simulate_layer(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    _check(1, width=width, seeds=seeds, tangents=tangents, T=T)
-    if width > WIDEST:
-        allowed = f"at most {WIDEST}, as kernels have its square"
-        raise ArgumentError("width", found=str(width), allowed=allowed)
+    _check(1, seeds=seeds, tangents=tangents, T=T)
+    if not tangents < width <= WIDEST:
+        hint = f"a network follows {tangents} perturbations at once and needs more units; kernels have the square of it"
+        raise ArgumentError("width", found=str(width), allowed=f"{tangents + 1} to {WIDEST:,}", hint=hint)
     if weights not in ("tied", "untied"):
         raise ArgumentError("weights", found=repr(weights), allowed="tied, untied")
-    if tangents >= width:
-        raise ArgumentError("width", found=str(width), allowed=f"above {tangents}, the number of tangents")
     if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
     spread = has_spread(cell, layer)

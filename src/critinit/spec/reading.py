@@ -131,8 +131,8 @@ def validate_object(data: Any, source: str = "") -> InitSpec:
         raise SpecError(problems_of(error, data), source) from None
 
 
-def _refuse(source: str, found: str, allowed: str) -> NoReturn:
-    raise SpecError([Problem("", found, allowed)], source) from None
+def _refuse(source: str, found: str, allowed: str, hint: str = "") -> NoReturn:
+    raise SpecError([Problem("", found, allowed, hint)], source) from None
 
 
 def decode(data: bytes | str, source: str = "") -> Any:
@@ -150,8 +150,10 @@ def decode(data: bytes | str, source: str = "") -> Any:
     except _DuplicateKeyError as error:
         _refuse(source, f"the key {show(str(error))} twice in one object", "each key once")
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        _refuse(source, f"no JSON at {where} ({error.msg})", "a JSON object")
+        why = "a text that does not end" if error.msg.startswith("Unterminated") else error.msg
+        is_cut = why != error.msg or error.pos >= len(text.rstrip())
+        found = f"no JSON at line {error.lineno} column {error.colno} ({why})"
+        _refuse(source, found, "a JSON object", "it may be cut short" if is_cut else "")
     except RecursionError:
         _refuse(source, "JSON nested too deeply", "at most 8 levels")
     except ValueError:  # an integer of thousands of digits

@@ -22,12 +22,17 @@ __all__ = [
     "Form",
     "Hints",
     "Layout",
+    "Reader",
     "Sizes",
     "Stored",
     "join_path",
     "layouts",
     "path_splitter",
 ]
+
+
+Reader = Callable[[str], Mapping[str, tuple[str, Any]]]
+"""From the path of a file to the type and the array of each tensor in it, by name."""
 
 
 class Sizes(NamedTuple):
@@ -139,11 +144,11 @@ class Layout:
 
     ``forms``: of several forms of one cell, the first is what is written.  ``path``: (form, layers, directions,
     layer, direction) -> the module's path in a model built as ``model`` says in words.  ``split`` takes a tensor's
-    name apart (None: not of this framework), ``join`` puts it together.  ``readers``: the member by which a zip file
-    that the framework alone can read is known ("data.pkl") -> a function from the file's path to the type and the array
-    of each tensor, by name.  ``formats``: ending of an HDF5 file that the framework's own loader takes (".weights.h5")
-    -> the names in it.
-    ``hints``: what is known of mistakes with the framework.
+    name apart (None: not of this framework), ``join`` puts it together.  ``readers``: what a file that the framework
+    alone can read is known by, bytes with which it begins or a member of a zip file or folder ("data.pkl") -> a
+    function from its path to the type and the array of each tensor, by name.  ``unread``: a member of a folder that
+    is not read -> what the folder is, and the way out.  ``formats``: ending of an HDF5 file that the framework's own
+    loader takes (".weights.h5") -> the names in it.  ``hints``: what is known of mistakes with the framework.
     """
 
     framework: str
@@ -152,7 +157,8 @@ class Layout:
     split: Callable[[str], Address | None]
     model: str
     join: Callable[[Address], str] = join_path
-    readers: Mapping[str, Callable[[str], Mapping[str, tuple[str, Any]]]] = field(default_factory=dict)
+    readers: Mapping[str | bytes, Reader] = field(default_factory=dict)
+    unread: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     formats: Mapping[str, Layout] = field(default_factory=dict)
     hints: Hints = NO_HINTS
 

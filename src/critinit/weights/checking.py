@@ -137,11 +137,10 @@ class Checked(Shown):
     @property
     def explanation(self) -> tuple[str, ...]:
         """What the columns of the table mean, in lines of text; of the tests only those that it names."""
-        lines = [
-            "test: the test of this part that has the smallest p",
-            "p: the probability that weights drawn from the spec look at least as odd in this test",
-        ]
-        if any(row.worst.exact for row in self.rows):
+        lines = ["test: the test of this part that has the smallest p"]
+        if not all(row.worst.exact for row in self.rows):
+            lines.append("p: the probability that weights drawn from the spec look at least as odd in this test")
+        if any(row.p == "exact" for row in self.rows):
             lines.append("exact: the spec fixes this, so the numbers were compared with it and p is not needed")
         names = dict.fromkeys(row.worst.name for row in self.rows)
         return (*lines, *(f"{name}: {COMPARED[name]}" for name in names if name in COMPARED))
@@ -180,8 +179,8 @@ def check(
     Args:
         spec: The spec.
         weights: The path of a file (safetensors, npz, .weights.h5, .keras, or a framework's own where its layout reads
-            it), or arrays by name.  The arrays may be of any framework and on any device, as ``model.state_dict()``
-            gives them.
+            it), of an index of shards or of a folder with either; or arrays by name.  The arrays may be of any
+            framework and on any device, as ``model.state_dict()`` gives them.
         framework: The name of the layout that the weights have, where names and shapes leave that open.
         module: The path of the network in the file, or patterns of paths in the order of the layers, as ``include`` of
             ``critinit.apply`` takes them.

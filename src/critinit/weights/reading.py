@@ -2,17 +2,18 @@
 
 What a file is, its first bytes say.  Nothing in a file is ever run: pickles are refused, npz arrays of Python objects
 too, and links in HDF5 are not followed.  Names, shapes and types are read first, numbers only of the tensors asked for.
+Weights in several files (shards) are read through the index that names them, or from their folder.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 
 from critinit import files
 from critinit.errors import ArgumentError, MissingExtraError, WeightsError
-from critinit.tensors.layouts import Layout, layouts
+from critinit.tensors.layouts import Layout, Reader, layouts
+from critinit.weights.shards import indexed, parts_of
 
 __all__ = ["ROUNDOFF", "Entry", "entries_of", "open_weights"]
 
@@ -100,24 +102,54 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def open_weights(path: str) -> Iterator[Entries]:
-    """Open a file; its tensors can be read while it is open.
+    """Open a file, an index of several or a folder; the tensors can be read while it is open.
 
     Raises:
         FileError: It cannot be opened.
         WeightsError: It is damaged, or of another kind.
         MissingExtraError: The library that reads it is not installed.
     """
+    with ExitStack() as stack:
+        yield _opened(path, stack)
+
+
+def _opened(path: str, stack: ExitStack) -> Entries:
+    """The tensors of a file, an index or a folder, which ``stack`` closes."""
     try:
-        with open(path, "rb") as stream:
-            start = stream.read(9)
-            with _damage(path):
-                opener = _kind(path, stream, start)
+        if os.path.isdir(path):
+            names = os.listdir(path)
+            for layout in layouts().values():
+                for found, hint in (layout.unread[name] for name in names if name in layout.unread):
+                    raise WeightsError(found=found, allowed="a file of weights", hint=hint, source=path)
+            opener = _reader(frozenset(names))
+            if opener is None:
+                return _joined(path, parts_of(path, names), stack)
+        else:
+            with open(path, "rb") as stream:
+                start = stream.read(16)
+                if start.lstrip().startswith(b"{"):
+                    return _joined(path, indexed(path), stack)
+                with _damage(path):
+                    opener = _kind(path, stream, start)
     except (OSError, ValueError) as error:
         raise files.refusal(path, error, "a file of weights that can be read") from None
-    with ExitStack() as stack:
-        with _damage(path):
-            entries = stack.enter_context(opener(path))
-        yield {name: entry._replace(load=partial(_load, path, name, entry)) for name, entry in entries.items()}
+    with _damage(path):
+        entries = stack.enter_context(opener(path))
+    return {name: entry._replace(load=partial(_load, path, name, entry)) for name, entry in entries.items()}
+
+
+def _joined(path: str, parts: Mapping[str, Sequence[str]], stack: ExitStack) -> Entries:
+    """The tensors of several files, from each of them those that an index says are there."""
+    found: dict[str, Entry] = {}
+    for part, names in parts.items():
+        entries = _opened(part, stack)
+        for name in names:
+            if name not in entries:
+                missing = f"no such tensor in {os.path.basename(part)}, where the index has it"
+                hint = "the files may be of several models: save it again"
+                raise WeightsError(name, found=missing, allowed="every tensor of the index", hint=hint, source=path)
+        found |= entries
+    return found
 
 
 def _load(path: str, name: str, entry: Entry) -> NDArray[Any]:
@@ -134,18 +166,19 @@ def _damage(path: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise _refused(path, f"a damaged file ({_reason(error)})") from None
+        hint = "it may be cut short: copy or save it again"
+        raise _refused(path, f"a damaged file ({_reason(error)})", hint) from None
 
 
-def _refused(path: str, found: str) -> WeightsError:
+def _refused(path: str, found: str, hint: str = "") -> WeightsError:
     """The error for a file of no kind that can be read."""
-    return WeightsError(found=found, allowed=_kinds(), source=path)
+    return WeightsError(found=found, allowed=_kinds(), hint=hint, source=path)
 
 
 def _kinds() -> str:
     """The kinds of files, in words."""
     readers = [layout.framework for layout in layouts().values() if layout.readers]
-    return ", ".join(("safetensors, npz, .weights.h5, .keras", *(f"a file of {name} (a zip)" for name in readers)))
+    return ", ".join(("safetensors, npz, .weights.h5, .keras", *(f"a file of {name}" for name in readers)))
 
 
 def _kind(path: str, stream: IO[bytes], start: bytes) -> Callable[[str], Any]:
@@ -156,10 +189,15 @@ def _kind(path: str, stream: IO[bytes], start: bytes) -> Callable[[str], Any]:
         return _hdf5
     if start.startswith(b"PK"):
         return _kind_of_zip(path)
-    if start[:1] == b"\x80" and start[1:2] in b"\1\2\3\4\5" and start[7:9] != b"\0{":
-        raise _refused(path, "a pickle, which could run any code when it is read")
     if start[8:9] == b"{":
         return _safetensors
+    for layout in layouts().values():
+        for begins, reader in layout.readers.items():
+            if isinstance(begins, bytes) and start.startswith(begins):
+                return partial(_by_framework, layout, reader)
+    if start[:1] == b"\x80" and start[1:2] in b"\1\2\3\4\5":
+        hint = "save the arrays with numpy.savez, or hand them over in Python: critinit.check(spec, arrays)"
+        raise _refused(path, "a pickle, which could run any code when it is read", hint)
     raise _refused(path, "no kind of file that holds weights")
 
 
@@ -169,13 +207,21 @@ def _kind_of_zip(path: str) -> Callable[[str], Any]:
         names = archive.namelist()
     if _PACKED in names:
         return _packed_hdf5
-    for layout in layouts().values():
-        for member, reader in layout.readers.items():
-            if any(name.rpartition("/")[2] == member for name in names):
-                return partial(_by_framework, layout, reader)
+    opener = _reader(frozenset(name.rpartition("/")[2] for name in names))
+    if opener is not None:
+        return opener
     if names and all(name.endswith(".npy") for name in names):
         return _npz
     raise _refused(path, f"a zip archive of {len(names)} files that are no weights")
+
+
+def _reader(names: frozenset[str]) -> Callable[[str], Any] | None:
+    """The function of a framework that opens an archive or folder with such files; None where there is none."""
+    for layout in layouts().values():
+        for member, reader in layout.readers.items():
+            if member in names:
+                return partial(_by_framework, layout, reader)
+    return None
 
 
 # ---- one function a kind ---------------------------------------------------------------------------------
@@ -296,16 +342,16 @@ def _packed_hdf5(path: str) -> Iterator[Entries]:
 
 
 @contextmanager
-def _by_framework(
-    layout: Layout, reader: Callable[[str], Mapping[str, tuple[str, Any]]], path: str
-) -> Iterator[Entries]:
+def _by_framework(layout: Layout, reader: Reader, path: str) -> Iterator[Entries]:
     """A file that only a framework reads, through its layout."""
     try:
         arrays = reader(str(Path(path)))
-    except (MissingExtraError, WeightsError):
+    except MissingExtraError:
         raise
+    except WeightsError as error:
+        raise error.replace(source=path) from None
     except Exception as error:  # whatever the framework raises for a file that it does not take
-        held = re.search(r"GLOBAL (\S+)", str(error))  # the pickle's word for what is no tensor
-        found = f"a file that {layout.framework} refuses to read ({f'it holds {held[1]}' if held else _reason(error)})"
-        raise WeightsError(found=found, allowed="tensors alone, as of a state_dict", source=path) from None
+        found = f"a file that {layout.framework} refuses to read ({_reason(error)})"
+        hint = "it may be cut short or damaged: save it again"
+        raise WeightsError(found=found, allowed="a whole file", hint=hint, source=path) from None
     yield {name: Entry(array.shape, dtype, partial(np.asarray, array)) for name, (dtype, array) in arrays.items()}
