@@ -427,7 +427,11 @@ def test_frozen_parameters_and_gradients():
         ),
         (make_spec("minimal_rnn"), nn.RNN(M, H), "cell, minimal_rnn; this framework has layers for rnn, gru, lstm"),
         (make_spec("lstm"), nn.GRU(M, H), "found gru at the target itself; .*cell, lstm"),
-        (make_spec("lstm"), nn.Linear(M, H), "found no recurrent layer that is known; .*cell, lstm; for a module .*where="),
+        (
+            make_spec("lstm"),
+            nn.Linear(M, H),
+            "found no recurrent layer that is known; .*cell, lstm; for a module .*where=",
+        ),
         (
             make_spec("gru"),
             nn.GRU(M, H, bias=False),

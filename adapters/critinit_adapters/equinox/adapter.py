@@ -108,7 +108,8 @@ def _lookalikes(target: Any) -> Iterator[Lookalike]:
 
     for path, node in below(target, ""):
         kind = type(node).__name__
-        if isinstance(node, eqx.Module) and looks_recurrent(kind) and not any(True for _ in _cells(node)):
+        step = None if type(node).__module__.startswith("equinox.") else type(node).__call__
+        if isinstance(node, eqx.Module) and looks_recurrent(kind, step) and not any(True for _ in _cells(node)):
             yield Lookalike(path, kind, "a class that derives from neither of eqx.nn's GRUCell and LSTMCell")
 
 

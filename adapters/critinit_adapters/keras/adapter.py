@@ -47,7 +47,15 @@ __all__ = ["ADAPTER", "KerasAdapter", "KerasDrawing", "SpecInitializer", "initia
 
 _CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm"}
 _CLASSES = tuple(_CELL_OF_CLASS)
-_LAYERS = (layers.SimpleRNN, layers.GRU, layers.LSTM, layers.RNN, layers.Bidirectional, layers.StackedRNNCells, *_CLASSES)
+_LAYERS = (
+    layers.SimpleRNN,
+    layers.GRU,
+    layers.LSTM,
+    layers.RNN,
+    layers.Bidirectional,
+    layers.StackedRNNCells,
+    *_CLASSES,
+)
 """The classes whose own way to run is known."""
 _ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 _FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -281,7 +289,8 @@ def _lookalikes(layer: Any, path: str, seen: set[int]) -> Iterator[Lookalike]:
     seen.add(id(layer))
     below = [found for child in _sublayers(layer) for found in _lookalikes(child, _below(path, child), seen)]
     kind = type(layer).__name__
-    looks = isinstance(layer, layers.RNN) or hasattr(layer, "state_size") or looks_recurrent(kind)
+    step = None if type(layer).__module__.startswith("keras.") else type(layer).call
+    looks = isinstance(layer, layers.RNN) or hasattr(layer, "state_size") or looks_recurrent(kind, step)
     if looks and not any(isinstance(one, (*_CLASSES, *_LAYERS)) for one in _within(layer)):
         cell = getattr(layer, "cell", None)
         reason = "a class that derives from none of Keras' LSTM, GRU and SimpleRNN layers and cells"

@@ -105,7 +105,7 @@ def _overrides(path: str, cell: str) -> str:
     if match is None:
         return ""
     name = _TRANSFORMS.sub("", match["name"])
-    ours = [kind for kind in (getattr(nn, known) for known in CLASSES[cell])]
+    ours: list[type] = [getattr(nn, known) for known in CLASSES[cell]]
     kinds = [kind for kind in _subclasses(nn.Module) if kind.__name__ == name]
     if name in CLASSES[cell] or any(_same_step(kind, ours) for kind in kinds):
         return ""
@@ -119,9 +119,10 @@ def _same_step(kind: type, known: Sequence[type]) -> bool:
 
 
 def _subclasses(kind: type) -> Iterator[type]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from _subclasses(below)
+    derived: list[type] = kind.__subclasses__()
+    for one in derived:
+        yield one
+        yield from _subclasses(one)
 
 
 def _nodes(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -126,8 +126,11 @@ def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
     known = [name for name, module in modules if isinstance(module, _CLASSES)]
     for name, module in modules:
         kind = type(module).__name__
-        related = any(f"{cell}/".startswith(f"{name}/" if name else "") or name.startswith(f"{cell}/") for cell in known)
-        if (looks_recurrent(kind) or isinstance(module, nnx.RNNCellBase)) and not related:
+        related = any(
+            f"{cell}/".startswith(f"{name}/" if name else "") or name.startswith(f"{cell}/") for cell in known
+        )
+        step = None if type(module).__module__.startswith("flax.") else type(module).__call__
+        if looks_recurrent(kind, step) and not related:
             reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"
             if isinstance(module, (nnx.RNN, nnx.Bidirectional)):
                 reason = "it runs a cell that is not known"

@@ -114,9 +114,7 @@ class BaseAdapter(ABC):
         return nullcontext()
 
     @abstractmethod
-    def trial(
-        self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]
-    ) -> None:
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Write a plan, call ``run`` with the model and one of its tensors, and leave the target as it was."""
 
     @abstractmethod
@@ -265,9 +263,7 @@ class InPlaceAdapter(BaseAdapter):
                     raise _failed(write.tensor, "written", error) from error
         return target, rows
 
-    def trial(
-        self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]
-    ) -> None:
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Write a plan, call ``run``, and write the old values back whatever happens."""
         with Journal() as journal:
             self.prepare(target, options)
@@ -336,9 +332,7 @@ class TreeAdapter(BaseAdapter):
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows
 
-    def trial(
-        self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]
-    ) -> None:
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
         model, _ = self.execute(target, plan, "portable", options)
         run(model, plan.writes[0].tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +12,29 @@ __all__ = ["looks_recurrent", "overrides"]
 _WORDS = re.compile(r"RNN|LSTM|GRU|MGU|SRU|Recurrent|Cell(?![a-z])")
 """Words by which people name recurrent classes, in the capitals that classes are written in."""
 
+_STATES = {"h", "hx", "h0", "h_prev", "prev_h", "hidden", "hidden_state", "prev_hidden", "state", "states", "carry"}
+"""What people call the argument of a step that is its state."""
 
-def looks_recurrent(name: str) -> bool:
-    """Return whether a class's name is one that people give to recurrent layers.
+
+def looks_recurrent(name: str, step: Any = None) -> bool:
+    """Return whether a class's name, or what its step takes, is what people have for recurrent layers.
+
+    Args:
+        name: The class's name.
+        step: The function that runs it, whose arguments may name a state.
 
     Example:
         >>> [looks_recurrent(name) for name in ("PeepholeLSTM", "MyCell", "Cellular", "Linear")]
         [True, True, False, False]
+        >>> looks_recurrent("Memory", lambda self, x, hidden: None)
+        True
     """
-    return _WORDS.search(name) is not None
+    if _WORDS.search(name) is not None:
+        return True
+    try:
+        return step is not None and not _STATES.isdisjoint(inspect.signature(step).parameters)
+    except (TypeError, ValueError):  # no function of Python's
+        return False
 
 
 def overrides(module: Any, known: Sequence[type], methods: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ class Default(NamedTuple):
 
 
 def changed_tensors(adapter: BaseAdapter, writes: Sequence[Write]) -> Iterator[str]:
-    """Yield the names of the tensors that hold something else than the framework's default, before they are written."""
+    """Yield the names of tensors that hold something else than the framework's default, before they are written."""
     for write in writes:
         defaults = [(block, adapter.default_of(write.tensor, block, draw)) for block, draw in write.draws]
         present = None
@@ -64,8 +64,8 @@ def trained_note(framework: str, changed: Sequence[str]) -> tuple[str, ...]:
     """Return the report's word on tensors that were no longer as the framework makes them, if there are any."""
     if not changed:
         return ()
-    more = f" and {len(changed) - 1} more tensors" if len(changed) > 1 else ""
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return (
-        f"{changed[0]}{more} did not hold what {framework} draws by default; if these weights were trained or loaded, they "
-        "are replaced now; include= writes other modules only",
+        f"{changed[0]}{more} did not hold what {framework} draws by default; if these weights were trained or loaded, "
+        "they are replaced now; to keep them narrow with include= what is written",
     )

@@ -13,7 +13,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.errors import ApplyError, Problem
 from critinit.tensors.blocks import Block
-from critinit.tensors.places import Directions, Place, read_where
+from critinit.tensors.places import Place, read_where
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["by_path", "survey_own", "walk"]

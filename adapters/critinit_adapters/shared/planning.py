@@ -102,7 +102,7 @@ def plan(
         *_left_alone(survey, spec),
         *(f"{module}: {module.overrides}; written, as trust=True says" for module in chosen if module.overrides),
         *_projections(chosen, spec),
-        *(_order(stack, chosen) for stack in together if len(stack) > 1),
+        *(_order(stack, chosen, survey.is_ordered) for stack in together if len(stack) > 1),
         *_each_alone(together, len(spec.layers)),
         *_frozen(writes),
         *_shared(survey, changed),
@@ -114,7 +114,9 @@ def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError
     """The error of a target without a layer of the spec's cell."""
     known = ", ".join(f"{module.cell} at {module}" for module in survey.modules)
     alike = _listed(survey.lookalikes)
-    found = "; ".join(filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}")))
+    found = "; ".join(
+        filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}"))
+    )
     others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
@@ -130,8 +132,12 @@ OWN = "for a module of your own say with where= in which tensors its gates lie (
 
 
 def _listed(lookalikes: Sequence[Lookalike]) -> str:
+    """The modules that look recurrent by class and path, each reason after those that it is true of."""
+    reasons: dict[str, list[str]] = {}
+    for one in lookalikes[:_MOST]:
+        reasons.setdefault(one.reason, []).append(str(one))
     more = [f"and {len(lookalikes) - _MOST} more"] if len(lookalikes) > _MOST else []
-    return ", ".join([*map(str, lookalikes[:_MOST]), *more])
+    return ", ".join([*(f"{', '.join(names)} ({reason})" for reason, names in reasons.items()), *more])
 
 
 def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
@@ -160,9 +166,7 @@ def _distinct(modules: Sequence[RecurrentModule]) -> list[RecurrentModule]:
     return distinct
 
 
-def _included(
-    modules: Sequence[RecurrentModule], include: Sequence[str] | None
-) -> tuple[list[RecurrentModule], bool]:
+def _included(modules: Sequence[RecurrentModule], include: Sequence[str] | None) -> tuple[list[RecurrentModule], bool]:
     """The modules that are written, and whether ``include`` names them one by one, which is an order."""
     if include is None:
         return list(modules), False
@@ -196,9 +200,7 @@ def _check_fit(spec: InitSpec, module: RecurrentModule, trust: bool) -> None:
                 raise ApplyError(str(module), found=found, allowed=allowed)
 
 
-def _stacks(
-    modules: Sequence[RecurrentModule], layers: int, ordered: bool, named: bool
-) -> list[list[RecurrentModule]]:
+def _stacks(modules: Sequence[RecurrentModule], layers: int, ordered: bool, named: bool) -> list[list[RecurrentModule]]:
     """Which modules take the spec's layers together; raises where that is not clear.
 
     Their order counts where it is stated (``ordered``), and where widths fit in none and each is named (``named``).
@@ -326,8 +328,8 @@ def _each_alone(together: Sequence[Sequence[RecurrentModule]], layers: int) -> I
         if len(chain) > 1:
             names = ", ".join(map(str, chain))
             yield (
-                f"each of {names} took the whole spec, whose first layer is for the model's input; by their widths they "
-                "may stand one above the other. If they do, write one spec for them, critinit.generate(..., "
+                f"each of {names} took the whole spec, whose first layer is for the model's input; by their widths "
+                "they may stand one above the other. If they do, write one spec for them, critinit.generate(..., "
                 f"layers={layers * len(chain)}), and apply it with include=[{names}]"
             )
             return
@@ -341,7 +343,8 @@ def _frozen(writes: Sequence[Write]) -> Iterator[str]:
             names.append(write.tensor.name)
     for why, names in found.items():
         if why:
-            yield f"frozen ({why}), and written all the same: {named(names)}; include= writes other modules only"
+            hint = "to keep them narrow with include= what is written"
+            yield f"frozen ({why}), and written all the same: {named(names)}; {hint}"
 
 
 def named(names: Sequence[str]) -> str:
@@ -364,10 +367,12 @@ def _projections(modules: Sequence[RecurrentModule], spec: InitSpec) -> Iterator
             )
 
 
-def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule]) -> str:
+def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule], ordered: bool) -> str:
     """Which module took which of the spec's layers, and why in this order."""
     widths = [module.stack for module in stack]
-    if not all(one.gives == other.reads for one, other in pairwise(widths)):
+    if ordered and all(one.gives == other.reads for one, other in pairwise(widths)):
+        why = "in the order that you say"
+    elif not all(one.gives == other.reads for one, other in pairwise(widths)):
         why = "in the order that you say, although not each reads as many numbers as the one before gives"
     elif list(stack) != list(modules):
         why = "in the order in which their widths fit"

@@ -125,7 +125,7 @@ class Lookalike(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.kind} at {repr(self.name) if self.name else 'the target itself'} ({self.reason})"
+        return f"{self.kind} at {repr(self.name) if self.name else 'the target itself'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Hold a model to its cell's equations: one step, or a short sequence, of the model against NumPy.
 
-The weights of a spec can hide a mistake, as its recurrent kernels may be nearly 0.  So probe weights are written through
-the same plan, all of order 1 and independent; the model runs; and everything is put back before the spec's weights are
-written.
+The weights of a spec can hide a mistake, as its recurrent kernels may be nearly 0.  So probe weights, all of order 1
+and independent, are written through the same plan; the model runs; and everything is put back before the spec's weights
+are written.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def verify_plan(
     spec: InitSpec,
     target: Any,
     plan: Plan,
-    verify: bool | Callable[..., Any],
+    verify: Any,
     options: Mapping[str, Any],
 ) -> None:
     """Raise unless the model computes what its cell does with the weights that a plan places.
@@ -111,7 +111,9 @@ def verify_plan(
     layers = _layers(spec, trial)
     sequence = verify is not True and _count(verify) == 2
     if not sequence and (len(layers) > 1 or len(layers[0]) > 1):
-        shape = f"{len(layers)} layer{'s' * (len(layers) > 1)} in {len(layers[0])} direction{'s' * (len(layers[0]) > 1)}"
+        shape = (
+            f"{len(layers)} layer{'s' * (len(layers) > 1)} in {len(layers[0])} direction{'s' * (len(layers[0]) > 1)}"
+        )
         allowed = "a function (model, x) -> outputs that runs sequences x (time, batch, inputs) from zero states"
         raise ArgumentError("verify", found=f"one step, for {shape}", allowed=allowed)
 
@@ -134,10 +136,14 @@ def _count(function: Any) -> int:
         return 3
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = [p for p in positional if p.default is p.empty]
-    count = 3 if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(needed) < 3 <= len(positional) else len(needed)
+    count = (
+        3 if any(p.kind is p.VAR_POSITIONAL for p in parameters) or len(needed) < 3 <= len(positional) else len(needed)
+    )
     if count not in (2, 3):
         found = f"a function of {count} arguments"
-        raise ArgumentError("verify", found=found, allowed="(model, x, state) for one step, or (model, x) for sequences")
+        raise ArgumentError(
+            "verify", found=found, allowed="(model, x, state) for one step, or (model, x) for sequences"
+        )
     return count
 
 
@@ -160,14 +166,14 @@ def _probe(spec: InitSpec, plan: Plan) -> Plan:
         number = gates.index(draw.gate) if draw.gate else len(gates)
         stream = Stream(_SEED, 0, layer, direction, number, draw.part)
         if draw.part == "bias":
-            return replace(draw, distribution=NormalBias(mean=0.0, variance=1.0), stream=stream, sign=1, coupled_to=None)
+            return replace(
+                draw, distribution=NormalBias(mean=0.0, variance=1.0), stream=stream, sign=1, coupled_to=None
+            )
         kernel = OrthogonalKernel(variance=1.0) if draw.part == "projection" else NormalKernel(variance=1.0)
         return replace(draw, distribution=kernel, stream=stream)
 
     writes = tuple(
-        replace(
-            write, draws=tuple((block, probe(draw, write.layer, write.direction)) for block, draw in write.draws)
-        )
+        replace(write, draws=tuple((block, probe(draw, write.layer, write.direction)) for block, draw in write.draws))
         for write in plan.writes
     )
     return Plan(writes, (), ())
@@ -220,7 +226,8 @@ def _check_step(
     _check(spec, max(*apart, missing), tensor, "after one step", found)
 
 
-_STEP = "for one step verify takes (model, x, state) -> state, the state being h or, where a memory s stands beside it, (h, s)"
+_SEQUENCE = "for sequences verify takes (model, x) -> outputs, x (time, batch, inputs)"
+_STEP = "for one step verify takes (model, x, state) -> state, the state being h or, with a memory s beside it, (h, s)"
 
 
 def _check_sequence(
@@ -229,16 +236,21 @@ def _check_sequence(
     inputs = next(iter(layers[0][0].input.values())).shape[1]
     x = np.random.default_rng(_SEED).standard_normal((_TIME, _BATCH, inputs))
     wanted = x
-    for ways in layers:
+    for layer, ways in enumerate(layers):
+        reads = next(iter(ways[0].input.values())).shape[1]
+        if reads != wanted.shape[-1]:
+            found = f"layer {layer}, which reads {reads} numbers where the layer below gives {wanted.shape[-1]}"
+            hint = "something stands between them: leave verify out, or apply and verify one layer at a time"
+            raise ArgumentError("verify", found=found, allowed="layers that read what those below give", hint=hint)
         outputs = [ways[0].run(wanted), *(way.run(wanted[::-1])[::-1] for way in ways[1:])]
         wanted = np.concatenate(outputs, axis=-1)
     given = _called(function, model, adapter.from_numpy(x, tensor))
-    found = [adapter.to_numpy(part) for part in _arrays(given)][:1]
-    if not found or found[0].shape != wanted.shape:
-        shape = found[0].shape if found else "nothing"
+    seen = [adapter.to_numpy(part) for part in _arrays(given)][:1]
+    if not seen or seen[0].shape != wanted.shape:
+        shape = seen[0].shape if seen else "nothing"
         allowed = f"outputs of shape {wanted.shape}, for inputs x (time, batch, inputs)"
         raise ApplyError("verify", found=f"outputs of shape {shape}", allowed=allowed)
-    _check(spec, _apart(found[0], wanted), tensor, f"within {_TIME} steps", found)
+    _check(spec, _apart(seen[0], wanted), tensor, f"within {_TIME} steps", seen)
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -248,7 +260,8 @@ def _called(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except Exception as error:  # a function of the user's can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ApplyError("verify", found=f"a model that does not run ({reason})", hint=_STEP) from error
+        hint = _STEP if len(arguments) == 3 else _SEQUENCE
+        raise ApplyError("verify", found=f"a model that does not run ({reason})", hint=hint) from error
 
 
 def _arrays(value: Any) -> Iterator[Any]:

@@ -176,7 +176,11 @@ class TorchAdapter(InPlaceAdapter):
         # every process draws the whole tensor from the same stream and keeps its shard
         full = local
         if sharded:
-            full = parameter.full_tensor() if write.tensor.is_partial else torch.empty_like(local).new_empty(parameter.shape)
+            full = (
+                parameter.full_tensor()
+                if write.tensor.is_partial
+                else torch.empty_like(local).new_empty(parameter.shape)
+            )
         haar = _Haar()
         for block, draw in write.draws:
             _fill(full[block.index], block, draw, haar)
@@ -251,13 +255,16 @@ def _lookalikes(target: nn.Module, known: set[int]) -> Iterator[Lookalike]:
     inside = {id(part) for module in target.modules() if id(module) in known for part in module.modules()}
     for name, module in target.named_modules():
         kind = str(getattr(module, "original_name", type(module).__name__))
-        if id(module) in inside or not looks_recurrent(kind) or any(id(m) in inside for m in module.modules()):
+        step = None if type(module).__module__.startswith("torch.") else type(module).forward
+        if id(module) in inside or not looks_recurrent(kind, step):
+            continue
+        if any(id(part) in inside for part in module.modules()):
             continue
         if not any(True for _ in module.parameters()):
             reason = "it has no parameters that could be written"
         elif isinstance(module, torch.jit.ScriptModule):
             reason = "a ScriptModule: what it computes cannot be seen"
-        elif isinstance(module, nn.Module) and type(module).__module__.startswith("torch."):
+        elif type(module).__module__.startswith("torch."):
             reason = f"a class of {type(module).__module__}, none of torch.nn's RNN, GRU, LSTM and their Cell classes"
         else:
             reason = "a class that derives from none of torch.nn's RNN, GRU, LSTM and their Cell classes"

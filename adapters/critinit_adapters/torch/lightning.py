@@ -17,7 +17,7 @@ from typing import Any
 
 from critinit.errors import MissingExtraError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.application import Report, Sampler, apply
+from critinit.tensors.application import Report, Sampler, Where, apply
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.torch.adapter import ADAPTER
 
@@ -47,6 +47,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         seed: The seed of ``critinit.apply``.
         sampler: The sampler of ``critinit.apply``.
         include: The patterns of ``critinit.apply``.
+        trust: Whether to write also into classes that override the step of torch's layers, as ``critinit.apply`` does.
+        where: Where a module of your own keeps its gates, as ``critinit.apply`` takes it, with paths in the model.
 
     Attributes:
         report: What ``critinit.apply`` reported; None until then, and where a run was resumed.
@@ -62,10 +64,12 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         *,
         sampler: Sampler = "portable",
         include: str | list[str] | None = None,
+        trust: bool = False,
+        where: Where | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.seed = checked_spec(spec), check_seed(seed)
-        self.sampler, self.include = sampler, include
+        self.sampler, self.include, self.trust, self.where = sampler, include, trust, where
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -96,7 +100,15 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     def _apply(self, module: Any) -> None:
         if module not in self._done:
-            applied = apply(self.spec, module, seed=self.seed, sampler=self.sampler, include=self.include)
+            applied = apply(
+                self.spec,
+                module,
+                seed=self.seed,
+                sampler=self.sampler,
+                include=self.include,
+                trust=self.trust,
+                where=self.where,
+            )
             self.report = applied.report
             self._done.add(module)
 

@@ -19,7 +19,7 @@ from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.sampling import check_seed
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
+__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "Where", "apply"]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
@@ -207,7 +207,7 @@ def apply(
         trust: Whether to write also into a class that overrides the step of the framework's layer that it derives from,
             because you know that it computes the same.
         where: Where the target keeps the parts of its gates (``critinit.fused``, ``critinit.separate``,
-            ``critinit.Slice``): a layer, or a list of layers, or of pairs (forward, backward).  Nothing is searched for.
+            ``critinit.Slice``): a layer, or a list of layers, or of pairs (forward, backward).  Only these are written.
         verify: How to run the model, to hold it to the cell's equations before anything is written:
             ``(model, x, state) -> state`` for one step of a single layer, with x (batch, inputs) and the state h
             (batch, units) or, of a cell that has a memory s beside h, (h, s); or ``(model, x) -> outputs`` for

@@ -118,7 +118,9 @@ class Slice:
             free = [axis for axis in axes if isinstance(axis, range)]
             if len(free) != 1 or len(free[0]) != prod(self.shape):
                 read = "rows of numbers" if len(free) == 1 else "numbers along one axis"
-                return Problem("", found, f"{prod(self.shape)} {read} to be read in shape {self.shape}", "see its Slice")
+                return Problem(
+                    "", found, f"{prod(self.shape)} {read} to be read in shape {self.shape}", "see its Slice"
+                )
             inner = self.shape
         if self.chunk is not None:
             chosen = _chosen(axes, inner, self.chunk, part == "bias" or part == "zero")
@@ -280,9 +282,7 @@ def separate(
 
     _check_names("sign", sign, named)
     _check_names("offset", offset, named)
-    return {
-        gate: {part: place(gate, part, base) for part, base in parts.items() if base is not None} for gate in named
-    }
+    return {gate: {part: place(gate, part, base) for part, base in parts.items() if base is not None} for gate in named}
 
 
 def joined(*layers: Layer) -> dict[str, Any]:
