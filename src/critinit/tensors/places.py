@@ -117,10 +117,8 @@ class Slice:
         if self.shape is not None:
             free = [axis for axis in axes if isinstance(axis, range)]
             if len(free) != 1 or len(free[0]) != prod(self.shape):
-                read = "rows of numbers" if len(free) == 1 else "numbers along one axis"
-                return Problem(
-                    "", found, f"{prod(self.shape)} {read} to be read in shape {self.shape}", "see its Slice"
-                )
+                allowed = f"{prod(self.shape)} numbers along one axis, to be read in shape {self.shape}"
+                return Problem("", found, allowed, "see its Slice")
             inner = self.shape
         if self.chunk is not None:
             chosen = _chosen(axes, inner, self.chunk, part == "bias" or part == "zero")
@@ -426,7 +424,7 @@ def _places(path: str, layer: Layer, gates: Sequence[str], projects: bool) -> It
         yield Place(f"{path}['projection']", "", "projection", _slice(f"{path}['projection']", layer["projection"]))
     for part in ("zero", "kept"):
         named = layer.get(part, ())
-        for place in [named] if isinstance(named, (str, Slice)) else named:
+        for place in named if isinstance(named, (list, tuple)) else [named]:
             yield Place(f"{path}[{part!r}]", "", part, _slice(f"{path}[{part!r}]", place))  # type: ignore[arg-type]
 
 
