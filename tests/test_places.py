@@ -67,7 +67,10 @@ LAYOUTS = {
     ),
     "a stack of matrices": (
         fused(ORDER, input="W", recurrent="U", bias="b"),
-        {part: np.stack([CANONICAL[gate][name] for gate in ORDER]) for part, name in zip("WUb", CANONICAL["cell"])},
+        {
+            part: np.stack([CANONICAL[gate][name] for gate in ORDER])
+            for part, name in zip("WUb", CANONICAL["cell"], strict=True)
+        },
     ),
     "a stack of matrices that multiply from the right": (
         fused(ORDER, input="W", recurrent="U", bias="b", transposed=True),

@@ -488,7 +488,7 @@ def dictionary_step(model, x, state):
 def test_modules_of_ones_own(case, sampler):
     make, where, step = OWN_MODELS[case]
     framework = JAX if case in ("a dictionary", "linen") else None
-    model = make() if case != "nnx" else OwnNnxHolder()
+    model = make()
     applied = critinit.apply(SPEC, model, where=where, verify=step, seed=2, sampler=sampler, framework=framework)
     assert len(applied.report) == 12
     if sampler == "portable":

@@ -342,7 +342,7 @@ def test_layers_and_directions():
 def test_directions_that_are_swapped_are_caught(wrong):
     module = PrivateLSTM()
     before = bits(module)
-    with pytest.raises(ApplyError, match="verify: found outputs that differ from those of lstm by .* within 4 steps"):
+    with pytest.raises(ApplyError, match=r"verify: found outputs that differ from those of lstm by .* within 4 steps"):
         critinit.apply(make_spec("lstm", layers=2), module, where=wrong, verify=lambda model, x: model(x)[0])
     assert bits(module) == before
 
