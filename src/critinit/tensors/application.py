@@ -160,12 +160,15 @@ class Adapter(Protocol):
         seed: int,
         sampler: Sampler,
         include: Sequence[str] | None,
-        trust: bool,
-        where: Any,
-        verify: bool | Callable[..., Any],
         options: Mapping[str, Any],
+        trust: bool = False,
+        where: Any = None,
+        verify: bool | Callable[..., Any] = False,
     ) -> Applied[Any]:
-        """Write the spec into the target, all or nothing; the arguments are those of ``critinit.apply``, checked."""
+        """Write the spec into the target, all or nothing; the arguments are those of ``critinit.apply``, checked.
+
+        ``trust``, ``where`` and ``verify`` are handed over only where they are given.
+        """
         ...
 
 
@@ -244,16 +247,10 @@ def apply(
         adapter = _find(target, framework, options, anything=where is not None)
     else:
         adapter = framework
+    asked: dict[str, Any] = {"trust": trust, "where": where, "verify": verify}
+    given = {name: value for name, value in asked.items() if value is not None and value is not False}
     return adapter.apply(
-        spec,
-        target,
-        seed=check_seed(seed),
-        sampler=sampler,
-        include=patterns,
-        trust=trust,
-        where=where,
-        verify=verify,
-        options=options,
+        spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options, **given
     )
 
 

@@ -209,8 +209,9 @@ def fused(
 
     Example:
         >>> layer = fused(["forget", "input"], input="W.weight", bias="W.bias")
-        >>> layer["input"]["bias"].chunk.number
-        1
+        >>> place = layer["input"].get("bias")
+        >>> place.tensor, place.chunk.number, place.chunk.of
+        ('W.bias', 1, 2)
     """
     named = [gate for gate in gates if gate is not None]
     if isinstance(gates, str) or not named or len(set(named)) < len(named):
@@ -267,7 +268,8 @@ def separate(
 
     Example:
         >>> layer = separate({"forget": "f", "input": "i"}, input="x_{}.weight", recurrent="h_{}.weight")
-        >>> layer["forget"]["recurrent"].tensor
+        >>> place = layer["forget"].get("recurrent")
+        >>> place.tensor
         'h_f.weight'
     """
     named = words if isinstance(words, Mapping) else {gate: gate for gate in words}
