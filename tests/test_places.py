@@ -162,7 +162,8 @@ def test_what_was_written_is_read_again(layout):
             tensor = expected[place.slice.tensor]
             block = place.slice.block(place.gate, place.part, tensor.shape)
             region = tensor[block.index]
-            assert block.holds(region.shape) == CANONICAL[place.gate][place.part].shape
+            assert block.region(tensor.shape) == region.shape
+            assert block.holds(tensor.shape) == CANONICAL[place.gate][place.part].shape
             np.testing.assert_allclose(block.canonical(region), CANONICAL[place.gate][place.part], atol=1e-15)
 
 

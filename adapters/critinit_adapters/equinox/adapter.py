@@ -61,7 +61,7 @@ class EquinoxAdapter(JaxTreeAdapter):
         """Return U(-1/√H, 1/√H), the default of every parameter."""
         if tensor.is_partial:
             return None
-        return Default(0.0, block.holds(tensor.handle[block.index].shape)[0] ** -0.5)
+        return Default(0.0, block.holds(tensor.shape)[0] ** -0.5)
 
 
 ADAPTER = EquinoxAdapter()

@@ -81,11 +81,7 @@ def _allowed(path: str, names: Sequence[str]) -> str:
 
 def _size(placed: Sequence[Placed], part: str, axis: int) -> int:
     """The size of an axis of a kernel, as most gates have it."""
-    return mode(_canonical(tensor, block)[axis] for place, tensor, block in placed if block and place.part == part)
-
-
-def _canonical(tensor: Tensor, block: Block) -> tuple[int, ...]:
-    return block.holds(np.broadcast_to(np.empty(()), tensor.shape)[block.index].shape)
+    return mode(block.holds(tensor.shape)[axis] for place, tensor, block in placed if block and place.part == part)
 
 
 def _slot(layer: int, direction: int, placed: Sequence[Placed]) -> LayerSlot:

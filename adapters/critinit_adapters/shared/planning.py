@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-import numpy as np
-
 from critinit.errors import ApplyError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
@@ -293,12 +291,10 @@ def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentMod
 def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
     """Every block is as large as its draw, and together they fill the tensor."""
     filled = 0
-    blank = np.broadcast_to(np.empty(()), tensor.shape)
     for block, draw in pairs:
-        region = blank[block.index].shape
-        filled += prod(region)
+        filled += prod(block.region(tensor.shape))
         if draw is not None:
-            held = block.holds(region)
+            held = block.holds(tensor.shape)
             if held != draw.shape:
                 turned = " (transposed)" if block.transposed else ""
                 found = f"a place of shape {held}{turned}"

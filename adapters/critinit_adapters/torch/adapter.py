@@ -134,7 +134,7 @@ class TorchAdapter(InPlaceAdapter):
         """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has."""
         if tensor.is_partial:
             return None
-        shape = block.holds(tuple(tensor.handle[block.index].shape))
+        shape = block.holds(tensor.shape)
         return Default(0.0, (shape[1] if block.part == "projection" else shape[0]) ** -0.5)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:

@@ -54,9 +54,13 @@ class Block:
         values = stored if self.shape is None else stored.reshape(self.shape)
         return self.sign * ((values.T if self.transposed else values) - self.offset)
 
-    def holds(self, region: Shape) -> Shape:
-        """Return the shape of the canonical numbers that a region of this shape holds."""
-        shape = region if self.shape is None else self.shape
+    def region(self, tensor: Shape) -> Shape:
+        """Return the shape of the region in a tensor of a shape."""
+        return np.broadcast_to(np.empty(()), tensor)[self.index].shape
+
+    def holds(self, tensor: Shape) -> Shape:
+        """Return the shape of the canonical numbers that a tensor of a shape holds here."""
+        shape = self.region(tensor) if self.shape is None else self.shape
         return shape[::-1] if self.transposed else shape
 
 
