@@ -592,6 +592,7 @@ def test_frozen_weights_are_noted_and_kept_as_the_note_says():
     model["frozen"].requires_grad_(False)
     (note,) = critinit.apply(SPEC, model).report.notes
     assert note.startswith("frozen (requires_grad=False), and written all the same: frozen.weight_ih_l0, ")
+    assert note.endswith("; include=['free'] writes only the others")
     before = bits(model["frozen"])
     report = critinit.apply(SPEC, model, include=["free"]).report
     assert bits(model["frozen"]) == before

@@ -67,5 +67,5 @@ def trained_note(framework: str, changed: Sequence[str]) -> tuple[str, ...]:
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return (
         f"{changed[0]}{more} did not hold what {framework} draws by default; if these weights were trained or loaded, "
-        "they are replaced now; to keep them narrow with include= what is written",
+        "they are replaced now: apply a spec before you train or load",
     )

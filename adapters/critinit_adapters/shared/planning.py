@@ -102,7 +102,7 @@ def plan(
         *_projections(chosen, spec),
         *(_order(stack, chosen, survey.is_ordered) for stack in together if len(stack) > 1),
         *_each_alone(together, len(spec.layers)),
-        *_frozen(writes),
+        *_frozen(writes, chosen),
         *_shared(survey, changed),
     )
     return Plan(tuple(writes), untouched, notes)
@@ -331,16 +331,16 @@ def _each_alone(together: Sequence[Sequence[RecurrentModule]], layers: int) -> I
             return
 
 
-def _frozen(writes: Sequence[Write]) -> Iterator[str]:
-    found: dict[str, list[str]] = {}
+def _frozen(writes: Sequence[Write], modules: Sequence[RecurrentModule]) -> Iterator[str]:
+    """What an optimizer leaves alone, by the reason, and how to write only the others."""
+    found: dict[str, dict[str, None]] = {}
     for write in writes:
-        names = found.setdefault(write.tensor.frozen, [])
-        if write.tensor.name not in names:
-            names.append(write.tensor.name)
+        found.setdefault(write.tensor.frozen, {})[write.tensor.name] = None
+    free = [module.name for module in modules if not any(tensor.frozen for tensor in module.tensors)]
+    hint = f"; include={free} writes only the others" if free else ""
     for why, names in found.items():
         if why:
-            hint = "to keep them narrow with include= what is written"
-            yield f"frozen ({why}), and written all the same: {named(names)}; {hint}"
+            yield f"frozen ({why}), and written all the same: {named(tuple(names))}{hint}"
 
 
 def named(names: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ def init_weights(
         trust: Whether to write also into classes that override the step of torch's layers, as ``critinit.apply`` does.
 
     Returns:
-        False where the module is no recurrent module of the spec's cell, or ``include`` leaves it out; nothing was done.
+        False where the module is no recurrent module of the spec's cell, or is left out; nothing was done.
 
     Raises:
         ApplyError: The spec does not fit the model; nothing was changed.
