@@ -362,7 +362,6 @@ LOOKALIKES = {
         lambda: nn.ModuleDict({"own": Memory()}),
         r"Memory at 'own' \(a class that derives from none",
     ),
-    "torch, a convolution": (lambda: nn.Sequential(ConvLSTMCell()), "ConvLSTMCell at '0'"),
     "torch, quantizable": (
         lambda: torch.ao.nn.quantizable.LSTM(M, H),
         r"LSTM at the target itself, .*LSTMCell at 'layers.0.layer_fw.cell' \(a class of torch.ao",
@@ -384,6 +383,19 @@ def test_what_looks_recurrent_is_listed_with_its_class_its_path_and_why(case):
     with pytest.raises(ApplyError, match=f"{found}.*; .*{hint}") as raised:
         critinit.apply(SPEC, make())
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (ConvLSTMCell, "it is made of convolutions, for which the torch adapter has no layer"),
+        (lambda: torch.ao.nn.quantized.dynamic.LSTM(M, H), "it has no parameters that could be written"),
+    ],
+)
+def test_where_is_no_way_out_for_what_it_cannot_describe(make, reason):
+    with pytest.raises(ApplyError, match=rf"LSTM\w* at '0' \({reason}\); allowed: a layer of the spec's cell, lstm$"):
+        critinit.apply(SPEC, nn.Sequential(make()))
 
 
 def test_a_module_of_equinox_is_listed_too():

@@ -535,6 +535,28 @@ def test_a_function_that_does_not_run_the_model(verify, message):
     assert bits(module) == before
 
 
+def test_axes_and_states_in_another_order_are_recognized_and_the_hints_work():
+    spec, module = make_spec("lstm"), OfLinears()
+
+    def batch_first(model, x):
+        return model.run(x.transpose(0, 1)).transpose(0, 1)
+
+    with pytest.raises(
+        ApplyError, match=r"the model takes the batch first: hand it x with its first two axes exchanged"
+    ):
+        critinit.apply(spec, module, where=RIGHT, verify=batch_first)
+    critinit.apply(
+        spec, module, where=RIGHT, verify=lambda model, x: batch_first(model, x.transpose(0, 1)).transpose(0, 1)
+    )
+
+    def memory_first(model, x, state):
+        return model(x, state[::-1])[::-1]
+
+    with pytest.raises(ApplyError, match=r"the module takes the memory first: hand it \(s, h\), and return \(h, s\)"):
+        critinit.apply(spec, module, where=RIGHT, verify=memory_first)
+    critinit.apply(spec, module, where=RIGHT, verify=lambda model, x, state: memory_first(model, x, state[::-1])[::-1])
+
+
 def test_an_interrupt_while_the_model_runs_leaves_it_as_it_was():
     def interrupted(model, x, state):
         raise KeyboardInterrupt

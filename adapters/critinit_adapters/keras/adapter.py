@@ -296,7 +296,7 @@ def _lookalikes(layer: Any, path: str, seen: set[int]) -> Iterator[Lookalike]:
         reason = "a class that derives from none of Keras' LSTM, GRU and SimpleRNN layers and cells"
         if cell is not None:
             reason = f"its cell is a {type(cell).__name__}, none of Keras' LSTMCell, GRUCell and SimpleRNNCell"
-        yield Lookalike(path, kind, reason)
+        yield Lookalike(path, kind, reason, can_be_stated="Conv" not in type(cell).__name__ + kind)
     yield from below
 
 

@@ -119,7 +119,7 @@ def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
         f"write the spec with --cell {' or '.join(others)}" if others else "",
-        OWN if survey.lookalikes or not survey.modules else "",
+        _way_out(survey) or ("" if survey.modules or alike else OWN),
     ]
     allowed = f"a layer of the spec's cell, {spec.cell}"
     return ApplyError("target", found=found, allowed=allowed, hint="; ".join(filter(None, hints)))
@@ -127,6 +127,11 @@ def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError
 
 OWN = "for a module of your own say with where= in which tensors its gates lie (critinit.fused, critinit.separate)"
 """The way out for classes that no adapter knows."""
+
+
+def _way_out(survey: Survey) -> str:
+    """``where=``, if it can describe one of the modules that look recurrent."""
+    return OWN if any(one.can_be_stated for one in survey.lookalikes) else ""
 
 
 def _listed(lookalikes: Sequence[Lookalike]) -> str:
@@ -311,7 +316,8 @@ def _left_alone(survey: Survey, spec: InitSpec) -> Iterator[str]:
         if not module.takes(spec.cell):
             yield f"{module}: a {module.cell}, left as it was (the spec is for {spec.cell})"
     if survey.lookalikes:
-        yield f"looks recurrent and was left as it was: {_listed(survey.lookalikes)}; {OWN}"
+        left = f"looks recurrent and was left as it was: {_listed(survey.lookalikes)}"
+        yield "; ".join(filter(None, (left, _way_out(survey))))
 
 
 def _each_alone(together: Sequence[Sequence[RecurrentModule]], layers: int) -> Iterator[str]:

@@ -118,11 +118,13 @@ class Lookalike(NamedTuple):
         name: Its path in the model; "" is the target itself.
         kind: Its class, or what is known of it.
         reason: Why it was not taken.
+        can_be_stated: Whether ``where`` can say in which tensors its gates lie.
     """
 
     name: str
     kind: str
     reason: str
+    can_be_stated: bool = True
 
     def __str__(self) -> str:
         return f"{self.kind} at {repr(self.name) if self.name else 'the target itself'}"

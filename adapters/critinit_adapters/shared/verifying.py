@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,13 +30,14 @@ __all__ = ["verified_note", "verify_plan"]
 
 Array = NDArray[np.float64]
 _BATCH, _TIME = 4, 4
-"""Sequences and steps of the trial: enough that every entry of every kernel counts."""
+"""Sequences and steps of the trial: enough that every entry of every kernel counts, and alike, so that a model that
+takes the batch first runs too and can be recognized."""
 _SEED = 20_190_125
 """The seed of the probe weights and of the inputs; any would do."""
-_TOLERANCE = MappingProxyType({"float64": 1e-2, "float32": 1e-2})
-"""How far outputs of order 1 may be apart: rounding, of accelerators' fast modes too.  Mistakes make .1 and more."""
-_ROUGH = 0.1
-"""The same for the types of half precision."""
+_TOLERANCE, _ROUGH = 1e-2, 0.1
+"""How far outputs of order 1 may be apart, and in half precision: rounding, of accelerators' fast modes too.  Mistakes
+make differences of .1 and more."""
+_HALF = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,14 @@ def _check_step(
         raise ApplyError("verify", found=f"no array of shape {wanted[0].shape} in what a step gives", hint=_STEP)
     apart = [min(_apart(part, want) for want in wanted) for part in found]
     missing = min(_apart(part, wanted[0]) for part in found)
-    _check(spec, max(*apart, missing), tensor, "after one step", found)
+    tolerance = _tolerance(tensor)
+    if max(*apart, missing) > tolerance:
+        hint = _MISPLACED
+        if len(wanted) == 2 and h.shape == s.shape:
+            turned = layer.step(x, s, h)[0]
+            if min(_apart(part, turned) for part in found) <= tolerance:
+                hint = "the module takes the memory first: hand it (s, h), and return (h, s)"
+        raise _differs(spec, max(*apart, missing), tolerance, "after one step", found, hint)
 
 
 _SEQUENCE = "for sequences verify takes (model, x) -> outputs, x (time, batch, inputs)"
@@ -235,22 +242,34 @@ def _check_sequence(
 ) -> None:
     inputs = next(iter(layers[0][0].input.values())).shape[1]
     x = np.random.default_rng(_SEED).standard_normal((_TIME, _BATCH, inputs))
-    wanted = x
-    for layer, ways in enumerate(layers):
-        reads = next(iter(ways[0].input.values())).shape[1]
-        if reads != wanted.shape[-1]:
-            found = f"layer {layer}, which reads {reads} numbers where the layer below gives {wanted.shape[-1]}"
-            hint = "something stands between them: leave verify out, or apply and verify one layer at a time"
-            raise ArgumentError("verify", found=found, allowed="layers that read what those below give", hint=hint)
-        outputs = [ways[0].run(wanted), *(way.run(wanted[::-1])[::-1] for way in ways[1:])]
-        wanted = np.concatenate(outputs, axis=-1)
+    wanted = _outputs(layers, x)
     given = _called(function, model, adapter.from_numpy(x, tensor))
     seen = [adapter.to_numpy(part) for part in _arrays(given)][:1]
     if not seen or seen[0].shape != wanted.shape:
         shape = seen[0].shape if seen else "nothing"
         allowed = f"outputs of shape {wanted.shape}, for inputs x (time, batch, inputs)"
         raise ApplyError("verify", found=f"outputs of shape {shape}", allowed=allowed)
-    _check(spec, _apart(seen[0], wanted), tensor, f"within {_TIME} steps", seen)
+    apart, tolerance = _apart(seen[0], wanted), _tolerance(tensor)
+    if apart > tolerance:
+        turned = np.swapaxes(_outputs(layers, np.swapaxes(x, 0, 1)), 0, 1)
+        is_turned = _apart(seen[0], turned) <= tolerance
+        hint = "the model takes the batch first: hand it x with its first two axes exchanged, and exchange them again"
+        raise _differs(
+            spec, apart, tolerance, f"within {_TIME} steps", seen, f"{hint} in its outputs" if is_turned else _MISPLACED
+        )
+
+
+def _outputs(layers: list[list[_Layer]], x: Array) -> Array:
+    """What all layers give for inputs (time, batch, inputs)."""
+    for number, ways in enumerate(layers):
+        reads = next(iter(ways[0].input.values())).shape[1]
+        if reads != x.shape[-1]:
+            found = f"layer {number}, which reads {reads} numbers where the layer below gives {x.shape[-1]}"
+            hint = "something stands between them: leave verify out, or apply and verify one layer at a time"
+            raise ArgumentError("verify", found=found, allowed="layers that read what those below give", hint=hint)
+        outputs = [ways[0].run(x), *(way.run(x[::-1])[::-1] for way in ways[1:])]
+        x = np.concatenate(outputs, axis=-1)
+    return x
 
 
 def _called(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -283,16 +302,23 @@ def _apart(found: Array, wanted: Array) -> float:
     return apart if np.isfinite(apart) else float("inf")
 
 
-def _check(spec: InitSpec, apart: float, tensor: Tensor, when: str, found: Sequence[Array]) -> None:
-    dtype = str(getattr(tensor.handle, "dtype", "float32")).removeprefix("torch.")
-    tolerance = _TOLERANCE.get(dtype, _ROUGH)
-    if apart <= tolerance:
-        return
+def _tolerance(tensor: Tensor) -> float:
+    dtype = str(getattr(tensor.handle, "dtype", "")).removeprefix("torch.")
+    return _ROUGH if dtype in _HALF else _TOLERANCE
+
+
+_MISPLACED = (
+    "a place in where= has the wrong gate, axis or sign, or the module computes something else; nothing was changed"
+)
+
+
+def _differs(
+    spec: InitSpec, apart: float, tolerance: float, when: str, found: Sequence[Array], hint: str
+) -> ApplyError:
     size = "numbers that are none" if any(not np.isfinite(part).all() for part in found) else f"up to {apart:.2g}"
-    raise ApplyError(
+    return ApplyError(
         "verify",
         found=f"outputs that differ from those of {spec.cell} by {size} {when}",
         allowed=f"at most {tolerance:g}, rounding",
-        hint="a place in where= has the wrong gate, axis or sign, or the module computes something else; "
-        "nothing was changed",
+        hint=hint,
     )

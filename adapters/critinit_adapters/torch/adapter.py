@@ -55,7 +55,7 @@ _WRAPPERS = ("_orig_mod",)
 
 # Private names of torch, run with torch 2.13.0: ``Module._parameters`` and ``_buffers`` (the only way to see a
 # parameter that is None), ``RNNBase._all_weights`` (the names that its class defines) and ``UntypedStorage._cdata``
-# (where a storage lies, also without memory of its own).
+# (where a storage lies, also without memory of its own), and ``nn.modules.conv._ConvNd``, the base of all convolutions.
 
 
 class TorchAdapter(InPlaceAdapter):
@@ -260,15 +260,18 @@ def _lookalikes(target: nn.Module, known: set[int]) -> Iterator[Lookalike]:
             continue
         if any(id(part) in inside for part in module.modules()):
             continue
+        can = True
         if not any(True for _ in module.parameters()):
-            reason = "it has no parameters that could be written"
+            can, reason = False, "it has no parameters that could be written"
+        elif any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
+            can, reason = False, "it is made of convolutions, for which the torch adapter has no layer"
         elif isinstance(module, torch.jit.ScriptModule):
             reason = "a ScriptModule: what it computes cannot be seen"
         elif type(module).__module__.startswith("torch."):
             reason = f"a class of {type(module).__module__}, none of torch.nn's RNN, GRU, LSTM and their Cell classes"
         else:
             reason = "a class that derives from none of torch.nn's RNN, GRU, LSTM and their Cell classes"
-        yield Lookalike(_path(name), kind, reason)
+        yield Lookalike(_path(name), kind, reason, can)
 
 
 def _tensor(name: str, tensor: torch.Tensor, parts: tuple[Block, ...]) -> Tensor:
