@@ -661,6 +661,14 @@ def test_weights_that_were_trained_are_noted_and_fresh_ones_are_not(case):
     assert "draws by default; if these weights were trained or loaded, they are replaced now" in note
 
 
+def test_arrays_that_were_donated_are_replaced_without_being_read():
+    cell = eqx.nn.LSTMCell(M, H, key=key())
+    cell.weight_hh.delete()
+    applied = critinit.apply(SPEC, cell)
+    assert applied.report.notes == ()
+    assert applied.model.weight_hh.shape == (4 * H, H)
+
+
 def test_haikus_fresh_and_trained_weights():
     run = hk.without_apply_rng(hk.transform(lambda x: hk.GRU(H)(x, jnp.zeros((B, H)))))
     params = run.init(key(), jnp.zeros((B, M)))

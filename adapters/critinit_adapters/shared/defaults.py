@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critinit.tensors.layouts import Hints
 
@@ -50,14 +50,14 @@ def changed_tensors(adapter: BaseAdapter, writes: Sequence[Write]) -> Iterator[s
     """Yield the names of tensors that hold something else than the framework's default, before they are written."""
     for write in writes:
         defaults = [(block, adapter.default_of(write.tensor, block, draw)) for block, draw in write.draws]
-        present = None
-        for block, default in defaults:
-            if default is None:
-                continue
-            present = adapter.present(write.tensor) if present is None else present
-            if not default.allows(*adapter.extent(present[block.index])):
-                yield write.tensor.name
-                break
+        known = [(block, default) for block, default in defaults if default is not None]
+        try:
+            present: Any = adapter.present(write.tensor) if known else None
+            extents = [(default, adapter.extent(present[block.index])) for block, default in known]
+        except Exception:  # what cannot be read cannot be written either, and is refused there
+            continue
+        if not all(default.allows(*extent) for default, extent in extents):
+            yield write.tensor.name
 
 
 def trained_note(framework: str, changed: Sequence[str]) -> tuple[str, ...]:

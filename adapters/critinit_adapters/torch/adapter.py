@@ -131,8 +131,8 @@ class TorchAdapter(InPlaceAdapter):
         return float(low), float(high)
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
-        """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has."""
-        if tensor.is_partial:
+        """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has; shards are not gathered for that."""
+        if tensor.is_partial or _is_sharded(tensor.handle):
             return None
         shape = block.holds(tensor.shape)
         return Default(0.0, (shape[1] if block.part == "projection" else shape[0]) ** -0.5)
