@@ -31,6 +31,10 @@ from critinit.spec import parse as parse
 from critinit.tensors.application import Applied as Applied
 from critinit.tensors.application import Report as Report
 from critinit.tensors.application import apply as apply
+from critinit.tensors.places import Slice as Slice
+from critinit.tensors.places import fused as fused
+from critinit.tensors.places import joined as joined
+from critinit.tensors.places import separate as separate
 from critinit.theory.analysis import Analysis as Analysis
 from critinit.theory.analysis import analyze as analyze
 from critinit.theory.analysis import predict as predict
