@@ -12,7 +12,7 @@ of JAX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,9 @@ import jax
 
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
+from critinit_adapters.equinox.tracing import record
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, embedding_tables, paired, path_name, problem
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
@@ -46,6 +48,18 @@ class EquinoxAdapter(JaxTreeAdapter):
         modules = [_module(name, cell) for name, cell in _cells(target)]
         arrays = (p for p, leaf in jax.tree_util.tree_leaves_with_path(target) if eqx.is_array_like(leaf))
         return Survey(paired(modules, options.get("bidirectional")), tuple(map(path_name, arrays)))
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with a recording copy of each cell."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``eqx.nn.Embedding``."""
+        nodes = jax.tree_util.tree_leaves_with_path(target, is_leaf=lambda node: isinstance(node, eqx.nn.Embedding))
+        found = [(path_name(path), node.weight) for path, node in nodes if isinstance(node, eqx.nn.Embedding)]
+        return embedding_tables([(f"{name}/weight" if name else "weight", leaf) for name, leaf in found], ("weight",))
 
 
 ADAPTER = EquinoxAdapter()

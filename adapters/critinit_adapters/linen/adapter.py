@@ -28,8 +28,18 @@ from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.linen.layout import TABLE, Child
+from critinit_adapters.linen.tracing import record
 from critinit_adapters.shared.declared import Place, check_cell, values
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, both_directions, paired, path_name, problem
+from critinit_adapters.shared.jax_arrays import (
+    PAIRS,
+    JaxTreeAdapter,
+    both_directions,
+    embedding_tables,
+    paired,
+    path_name,
+    problem,
+)
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
@@ -60,6 +70,17 @@ class LinenAdapter(JaxTreeAdapter):
         found = sorted(_modules(target, ()), key=lambda module: natural_key(module.name))
         leaves = jax.tree_util.tree_leaves_with_path(target)
         return Survey(paired(found, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its calls intercepted."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the tables of ``nn.Embed``: leaves called embedding."""
+        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
+        return embedding_tables(found, ("embedding", "embedding/value"))
 
 
 ADAPTER = LinenAdapter()

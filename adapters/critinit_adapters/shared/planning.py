@@ -86,7 +86,7 @@ def plan(spec: InitSpec, survey: Survey, cells: Sequence[str], seed: int, includ
     changed = _changed(survey, writes)
     untouched = tuple(name for name in survey.tensors if name not in changed)
     notes = (
-        *_left_alone(survey, spec),
+        *_left_alone(survey, spec, include),
         *_projections(chosen, spec),
         *(_order(stack, chosen) for stack in together if len(stack) > 1),
         *_shared(survey, changed),
@@ -241,9 +241,10 @@ def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) ->
 # ---- notes -----------------------------------------------------------------------------------------------
 
 
-def _left_alone(survey: Survey, spec: InitSpec) -> Iterator[str]:
+def _left_alone(survey: Survey, spec: InitSpec, include: Sequence[str] | None) -> Iterator[str]:
     for module in survey.modules:
-        if not module.takes(spec.cell):
+        asked = include is None or any(matches(module.name, pattern) for pattern in include)
+        if asked and not module.takes(spec.cell):
             yield f"{module}: a {module.cell}, left as it was (the spec is for {spec.cell})"
 
 

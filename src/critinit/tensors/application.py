@@ -19,7 +19,7 @@ from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.sampling import check_seed
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
+__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply", "find_adapter"]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
@@ -214,7 +214,7 @@ def apply(
     if patterns is not None and not _are_patterns(patterns):
         allowed = "a pattern of module paths, or a list of them"
         raise ArgumentError("include", found=repr(include), allowed=allowed)
-    adapter = _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
+    adapter = find_adapter(target, framework, options)
     return adapter.apply(spec, target, seed=check_seed(seed), sampler=sampler, include=patterns, options=options)
 
 
@@ -235,7 +235,15 @@ ADAPTERS: Registry[Adapter] = Registry("adapter", group=GROUP, built_in={}, chec
 """The published adapters by the module that must be imported for them."""
 
 
-def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> Adapter:
+def find_adapter(target: object, framework: str | Adapter | None, options: Mapping[str, Any]) -> Adapter:
+    """Return the adapter for a target: the one that is given or named, or the only one that claims it.
+
+    Raises:
+        ApplyError: No adapter claims it, or several do.
+        ArgumentError: No adapter has that name.
+    """
+    if framework is not None and not isinstance(framework, str):
+        return framework
     published = ADAPTERS.names()
     imported = [name for name in published if name in sys.modules]
     usable = [adapter for name in imported if (adapter := ADAPTERS.find(name)) is not None]
