@@ -94,7 +94,8 @@ def _one_layer(module: Any, layer: int) -> nn.Module:
     """One layer of a module as a module, with the same parameters."""
     directions = 2 if module.bidirectional else 1
     size = module.input_size if layer == 0 else directions * (module.proj_size or module.hidden_size)
-    more = {"nonlinearity": "relu"} if module.mode == "RNN_RELU" else {}
+    more: dict[str, Any] = {"proj_size": module.proj_size} if module.mode == "LSTM" else {}
+    more |= {"nonlinearity": "relu"} if module.mode == "RNN_RELU" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one = _LAYERS[module.mode](
@@ -103,7 +104,6 @@ def _one_layer(module: Any, layer: int) -> nn.Module:
             bias=module.bias,
             batch_first=module.batch_first,
             bidirectional=module.bidirectional,
-            proj_size=module.proj_size,
             device="meta",
             **more,
         )

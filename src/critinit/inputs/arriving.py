@@ -18,6 +18,8 @@ _UNEQUAL = 10.0
 """How many times a feature's root mean square may be larger or smaller than the median of all."""
 _LARGE = 10.0
 """Mean square from which on an optimizer's steps on the input kernel count for more than three times as much."""
+_LONG = 10.0
+"""Squared length of an embedding's rows from which on they are too long; at 32 training was slower (measured)."""
 _NAMED = 3
 """How many features a warning names."""
 _LEAST_LENGTH = 1.0
@@ -123,7 +125,18 @@ class NetworkInputs:
                 f"; stated as {self.input_variance:.4g}, 1/{self.input_size}, because it is trained: a larger input "
                 "kernel would turn the optimizer's steps on it into large swings"
             )
+        if self.has_long_rows:
+            words += (
+                f"; its rows have a length of {(self.input_size * self.second_moment) ** 0.5:.3g}, and trained better "
+                'at 1: initialize(..., embeddings="rescale")'
+            )
         return words
+
+    @property
+    def has_long_rows(self) -> bool:
+        """Whether a trained embedding feeds it whose rows are so long that they should be rescaled."""
+        squared_length = self.input_size * self.second_moment
+        return self.embedding is not None and self.trains and squared_length > _LONG * _LEAST_LENGTH
 
     @property
     def is_bounded(self) -> bool:
@@ -215,7 +228,7 @@ class MeasuredInputs(Shown):
     def _below(self) -> Iterator[str]:
         if self.unreached:
             yield f"not reached by the batch: {', '.join(name or 'the target itself' for name in self.unreached)}"
-        yield from (f"note: {network.note}" for network in self.networks if network.is_bounded)
+        yield from (f"note: {network.note}" for network in self.networks if network.is_bounded or network.has_long_rows)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"warning: {warning}" for network in self.networks for warning in network.warnings())
 

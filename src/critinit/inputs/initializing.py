@@ -83,8 +83,9 @@ def initialize(
         scheme: The scheme's name, or a scheme of your own.
         seed: The seed, as of ``critinit.apply``.
         sampler: "portable" or "native", as of ``critinit.apply``.
-        embeddings: What to do with an embedding that is trained and feeds a network: "keep" leaves it and states at
-            least 1/F as the input variance (F its width); "rescale" multiplies it, so that its mean square is 1.
+        embeddings: What to do with an embedding that is trained and feeds a network, where its rows are longer than 1:
+            "keep" leaves it, "rescale" multiplies it so that their length is 1 (a mean square of 1/F, F its width).
+            Shorter ones stay in both cases, and 1/F is stated.
         padding: What to state of the padding, where not what was measured.
         mask: Which steps of the batch are real, as of ``critinit.measure``.
         settings: Values to set in every spec, as of ``critinit.generate``.
@@ -182,13 +183,14 @@ def _check_reached(measured: MeasuredInputs, include: str | Sequence[str] | None
 def _factor(measured: MeasuredInputs, name: str, notes: list[str]) -> dict[str, float] | None:
     """By what to multiply the embedding that feeds a network; None where it stays."""
     network = measured[name]
-    if network.embedding is None or not network.trains or network.second_moment == 0.0:
+    squared_length = network.input_size * network.second_moment
+    if network.embedding is None or not network.trains or squared_length <= 1.0:
         return None
     if network.embedding in measured.tied:
         notes.append(f"{network.embedding}: kept, for another layer uses it too")
         return None
-    factor = network.second_moment**-0.5
-    notes.append(f"{network.embedding}: multiplied by {factor:.4g}; its mean square was {network.second_moment:.3g}")
+    factor = float(squared_length**-0.5)
+    notes.append(f"{network.embedding}: multiplied by {factor:.4g}; its mean square was {network.second_moment:.4g}")
     return {network.embedding: factor}
 
 

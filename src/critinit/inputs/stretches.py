@@ -61,9 +61,7 @@ def shared_endings(x: NDArray[np.float32]) -> Steps:
         return none
     starts = np.where(members, _alike_since(x, value[None], tolerance), steps)
     if not _counts(starts, steps):
-        reference = int(np.argmax(members))
-        starts = np.where(members, _alike_since(x, x[reference], tolerance), steps)
-        starts[reference] = np.min(np.delete(starts, reference), initial=steps)
+        starts = _changing_alike(x, np.flatnonzero(members), tolerance)
     starts = np.where(starts == 0, steps, starts)  # a sequence that is all alike counts as input
     return starts if _counts(starts, steps) else none
 
@@ -95,6 +93,26 @@ def _alike_since(x: NDArray[np.float32], reference: NDArray[np.float32], toleran
     steps = x.shape[1]
     last = steps - 1 - np.argmax(differs[:, ::-1], axis=1)
     return np.where(np.any(differs, axis=1), last + 1, 0)
+
+
+def _changing_alike(x: NDArray[np.float32], members: Steps, tolerance: float) -> Steps:
+    """Since which step every sequence of several agrees to the end with another one, whatever the values; else T.
+
+    One that is longer than the reference has its start where the two begin to agree.  Shorter ones agree with it over
+    all of its padding, and are compared with one of their own, until one is left.
+    """
+    starts = np.full(len(x), x.shape[1])
+    first = None
+    while len(members) > 1:
+        reference, others = members[0], members[1:]
+        since = _alike_since(x[others], x[reference], tolerance)
+        starts[others] = np.minimum(starts[others], since)
+        starts[reference] = min(starts[reference], np.min(since))
+        if np.min(since) == first == np.max(since):
+            break
+        first = np.min(since)
+        members = others[since == first]
+    return starts
 
 
 def _counts(starts: Steps, steps: int) -> bool:
