@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from critinit.errors import ArgumentError, DataError
+from critinit.errors import ApplyError, ArgumentError, DataError, Problem
 from critinit.inputs.network import measure
 from critinit.inputs.stretches import described, shared_endings
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
@@ -192,6 +192,14 @@ def test_a_batch_that_reaches_nothing_is_refused() -> None:
         ArgumentError, match=r"batch: found a batch that reaches none of these networks: net; call= says"
     ):
         measure(object(), 1, framework=handing_over())
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    refusal = Problem("nonlinearity", "relu", "tanh", "the theory of the rnn cell is for tanh")
+    with pytest.raises(ApplyError, match="net: found relu; allowed: tanh; the theory"):
+        measure(object(), 1, framework=handing_over(refusal=refusal))
+    with pytest.raises(ArgumentError, match="framework: found an adapter, toy, that cannot run models; measure arrays"):
+        measure(object(), 1, framework=SimpleNamespace(framework="toy"))  # type: ignore[arg-type]
 
 
 def test_several_passes_are_taken_together(x: np.ndarray) -> None:

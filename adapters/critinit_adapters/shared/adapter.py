@@ -100,6 +100,8 @@ class BaseAdapter(ABC):
         """Run the model once and return what reached its recurrent networks, and its embeddings."""
         self._check_options(options)
         survey = self.survey(target, options)
+        if not any(module.slots for module in survey.modules):  # running it would show nothing
+            return Traced(Recorder().networks(survey), ())
         recorder, trains = self.record(target, survey, run, options)
         found = self.tables(target, options)
         embeddings = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)

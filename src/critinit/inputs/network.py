@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.errors import ArgumentError, DataError
+from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
 from critinit.inputs.measure import measure as measure_arrays
 from critinit.inputs.origins import origin_of
@@ -53,7 +53,7 @@ def measure(
         Second moment, correlation in time, padding and lengths by network and layer; it prints as a table.
 
     Raises:
-        ApplyError: No adapter can run such a model.
+        ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
         ArgumentError: The batch reaches no recurrent network, or the mask does not fit what arrives.
         DataError: What arrives is not finite.
 
@@ -65,12 +65,17 @@ def measure(
     adapter = find_adapter(model, framework, options)
     trace = getattr(adapter, "trace", None)
     if trace is None:
-        raise ArgumentError("framework", found=adapter.framework, hint="its adapter cannot run models")
+        found = f"an adapter, {adapter.framework}, that cannot run models"
+        raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
     traced: Traced = trace(model, _runner(batch, call), options)
     arrays = tuple(_arrays(batch))
     reached = [network for network in traced.networks if network.arrivals]
     unreached = tuple(network.name for network in traced.networks if not network.arrivals)
     if not reached:
+        for network in traced.networks:
+            if network.refusal is not None:
+                _, found, allowed, hint = network.refusal
+                raise ApplyError(network.name or "the target itself", found=found, allowed=allowed, hint=hint)
         names = ", ".join(name or "the target itself" for name in unreached)
         found = f"a batch that reaches none of these networks: {names}" if names else "a model without any"
         raise ArgumentError("batch", found=found, hint="call= says how to run the model so that they are reached")
