@@ -9,11 +9,8 @@ numbers a token (32), the layer 32 units.  R is the embedding's mean square at t
 
     true      the spec states R
     one       it states 1
-    low       it states max(R, 1/F)
-    bound     it states max(R, 4/F)
-    high      it states max(R, 16/F)
-    both      the embedding is multiplied so that its mean square is 4/F, and the spec states 4/F
-    unit      the same with 1/F: the rows have length 1
+    bound     it states max(R, 1/F), as ``critinit.initialize`` does; bound4 and bound16: max(R, 4/F), max(R, 16/F)
+    unit      the embedding is multiplied so that its rows have length 1, and the spec states 1/F
     rescale   the embedding is multiplied by 1/√R, and the spec states 1
     default   the framework's own start of the recurrent layer
 """
@@ -38,11 +35,11 @@ CLASSES, TOKENS, T = 8, 32, 100
 """First tokens, all tokens, and steps: few enough to be learned in a few hundred steps."""
 UNITS, BATCH = 32, 32
 """Units, and sequences in a batch."""
-BOUNDS = {"low": 1.0, "bound": 4.0, "high": 16.0, "both": 4.0, "unit": 1.0}
-"""The least R that a way states, times F; 4 is the pre-activation variance of the candidate in ``critical``."""
+BOUNDS = {"bound": 1.0, "bound4": 4.0, "bound16": 16.0}
+"""The least R that a way states, times F."""
 TESTED = 1000
 """Fresh sequences on which the accuracy is measured."""
-WAYS = ("true", "low", "bound", "high", "one", "both", "unit", "rescale", "default")
+WAYS = ("true", *BOUNDS, "one", "unit", "rescale", "default")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 STARTS = {"keras": 1 / 1200, "small": 4e-4, "torch": 1.0}
 """Mean square of an embedding at its start: Keras' U(±.05), a deviation of .02, and PyTorch's N(0, 1)."""
@@ -58,8 +55,8 @@ def batch(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
 def stated(way: str, power: float, width: int) -> float:
     """The input variance that a way states."""
     if way in BOUNDS:
-        return BOUNDS[way] / width if way in ("both", "unit") else max(power, BOUNDS[way] / width)
-    return power if way == "true" else 1.0
+        return max(power, BOUNDS[way] / width)
+    return {"true": power, "unit": 1.0 / width}.get(way, 1.0)
 
 
 def table(start: str, way: str, width: int, seed: int) -> np.ndarray:
@@ -69,7 +66,7 @@ def table(start: str, way: str, width: int, seed: int) -> np.ndarray:
     bound = np.sqrt(3.0 * power)
     normal = rng.standard_normal((TOKENS, width)) * np.sqrt(power)
     drawn = rng.uniform(-bound, bound, (TOKENS, width)) if start == "keras" else normal
-    wanted = {"rescale": 1.0, "both": BOUNDS["both"] / width, "unit": BOUNDS["unit"] / width}.get(way)
+    wanted = {"rescale": 1.0, "unit": 1.0 / width}.get(way)
     return drawn if wanted is None else drawn * np.sqrt(wanted / np.mean(drawn**2))
 
 
@@ -109,7 +106,7 @@ def with_keras(cell: str, start: str, way: str, rate: float, seed: int, width: i
     layers = keras.layers
     embedding, recurrent = layers.Embedding(TOKENS, width), getattr(layers, cell.upper())(UNITS)
     model = keras.Sequential([keras.Input((T,), dtype="int32"), embedding, recurrent, layers.Dense(CLASSES)])
-    if start != "keras" or way in ("rescale", "both"):
+    if start != "keras" or way in ("rescale", "unit"):
         embedding.set_weights([table(start, way, width, seed)])
     if way != "default":
         apply(generate(cell, T, input_variance=stated(way, STARTS[start], width)), model, seed=seed)

@@ -128,7 +128,7 @@ def _by_batch(trained: list[Any]) -> Callable[[Any], Any]:
 @contextmanager
 def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], None]) -> Iterator[None]:
     """Run without gradients and compiling; put back variables that are no weights, and generators."""
-    kept = [(variable, host(variable.value)) for variable in target.non_trainable_variables]
+    kept = [(variable, np.array(host(variable.value))) for variable in target.non_trainable_variables]
     with ExitStack() as stack:
         stack.enter_context(generators_kept())
         backend = keras.backend.backend()
