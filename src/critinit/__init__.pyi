@@ -18,6 +18,10 @@ from critinit.errors import Problem as Problem
 from critinit.errors import SchemeError as SchemeError
 from critinit.errors import SpecError as SpecError
 from critinit.errors import WeightsError as WeightsError
+from critinit.inputs.arriving import MeasuredInputs as MeasuredInputs
+from critinit.inputs.initializing import Initialized as Initialized
+from critinit.inputs.initializing import initialize as initialize
+from critinit.inputs.network import measure as measure
 from critinit.schemes import Scheme as Scheme
 from critinit.schemes import load_scheme as load_scheme
 from critinit.schemes import register_scheme as register_scheme

@@ -12,7 +12,7 @@ of JAX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -24,9 +24,11 @@ from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
+from critinit_adapters.equinox.tracing import record
 from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.defaults import Default
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, embedding_tables, paired, path_name, problem
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
@@ -62,6 +64,18 @@ class EquinoxAdapter(JaxTreeAdapter):
         if tensor.is_partial:
             return None
         return Default(0.0, block.holds(tensor.shape)[0] ** -0.5)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with a recording copy of each cell."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``eqx.nn.Embedding``."""
+        nodes = jax.tree_util.tree_leaves_with_path(target, is_leaf=lambda node: isinstance(node, eqx.nn.Embedding))
+        found = [(path_name(path), node.weight) for path, node in nodes if isinstance(node, eqx.nn.Embedding)]
+        return embedding_tables([(f"{name}/weight" if name else "weight", leaf) for name, leaf in found], ("weight",))
 
 
 ADAPTER = EquinoxAdapter()

@@ -35,6 +35,7 @@ from critinit.tensors.application import ReportRow, Sampler
 from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
+from critinit_adapters.keras.tracing import record
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -42,6 +43,7 @@ from critinit_adapters.shared.declared import Place, check_cell, check_gates, dr
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.own import by_path, walk
 from critinit_adapters.shared.planning import Plan, Write
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "KerasAdapter", "KerasDrawing", "SpecInitializer", "initializers"]
@@ -176,6 +178,28 @@ class KerasAdapter(InPlaceAdapter):
         """Build the target if it has no weights yet, then write; a failure later leaves it built."""
         self.prepare(target, options)
         return super().execute(target, plan, sampler, options)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[..., object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its layers' calls replaced."""
+        return record(target, survey, run, _host, _assign)
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``keras.layers.Embedding``."""
+        names, found = _names(target.variables), []
+        # private: see _sublayers
+        for layer in target._flatten_layers():
+            if isinstance(layer, layers.Embedding) and layer.built:
+                variable = layer.embeddings
+                handle = _Variable(layer, "embeddings")
+                tensor = Tensor(names[id(variable)], tuple(variable.shape), handle, (), key=id(variable))
+                found.append((tensor, bool(variable.trainable), False))
+        return found
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values in single precision."""
+        return self.read(tensor).astype(np.float32)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values."""

@@ -34,6 +34,7 @@ from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.linen.layout import CLASSES, TABLE, Child
+from critinit_adapters.linen.tracing import record
 from critinit_adapters.shared.classes import looks_recurrent
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.defaults import Default
@@ -42,11 +43,13 @@ from critinit_adapters.shared.jax_arrays import (
     JaxTreeAdapter,
     both_directions,
     declared,
+    embedding_tables,
     paired,
     path_name,
     problem,
     truncated_default,
 )
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
@@ -87,6 +90,17 @@ class LinenAdapter(JaxTreeAdapter):
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
         return truncated_default(tensor, block, recurrent=1.0)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its calls intercepted."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the tables of ``nn.Embed``: leaves called embedding."""
+        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
+        return embedding_tables(found, ("embedding", "embedding/value"))
 
 
 ADAPTER = LinenAdapter()

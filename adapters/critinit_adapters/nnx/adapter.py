@@ -28,6 +28,7 @@ from critinit.tensors.blocks import Block, fused
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
+from critinit_adapters.nnx.tracing import record
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -44,6 +45,7 @@ from critinit_adapters.shared.jax_arrays import (
 )
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
@@ -103,6 +105,22 @@ class NnxAdapter(SeededByKeys, InPlaceAdapter):
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
         return truncated_default(tensor, block, recurrent=1.0)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its cells' calls replaced."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the parameters of ``nnx.Embed``."""
+        found = ((_name(path), node) for path, node in nnx.iter_graph(target) if isinstance(node, nnx.Embed))
+        tables = ((f"{name}/embedding" if name else "embedding", node.embedding) for name, node in found)
+        return [(Tensor(name, tuple(_get(v).shape), v, ()), isinstance(v, nnx.Param), False) for name, v in tables]
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values in single precision."""
+        return np.asarray(_get(tensor.handle)).astype(np.float32)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values."""

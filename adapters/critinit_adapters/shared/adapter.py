@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
+from critinit.inputs.traced import Embedding, Traced
 from critinit.spec import InitSpec
 from critinit.tensors.application import Applied, Report, ReportRow, Sampler
 from critinit.tensors.blocks import Block, fill
@@ -27,6 +28,7 @@ from critinit_adapters.shared.journal import Journal, Saved
 from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.own import by_path, survey_own
 from critinit_adapters.shared.planning import Plan, Write, plan
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
 
@@ -141,6 +143,57 @@ class BaseAdapter(ABC):
         """Return what the framework draws by default for a block, or None where that is not known."""
         return None
 
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model once and record what reaches its recurrent layers; changes nothing of the model.
+
+        Args:
+            target: The model.
+            survey: What was found in it.
+            run: Runs a model: ``target`` itself, or a copy of it that records.
+            options: The adapter's options.
+
+        Returns:
+            What was recorded, and by network whether a layer that an optimizer changes ran before it, where known.
+        """
+        hint = "measure the arrays themselves with critinit.inputs.measure, and state what it finds"
+        raise ApplyError("target", found=f"a model of {self.framework}", hint=f"its adapter cannot run it; {hint}")
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> Sequence[tuple[Tensor, bool, bool]]:
+        """Return the embeddings' tensors; of each whether an optimizer changes it, and whether others use it too."""
+        return ()
+
+    def values(self, tensor: Tensor) -> Array:
+        """Return a tensor's present values as an array in single or double precision."""
+        return np.asarray(tensor.handle).astype(np.float32)
+
+    def trace(self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any]) -> Traced:
+        """Run the model once and return what reached its recurrent networks, and its embeddings."""
+        self._check_options(options)
+        survey = self.survey(target, options)
+        if not any(module.slots for module in survey.modules):  # running it would show nothing
+            return Traced(Recorder().networks(survey), ())
+        recorder, trains = self.record(target, survey, run, options)
+        found = self.tables(target, options)
+        embeddings = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)
+        return Traced(recorder.networks(survey, trains), tuple(embeddings))
+
+    @abstractmethod
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Multiply embeddings by factors, by their tensors' names; return the model."""
+
+    @contextmanager
+    def keeping(self, target: Any, options: Mapping[str, Any]) -> Iterator[None]:
+        """Put all that critinit writes back as it was if anything fails meanwhile."""
+        yield
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        for name in options:
+            if name not in self.options:
+                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
+                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+
     def plan(
         self,
         spec: InitSpec,
@@ -183,10 +236,7 @@ class BaseAdapter(ABC):
         options: Mapping[str, Any],
     ) -> Applied[Any]:
         """Write the spec into the target; see ``critinit.apply``."""
-        for name in options:
-            if name not in self.options:
-                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
-                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+        self._check_options(options)
         number = self.seed_of(seed, target)
         made = self.plan(spec, target, number, include, options, trust=trust, where=where)
         if verify:
@@ -291,6 +341,26 @@ class InPlaceAdapter(BaseAdapter):
     def prepare(self, target: Any, options: Mapping[str, Any]) -> None:
         """Make the target's tensors, where they are made only when they are needed."""
 
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Multiply in place."""
+        for tensor, _, _ in self.tables(target, options):
+            if tensor.name in factors:
+                self.store(tensor, self.values(tensor).astype(np.float64) * factors[tensor.name])
+        return target
+
+    @contextmanager
+    def keeping(self, target: Any, options: Mapping[str, Any]) -> Iterator[None]:
+        """Save what may be written; put it back if anything fails, an interrupt too."""
+        networks = [tensor for module in self.survey(target, options).modules for tensor in module.tensors]
+        embeddings = [tensor for tensor, _, _ in self.tables(target, options)]
+        with Journal() as journal:
+            saved = [(tensor, journal.save(self.read(tensor))) for tensor in (*networks, *embeddings)]
+            try:
+                yield
+            except BaseException:
+                self._undo(saved, journal)
+                raise
+
     def _undo(self, done: Sequence[tuple[Tensor, Saved]], journal: Journal) -> None:
         lost = []
         for tensor, saved in reversed(done):
@@ -323,6 +393,12 @@ class TreeAdapter(BaseAdapter):
     def present(self, tensor: Tensor) -> Any:
         """Return the leaf."""
         return tensor.handle
+
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Return a tree with the embeddings multiplied."""
+        tables = (tensor for tensor, _, _ in self.tables(target, options) if tensor.name in factors)
+        leaves = {t.name: self.leaf(t, self.values(t).astype(np.float64) * factors[t.name]) for t in tables}
+        return self.rebuild(target, leaves, options)
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]

@@ -35,6 +35,7 @@ __all__ = [
     "both_directions",
     "declared",
     "draw_like",
+    "embedding_tables",
     "is_array",
     "like",
     "paired",
@@ -317,6 +318,16 @@ def path_name(path: Path) -> str:
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Return the tree with ``leaves`` (by path name) in their places; all other leaves are the same objects."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path_name(path), leaf), tree)
+
+
+def embedding_tables(leaves: Sequence[tuple[str, Any]], ends: Sequence[str]) -> list[tuple[Tensor, bool, bool]]:
+    """Return the leaves with two axes whose names end so, as ``BaseAdapter.tables`` does; all count as trained."""
+    named = ((name, leaf) for name, leaf in leaves if any(name == end or name.endswith(f"/{end}") for end in ends))
+    return [
+        (Tensor(name, tuple(leaf.shape), leaf, ()), True, False)
+        for name, leaf in named
+        if problem(name, leaf, 2) is None
+    ]
 
 
 def paired(modules: Sequence[RecurrentModule], pairs: Any) -> tuple[RecurrentModule, ...]:

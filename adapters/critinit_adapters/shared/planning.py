@@ -100,7 +100,7 @@ def plan(
     changed = _changed(survey, writes)
     untouched = tuple(name for name in survey.tensors if name not in changed)
     notes = (
-        *_left_alone(survey, spec),
+        *_left_alone(survey, spec, include),
         *(f"{module}: {module.overrides}; written, as trust=True says" for module in chosen if module.overrides),
         *_projections(chosen, spec),
         *(_order(stack, chosen, survey.is_ordered) for stack in together if len(stack) > 1),
@@ -335,9 +335,10 @@ def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) ->
 # ---- notes -----------------------------------------------------------------------------------------------
 
 
-def _left_alone(survey: Survey, spec: InitSpec) -> Iterator[str]:
+def _left_alone(survey: Survey, spec: InitSpec, include: Sequence[str] | None) -> Iterator[str]:
     for module in survey.modules:
-        if not module.takes(spec.cell):
+        asked = include is None or any(matches(module.name, pattern) for pattern in include)
+        if asked and not module.takes(spec.cell):
             yield f"{module}: a {module.cell}, left as it was (the spec is for {spec.cell})"
     if survey.lookalikes:
         left = f"looks recurrent and was left as it was: {_listed(survey.lookalikes)}"

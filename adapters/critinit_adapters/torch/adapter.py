@@ -11,6 +11,7 @@ type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -30,8 +31,10 @@ from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.own import by_path, walk
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
+from critinit_adapters.torch.tracing import record
 
 __all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
 
@@ -143,6 +146,28 @@ class TorchAdapter(InPlaceAdapter):
             return None
         shape = block.holds(tensor.shape)
         return Default(0.0, (shape[1] if block.part == "projection" else shape[0]) ** -0.5)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with hooks at its recurrent modules."""
+        return record(target, {module.name for module in survey.modules if module.slots}, _path, run)
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``nn.Embedding``."""
+        uses = Counter(_key(tensor) for _, tensor in _tensors(target))
+        found = []
+        for name, module in target.named_modules():
+            weight = module._parameters.get("weight") if isinstance(module, nn.Embedding) else None
+            if weight is not None and not nn.parameter.is_lazy(weight) and not weight.is_meta:
+                path = _path(f"{name}.weight" if name else "weight")
+                tensor = Tensor(path, tuple(weight.shape), weight, (), key=_key(weight))
+                found.append((tensor, weight.requires_grad, uses[_key(weight)] > 1))
+        return found
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values, whole, on the host."""
+        return np.asarray(self.view(tensor).float().cpu().numpy())
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the bytes of this process's part."""

@@ -10,6 +10,10 @@ the theory knows inputs through E x x' alone:
 
 ``arrays`` and ``tables`` read data in chunks, ``moments`` sums them up, and ``statistics`` holds the result.  The size
 of the chunks changes the numbers by rounding only.
+
+``network`` measures what arrives at the recurrent networks of a model: an adapter runs it once and hands over what
+reached them (``traced``); ``stretches`` finds the padding, ``origins`` where the input comes from, and ``arriving``
+holds the result.  ``initializing`` goes on from there to written weights.
 """
 
 from __future__ import annotations

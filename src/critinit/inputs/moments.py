@@ -23,7 +23,7 @@ from critinit.dual import Array
 from critinit.inputs.chunks import Chunk, Source
 from critinit.inputs.statistics import Columns, ConstantEndings, InputStatistics
 
-__all__ = ["Moments"]
+__all__ = ["RUN", "SHARE", "Moments"]
 
 Steps = NDArray[np.int64]
 
@@ -33,9 +33,9 @@ _TAIL = 2**22
 """Numbers kept of one sequence's last steps (32 MB); data with very many features go without the long lags."""
 _POSITIONS = 2**22
 """Positions (t, f) at which sequences are compared (32 MB); of longer sequences, evenly spaced steps are."""
-_SHARE = 0.05
+SHARE = 0.05
 """Share of all steps from which on unchanging endings count as padding: a smaller one hardly moves a statistic."""
-_RUN = 3.0
+RUN = 3.0
 """Mean length in steps from which on they do: two equal steps are more often chance."""
 _COUNTED = 5
 """Steps from which on a column that counts them is noted: fewer are more often chance."""
@@ -203,7 +203,7 @@ class _Endings:
             why = "one sequence does not tell"
         elif not self.same:
             why = "it is not one value"
-        elif share < _SHARE or self.steps < _RUN * self.sequences:
+        elif share < SHARE or self.steps < RUN * self.sequences:
             why = "it is too short to tell"
         return ConstantEndings(self.sequences, share, self.power / self.steps, not why, why)
 

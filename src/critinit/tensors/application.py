@@ -18,7 +18,7 @@ from critinit.plugins import Registry
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "Where", "apply"]
+__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "Where", "apply", "find_adapter"]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
@@ -253,11 +253,7 @@ def apply(
     if patterns is not None and not _are_patterns(patterns):
         allowed = "a pattern of module paths, or a list of them"
         raise ArgumentError("include", found=repr(include), allowed=allowed)
-    _check_target(target)
-    if framework is None or isinstance(framework, str):
-        adapter = _find(target, framework, options, anything=where is not None)
-    else:
-        adapter = framework
+    adapter = find_adapter(target, framework, options, anything=where is not None)
     asked: dict[str, Any] = {"trust": trust, "where": where, "verify": verify}
     given = {name: value for name, value in asked.items() if value is not None and value is not False}
     return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options, **given)
@@ -280,8 +276,24 @@ ADAPTERS: Registry[Adapter] = Registry("adapter", group=GROUP, built_in={}, chec
 """The published adapters by the module that must be imported for them."""
 
 
-def _find(target: object, framework: str | None, options: Mapping[str, Any], *, anything: bool) -> Adapter:
-    """The adapter of a target; with ``anything`` also one that only knows what the user says."""
+def find_adapter(
+    target: object, framework: str | Adapter | None, options: Mapping[str, Any], *, anything: bool = False
+) -> Adapter:
+    """Return the adapter for a target: the one that is given or named, or the only one that claims it.
+
+    Args:
+        target: The model.
+        framework: The framework's name, or the adapter, or None.
+        options: The options of adapters that are given.
+        anything: Whether one will do that only knows what ``where`` says.
+
+    Raises:
+        ApplyError: The target is no model, no adapter claims it, or several do.
+        ArgumentError: No adapter has that name.
+    """
+    _check_target(target)
+    if framework is not None and not isinstance(framework, str):
+        return framework
     published = ADAPTERS.names()
     imported = [name for name in published if name in sys.modules]
     usable = [adapter for name in imported if (adapter := ADAPTERS.find(name)) is not None]
