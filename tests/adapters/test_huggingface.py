@@ -195,3 +195,17 @@ def test_the_ways_out_of_apply_are_those_of_the_helper(arguments):
         return
     taken = arguments.get("include", ["rnn", "other"])
     assert Model(TaggerConfig()).answers == ("rnn" in taken, "other" in taken)
+
+
+def test_for_a_module_that_is_left_out_no_seed_is_taken():
+    model = Tagger(TaggerConfig())
+    vars(model).pop("critinit_seed", None)
+    for one in (*model.modules(), *model.parameters()):
+        one._is_hf_initialized = False
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    assert not init_weights(SPEC, model, model.one, include=["two"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not hasattr(model, "critinit_seed")
+    assert init_weights(SPEC, model, model.two, include=["two"])
+    assert not torch.equal(torch.get_rng_state(), state)

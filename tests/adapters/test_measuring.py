@@ -410,3 +410,53 @@ def test_what_initialize_refuses() -> None:
     assert list(critinit.initialize(model, x, include=["lstm", "gru"]).specs) == ["lstm", "gru"]
     with pytest.raises(ArgumentError, match="T: found 0"):
         critinit.initialize(model, x, T=0, include="lstm")
+
+
+def test_without_a_seed_initialize_follows_the_global_generator() -> None:
+    import torch
+
+    def run(seed: int) -> Any:
+        torch.manual_seed(seed)
+        return critinit.initialize(torch.nn.LSTM(3, 8), torch.zeros(20, 4, 3) + 1.0)
+
+    one, two, other = run(1), run(1), run(2)
+    assert one.applied.seed == two.applied.seed != other.applied.seed
+    again = critinit.apply(one.specs[""], torch.nn.LSTM(3, 8), seed=one.applied.seed)
+    for found in (two.model, again.model):
+        assert torch.equal(one.model.weight_hh_l0, found.weight_hh_l0)
+    assert not torch.equal(one.model.weight_hh_l0, other.model.weight_hh_l0)
+
+
+def test_classes_with_a_step_of_their_own_are_measured_and_initialized_where_they_are_trusted() -> None:
+    import torch
+
+    class Own(torch.nn.LSTM):
+        def forward(self, x: Any, state: Any = None) -> Any:
+            return super().forward(x, state)
+
+    model, x = torch.nn.Sequential(Own(3, 8)), torch.randn(20, 4, 3, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ApplyError, match=r"'0': found a Own, whose forward is not that of LSTM.*trust=True"):
+        critinit.initialize(model, x, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert critinit.measure(model, x)["0"].second_moment == pytest.approx(float((x**2).mean()), rel=1e-5)
+    done = critinit.initialize(model, x, seed=0, trust=True)
+    assert any("written, as trust=True says" in note for note in done.applied.report.notes)
+    plain = critinit.apply(done.specs["0"], torch.nn.Sequential(torch.nn.LSTM(3, 8)), seed=0).model
+    assert torch.equal(plain[0].weight_hh_l0, model[0].weight_hh_l0)
+
+
+def test_a_module_that_only_looks_recurrent_is_named_where_it_cannot_be_measured() -> None:
+    import torch
+
+    class OwnLSTMCell(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x
+
+    found = r"target: found no recurrent layer that is known; looks recurrent: OwnLSTMCell at '0' .*inputs.measure"
+    for model, message in (
+        (torch.nn.Sequential(OwnLSTMCell()), found),
+        (torch.nn.Linear(3, 3), "target: found no rec"),
+    ):
+        with pytest.raises(ApplyError, match=message):
+            critinit.measure(model, torch.zeros(20, 4, 3))

@@ -27,7 +27,7 @@ from critinit_adapters.shared.defaults import Default, changed_tensors, trained_
 from critinit_adapters.shared.journal import Journal, Saved
 from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.own import by_path, survey_own
-from critinit_adapters.shared.planning import Plan, Write, plan
+from critinit_adapters.shared.planning import Plan, Write, found_in, plan
 from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
@@ -172,6 +172,10 @@ class BaseAdapter(ABC):
         """Run the model once and return what reached its recurrent networks, and its embeddings."""
         self._check_options(options)
         survey = self.survey(target, options)
+        if not survey.modules:
+            hint = "measure the arrays that reach it with critinit.inputs.measure, and state what it finds in the spec"
+            allowed = f"a model with a layer of {', '.join(self.cells)}"
+            raise ApplyError("target", found=found_in(survey), allowed=allowed, hint=hint)
         if not any(module.slots for module in survey.modules):  # running it would show nothing
             return Traced(Recorder().networks(survey), ())
         recorder, trains = self.record(target, survey, run, options)

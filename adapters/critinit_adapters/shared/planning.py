@@ -18,7 +18,7 @@ from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import stacks
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
-__all__ = ["OWN", "Plan", "Write", "named", "plan"]
+__all__ = ["OWN", "Plan", "Write", "found_in", "named", "plan"]
 
 _MOST = 8
 """Names that a message lists."""
@@ -113,19 +113,21 @@ def plan(
 
 def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError:
     """The error of a target without a layer of the spec's cell."""
-    known = ", ".join(f"{module.cell} at {module}" for module in survey.modules)
-    alike = _listed(survey.lookalikes)
-    found = "; ".join(
-        filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}"))
-    )
     others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
         f"write the spec with --cell {' or '.join(others)}" if others else "",
-        _way_out(survey) or ("" if survey.modules or alike else OWN),
+        _way_out(survey) or ("" if survey.modules or survey.lookalikes else OWN),
     ]
     allowed = f"a layer of the spec's cell, {spec.cell}"
-    return ApplyError("target", found=found, allowed=allowed, hint="; ".join(filter(None, hints)))
+    return ApplyError("target", found=found_in(survey), allowed=allowed, hint="; ".join(filter(None, hints)))
+
+
+def found_in(survey: Survey) -> str:
+    """Return the recurrent layers of a target in words, those too that are not known."""
+    known = ", ".join(f"{module.cell} at {module}" for module in survey.modules)
+    alike = _listed(survey.lookalikes)
+    return "; ".join(filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}")))
 
 
 OWN = "for a module of your own say with where= in which tensors its gates lie (critinit.fused, critinit.separate)"
