@@ -122,3 +122,21 @@ def test_the_first_steps_move_a_coupled_memory_less_than_an_uncoupled_one():
     assert 0 < ours < open_gate
     still = response.response("lstm", "adding", 40, "critical", [1e-9])[0]
     assert still < 1e-4
+
+
+def test_embeddings_start_as_their_way_says_and_are_trained(capsys):
+    from benchmarks import embeddings
+
+    for way, power, stated in (("true", 1 / 1200, 1 / 1200), ("bound", 1 / 1200, 1 / 8), ("unit", 1 / 8, 1 / 8)):
+        rows = embeddings.table("keras", way, 8, seed=0)
+        assert rows.shape == (embeddings.TOKENS, 8)
+        assert np.mean(rows**2) == pytest.approx(power, rel=0.1)
+        assert embeddings.stated(way, 1 / 1200, 8) == stated
+    tokens, answers = embeddings.batch(np.random.default_rng(0), 50)
+    assert np.array_equal(tokens[:, 0], answers)
+    assert tokens[:, 1:].min() == embeddings.CLASSES
+    pytest.importorskip("torch")
+    embeddings.main(["--steps", "2", "--seeds", "1", "--cells", "gru", "--rates", ".01", "--ways", "bound", "default"])
+    runs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [run["way"] for run in runs] == ["bound", "default"]
+    assert all(0 <= run["accuracy"] <= 1 for run in runs)

@@ -18,6 +18,10 @@ from critinit.errors import Problem as Problem
 from critinit.errors import SchemeError as SchemeError
 from critinit.errors import SpecError as SpecError
 from critinit.errors import WeightsError as WeightsError
+from critinit.inputs.arriving import MeasuredInputs as MeasuredInputs
+from critinit.inputs.initializing import Initialized as Initialized
+from critinit.inputs.initializing import initialize as initialize
+from critinit.inputs.network import measure as measure
 from critinit.schemes import Scheme as Scheme
 from critinit.schemes import load_scheme as load_scheme
 from critinit.schemes import register_scheme as register_scheme
@@ -31,6 +35,10 @@ from critinit.spec import parse as parse
 from critinit.tensors.application import Applied as Applied
 from critinit.tensors.application import Report as Report
 from critinit.tensors.application import apply as apply
+from critinit.tensors.places import Slice as Slice
+from critinit.tensors.places import fused as fused
+from critinit.tensors.places import joined as joined
+from critinit.tensors.places import separate as separate
 from critinit.theory.analysis import Analysis as Analysis
 from critinit.theory.analysis import analyze as analyze
 from critinit.theory.analysis import predict as predict

@@ -165,3 +165,47 @@ def test_a_spec_that_states_the_projection():
     critinit.apply(spec, model, seed=5)
     for name, value in Projecting(TaggerConfig()).state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
+
+
+class WithItsOwnStep(nn.GRU):
+    def forward(self, input, hx=None):
+        return super().forward(input, hx)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"trust": True}, {"include": ["rnn"], "trust": True}, {"include": ["other"]}]
+)
+def test_the_ways_out_of_apply_are_those_of_the_helper(arguments):
+    class Model(PreTrainedModel):
+        config_class = TaggerConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.rnn, self.other = WithItsOwnStep(6, 16, num_layers=2), nn.GRU(6, 16, num_layers=2)
+            self.post_init()
+
+        def _init_weights(self, module):
+            self.answers = getattr(self, "answers", ())
+            if isinstance(module, nn.GRU):
+                self.answers += (init_weights(SPEC, self, module, **arguments),)
+
+    if not arguments:
+        with pytest.raises(critinit.ApplyError, match=r"'rnn': found a WithItsOwnStep, whose forward .*trust=True"):
+            Model(TaggerConfig())
+        return
+    taken = arguments.get("include", ["rnn", "other"])
+    assert Model(TaggerConfig()).answers == ("rnn" in taken, "other" in taken)
+
+
+def test_for_a_module_that_is_left_out_no_seed_is_taken():
+    model = Tagger(TaggerConfig())
+    vars(model).pop("critinit_seed", None)
+    for one in (*model.modules(), *model.parameters()):
+        one._is_hf_initialized = False
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    assert not init_weights(SPEC, model, model.one, include=["two"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not hasattr(model, "critinit_seed")
+    assert init_weights(SPEC, model, model.two, include=["two"])
+    assert not torch.equal(torch.get_rng_state(), state)

@@ -226,3 +226,24 @@ def test_the_callback_can_be_sent_to_another_process():
     sent.on_fit_start(None, model)
     expected = critinit.apply(SPEC, nn.ModuleDict({"gru": nn.GRU(1, 8)}), seed=3).model
     assert torch.equal(model.gru.weight_ih_l0, expected["gru"].weight_ih_l0)
+
+
+class OwnStep(nn.GRU):
+    def forward(self, input, hx=None):
+        return super().forward(input, hx)
+
+
+def test_the_ways_out_of_apply_are_those_of_the_callback():
+    model = Memory()
+    model.gru = OwnStep(1, 8, batch_first=True)
+    with pytest.raises(critinit.ApplyError, match="'gru': found a OwnStep, whose forward is not that of GRU"):
+        CriticalInit(SPEC, seed=0).setup(None, model, "fit")
+    names = {"input": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "second_bias": "bias_hh"}
+    paths = {part: f"gru.{name}_l0" for part, name in names.items()}
+    where = critinit.fused(["reset", "update", "candidate"], **paths)
+    written = []
+    for callback in (CriticalInit(SPEC, 0, trust=True), CriticalInit(SPEC, 0, where=where)):
+        callback.setup(None, model, "fit")
+        assert len(callback.report) == 9
+        written.append(model.gru.weight_hh_l0.clone())
+    assert torch.equal(*written)

@@ -452,7 +452,11 @@ def test_frozen_parameters_and_gradients():
         ),
         (make_spec("minimal_rnn"), nn.RNN(M, H), "cell, minimal_rnn; this framework has layers for rnn, gru, lstm"),
         (make_spec("lstm"), nn.GRU(M, H), "found gru at the target itself; .*cell, lstm"),
-        (make_spec("lstm"), nn.Linear(M, H), "found no recurrent layer; .*cell, lstm$"),
+        (
+            make_spec("lstm"),
+            nn.Linear(M, H),
+            "found no recurrent layer that is known; .*cell, lstm; for a module .*where=",
+        ),
         (
             make_spec("gru"),
             nn.GRU(M, H, bias=False),
@@ -534,18 +538,26 @@ def test_bad_targets():
         apply(make_spec("gru"), 3)
 
 
+@pytest.mark.parametrize("framework", [None, "torch"])
 @pytest.mark.parametrize(
-    ("target", "hint"),
+    ("target", "found", "hint"),
     [
-        (nn.GRU, r"give a model, GRU\(\.\.\.\), not its class"),
-        (nn.GRU(M, H).state_dict(), "this looks like a state_dict; give the model"),
-        ("model.safetensors", "give a model, not a file"),
-        (Path("model.pt"), "give a model, not a file"),
+        (nn.GRU, r"the class torch\.nn\.modules\.rnn\.GRU", r"make a model of it first: model = GRU\(\.\.\.\)"),
+        ("model.safetensors", r"a builtins\.str", "give a model, not a file"),
+        (Path("model.pt"), r"a pathlib\.\w+", "give a model, not a file"),
     ],
 )
-def test_what_people_give_instead_of_a_model(target, hint):
-    with pytest.raises(ApplyError, match=rf"^target: found .*; allowed: a model .*; {hint}.*; no adapter for it"):
-        apply(make_spec("gru"), target)
+def test_what_people_give_instead_of_a_model(target, found, hint, framework):
+    with pytest.raises(ApplyError, match=rf"^target: found {found}; allowed: a model; {hint}"):
+        apply(make_spec("gru"), target, framework=framework)
+
+
+def test_a_state_dict_is_no_model():
+    weights = nn.GRU(M, H).state_dict()
+    with pytest.raises(ApplyError, match="this looks like a state_dict; give the model itself; no adapter for it"):
+        apply(make_spec("gru"), weights)
+    with pytest.raises(ApplyError, match=r"target: found a OrderedDict; allowed: a torch\.nn\.Module"):
+        apply(make_spec("gru"), weights, framework="torch")
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------
@@ -834,11 +846,39 @@ def test_layers_are_in_the_order_in_which_their_widths_fit():
     assert {row.tensor[0]: row.layer for row in report} == {"c": 0, "a": 1, "b": 2}
     took = "'c' took layer 0, 'a' took layer 1, 'b' took layer 2"
     assert report.notes == (f"the modules took the spec's layers in the order of the model: {took}",)
-    # and where they fit in no order, it is said
+
+
+def test_layers_whose_widths_fit_in_no_order():
+    """A chain is formed only where the user says the order, as each hint says."""
     apart = nn.ModuleDict({"one": nn.GRU(M, H, 2), "two": nn.GRU(M, H)})
-    took = "'one' took layers 0 to 1, 'two' took layer 2"
-    note = f"in the order of the model, although their widths fit in no order: {took}"
-    assert apply(spec, apart).report.notes == (f"the modules took the spec's layers {note}",)
+    before = bits(apart)
+    with pytest.raises(ApplyError, match=r"say the order of the layers: include=\['one', 'two'\]$"):
+        apply(make_spec("gru", layers=3), apart)
+    assert bits(apart) == before
+    spec = make_spec("gru", layers=2)
+    pair = nn.ModuleDict({"one": nn.GRU(M, H), "two": nn.GRU(M, H)})
+    hint = r"include=\['one', 'two'\]; if each is a network of its own, write the spec with --layers 1$"
+    with pytest.raises(ApplyError, match=hint):
+        apply(spec, pair)
+    with pytest.raises(ApplyError, match="none reads what another gives"):  # a pattern for both says no order
+        apply(spec, pair, include="*")
+    assert len(apply(make_spec("gru"), pair).report) == 18
+    for order in (["one", "two"], ["two", "one"]):
+        report = apply(spec, pair, include=order).report
+        assert {row.tensor[:3]: row.layer for row in report} == {order[0]: 0, order[1]: 1}
+        why = "in the order that you say, although not each reads as many numbers as the one before gives"
+        assert any(note.startswith(f"the modules took the spec's layers {why}: '{order[0]}'") for note in report.notes)
+
+
+def test_one_layer_of_a_spec_on_stacked_layers_is_noted_with_the_way_out():
+    model = nn.ModuleDict({"lower": nn.GRU(M, H, bidirectional=True), "upper": nn.GRU(2 * H, H)})
+    (note,) = apply(make_spec("gru"), model).report.notes
+    assert "each of 'lower', 'upper' took the whole spec" in note
+    assert note.endswith("critinit.generate(..., layers=2), and apply it with include=['lower', 'upper']")
+    report = apply(make_spec("gru", layers=2), model, include=["lower", "upper"]).report
+    assert {row.tensor[:5]: row.layer for row in report} == {"lower": 0, "upper": 1}
+    apart = nn.ModuleDict({"one": nn.GRU(M, H), "other": nn.GRU(M, H)})
+    assert apply(make_spec("gru"), apart).report.notes == ()
 
 
 @pytest.mark.parametrize(

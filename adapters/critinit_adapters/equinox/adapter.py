@@ -12,17 +12,24 @@ of JAX.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
 import jax
 
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.equinox.tracing import record
+from critinit_adapters.shared.classes import looks_recurrent, overrides
+from critinit_adapters.shared.defaults import Default
+from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, embedding_tables, paired, path_name, problem
+from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
 
@@ -45,7 +52,30 @@ class EquinoxAdapter(JaxTreeAdapter):
         """Return the cells in a tree."""
         modules = [_module(name, cell) for name, cell in _cells(target)]
         arrays = (p for p, leaf in jax.tree_util.tree_leaves_with_path(target) if eqx.is_array_like(leaf))
-        return Survey(paired(modules, options.get("bidirectional")), tuple(map(path_name, arrays)))
+        found = paired(modules, options.get("bidirectional"))
+        return Survey(found, tuple(map(path_name, arrays)), lookalikes=tuple(_lookalikes(target)))
+
+    def step(self, model: Any, x: Any, state: Any) -> Any:
+        """Return what a cell gives for a batch; those of Equinox take one sequence at a time."""
+        return jax.vmap(model)(x, state)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return U(-1/√H, 1/√H), the default of every parameter."""
+        if tensor.is_partial:
+            return None
+        return Default(0.0, block.holds(tensor.shape)[0] ** -0.5)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with a recording copy of each cell."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``eqx.nn.Embedding``."""
+        nodes = jax.tree_util.tree_leaves_with_path(target, is_leaf=lambda node: isinstance(node, eqx.nn.Embedding))
+        found = [(path_name(path), node.weight) for path, node in nodes if isinstance(node, eqx.nn.Embedding)]
+        return embedding_tables([(f"{name}/weight" if name else "weight", leaf) for name, leaf in found], ("weight",))
 
 
 ADAPTER = EquinoxAdapter()
@@ -71,6 +101,32 @@ def _cells(target: Any) -> Iterator[tuple[str, Any]]:
     return ((path_name(path), node) for path, node in sorted(cells, key=order))
 
 
+def _lookalikes(target: Any) -> Iterator[Lookalike]:
+    """Modules that look recurrent, without those that hold a known cell."""
+    if isinstance(target, tuple(_CELL_OF_CLASS)):
+        return
+
+    def below(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+        yield path, node
+        if isinstance(node, tuple(_CELL_OF_CLASS)):
+            return
+        if isinstance(node, eqx.Module):
+            children = [(field.name, getattr(node, field.name, None)) for field in fields(node)]
+        elif isinstance(node, Mapping):
+            children = [(str(key), child) for key, child in node.items()]
+        else:
+            items = enumerate(node) if isinstance(node, (list, tuple)) else ()
+            children = [(str(number), child) for number, child in items]
+        for key, child in children:
+            yield from below(child, f"{path}/{key}" if path else key)
+
+    for path, node in below(target, ""):
+        kind = type(node).__name__
+        step = None if type(node).__module__.startswith("equinox.") else type(node).__call__
+        if isinstance(node, eqx.Module) and looks_recurrent(kind, step) and not any(True for _ in _cells(node)):
+            yield Lookalike(path, kind, "a class that derives from neither of eqx.nn's GRUCell and LSTMCell")
+
+
 def _module(name: str, module: Any) -> RecurrentModule:
     cell = next(cell for kind, cell in _CELL_OF_CLASS.items() if isinstance(module, kind))
     prefix = f"{name}/" if name else ""
@@ -89,4 +145,5 @@ def _module(name: str, module: Any) -> RecurrentModule:
     refusals = (problem(t.name, t.handle, 2 if "weight" in t.name else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     slots = () if refusal else (LayerSlot(0, 0, module.input_size, tensors),)
-    return RecurrentModule(name, cell, module.hidden_size, slots, refusal=refusal)
+    own = overrides(module, tuple(_CELL_OF_CLASS), ("__call__",))
+    return RecurrentModule(name, cell, module.hidden_size, slots, refusal=refusal, overrides=own)

@@ -24,9 +24,23 @@ import jax
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw
 from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, blocks
+from critinit_adapters.haiku.tracing import record
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
-from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, declared, paired, path_name, problem
+from critinit_adapters.shared.defaults import Default
+from critinit_adapters.shared.jax_arrays import (
+    PAIRS,
+    JaxTreeAdapter,
+    declared,
+    embedding_tables,
+    paired,
+    path_name,
+    problem,
+    truncated_default,
+)
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
@@ -54,7 +68,23 @@ class HaikuAdapter(JaxTreeAdapter):
         named = _named(target, options.get("haiku"))
         modules = [_module(target, path, CELLS[kind]) for path, kind in named.items()]
         leaves = jax.tree_util.tree_leaves_with_path(target)
-        return Survey(paired(modules, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
+        found = paired(modules, options.get("bidirectional"))
+        return Survey(found, tuple(path_name(p) for p, _ in leaves), is_ordered=True)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return the range of the default: a truncated normal, and 0 for biases."""
+        return truncated_default(tensor, block)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its calls intercepted."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the tables of ``hk.Embed``: leaves called embeddings."""
+        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
+        return embedding_tables(found, ("embeddings",))
 
 
 ADAPTER = HaikuAdapter()

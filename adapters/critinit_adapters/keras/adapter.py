@@ -16,6 +16,7 @@ A model can also be declared with its spec: ``keras.layers.GRU(64, **initializer
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,19 +32,34 @@ from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler
-from critinit.tensors.blocks import fill
+from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
+from critinit_adapters.keras.tracing import record
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
+from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
+from critinit_adapters.shared.defaults import Default
+from critinit_adapters.shared.own import by_path, walk
 from critinit_adapters.shared.planning import Plan, Write
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "KerasAdapter", "KerasDrawing", "SpecInitializer", "initializers"]
 
 _CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm"}
 _CLASSES = tuple(_CELL_OF_CLASS)
+_LAYERS = (
+    layers.SimpleRNN,
+    layers.GRU,
+    layers.LSTM,
+    layers.RNN,
+    layers.Bidirectional,
+    layers.StackedRNNCells,
+    *_CLASSES,
+)
+"""The classes whose own way to run is known."""
 _ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 _FLOATS = ("float32", "bfloat16", "float16", "float64")
 _UNBUILT = Problem(
@@ -64,6 +80,23 @@ class _Variable:
     def variable(self) -> Any:
         """The variable."""
         return getattr(self.cell, self.attribute)
+
+    @property
+    def dtype(self) -> str:
+        """Its type."""
+        return str(self.variable.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A variable that is there."""
+
+    variable: Any
+
+    @property
+    def dtype(self) -> str:
+        """Its type."""
+        return str(self.variable.dtype)
 
 
 class KerasAdapter(InPlaceAdapter):
@@ -88,16 +121,85 @@ class KerasAdapter(InPlaceAdapter):
             raise ApplyError("target", found=type(target).__name__, allowed="a Keras model, layer or cell")
         names = _names(target.variables)
         modules = tuple(_modules(target, "", _input_size(options), names, set()))
-        return Survey(modules, tuple(names.values()))
+        return Survey(modules, tuple(names.values()), lookalikes=tuple(_lookalikes(target, "", set())))
+
+    def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the target's variables."""
+        if not isinstance(target, layers.Layer):
+            raise ApplyError("target", found=type(target).__name__, allowed="a Keras model, layer or cell")
+        return {name: _tensor(name, variable) for variable, name in _named(target.variables)}
+
+    def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Return a variable by its name, or by the attributes and layers that lead to it: "cell.kernel"."""
+        named = by_path(tensors, path)
+        if named is not None:
+            return named
+        found = walk(target, path)
+        return next((tensor for tensor in tensors.values() if tensor.identity == id(found)), None)
+
+    def unwritable(self, tensor: Tensor) -> Problem | None:
+        """Return that a variable is of a type that holds no weights."""
+        dtype = tensor.handle.dtype
+        return None if dtype in _FLOATS else Problem(tensor.name, f"type {dtype}", ", ".join(_FLOATS))
+
+    def step(self, model: Any, x: Any, state: Any) -> Any:
+        """Return what a Keras cell gives for a list of states."""
+        return model(x, list(state) if isinstance(state, tuple) else [state])
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
+        """Return a tensor of the backend."""
+        return ops.convert_to_tensor(values.astype("float32"), dtype=like.handle.dtype)
+
+    def to_numpy(self, value: Any) -> NDArray[np.float64]:
+        """Return a tensor in float64, on the host."""
+        return _host(value).astype(np.float64)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return the range of Keras' default, where the layer has the default's initializer."""
+        cell = getattr(tensor.handle, "cell", None)
+        if cell is None or not cell.built:
+            return None
+        if block.part == "input" and isinstance(cell.kernel_initializer, keras.initializers.GlorotUniform):
+            return Default(0.0, math.sqrt(6.0 / sum(tensor.shape)))
+        if block.part in ("bias", "zero") and isinstance(cell.bias_initializer, keras.initializers.Zeros):
+            ones = block.gate == "forget" and getattr(cell, "unit_forget_bias", False)
+            return Default(float(ones), 0.0)
+        return None
+
+    def prepare(self, target: Any, options: Mapping[str, Any]) -> None:
+        """Build the target if it has no weights yet."""
+        size = _input_size(options)
+        if size is not None and not target.built:
+            target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
     ) -> tuple[Any, list[ReportRow]]:
         """Build the target if it has no weights yet, then write; a failure later leaves it built."""
-        size = _input_size(options)
-        if size is not None and not target.built:
-            target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+        self.prepare(target, options)
         return super().execute(target, plan, sampler, options)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[..., object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its layers' calls replaced."""
+        return record(target, survey, run, _host, _assign)
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``keras.layers.Embedding``."""
+        names, found = _names(target.variables), []
+        # private: see _sublayers
+        for layer in target._flatten_layers():
+            if isinstance(layer, layers.Embedding) and layer.built:
+                variable = layer.embeddings
+                handle = _Variable(layer, "embeddings")
+                tensor = Tensor(names[id(variable)], tuple(variable.shape), handle, (), key=id(variable))
+                found.append((tensor, bool(variable.trainable), False))
+        return found
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values in single precision."""
+        return self.read(tensor).astype(np.float32)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values."""
@@ -117,17 +219,29 @@ class KerasAdapter(InPlaceAdapter):
         kernels = [
             (draw.distribution, draw) for _, draw in write.draws if draw and isinstance(draw.distribution, Kernel)
         ]
-        if len(kernels) < len(write.draws):
+        if len(kernels) < len(write.draws) and not write.tensor.is_partial:
             self.store(write.tensor, assemble(write))
         elif keras.backend.backend() == "jax":
             from critinit_adapters.shared.jax_arrays import draw_like
 
             variable.assign(draw_like(variable.value, write))
+        elif write.tensor.is_partial:
+            values = self.read(write.tensor).astype(np.float64)
+            for block, draw in write.draws:
+                values[block.index] = 0.0 if draw is None else block.stored(self._drawn(draw, variable))
+            self.store(write.tensor, values)
         else:
             # all gates of a kernel stand side by side, in the order of the blocks
             dtype = "float64" if variable.dtype == "float64" else "float32"
             drawn = [kernel.draw(KerasDrawing(draw, dtype)) for kernel, draw in kernels]
             variable.assign(ops.cast(ops.concatenate([ops.transpose(w) for w in drawn], axis=1), variable.dtype))
+
+    def _drawn(self, draw: Draw, variable: Any) -> NDArray[np.float64]:
+        """The canonical numbers of a draw, a kernel's from Keras on its device."""
+        if not isinstance(draw.distribution, Kernel):
+            return draw.sample()
+        dtype = "float64" if variable.dtype == "float64" else "float32"
+        return self.to_numpy(draw.distribution.draw(KerasDrawing(draw, dtype)))
 
     def view(self, tensor: Tensor) -> Any:
         """Return the values."""
@@ -150,13 +264,24 @@ def _input_size(options: Mapping[str, Any]) -> int | None:
 
 def _names(variables: Sequence[Any]) -> dict[int, str]:
     """A name for every variable: its path, numbered where Keras gives two the same."""
-    names: dict[int, str] = {}
+    return {id(variable): name for variable, name in _named(variables)}
+
+
+def _named(variables: Sequence[Any]) -> Iterator[tuple[Any, str]]:
+    """Every variable once, with its name."""
+    taken: dict[str, int] = {}
     for variable in variables:
-        taken, name, n = set(names.values()), variable.path, 2
-        while name in taken:
+        name, n = variable.path, 2
+        while taken.get(name, id(variable)) != id(variable):
             name, n = f"{variable.path}#{n}", n + 1
-        names.setdefault(id(variable), name)
-    return names
+        if name not in taken:
+            yield variable, name
+        taken[name] = id(variable)
+
+
+def _tensor(name: str, variable: Any) -> Tensor:
+    frozen = "" if variable.trainable else "trainable=False"
+    return Tensor(name, tuple(variable.shape), _Known(variable), (), key=id(variable), frozen=frozen)
 
 
 def _modules(
@@ -168,12 +293,52 @@ def _modules(
     seen.add(id(layer))
     ways = [_cells_of(way) for way in _directions(layer)]
     if ways and all(way is not None for way in ways) and _alike([cell for way in ways for cell in way or ()]):
-        yield _module(path, [way or [] for way in ways], size, names)
+        yield replace(_module(path, [way or [] for way in ways], size, names), overrides=_overrides(layer))
         return
     below = ways[0] if len(ways) == 1 and ways[0] is not None else _sublayers(layer)
     for child in below:
-        name = f"{path}/{child.name}" if path else str(child.name)
-        yield from _modules(child, name, None, names, seen)
+        yield from _modules(child, _below(path, child), None, names, seen)
+
+
+def _overrides(layer: Any) -> str:
+    """What a recurrent layer, its directions or its cells compute in a way of their own."""
+    ways = [way for way in _directions(layer) if not isinstance(way, _SINGLE_STEP)]
+    cells = [cell for way in _directions(layer) for cell in _cells_of(way) or ()]
+    found = (
+        *(overrides(one, _LAYERS, ("call", "inner_loop", "__call__")) for one in dict.fromkeys([layer, *ways])),
+        *(overrides(cell, _CLASSES, ("call", "__call__")) for cell in cells),
+    )
+    return next(filter(None, found), "")
+
+
+def _lookalikes(layer: Any, path: str, seen: set[int]) -> Iterator[Lookalike]:
+    """Layers that look recurrent and are none that the adapter knows, without those that hold a known one."""
+    if id(layer) in seen or (_directions(layer) and all(_cells_of(way) for way in _directions(layer))):
+        return
+    seen.add(id(layer))
+    below = [found for child in _sublayers(layer) for found in _lookalikes(child, _below(path, child), seen)]
+    kind = type(layer).__name__
+    step = None if type(layer).__module__.startswith("keras.") else type(layer).call
+    looks = isinstance(layer, layers.RNN) or hasattr(layer, "state_size") or looks_recurrent(kind, step)
+    if looks and not any(isinstance(one, (*_CLASSES, *_LAYERS)) for one in _within(layer)):
+        cell = getattr(layer, "cell", None)
+        reason = "a class that derives from none of Keras' LSTM, GRU and SimpleRNN layers and cells"
+        if cell is not None:
+            reason = f"its cell is a {type(cell).__name__}, none of Keras' LSTMCell, GRUCell and SimpleRNNCell"
+        yield Lookalike(path, kind, reason, can_be_stated="Conv" not in type(cell).__name__ + kind)
+    yield from below
+
+
+def _within(layer: Any) -> Iterator[Any]:
+    """All layers below a layer, without layers of unknown cells."""
+    for child in _sublayers(layer):
+        if isinstance(child, _CLASSES) or (isinstance(child, layers.RNN) and _cells_of(child)):
+            yield child
+        yield from _within(child)
+
+
+def _below(path: str, child: Any) -> str:
+    return f"{path}/{child.name}" if path else str(child.name)
 
 
 def _directions(layer: Any) -> tuple[Any, ...]:
@@ -233,7 +398,8 @@ def _slot(module: Any, layer: int, direction: int, size: int | None, names: Mapp
         if module.built:
             variable = handle.variable
             found = tuple(variable.shape)
-            tensors.append(Tensor(names[id(variable)], found, handle, parts, key=id(variable)))
+            frozen = "" if variable.trainable else "trainable=False"
+            tensors.append(Tensor(names[id(variable)], found, handle, parts, key=id(variable), frozen=frozen))
         else:
             name = f"{module.name}/{layer}/{direction}/{attribute}"
             tensors.append(Tensor(name, shape, handle, parts, key=(id(module), attribute)))

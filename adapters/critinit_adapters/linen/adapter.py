@@ -4,8 +4,9 @@
     matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn))
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
-A tree carries no class names, so a cell is known by the names of its children (GRUCell: ir, iz, in, hr, hz,
-hn), and what is no parameter (the activation, SimpleCell's ``residual``) cannot be checked.  The two cells
+A tree carries no classes, so a cell is known by the names of its children (GRUCell: ir, iz, in, hr, hz, hn), and what
+is no parameter (the activation, SimpleCell's ``residual``) cannot be checked.  Where Linen names a module itself
+(MyCell_0), the name is its class's: one that has a ``__call__`` of its own is not taken.  The two cells
 of a ``Bidirectional`` are known by the paths forward_rnn and backward_rnn where Linen writes them; where it
 writes GRUCell_0 and GRUCell_1, say ``bidirectional=[("params/GRUCell_0", "params/GRUCell_1")]``.  Cells
 are in the natural order of their paths (layer_2 before layer_10), whatever the order of the dictionaries.
@@ -15,36 +16,50 @@ A cell can also be declared with its spec: ``nn.GRUCell(64, **initializers(spec)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax.core import meta
 from flax.core.scope import LazyRng
 from flax.linen import module as linen_module
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
+from critinit.tensors.blocks import Block
+from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
-from critinit_adapters.linen.layout import TABLE, Child
+from critinit_adapters.linen.layout import CLASSES, TABLE, Child
+from critinit_adapters.linen.tracing import record
+from critinit_adapters.shared.classes import looks_recurrent
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
+from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import (
     PAIRS,
     JaxTreeAdapter,
     both_directions,
     declared,
+    embedding_tables,
     paired,
     path_name,
     problem,
+    truncated_default,
 )
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
 _OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
 """The children of Linen's cells that this adapter does not write, so that they can be named."""
+_NUMBERED = re.compile(r"(?P<name>[A-Z]\w*)_\d+")
+"""How Linen names a module that has no name: its class and a number."""
+_TRANSFORMS = re.compile(r"^(Scan|Checkpoint|Remat|Vmap|Jit|Jvp|Vjp|Map\w*?Variables)+(?=[A-Z])")
+"""What Linen's transformations put before a class's name."""
 _DIRECTIONS = ("forward_rnn", "backward_rnn")
 
 
@@ -57,10 +72,10 @@ class LinenAdapter(JaxTreeAdapter):
     options = MappingProxyType({"bidirectional": PAIRS})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
-        """Return whether the target is a mapping that holds one of Linen's cells."""
+        """Return whether the target is a mapping that holds one of Linen's cells, or what ``init`` returns."""
         if not isinstance(target, Mapping) or "haiku" in options:
             return False
-        return any(_cell_of(node) for _, node in _nodes(target, ()))
+        return isinstance(target.get("params"), Mapping) or any(_cell_of(node) for _, node in _nodes(target, ()))
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a tree of parameters."""
@@ -68,10 +83,62 @@ class LinenAdapter(JaxTreeAdapter):
             raise ApplyError("target", found=type(target).__name__, allowed="the tree that Module.init returns")
         found = sorted(_modules(target, ()), key=lambda module: natural_key(module.name))
         leaves = jax.tree_util.tree_leaves_with_path(target)
-        return Survey(paired(found, options.get("bidirectional")), tuple(path_name(p) for p, _ in leaves))
+        names = tuple(path_name(path) for path, _ in leaves)
+        alike = tuple(_lookalikes(target, [module.name for module in found]))
+        return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
+        return truncated_default(tensor, block, recurrent=1.0)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its calls intercepted."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the tables of ``nn.Embed``: leaves called embedding."""
+        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
+        return embedding_tables(found, ("embedding", "embedding/value"))
 
 
 ADAPTER = LinenAdapter()
+
+
+def _lookalikes(tree: Mapping[str, Any], known: Sequence[str]) -> Iterator[Lookalike]:
+    """Modules whose names look recurrent, without those that hold a known cell or belong to one."""
+    for path, _ in _nodes(tree, ()):
+        name = "/".join(path)
+        related = any(f"{cell}/".startswith(f"{name}/") or name.startswith(f"{cell}/") for cell in known)
+        if path and looks_recurrent(path[-1]) and not related:
+            yield Lookalike(name, f"module {path[-1]}", "its parameters are not named as those of any cell of Linen's")
+
+
+def _overrides(path: str, cell: str) -> str:
+    """What the class of a cell computes in its own way, where Linen named the module after its class."""
+    match = _NUMBERED.fullmatch(path.rpartition("/")[2])
+    if match is None:
+        return ""
+    name = _TRANSFORMS.sub("", match["name"])
+    ours: list[type] = [getattr(nn, known) for known in CLASSES[cell]]
+    kinds = [kind for kind in _subclasses(nn.Module) if kind.__name__ == name]
+    if name in CLASSES[cell] or any(_same_step(kind, ours) for kind in kinds):
+        return ""
+    return f"a {name}, which is none of Linen's cells or has a __call__ of its own"
+
+
+def _same_step(kind: type, known: Sequence[type]) -> bool:
+    """Whether a class derives its step from a known one."""
+    definer = next((k for k in kind.__mro__ if "__call__" in vars(k)), None)
+    return definer in known
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    derived: list[type] = kind.__subclasses__()
+    for one in derived:
+        yield one
+        yield from _subclasses(one)
 
 
 def _nodes(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -120,7 +187,7 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if refusal is not None:
         return RecurrentModule(name, cell, 0, (), refusal=refusal)
     inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
-    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
+    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),), overrides=_overrides(name, cell))
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from critinit.errors import MissingExtraError
 from critinit.tensors.blocks import Block, whole_tensor, zeros
 from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
 
-__all__ = ["LAYOUT", "TABLE", "Child"]
+__all__ = ["CLASSES", "LAYOUT", "TABLE", "Child"]
 
 Child = Mapping[str, tuple[Block, ...]]
 """The blocks of a child module's kernel and of its bias."""
@@ -54,7 +54,8 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
     },
 }
 """The children of each cell, by name."""
-_CLASSES = {"rnn": "SimpleCell", "gru": "GRUCell", "lstm": "LSTMCell"}
+CLASSES = {"rnn": ("SimpleCell",), "gru": ("GRUCell",), "lstm": ("LSTMCell", "OptimizedLSTMCell")}
+"""The classes of each cell, the first of which names its form."""
 
 
 def _form(cell: str) -> Form:
@@ -72,7 +73,7 @@ def _form(cell: str) -> Form:
         first = next(name for name, blocks in entries.items() if blocks[0].part == "input")
         return Sizes(*shapes[first])
 
-    return Form(_CLASSES[cell], cell, tuple(entries), tensors, sizes)
+    return Form(CLASSES[cell][0], cell, tuple(entries), tensors, sizes)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:

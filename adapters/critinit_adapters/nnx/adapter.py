@@ -22,18 +22,31 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from critinit.errors import Problem
+from critinit.errors import ApplyError, Problem
 from critinit.spec import InitSpec
-from critinit.tensors.blocks import fused
+from critinit.tensors.blocks import Block, fused
+from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
+from critinit_adapters.nnx.tracing import record
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter
+from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
-from critinit_adapters.shared.jax_arrays import SeededByKeys, both_directions, declared, draw_like, like
+from critinit_adapters.shared.defaults import Default
+from critinit_adapters.shared.jax_arrays import (
+    SeededByKeys,
+    both_directions,
+    declared,
+    draw_like,
+    is_array,
+    like,
+    truncated_default,
+)
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
 from critinit_adapters.shared.planning import Write
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
@@ -58,6 +71,7 @@ class NnxAdapter(SeededByKeys, InPlaceAdapter):
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a module graph."""
+        _check_target(target)
         nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
         ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural_key(n[0]))
         variables = {name: id(node) for name, node in ordered if isinstance(node, nnx.Variable)}
@@ -65,7 +79,48 @@ class NnxAdapter(SeededByKeys, InPlaceAdapter):
         for name, module in modules:  # a variable that several modules share, under each of its names
             own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
             variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
-        return Survey(tuple(_modules(modules)), tuple(variables), variables)
+        return Survey(tuple(_modules(modules)), tuple(variables), variables, tuple(_lookalikes(modules)))
+
+    def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the variables."""
+        _check_target(target)
+        found = ((_name(path), node) for path, node in nnx.iter_graph(target) if isinstance(node, nnx.Variable))
+        arrays = ((name, node) for name, node in found if is_array(_get(node)))
+        return {name: Tensor(name, tuple(_get(node).shape), node, ()) for name, node in arrays}
+
+    def unwritable(self, tensor: Tensor) -> Problem | None:
+        """Return why a variable's array cannot be replaced."""
+        return leaf_problem(tensor.name, _get(tensor.handle))
+
+    def step(self, model: Any, x: Any, state: Any) -> Any:
+        """Return what a cell gives; those of Flax take (carry, x), the carry being h or (c, h)."""
+        if isinstance(model, nnx.RNNCellBase):
+            return model(state[::-1] if isinstance(state, tuple) else state, x)[0]
+        return model(x, state)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
+        """Return an array of that type."""
+        return jnp.asarray(values, _get(like.handle).dtype)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
+        return truncated_default(tensor, block, recurrent=1.0)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with its cells' calls replaced."""
+        return record(target, survey, run), {}
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the parameters of ``nnx.Embed``."""
+        found = ((_name(path), node) for path, node in nnx.iter_graph(target) if isinstance(node, nnx.Embed))
+        tables = ((f"{name}/embedding" if name else "embedding", node.embedding) for name, node in found)
+        return [(Tensor(name, tuple(_get(v).shape), v, ()), isinstance(v, nnx.Param), False) for name, v in tables]
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values in single precision."""
+        return np.asarray(_get(tensor.handle)).astype(np.float32)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values."""
@@ -89,6 +144,27 @@ class NnxAdapter(SeededByKeys, InPlaceAdapter):
 
 
 ADAPTER = NnxAdapter()
+
+
+def _check_target(target: object) -> None:
+    if not isinstance(target, nnx.Module):
+        raise ApplyError("target", found=f"a {type(target).__name__}", allowed="an nnx.Module")
+
+
+def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
+    """Modules that look recurrent, without those that hold a known cell or belong to one."""
+    known = [name for name, module in modules if isinstance(module, _CLASSES)]
+    for name, module in modules:
+        kind = type(module).__name__
+        related = any(
+            f"{cell}/".startswith(f"{name}/" if name else "") or name.startswith(f"{cell}/") for cell in known
+        )
+        step = None if type(module).__module__.startswith("flax.") else type(module).__call__
+        if looks_recurrent(kind, step) and not related:
+            reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"
+            if isinstance(module, (nnx.RNN, nnx.Bidirectional)):
+                reason = "it runs a cell that is not known"
+            yield Lookalike(name, kind, reason)
 
 
 def _name(path: tuple[Any, ...]) -> str:
@@ -139,7 +215,8 @@ def _module(name: str, module: Any) -> RecurrentModule:
     )
     refusal = _refusal(module, tensors)
     slots = () if refusal else (LayerSlot(0, 0, module.in_features, tensors),)
-    return RecurrentModule(name, CELLS[kind], hidden, slots, refusal=refusal)
+    own = overrides(module, _CLASSES, ("__call__",))
+    return RecurrentModule(name, CELLS[kind], hidden, slots, refusal=refusal, overrides=own)
 
 
 def _variable(module: Any, path: str) -> Any:

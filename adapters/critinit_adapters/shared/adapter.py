@@ -8,31 +8,44 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.errors import ApplyError, ArgumentError, CritinitError
+from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
+from critinit.inputs.traced import Embedding, Traced
 from critinit.spec import InitSpec
 from critinit.tensors.application import Applied, Report, ReportRow, Sampler
 from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
+from critinit_adapters.shared.defaults import Default, changed_tensors, trained_note
 from critinit_adapters.shared.journal import Journal, Saved
 from critinit_adapters.shared.measuring import Measured, measure
-from critinit_adapters.shared.planning import Plan, Write, plan
+from critinit_adapters.shared.own import by_path, survey_own
+from critinit_adapters.shared.planning import Plan, Write, found_in, plan
+from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import Survey, Tensor
+from critinit_adapters.shared.verifying import verified_note, verify_plan
 
 __all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "assemble"]
 
 Array = NDArray[Any]
 
 
-def assemble(write: Write) -> NDArray[np.float64]:
-    """Return the whole tensor in float64, portable draws in their places."""
-    return fill(write.tensor.shape, write.draws)
+def assemble(write: Write, present: Any = None) -> NDArray[np.float64]:
+    """Return the whole tensor in float64, portable draws in their places.
+
+    Args:
+        write: What is written.
+        present: What stands in the tensor now; it counts only where the tensor holds other numbers too.
+    """
+    other = np.asarray(present).astype(np.float64) if write.tensor.is_partial else None
+    return fill(write.tensor.shape, write.draws, other)
 
 
 class BaseAdapter(ABC):
@@ -43,12 +56,14 @@ class BaseAdapter(ABC):
         module: The name of the module that must be imported before the adapter is considered, and of its entry point.
         cells: The cells that it has layers for.
         options: The arguments that it takes beyond those of ``critinit.apply``, each with a word on what it is.
+        needs_where: Whether it knows no layer and takes only what ``where`` names.
     """
 
     framework: ClassVar[str]
     module: ClassVar[str]
     cells: ClassVar[Sequence[str]]
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    needs_where: ClassVar[bool] = False
 
     @abstractmethod
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
@@ -79,12 +94,137 @@ class BaseAdapter(ABC):
         """Measure one stored block; an adapter may do this on its own device."""
         return measure(stored, block, draw)
 
+    def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return every tensor of a model by its name, without blocks; for ``where``.
+
+        Raises:
+            ApplyError: The adapter does not serve ``where``.
+        """
+        raise ApplyError("where", found=f"a model of {self.framework}", hint="its adapter does not serve where=")
+
+    def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the tensor at a path, by its name among ``tensors`` or as the framework's objects are walked."""
+        return by_path(tensors, path)
+
+    def unwritable(self, tensor: Tensor) -> Problem | None:
+        """Return why no numbers can be written into a tensor that ``where`` names, or None."""
+        return None
+
+    def step(self, model: Any, x: Any, state: Any) -> Any:
+        """Return the state after one step of a model that is itself a step; for ``verify=True``."""
+        return model(x, state)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
+        """Return an array as the framework's, of the type and on the device of a tensor; for ``verify``."""
+        return values
+
+    def to_numpy(self, value: Any) -> NDArray[np.float64]:
+        """Return an array of the framework in float64."""
+        return np.asarray(value).astype(np.float64)
+
+    def running(self, model: Any) -> AbstractContextManager[Any]:
+        """Return a context in which a model runs as it does after training: without dropout and gradients."""
+        return nullcontext()
+
+    @abstractmethod
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
+        """Write a plan, call ``run`` with the model and one of its tensors, and leave the target as it was."""
+
+    @abstractmethod
+    def present(self, tensor: Tensor) -> Any:
+        """Return what stands in a tensor now, sliceable by a block's ``index``."""
+
+    def extent(self, region: Any) -> tuple[float, float]:
+        """Return the smallest and the largest number of a region."""
+        values = np.asarray(region)
+        return float(values.min()), float(values.max())
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return what the framework draws by default for a block, or None where that is not known."""
+        return None
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model once and record what reaches its recurrent layers; changes nothing of the model.
+
+        Args:
+            target: The model.
+            survey: What was found in it.
+            run: Runs a model: ``target`` itself, or a copy of it that records.
+            options: The adapter's options.
+
+        Returns:
+            What was recorded, and by network whether a layer that an optimizer changes ran before it, where known.
+        """
+        hint = "measure the arrays themselves with critinit.inputs.measure, and state what it finds"
+        raise ApplyError("target", found=f"a model of {self.framework}", hint=f"its adapter cannot run it; {hint}")
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> Sequence[tuple[Tensor, bool, bool]]:
+        """Return the embeddings' tensors; of each whether an optimizer changes it, and whether others use it too."""
+        return ()
+
+    def values(self, tensor: Tensor) -> Array:
+        """Return a tensor's present values as an array in single or double precision."""
+        return np.asarray(tensor.handle).astype(np.float32)
+
+    def trace(self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any]) -> Traced:
+        """Run the model once and return what reached its recurrent networks, and its embeddings."""
+        self._check_options(options)
+        survey = self.survey(target, options)
+        if not survey.modules:
+            hint = "measure the arrays that reach it with critinit.inputs.measure, and state what it finds in the spec"
+            allowed = f"a model with a layer of {', '.join(self.cells)}"
+            raise ApplyError("target", found=found_in(survey), allowed=allowed, hint=hint)
+        if not any(module.slots for module in survey.modules):  # running it would show nothing
+            return Traced(Recorder().networks(survey), ())
+        recorder, trains = self.record(target, survey, run, options)
+        found = self.tables(target, options)
+        embeddings = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)
+        return Traced(recorder.networks(survey, trains), tuple(embeddings))
+
+    @abstractmethod
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Multiply embeddings by factors, by their tensors' names; return the model."""
+
+    @contextmanager
+    def keeping(self, target: Any, options: Mapping[str, Any]) -> Iterator[None]:
+        """Put all that critinit writes back as it was if anything fails meanwhile."""
+        yield
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        for name in options:
+            if name not in self.options:
+                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
+                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+
     def plan(
-        self, spec: InitSpec, target: Any, seed: int, include: Sequence[str] | None, options: Mapping[str, Any]
+        self,
+        spec: InitSpec,
+        target: Any,
+        seed: int,
+        include: Sequence[str] | None,
+        options: Mapping[str, Any],
+        *,
+        trust: bool = False,
+        where: Any = None,
     ) -> Plan:
         """Return what ``apply`` would do; raises ``ApplyError`` where the spec does not fit."""
-        may_pair = "bidirectional" in self.options and "bidirectional" not in options
-        return plan(spec, self.survey(target, options), self.cells, seed, include, may_pair=may_pair)
+        if where is None:
+            may_pair = "bidirectional" in self.options and "bidirectional" not in options
+            survey = self.survey(target, options)
+            return plan(spec, survey, self.cells, seed, include, trust=trust, may_pair=may_pair)
+        tensors = self.tensors(target, options)
+
+        def find(path: str) -> Tensor | None:
+            tensor = self.find(target, path, tensors)
+            problem = None if tensor is None else self.unwritable(tensor)
+            if problem is not None:
+                raise ApplyError(problem.where, found=problem.found, allowed=problem.allowed, hint=problem.hint)
+            return tensor
+
+        survey = survey_own(where, spec.find_cell(), len(spec.layers), find, tuple(tensors))
+        return plan(spec, survey, self.cells, seed, None)
 
     def apply(
         self,
@@ -94,18 +234,22 @@ class BaseAdapter(ABC):
         seed: object,
         sampler: Sampler,
         include: Sequence[str] | None,
+        trust: bool = False,
+        where: Any = None,
+        verify: bool | Callable[..., Any] = False,
         options: Mapping[str, Any],
     ) -> Applied[Any]:
         """Write the spec into the target; see ``critinit.apply``."""
-        for name in options:
-            if name not in self.options:
-                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
-                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+        self._check_options(options)
         number = self.seed_of(seed, target)
-        made = self.plan(spec, target, number, include, options)
+        made = self.plan(spec, target, number, include, options, trust=trust, where=where)
+        if verify:
+            verify_plan(self, spec, target, made, verify, options)
+        changed = tuple(changed_tensors(self, made.writes))
         model, rows = self.execute(target, made, sampler, options)
-        zeroed = tuple(w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
-        return Applied(model, Report(tuple(rows), number, zeroed, made.untouched, made.notes))
+        zeroed = (w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
+        notes = (*made.notes, *trained_note(self.framework, changed), *verified_note(spec, verify))
+        return Applied(model, Report(tuple(rows), number, tuple(dict.fromkeys(zeroed)), made.untouched, notes))
 
     def rows(self, write: Write, stored: Any) -> list[ReportRow]:
         """Return the report's rows of one tensor.
@@ -151,7 +295,7 @@ class InPlaceAdapter(BaseAdapter):
 
     def store_portable(self, write: Write) -> None:
         """Draw by NumPy and write; an adapter that can write single blocks holds less by overriding this."""
-        self.store(write.tensor, assemble(write))
+        self.store(write.tensor, assemble(write, self.present(write.tensor) if write.tensor.is_partial else None))
 
     @abstractmethod
     def store_native(self, write: Write) -> None:
@@ -160,6 +304,10 @@ class InPlaceAdapter(BaseAdapter):
     @abstractmethod
     def view(self, tensor: Tensor) -> Any:
         """Return the tensor's present values, sliceable by a block's ``index``, for ``measure``."""
+
+    def present(self, tensor: Tensor) -> Any:
+        """Return the tensor's values."""
+        return self.view(tensor)
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
@@ -182,6 +330,40 @@ class InPlaceAdapter(BaseAdapter):
                         raise
                     raise _failed(write.tensor, "written", error) from error
         return target, rows
+
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
+        """Write a plan, call ``run``, and write the old values back whatever happens."""
+        with Journal() as journal:
+            self.prepare(target, options)
+            old = [(write.tensor, journal.save(self.read(write.tensor))) for write in plan.writes]
+            try:
+                self.execute(target, plan, "portable", options)
+                run(target, plan.writes[0].tensor)
+            finally:
+                self._undo(old, journal)
+
+    def prepare(self, target: Any, options: Mapping[str, Any]) -> None:
+        """Make the target's tensors, where they are made only when they are needed."""
+
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Multiply in place."""
+        for tensor, _, _ in self.tables(target, options):
+            if tensor.name in factors:
+                self.store(tensor, self.values(tensor).astype(np.float64) * factors[tensor.name])
+        return target
+
+    @contextmanager
+    def keeping(self, target: Any, options: Mapping[str, Any]) -> Iterator[None]:
+        """Save what may be written; put it back if anything fails, an interrupt too."""
+        networks = [tensor for module in self.survey(target, options).modules for tensor in module.tensors]
+        embeddings = [tensor for tensor, _, _ in self.tables(target, options)]
+        with Journal() as journal:
+            saved = [(tensor, journal.save(self.read(tensor))) for tensor in (*networks, *embeddings)]
+            try:
+                yield
+            except BaseException:
+                self._undo(saved, journal)
+                raise
 
     def _undo(self, done: Sequence[tuple[Tensor, Saved]], journal: Journal) -> None:
         lost = []
@@ -212,6 +394,16 @@ class TreeAdapter(BaseAdapter):
     def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """Return the tree with ``leaves`` (by tensor name) in their places, everything else the same objects."""
 
+    def present(self, tensor: Tensor) -> Any:
+        """Return the leaf."""
+        return tensor.handle
+
+    def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
+        """Return a tree with the embeddings multiplied."""
+        tables = (tensor for tensor, _, _ in self.tables(target, options) if tensor.name in factors)
+        leaves = {t.name: self.leaf(t, self.values(t).astype(np.float64) * factors[t.name]) for t in tables}
+        return self.rebuild(target, leaves, options)
+
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
     ) -> tuple[Any, list[ReportRow]]:
@@ -220,7 +412,12 @@ class TreeAdapter(BaseAdapter):
         leaves: dict[str, Any] = {}
         for write in plan.writes:
             try:
-                leaf = self.native_leaf(write) if sampler == "native" else self.leaf(write.tensor, assemble(write))
+                if write.tensor.name in leaves:  # another layer's part of the same tensor
+                    write = replace(write, tensor=replace(write.tensor, handle=leaves[write.tensor.name]))
+                if sampler == "native":
+                    leaf = self.native_leaf(write)
+                else:
+                    leaf = self.leaf(write.tensor, assemble(write, write.tensor.handle))
             except CritinitError:
                 raise
             except Exception as error:  # each framework raises its own
@@ -228,6 +425,11 @@ class TreeAdapter(BaseAdapter):
             rows += self.rows(write, leaf)
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows
+
+    def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
+        """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
+        model, _ = self.execute(target, plan, "portable", options)
+        run(model, plan.writes[0].tensor)
 
 
 def _failed(tensor: Tensor, done: str, error: Exception) -> ApplyError:

@@ -7,6 +7,7 @@ Where the old one is a NumPy array, so is the new one.  Only what draws from a k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.declared import Pairs
+from critinit_adapters.shared.defaults import TRUNCATED, Default
+from critinit_adapters.shared.own import by_path
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
@@ -32,11 +35,14 @@ __all__ = [
     "both_directions",
     "declared",
     "draw_like",
+    "embedding_tables",
+    "is_array",
     "like",
     "paired",
     "path_name",
     "problem",
     "replace",
+    "truncated_default",
 ]
 
 Path = tuple[Any, ...]
@@ -44,19 +50,22 @@ FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
 Sample = Callable[[np.random.Generator], NDArray[np.float64]]
 """What a distribution draws with NumPy."""
-_STACKED = "of weights stacked by vmap or scan, apply the spec to one slice after the other, each with its own seed"
+_STACKED = (
+    "of weights stacked by vmap or scan, apply the spec to each slice with a seed of its own, and stack the results "
+    "(docs/own-modules.md shows it)"
+)
 _OUTSIDE = "apply a spec outside jit, vmap and grad"
 PAIRS = "a list of (forward path, backward path) of cells"
 """What the option ``bidirectional`` is."""
 
 
-def problem(name: str, leaf: Any, ndim: int) -> Problem | None:
+def problem(name: str, leaf: Any, ndim: int | None = None) -> Problem | None:
     """Return why a leaf cannot be replaced by drawn numbers, or None.
 
     Args:
         name: The leaf's name.
         leaf: The leaf.
-        ndim: How many axes it should have.
+        ndim: How many axes it should have; any number unless given.
     """
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return Problem(name, "an abstract array (from eval_shape)", "numbers", "initialize the model first")
@@ -66,7 +75,7 @@ def problem(name: str, leaf: Any, ndim: int) -> Problem | None:
         return Problem(name, type(leaf).__name__, "a jax or numpy array")
     if str(leaf.dtype) not in FLOATS:
         return Problem(name, f"type {leaf.dtype}", ", ".join(FLOATS))
-    if leaf.ndim != ndim:
+    if ndim is not None and leaf.ndim != ndim:
         return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", _STACKED)
     return None
 
@@ -166,10 +175,10 @@ def draw_like(old: Any, write: Write) -> Any:
     """
     with jax.default_device(None if isinstance(old, np.ndarray) else _device(old)):
         wide = jnp.float64 if old.dtype == np.float64 and jax.config.jax_enable_x64 else jnp.float32
-        full = jnp.zeros(write.tensor.shape, wide)
+        full = jnp.asarray(old, wide) if write.tensor.is_partial else jnp.zeros(write.tensor.shape, wide)
         for block, draw in write.draws:
-            if draw is not None:
-                full = full.at[block.index].set(_stored(block, _drawn(draw, wide)))
+            stored = 0.0 if draw is None else block.stored(_drawn(draw, wide))
+            full = full.at[block.index].set(stored)
         if isinstance(old, np.ndarray):
             return np.asarray(full).astype(old.dtype)
         full = full.astype(old.dtype)
@@ -183,10 +192,6 @@ def _cast(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 def _device(array: jax.Array) -> jax.Device:
     return min(array.sharding.addressable_devices, key=lambda device: device.id)
-
-
-def _stored(block: Block, drawn: jax.Array) -> jax.Array:
-    return block.sign * (drawn.T if block.transposed else drawn) + block.offset
 
 
 def _drawn(draw: Draw, dtype: Any) -> jax.Array:
@@ -221,7 +226,7 @@ def declared(
     for block, draw in pairs:
         if draw is not None:
             own = key if draw.part != "bias" or bias_key is None else bias_key
-            full = full.at[block.index].set(_stored(block, _drawn_from(own, draw, wide)))
+            full = full.at[block.index].set(block.stored(_drawn_from(own, draw, wide)))
     return full.astype(dtype)
 
 
@@ -265,6 +270,44 @@ class JaxTreeAdapter(SeededByKeys, TreeAdapter):
         """Return the tree with new leaves."""
         return replace(target, leaves)
 
+    def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the tree's arrays."""
+        found = ((path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target))
+        return {name: Tensor(name, tuple(leaf.shape), leaf, (), key=name) for name, leaf in found if is_array(leaf)}
+
+    def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the array at a path; in a box of metadata, the one that it holds."""
+        return by_path(tensors, path) or by_path(tensors, f"{path}/value")
+
+    def unwritable(self, tensor: Tensor) -> Problem | None:
+        """Return why an array cannot be replaced."""
+        return problem(tensor.name, tensor.handle)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
+        """Return an array of that type."""
+        return jnp.asarray(values, like.handle.dtype)
+
+
+def is_array(leaf: Any) -> bool:
+    """Return whether a leaf of a tree is an array, abstract or traced ones too."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def truncated_default(tensor: Tensor, block: Block, recurrent: float | None = None) -> Default | None:
+    """Return the range of a truncated normal of variance 1/fan-in for kernels, and of 0 for biases.
+
+    Args:
+        tensor: The tensor, stored as (fan-in, units).
+        block: The block.
+        recurrent: The largest entry of recurrent kernels, where they are of another distribution.
+    """
+    if tensor.is_partial:
+        return None
+    if block.part in ("bias", "zero"):
+        return Default(0.0, 0.0)
+    own = TRUNCATED / math.sqrt(tensor.shape[0])
+    return Default(0.0, own if recurrent is None or block.part == "input" else recurrent)
+
 
 def path_name(path: Path) -> str:
     """Return a tree's path as text: ``params/cell/hf/kernel``."""
@@ -275,6 +318,16 @@ def path_name(path: Path) -> str:
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Return the tree with ``leaves`` (by path name) in their places; all other leaves are the same objects."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path_name(path), leaf), tree)
+
+
+def embedding_tables(leaves: Sequence[tuple[str, Any]], ends: Sequence[str]) -> list[tuple[Tensor, bool, bool]]:
+    """Return the leaves with two axes whose names end so, as ``BaseAdapter.tables`` does; all count as trained."""
+    named = ((name, leaf) for name, leaf in leaves if any(name == end or name.endswith(f"/{end}") for end in ends))
+    return [
+        (Tensor(name, tuple(leaf.shape), leaf, ()), True, False)
+        for name, leaf in named
+        if problem(name, leaf, 2) is None
+    ]
 
 
 def paired(modules: Sequence[RecurrentModule], pairs: Any) -> tuple[RecurrentModule, ...]:

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-import numpy as np
-
 from critinit.errors import ApplyError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import stacks
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
-__all__ = ["Plan", "Write", "plan"]
+__all__ = ["OWN", "Plan", "Write", "found_in", "named", "plan"]
+
+_MOST = 8
+"""Names that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def plan(
     seed: int,
     include: Sequence[str] | None,
     *,
+    trust: bool = False,
     may_pair: bool = False,
 ) -> Plan:
     """Return the plan for a spec.
@@ -72,20 +74,22 @@ def plan(
         cells: The cells that the framework has layers for, to be named in errors.
         seed: The seed of the draws.
         include: Patterns of module paths that narrow what is written, or None.
+        trust: Whether classes that override the step of a known layer are taken.
         may_pair: Whether the target may hold the two directions of a layer as separate cells, to be paired by the
             option ``bidirectional``.
 
     Raises:
         ApplyError: Something does not fit; the error names it.
     """
-    own = _distinct([module for module in survey.modules if module.takes(spec.cell)])
+    fitting = [module for module in survey.modules if module.takes(spec.cell)]
+    own = fitting if survey.is_ordered else _distinct(fitting)
     if not own:
         raise _nothing(spec, survey, cells)
     number = {id(module): index for index, module in enumerate(own)}
-    chosen = _included(own, include)
+    chosen, ordered = _included(own, include)
     for module in chosen:
-        _check_fit(spec, module)
-    together = _stacks(chosen, len(spec.layers), may_pair)
+        _check_fit(spec, module, trust)
+    together = _stacks(chosen, len(spec.layers), survey.is_ordered, ordered, may_pair)
     writes = [
         write
         for stack in together
@@ -96,9 +100,12 @@ def plan(
     changed = _changed(survey, writes)
     untouched = tuple(name for name in survey.tensors if name not in changed)
     notes = (
-        *_left_alone(survey, spec),
+        *_left_alone(survey, spec, include),
+        *(f"{module}: {module.overrides}; written, as trust=True says" for module in chosen if module.overrides),
         *_projections(chosen, spec),
-        *(_order(stack, chosen) for stack in together if len(stack) > 1),
+        *(_order(stack, chosen, survey.is_ordered) for stack in together if len(stack) > 1),
+        *_each_alone(together, len(spec.layers)),
+        *_frozen(writes, chosen),
         *_shared(survey, changed),
     )
     return Plan(tuple(writes), untouched, notes)
@@ -106,14 +113,39 @@ def plan(
 
 def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError:
     """The error of a target without a layer of the spec's cell."""
-    found = ", ".join(f"{module.cell} at {module}" for module in survey.modules) or "no recurrent layer"
     others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
         f"write the spec with --cell {' or '.join(others)}" if others else "",
+        _way_out(survey) or ("" if survey.modules or survey.lookalikes else OWN),
     ]
     allowed = f"a layer of the spec's cell, {spec.cell}"
-    return ApplyError("target", found=found, allowed=allowed, hint="; ".join(filter(None, hints)))
+    return ApplyError("target", found=found_in(survey), allowed=allowed, hint="; ".join(filter(None, hints)))
+
+
+def found_in(survey: Survey) -> str:
+    """Return the recurrent layers of a target in words, those too that are not known."""
+    known = ", ".join(f"{module.cell} at {module}" for module in survey.modules)
+    alike = _listed(survey.lookalikes)
+    return "; ".join(filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}")))
+
+
+OWN = "for a module of your own say with where= in which tensors its gates lie (critinit.fused, critinit.separate)"
+"""The way out for classes that no adapter knows."""
+
+
+def _way_out(survey: Survey) -> str:
+    """``where=``, if it can describe one of the modules that look recurrent."""
+    return OWN if any(one.can_be_stated for one in survey.lookalikes) else ""
+
+
+def _listed(lookalikes: Sequence[Lookalike]) -> str:
+    """The modules that look recurrent by class and path, each reason after those that it is true of."""
+    reasons: dict[str, list[str]] = {}
+    for one in lookalikes[:_MOST]:
+        reasons.setdefault(one.reason, []).append(str(one))
+    more = [f"and {len(lookalikes) - _MOST} more"] if len(lookalikes) > _MOST else []
+    return ", ".join([*(f"{', '.join(names)} ({reason})" for reason, names in reasons.items()), *more])
 
 
 def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
@@ -142,20 +174,30 @@ def _distinct(modules: Sequence[RecurrentModule]) -> list[RecurrentModule]:
     return distinct
 
 
-def _included(modules: Sequence[RecurrentModule], include: Sequence[str] | None) -> list[RecurrentModule]:
+def _included(modules: Sequence[RecurrentModule], include: Sequence[str] | None) -> tuple[list[RecurrentModule], bool]:
+    """The modules that are written, and whether ``include`` names them one by one, which is an order."""
     if include is None:
-        return list(modules)
-    for pattern in include:
-        if not any(matches(module.name, pattern) for module in modules):
+        return list(modules), False
+    named = {pattern: [module for module in modules if matches(module.name, pattern)] for pattern in include}
+    for pattern, found in named.items():
+        if not found:
             allowed = f"a pattern that one of these matches: {', '.join(map(str, modules))}"
             raise ApplyError("include", found=repr(pattern), allowed=allowed)
-    return [module for module in modules if any(matches(module.name, pattern) for pattern in include)]
+    if all(len(found) == 1 for found in named.values()):
+        return list({id(found[0]): found[0] for found in named.values()}.values()), len(named) > 1
+    return [module for module in modules if any(matches(module.name, pattern) for pattern in include)], False
 
 
-def _check_fit(spec: InitSpec, module: RecurrentModule) -> None:
+def _check_fit(spec: InitSpec, module: RecurrentModule, trust: bool) -> None:
     if module.refusal is not None:
         where, found, allowed, hint = module.refusal
         raise ApplyError(": ".join(filter(None, (str(module), where))), found=found, allowed=allowed, hint=hint)
+    if module.overrides and not trust:
+        hint = (
+            "if it computes the same all the same, say trust=True; if it does not, describe what it computes as a cell "
+            "(docs/cells.md), write a spec for that, and say with where= in which tensors its gates lie"
+        )
+        raise ApplyError(str(module), found=module.overrides, allowed=f"the step of {spec.cell}", hint=hint)
     for index, layer in enumerate(spec.layers):
         if layer.projection is not None:
             wanted = layer.projection.coordinates(module.hidden_size)
@@ -166,11 +208,20 @@ def _check_fit(spec: InitSpec, module: RecurrentModule) -> None:
                 raise ApplyError(str(module), found=found, allowed=allowed)
 
 
-def _stacks(modules: Sequence[RecurrentModule], layers: int, may_pair: bool) -> list[list[RecurrentModule]]:
-    """Which modules take the spec's layers together; raises where that is not clear."""
-    together = stacks([module.stack for module in modules], layers)
+def _stacks(
+    modules: Sequence[RecurrentModule], layers: int, ordered: bool, named: bool, may_pair: bool
+) -> list[list[RecurrentModule]]:
+    """Which modules take the spec's layers together; raises where that is not clear.
+
+    Their order counts where it is stated (``ordered``), and where widths fit in none and each is named (``named``).
+    """
+    together = stacks([module.stack for module in modules], layers, ordered=ordered)
     if together is not None:
-        return [[modules[index] for index in stack] for stack in together]
+        taken = [[modules[index] for index in stack] for stack in together]
+        for stack in taken if not (ordered or named) else ():
+            if any(one.stack.gives != other.stack.reads for one, other in pairwise(stack)):
+                raise _no_order(stack)
+        return taken
     found = ", ".join(f"{module} has {module.layers}" for module in modules)
     total = sum(module.layers for module in modules)
     deeper = f"write the spec with --layers {total}"
@@ -204,6 +255,20 @@ def _pairs(modules: Sequence[RecurrentModule]) -> str:
     if any(one.stack != other.stack for one, other in pairs):
         return "[(forward path, backward path), ...]"
     return str([(one.name, other.name) for one, other in pairs])
+
+
+def _no_order(stack: Sequence[RecurrentModule]) -> ApplyError:
+    """The error of modules that together have the spec's layers, and whose widths fit in no order."""
+    widths = ", ".join(f"{module} reads {module.stack.reads} and gives {module.stack.gives}" for module in stack)
+    order = ", ".join(repr(module.name) for module in stack)
+    each = {module.layers for module in stack}
+    alone = f"; if each is a network of its own, write the spec with --layers {min(each)}" if len(each) == 1 else ""
+    return ApplyError(
+        "target",
+        found=f"modules of which none reads what another gives ({widths})",
+        allowed="an order in which each reads the width that the one before gives",
+        hint=f"if other layers stand between them, say the order of the layers: include=[{order}]{alone}",
+    )
 
 
 def _starts(stack: Sequence[RecurrentModule]) -> Iterator[tuple[int, RecurrentModule]]:
@@ -249,31 +314,77 @@ def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentMod
             continue
         asked = f"mean {draw.mean:g}, variance {draw.variance:g}"
         hint = f"{draw.path} asks for {asked}"
+        if draw.part == "bias":
+            hint += "; give the layer a bias, or write the spec with a bias of 0 there"
         raise ApplyError(str(module), found=f"no {draw.part} for gate {draw.gate}", hint=hint)
 
 
 def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) -> None:
     """Every block is as large as its draw, and together they fill the tensor."""
     filled = 0
-    blank = np.broadcast_to(np.empty(()), tensor.shape)
     for block, draw in pairs:
-        region = blank[block.index].shape
-        filled += prod(region)
+        filled += prod(block.region(tensor.shape))
         if draw is not None:
-            wanted = draw.shape[::-1] if block.transposed else draw.shape
-            if region != wanted:
-                raise ApplyError(tensor.name, found=f"a place of shape {region}", allowed=f"{wanted}, for {draw.path}")
-    if filled != prod(tensor.shape):
+            held = block.holds(tensor.shape)
+            if held != draw.shape:
+                turned = " (transposed)" if block.transposed else ""
+                found = f"a place of shape {held}{turned}"
+                raise ApplyError(tensor.name, found=found, allowed=f"{draw.shape}, for {draw.path}")
+    if filled != prod(tensor.shape) and not tensor.is_partial:
         raise ApplyError(tensor.name, found=f"shape {tensor.shape}", hint=f"the adapter knows {filled} of its numbers")
 
 
 # ---- notes -----------------------------------------------------------------------------------------------
 
 
-def _left_alone(survey: Survey, spec: InitSpec) -> Iterator[str]:
+def _left_alone(survey: Survey, spec: InitSpec, include: Sequence[str] | None) -> Iterator[str]:
     for module in survey.modules:
-        if not module.takes(spec.cell):
+        asked = include is None or any(matches(module.name, pattern) for pattern in include)
+        if asked and not module.takes(spec.cell):
             yield f"{module}: a {module.cell}, left as it was (the spec is for {spec.cell})"
+    if survey.lookalikes:
+        left = f"looks recurrent and was left as it was: {_listed(survey.lookalikes)}"
+        yield "; ".join(filter(None, (left, _way_out(survey))))
+
+
+def _each_alone(together: Sequence[Sequence[RecurrentModule]], layers: int) -> Iterator[str]:
+    """Modules that each took the whole spec although one may stand above another."""
+    for number, stack in enumerate(together):
+        chain = [stack[0]]
+        for other in together[number + 1 :]:
+            if other[0].stack.reads == chain[-1].stack.gives:
+                chain.append(other[0])
+        if len(chain) > 1:
+            names = ", ".join(map(str, chain))
+            yield (
+                f"each of {names} took the whole spec, whose first layer is for the model's input; by their widths "
+                "they may stand one above the other. If they do, write one spec for them, critinit.generate(..., "
+                f"layers={layers * len(chain)}), and apply it with include=[{names}]"
+            )
+            return
+
+
+def _frozen(writes: Sequence[Write], modules: Sequence[RecurrentModule]) -> Iterator[str]:
+    """What an optimizer leaves alone, by the reason, and how to write only the others."""
+    found: dict[str, dict[str, None]] = {}
+    for write in writes:
+        found.setdefault(write.tensor.frozen, {})[write.tensor.name] = None
+    free = [module.name for module in modules if not any(tensor.frozen for tensor in module.tensors)]
+    hint = f"; include={free} writes only the others" if free else ""
+    for why, names in found.items():
+        if why:
+            yield f"frozen ({why}), and written all the same: {named(tuple(names))}{hint}"
+
+
+def named(names: Sequence[str]) -> str:
+    """Return a list of names in words, the first few of a long one.
+
+    Example:
+        >>> named(["a", "b"])
+        'a, b'
+    """
+    more = [f"and {len(names) - _MOST} more"] if len(names) > _MOST else []
+    return ", ".join([*names[:_MOST], *more])
 
 
 def _projections(modules: Sequence[RecurrentModule], spec: InitSpec) -> Iterator[str]:
@@ -285,15 +396,17 @@ def _projections(modules: Sequence[RecurrentModule], spec: InitSpec) -> Iterator
             )
 
 
-def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule]) -> str:
+def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule], ordered: bool) -> str:
     """Which module took which of the spec's layers, and why in this order."""
     widths = [module.stack for module in stack]
-    if list(stack) != list(modules):
+    if ordered and all(one.gives == other.reads for one, other in pairwise(widths)):
+        why = "in the order that you say"
+    elif not all(one.gives == other.reads for one, other in pairwise(widths)):
+        why = "in the order that you say, although not each reads as many numbers as the one before gives"
+    elif list(stack) != list(modules):
         why = "in the order in which their widths fit"
-    elif all(one.gives == other.reads for one, other in pairwise(widths)):
-        why = "in the order of the model"
     else:
-        why = "in the order of the model, although their widths fit in no order"
+        why = "in the order of the model"
     took = ", ".join(f"{module} took {_numbers(start, module.layers)}" for start, module in _starts(stack))
     return f"the modules took the spec's layers {why}: {took}"
 

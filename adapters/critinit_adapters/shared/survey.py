@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from critinit.errors import Problem
 from critinit.tensors.blocks import Block
 from critinit.tensors.stacking import Stack
 
-__all__ = ["LayerSlot", "RecurrentModule", "Survey", "Tensor"]
+__all__ = ["LayerSlot", "Lookalike", "RecurrentModule", "Survey", "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +28,8 @@ class Tensor:
         handle: What the adapter needs to read and write it.
         blocks: The blocks that it is cut into.
         key: The same for tensors that are one and the same; the identity of the handle unless given.
+        is_partial: Whether it holds other numbers too, which stay as they are.
+        frozen: Why an optimizer leaves it alone ("requires_grad=False"), or nothing.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Tensor:
     handle: Any
     blocks: tuple[Block, ...]
     key: Hashable = None
+    is_partial: bool = False
+    frozen: str = ""
 
     @property
     def identity(self) -> Hashable:
@@ -71,6 +75,7 @@ class RecurrentModule:
         projection_size: The width of the projected state, where it is projected.
         projected_cell: The cell whose specs state the projection too, where there is one.
         refusal: Why no spec can be applied to it, or None.  It counts only where the module would be written.
+        overrides: What its class computes in its own way, in words, where it derives from a known layer; or nothing.
     """
 
     name: str
@@ -80,6 +85,7 @@ class RecurrentModule:
     projection_size: int | None = None
     projected_cell: str | None = None
     refusal: Problem | None = None
+    overrides: str = ""
 
     @property
     def layers(self) -> int:
@@ -105,6 +111,25 @@ class RecurrentModule:
         return repr(self.name) if self.name else "the target itself"
 
 
+class Lookalike(NamedTuple):
+    """A module that looks recurrent and is none that the adapter knows.
+
+    Attributes:
+        name: Its path in the model; "" is the target itself.
+        kind: Its class, or what is known of it.
+        reason: Why it was not taken.
+        can_be_stated: Whether ``where`` can say in which tensors its gates lie.
+    """
+
+    name: str
+    kind: str
+    reason: str
+    can_be_stated: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {repr(self.name) if self.name else 'the target itself'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What an adapter found in a target.
@@ -113,8 +138,12 @@ class Survey:
         modules: The recurrent modules, in the order of the model.
         tensors: The names of all tensors of the model.
         keys: By name, the ``Tensor.identity`` of those that other places of the model can share.
+        lookalikes: Modules that look recurrent and were not taken.
+        is_ordered: Whether the modules are in an order that the user stated.
     """
 
     modules: tuple[RecurrentModule, ...]
     tensors: tuple[str, ...]
     keys: Mapping[str, Hashable] = field(default_factory=dict)
+    lookalikes: tuple[Lookalike, ...] = ()
+    is_ordered: bool = False

@@ -11,7 +11,9 @@ type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -20,26 +22,43 @@ from numpy.typing import NDArray
 from torch import nn
 
 from critinit.distributions import Kernel
-from critinit.errors import Problem
+from critinit.errors import ApplyError, Problem
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.shared.adapter import InPlaceAdapter
+from critinit_adapters.shared.classes import looks_recurrent, overrides
+from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
+from critinit_adapters.shared.own import by_path, walk
 from critinit_adapters.shared.planning import Write
-from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
+from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
+from critinit_adapters.torch.tracing import record
 
 __all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
 
 _CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
 _CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
+_KNOWN = (nn.RNN, nn.GRU, nn.LSTM, *_CELL_OF_CLASS)
+_STEP = ("forward", "__call__")
+"""The methods that make a layer's step."""
+_ACCELERATE = "_hf_hook"
+"""Where Hugging Face accelerate keeps what it runs around a module's own forward."""
+_COMPUTED = "a parametrized tensor, computed from others"
+_REMOVALS = {
+    "WeightNorm": "torch.nn.utils.remove_weight_norm",
+    "SpectralNorm": "torch.nn.utils.remove_spectral_norm",
+    "pruning": "torch.nn.utils.prune.remove",
+}
+"""By the class of the hook, what undoes the older ways to compute a parameter."""
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _WRAPPERS = ("_orig_mod",)
 """What torch.compile adds to a path."""
 
 # Private names of torch, run with torch 2.13.0: ``Module._parameters`` and ``_buffers`` (the only way to see a
 # parameter that is None), ``RNNBase._all_weights`` (the names that its class defines) and ``UntypedStorage._cdata``
-# (where a storage lies, also without memory of its own).
+# (where a storage lies, also without memory of its own), and ``nn.modules.conv._ConvNd``, the base of all convolutions.
 
 
 class TorchAdapter(InPlaceAdapter):
@@ -64,9 +83,91 @@ class TorchAdapter(InPlaceAdapter):
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the recurrent modules in a module tree."""
-        modules = [_recurrent(_path(name), module) for name, module in target.named_modules()]
+        _check_target(target)
+        found = [(_recurrent(_path(name), module), module) for name, module in target.named_modules()]
         keys = {name: _key(tensor) for name, tensor in _tensors(target)}
-        return Survey(tuple(m for m in modules if m is not None), tuple(keys), keys)
+        known = {id(module) for recurrent, module in found if recurrent is not None}
+        alike = tuple(_lookalikes(target, known))
+        return Survey(tuple(one for one, _ in found if one is not None), tuple(keys), keys, alike)
+
+    def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return parameters and buffers."""
+        _check_target(target)
+        return {name: _tensor(name, tensor, ()) for name, tensor in _tensors(target)}
+
+    def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Return a parameter, a buffer or a tensor that is an attribute of a module."""
+        named = by_path(tensors, path)
+        if named is not None:
+            return named
+        found = walk(target, path)
+        if not isinstance(found, torch.Tensor):
+            return None
+        same = next((tensor for tensor in tensors.values() if tensor.identity == _key(found)), None)
+        return same or _tensor(path, found, ())
+
+    def unwritable(self, tensor: Tensor) -> Problem | None:
+        """Return why a tensor holds no numbers of its own."""
+        handle = tensor.handle
+        if handle.grad_fn is not None:
+            found = "a tensor that is computed from others"
+            return Problem(tensor.name, found, "a parameter", "name the parameter that it is computed from")
+        return _tensor_problem(tensor.name, handle)
+
+    def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
+        """Return a tensor of that type on that device."""
+        local = _local(like.handle)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(local.device, local.dtype)
+
+    def to_numpy(self, value: Any) -> NDArray[np.float64]:
+        """Return a tensor in float64, on the host."""
+        return np.asarray(value.detach().double().cpu().numpy() if isinstance(value, torch.Tensor) else value)
+
+    @contextmanager
+    def running(self, model: Any) -> Iterator[None]:
+        """Run in evaluation mode and without gradients; each module's own mode comes back."""
+        modes = [(module, module.training) for module in model.modules()]
+        try:
+            model.eval()
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def extent(self, region: Any) -> tuple[float, float]:
+        """Return the smallest and the largest number, found on the tensor's device."""
+        low, high = torch.aminmax(region)
+        return float(low), float(high)
+
+    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+        """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has; shards are not gathered for that."""
+        if tensor.is_partial or _is_sharded(tensor.handle):
+            return None
+        shape = block.holds(tensor.shape)
+        return Default(0.0, (shape[1] if block.part == "projection" else shape[0]) ** -0.5)
+
+    def record(
+        self, target: Any, survey: Survey, run: Callable[[Any], object], options: Mapping[str, Any]
+    ) -> tuple[Recorder, Mapping[str, bool]]:
+        """Run the model with hooks at its recurrent modules."""
+        return record(target, {module.name for module in survey.modules if module.slots}, _path, run)
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
+        """Return the weights of ``nn.Embedding``."""
+        uses = Counter(_key(tensor) for _, tensor in _tensors(target))
+        found = []
+        for name, module in target.named_modules():
+            weight = module._parameters.get("weight") if isinstance(module, nn.Embedding) else None
+            if weight is not None and not nn.parameter.is_lazy(weight) and not weight.is_meta:
+                path = _path(f"{name}.weight" if name else "weight")
+                tensor = Tensor(path, tuple(weight.shape), weight, (), key=_key(weight))
+                found.append((tensor, weight.requires_grad, uses[_key(weight)] > 1))
+        return found
+
+    def values(self, tensor: Tensor) -> NDArray[Any]:
+        """Return the values, whole, on the host."""
+        return np.asarray(self.view(tensor).float().cpu().numpy())
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the bytes of this process's part."""
@@ -96,7 +197,7 @@ class TorchAdapter(InPlaceAdapter):
             if draw is None:
                 region.zero_()
             else:
-                region.copy_(torch.from_numpy(draw.sample()).to(region.dtype))
+                region.copy_(torch.from_numpy(block.stored(draw.sample())).to(region.dtype))
 
     @torch.no_grad()
     def store_native(self, write: Write) -> None:
@@ -105,10 +206,16 @@ class TorchAdapter(InPlaceAdapter):
         sharded = _is_sharded(parameter)
         local = _local(parameter)
         # every process draws the whole tensor from the same stream and keeps its shard
-        full = torch.empty(parameter.shape, dtype=local.dtype, device=local.device) if sharded else local
+        full = local
+        if sharded:
+            full = (
+                parameter.full_tensor()
+                if write.tensor.is_partial
+                else torch.empty_like(local).new_empty(parameter.shape)
+            )
         haar = _Haar()
         for block, draw in write.draws:
-            _fill(full[block.index], draw, haar)
+            _fill(full[block.index], block, draw, haar)
         if sharded:
             _write(parameter, full)
 
@@ -119,7 +226,7 @@ class TorchAdapter(InPlaceAdapter):
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
         """Measure on the tensor's device."""
-        return _measure(stored, draw)
+        return _measure(block.canonical(stored) if _is_changed(block) else stored, draw)
 
 
 ADAPTER = TorchAdapter()
@@ -190,6 +297,11 @@ def _key(tensor: torch.Tensor) -> Hashable:
         return id(tensor)
 
 
+def _check_target(target: object) -> None:
+    if not isinstance(target, nn.Module):
+        raise ApplyError("target", found=f"a {type(target).__name__}", allowed="a torch.nn.Module")
+
+
 def _recurrent(name: str, module: nn.Module) -> RecurrentModule | None:
     """What ``module`` is to the adapters, or None where it is no recurrent layer."""
     if isinstance(module, nn.RNNBase):
@@ -206,7 +318,38 @@ def _recurrent(name: str, module: nn.Module) -> RecurrentModule | None:
     refusal = _refusal(module, relu)
     slots = () if refusal else tuple(_slots(name, module, cell, hidden, layers, directions))
     projected = None if projection is None else PROJECTED.get(cell)
-    return RecurrentModule(name, cell, hidden, slots, projection, projected, refusal)
+    own = overrides(module, _KNOWN, _STEP) if not hasattr(module, _ACCELERATE) else ""
+    return RecurrentModule(name, cell, hidden, slots, projection, projected, refusal, own)
+
+
+def _lookalikes(target: nn.Module, known: set[int]) -> Iterator[Lookalike]:
+    """Modules that look recurrent, without those that hold a known one or belong to one."""
+    inside = {id(part) for module in target.modules() if id(module) in known for part in module.modules()}
+    for name, module in target.named_modules():
+        kind = str(getattr(module, "original_name", type(module).__name__))
+        step = None if type(module).__module__.startswith("torch.") else type(module).forward
+        if id(module) in inside or not looks_recurrent(kind, step):
+            continue
+        if any(id(part) in inside for part in module.modules()):
+            continue
+        can = True
+        if not any(True for _ in module.parameters()):
+            can, reason = False, "it has no parameters that could be written"
+        elif any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
+            can, reason = False, "it is made of convolutions, for which the torch adapter has no layer"
+        elif isinstance(module, torch.jit.ScriptModule):
+            reason = "a ScriptModule: what it computes cannot be seen"
+        elif type(module).__module__.startswith("torch."):
+            reason = f"a class of {type(module).__module__}, none of torch.nn's RNN, GRU, LSTM and their Cell classes"
+        else:
+            reason = "a class that derives from none of torch.nn's RNN, GRU, LSTM and their Cell classes"
+        yield Lookalike(_path(name), kind, reason, can)
+
+
+def _tensor(name: str, tensor: torch.Tensor, parts: tuple[Block, ...]) -> Tensor:
+    is_frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+    frozen = "requires_grad=False" if is_frozen else ""
+    return Tensor(name, tuple(tensor.shape), tensor, parts, key=_key(tensor), frozen=frozen)
 
 
 def _slots(path: str, module: nn.Module, cell: str, hidden: int, layers: int, directions: int) -> Iterator[LayerSlot]:
@@ -216,13 +359,7 @@ def _slots(path: str, module: nn.Module, cell: str, hidden: int, layers: int, di
             suffix = f"_l{layer}{'_reverse' * direction}" if isinstance(module, nn.RNNBase) else ""
             found = [(stem, module._parameters.get(stem + suffix)) for stem in STEMS]
             tensors = tuple(
-                Tensor(
-                    f"{prefix}{stem}{suffix}",
-                    tuple(parameter.shape),
-                    parameter,
-                    blocks(stem, cell, hidden),
-                    key=_key(parameter),
-                )
+                _tensor(f"{prefix}{stem}{suffix}", parameter, blocks(stem, cell, hidden))
                 for stem, parameter in found
                 if parameter is not None
             )
@@ -243,20 +380,48 @@ def _refusal(module: nn.Module, relu: bool) -> Problem | None:
     for name in _names(module):
         # a parametrization (also weight_norm's and pruning's older hooks) moves the parameter elsewhere
         if name not in module._parameters:
-            if name in module._buffers or not hasattr(module, name):
-                return Problem(name, "a buffer" if name in module._buffers else "none", "a parameter")
-            found = "a parametrized tensor, computed from others"
-            return Problem(name, found, "a parameter", "remove the parametrization first")
+            return _moved(module, name)
         parameter = module._parameters[name]
-        if parameter is None:  # bias=False
-            continue
-        if nn.parameter.is_lazy(parameter):
-            return Problem(name, "a parameter that has no shape yet", hint="run the model once first")
-        if parameter.is_meta:
-            found = "a parameter on the meta device, which holds no numbers"
-            return Problem(name, found, hint="call to_empty(device=...) first")
-        if parameter.dtype not in _FLOATS:
-            return Problem(name, f"type {_type(parameter.dtype)}", ", ".join(map(_type, _FLOATS)))
+        problem = None if parameter is None else _tensor_problem(name, parameter)  # None: bias=False
+        if problem is not None:
+            return problem
+    return None
+
+
+def _moved(module: nn.Module, name: str) -> Problem:
+    """What to do where a name of the layer is no parameter."""
+    if name in module._buffers:
+        hint = f"make it one: module.{name} = torch.nn.Parameter(tensor), after del module.{name}"
+        return Problem(name, "a buffer", "a parameter", hint)
+    if nn.utils.parametrize.is_parametrized(module, name):
+        remove = f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})"
+        return Problem(name, _COMPUTED, "a parameter", f"call {remove}, and parametrize it again afterwards")
+    hooks = {getattr(hook, "name", getattr(hook, "_tensor_name", "")): hook for hook in _hooks(module)}
+    removal = _REMOVALS.get(type(hooks.get(name)).__name__) or (
+        _REMOVALS["pruning"] if hasattr(hooks.get(name), "apply_mask") else None
+    )
+    if removal is not None:
+        hint = f"call {removal}(module, {name!r}), and do it again afterwards"
+        return Problem(name, _COMPUTED, "a parameter", hint)
+    found = "a tensor that is no parameter" if hasattr(module, name) else "none"
+    raws = [raw for raw in module._parameters if name in raw] or ["the one that it is made from"]
+    hint = f"say with where= in which tensors the gates lie ({', '.join(raws)} for {name}): critinit.fused"
+    return Problem(name, found, "a parameter", hint)
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    return list(module._forward_pre_hooks.values())
+
+
+def _tensor_problem(name: str, parameter: torch.Tensor) -> Problem | None:
+    """Why no numbers can be written into a tensor, or None."""
+    if nn.parameter.is_lazy(parameter):
+        return Problem(name, "a parameter that has no shape yet", hint="run the model once first")
+    if parameter.is_meta:
+        found = "a parameter on the meta device, which holds no numbers"
+        return Problem(name, found, hint="call to_empty(device=...) first")
+    if parameter.dtype not in _FLOATS:
+        return Problem(name, f"type {_type(parameter.dtype)}", ", ".join(map(_type, _FLOATS)))
     return None
 
 
@@ -289,16 +454,22 @@ def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:
     local.copy_(whole.redistribute(mesh, sharded.placements).to_local())
 
 
-def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:
+def _fill(region: torch.Tensor, block: Block, draw: Draw | None, haar: _Haar) -> None:
     """Draw into a view of a tensor, on its device, from a generator of its own."""
     if draw is None:
         region.zero_()
     elif isinstance(draw.distribution, Kernel):
-        drawn = draw.distribution.draw(TorchDrawing(region, draw, haar))
-        if drawn is not region:  # a kernel that goes on with what it drew
-            region.copy_(drawn)
+        place = region.new_empty(draw.shape) if _is_changed(block) else region
+        drawn = draw.distribution.draw(TorchDrawing(place, draw, haar))
+        if drawn is not region:  # a kernel that goes on with what it drew, or that is stored in another way
+            region.copy_(block.stored(drawn))
     else:
-        region.copy_(torch.from_numpy(draw.sample()))
+        region.copy_(torch.from_numpy(block.stored(draw.sample())))
+
+
+def _is_changed(block: Block) -> bool:
+    """Whether a block holds something else than the canonical numbers as they are."""
+    return block.transposed or block.sign != 1.0 or block.offset != 0.0 or block.shape is not None
 
 
 class TorchDrawing:

@@ -12,6 +12,7 @@ after a checkpoint was read, for the modules that it did not fill; tensors that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -29,7 +30,15 @@ _SEED = "critinit_seed"
 """Where a model keeps the seed that was drawn for it: transformers asks module by module."""
 
 
-def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: int | None = None) -> bool:
+def init_weights(
+    spec: InitSpec,
+    model: nn.Module,
+    module: nn.Module,
+    *,
+    seed: int | None = None,
+    include: Sequence[str] | None = None,
+    trust: bool = False,
+) -> bool:
     """Write the spec into one module of a model, from its ``_init_weights``.
 
     The numbers are those that ``critinit.apply(spec, model, seed=seed)`` would write there, so several recurrent
@@ -44,20 +53,26 @@ def init_weights(spec: InitSpec, model: nn.Module, module: nn.Module, *, seed: i
         model: The whole model.
         module: The module of it that transformers asks for.
         seed: The seed, or None.
+        include: The patterns of ``critinit.apply``, with paths in the model.
+        trust: Whether to write also into classes that override the step of torch's layers, as ``critinit.apply`` does.
 
     Returns:
-        False where the module is no recurrent module of the spec's cell, and nothing was done.
+        False where the module is no recurrent module of the spec's cell, or is left out; nothing was done.
 
     Raises:
         ApplyError: The spec does not fit the model; nothing was changed.
     """
     if not any(found.name == "" and found.takes(spec.cell) for found in ADAPTER.survey(module, {}).modules):
         return False
+    made = ADAPTER.plan(spec, model, 0, include, {}, trust=trust)
+    own = {id(parameter) for parameter in module.parameters()}
+    if not any(id(write.tensor.handle) in own for write in made.writes):
+        return False
     missing = {id(parameter) for parameter in module.parameters() if not _is_initialized(module, parameter)}
-    number = _seed(model, seed) if missing else 0  # where nothing is drawn, no seed is taken
-    made = ADAPTER.plan(spec, model, number, None, {})
-    writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
-    ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
+    if missing:  # where nothing is drawn, no seed is taken
+        made = ADAPTER.plan(spec, model, _seed(model, seed), include, {}, trust=trust)
+        writes = tuple(write for write in made.writes if id(write.tensor.handle) in missing)
+        ADAPTER.execute(model, Plan(writes, (), ()), "portable", {})
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from critinit.errors import MissingExtraError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.application import Report, Sampler, apply
+from critinit.tensors.application import Report, Sampler, Where, apply
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.torch.adapter import ADAPTER
 
@@ -48,6 +48,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
             ``seed_everything``; all processes take that of the first.
         sampler: The sampler of ``critinit.apply``.
         include: The patterns of ``critinit.apply``.
+        trust: Whether to write also into classes that override the step of torch's layers, as ``critinit.apply`` does.
+        where: Where a module of your own keeps its gates, as ``critinit.apply`` takes it, with paths in the model.
 
     Attributes:
         report: What ``critinit.apply`` reported, with the seed that was used; None until then, and where a run was
@@ -64,11 +66,13 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         *,
         sampler: Sampler = "portable",
         include: str | list[str] | None = None,
+        trust: bool = False,
+        where: Where | None = None,
     ) -> None:
         super().__init__()
         self.spec = checked_spec(spec)
         self.seed = None if seed is None else check_seed(seed)
-        self.sampler, self.include = sampler, include
+        self.sampler, self.include, self.trust, self.where = sampler, include, trust, where
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -102,7 +106,15 @@ class CriticalInit(_callback()):  # type: ignore[misc]
             seed = self.seed
             if seed is None:  # the processes' generators can differ, and the model may not be shared yet
                 seed = trainer.strategy.broadcast(ADAPTER.seed_of(None, module))
-            applied = apply(self.spec, module, seed=seed, sampler=self.sampler, include=self.include)
+            applied = apply(
+                self.spec,
+                module,
+                seed=seed,
+                sampler=self.sampler,
+                include=self.include,
+                trust=self.trust,
+                where=self.where,
+            )
             self.report = applied.report
             self._done.add(module)
 

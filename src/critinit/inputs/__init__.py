@@ -17,6 +17,10 @@ Data are read in chunks:
 
 ``moments`` sums them up, ``labels`` finds columns that are no inputs, and ``statistics`` holds the result.  The size of
 the chunks changes the numbers by rounding only.
+
+``network`` measures what arrives at the recurrent networks of a model: an adapter runs it once and hands over what
+reached them (``traced``); ``stretches`` finds the padding, ``origins`` where the input comes from, and ``arriving``
+holds the result.  ``initializing`` goes on from there to written weights.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from critinit.inputs.labels import Labels
 from critinit.inputs.lagged import Lagged
 from critinit.inputs.statistics import Columns, ConstantStretches, InputStatistics
 
-__all__ = ["Moments"]
+__all__ = ["RUN", "SHARE", "Moments"]
 
 Steps = NDArray[np.int64]
 
@@ -35,9 +35,9 @@ _TAIL = 2**22
 """Numbers kept of one sequence's last steps (32 MB); data with very many features go without the long lags."""
 _POSITIONS = 2**22
 """Positions (t, f) at which sequences are compared (32 MB); of longer sequences, evenly spaced steps are."""
-_SHARE = 0.05
+SHARE = 0.05
 """Share of all steps from which on unchanging stretches count as padding: a smaller one hardly moves a statistic."""
-_RUN = 3.0
+RUN = 3.0
 """Mean length in steps from which on they do: two equal steps are more often chance."""
 
 
@@ -228,7 +228,7 @@ class _Stretches:
             return "one sequence does not tell"
         if not self.same:
             return "it is not one value"
-        if self.steps < _SHARE * steps or self.steps < _RUN * self.sequences:
+        if self.steps < SHARE * steps or self.steps < RUN * self.sequences:
             return "it is too short to tell"
         return ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -18,12 +18,14 @@ from critinit.plugins import Registry
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
+__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "Where", "apply", "find_adapter"]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
 Model = TypeVar("Model")
 ModelOut = TypeVar("ModelOut", covariant=True)
+Where = Mapping[str, Any] | Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]
+"""What ``where`` can be: see ``critinit.tensors.places``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +166,14 @@ class Adapter(Protocol):
         sampler: Sampler,
         include: Sequence[str] | None,
         options: Mapping[str, Any],
+        trust: bool = False,
+        where: Any = None,
+        verify: bool | Callable[..., Any] = False,
     ) -> Applied[Any]:
         """Write the spec into the target, all or nothing.
 
         The arguments are those of ``critinit.apply``, checked but for the seed: what stands for one is the framework's.
+        ``trust``, ``where`` and ``verify`` are handed over only where they are given.
         """
         ...
 
@@ -180,15 +186,20 @@ def apply(
     sampler: Sampler = "portable",
     include: str | Sequence[str] | None = None,
     framework: str | Adapter | None = None,
+    trust: bool = False,
+    where: Where | None = None,
+    verify: bool | Callable[..., Any] = False,
     **options: Any,
 ) -> Applied[Model]:
     """Write the weights that a spec describes into a model of any framework that has an adapter.
 
     Every recurrent module of the spec's cell inside the target is written.  A module with as many layers as the spec
     takes the whole spec.  Modules that have as many layers *together* (a Sequential of single layers) take the spec's
-    layers one after the other; the report's notes say which took which.  Several modules that each take the whole spec
-    get independent weights from the same seed; a target with a single module gets exactly
-    ``critinit.tensors.sampling.draw(spec, …, seed=seed)``.
+    layers one after the other, in an order in which each reads the width that the one before gives; the report's notes
+    say which took which.  Several modules that each take the whole spec get independent weights from the same seed; a
+    target with a single module gets exactly ``critinit.tensors.sampling.draw(spec, …, seed=seed)``.
+
+    Of a module whose class the adapter does not know, ``where`` says in which tensors the parts of the gates lie.
 
     Nothing is written before everything was checked, and what was written is undone if writing fails.
 
@@ -205,8 +216,16 @@ def apply(
         sampler: "portable" draws by NumPy in float64, the same numbers in every framework, and casts once.  "native"
             draws kernels by the framework on the tensor's own device (biases, H numbers each, are portable in both).
         include: Shell-style patterns of module paths that narrow what is written; a pattern also matches all that lies
-            below it.
+            below it.  A list that names one module after the other says their order, where widths leave it open.
         framework: The framework's name, where the target could be of several, or an adapter that is not published.
+        trust: Whether to write also into a class that overrides the step of the framework's layer that it derives from,
+            because you know that it computes the same.
+        where: Where the target keeps the parts of its gates (``critinit.fused``, ``critinit.separate``,
+            ``critinit.Slice``): a layer, or a list of layers, or of pairs (forward, backward).  Only these are written.
+        verify: How to run the model, to hold it to the cell's equations before anything is written:
+            ``(model, x, state) -> state`` for one step of a single layer, with x (batch, inputs) and the state h
+            (batch, units) or, of a cell that has a memory s beside h, (h, s); or ``(model, x) -> outputs`` for
+            sequences x (time, batch, inputs) from zero states.  True where the model itself is such a step.
         **options: The adapter's own options.
 
     Returns:
@@ -223,12 +242,21 @@ def apply(
     checked_spec(spec)
     if sampler not in get_args(Sampler):
         raise ArgumentError("sampler", found=repr(sampler), allowed=", ".join(get_args(Sampler)))
+    for name, flag in (("trust", trust), ("verify", verify)):
+        if not isinstance(flag, bool) and not (name == "verify" and callable(flag)):
+            allowed = "True, False" + (", or a function that runs the model" if name == "verify" else "")
+            raise ArgumentError(name, found=repr(flag), allowed=allowed)
+    if where is not None and include is not None:
+        hint = "where says itself what is written; for several networks call apply for each, with a seed of its own"
+        raise ArgumentError("include", found=repr(include), allowed="nothing beside where", hint=hint)
     patterns = (include,) if isinstance(include, str) else include
     if patterns is not None and not _are_patterns(patterns):
         allowed = "a pattern of module paths, or a list of them"
         raise ArgumentError("include", found=repr(include), allowed=allowed)
-    adapter = _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
-    return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options)
+    adapter = find_adapter(target, framework, options, anything=where is not None)
+    asked: dict[str, Any] = {"trust": trust, "where": where, "verify": verify}
+    given = {name: value for name, value in asked.items() if value is not None and value is not False}
+    return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options, **given)
 
 
 def _are_patterns(value: object) -> bool:
@@ -248,7 +276,24 @@ ADAPTERS: Registry[Adapter] = Registry("adapter", group=GROUP, built_in={}, chec
 """The published adapters by the module that must be imported for them."""
 
 
-def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> Adapter:
+def find_adapter(
+    target: object, framework: str | Adapter | None, options: Mapping[str, Any], *, anything: bool = False
+) -> Adapter:
+    """Return the adapter for a target: the one that is given or named, or the only one that claims it.
+
+    Args:
+        target: The model.
+        framework: The framework's name, or the adapter, or None.
+        options: The options of adapters that are given.
+        anything: Whether one will do that only knows what ``where`` says.
+
+    Raises:
+        ApplyError: The target is no model, no adapter claims it, or several do.
+        ArgumentError: No adapter has that name.
+    """
+    _check_target(target)
+    if framework is not None and not isinstance(framework, str):
+        return framework
     published = ADAPTERS.names()
     imported = [name for name in published if name in sys.modules]
     usable = [adapter for name in imported if (adapter := ADAPTERS.find(name)) is not None]
@@ -257,6 +302,9 @@ def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> 
         allowed = ", ".join(adapter.framework for adapter in usable) or "none (import the framework first)"
         raise ArgumentError("framework", found=repr(framework), allowed=allowed)
     claiming = [adapter for adapter in named if framework is not None or adapter.claims(target, options)]
+    knowing = [adapter for adapter in claiming if not getattr(adapter, "needs_where", False)]
+    only_where = not knowing and bool(claiming)
+    claiming = knowing or (claiming if anything or framework is not None else [])
     if len(claiming) == 1:
         return claiming[0]
     kind = f"{type(target).__module__}.{type(target).__qualname__}"
@@ -266,16 +314,30 @@ def _find(target: object, framework: str | None, options: Mapping[str, Any]) -> 
         raise ApplyError("target", found=found, hint=f"say framework= and one of {names}")
     adapters = ", ".join(published) or "none (critinit's own come with its installed distribution)"
     words = f"no adapter for it; adapters found: {adapters}; imported: {', '.join(imported) or 'none of these'}"
-    hint = "; ".join(filter(None, (_instead(target), words, ADAPTERS.hint(""))))
+    instead = "this looks like a state_dict; give the model itself" if _is_state(target) else ""
+    if only_where:
+        instead = "say with where= in which arrays its gates lie (critinit.fused, critinit.separate)"
+    hint = "; ".join(filter(None, (instead, words, ADAPTERS.hint(""))))
     raise ApplyError("target", found=f"a {kind}", allowed="a model of a framework that is imported", hint=hint)
 
 
-def _instead(target: object) -> str:
-    """What to give instead, for what people give."""
+def _check_target(target: object) -> None:
+    """Refuse what people give instead of a model, and say what to give."""
+    kind = f"a {type(target).__module__}.{type(target).__qualname__}"
     if isinstance(target, type):
-        return f"give a model, {target.__name__}(...), not its class"
-    if isinstance(target, (str, os.PathLike)):
-        return "give a model, not a file; critinit.materialize makes a file of weights"
-    if isinstance(target, Mapping) and any(str(name).rpartition(".")[2].startswith("weight") for name in target):
-        return "this looks like a state_dict; give the model"
-    return ""
+        kind = f"the class {target.__module__}.{target.__qualname__}"
+        hint = f"make a model of it first: model = {target.__name__}(...), then apply(spec, model)"
+    elif isinstance(target, (str, os.PathLike)):
+        hint = "give a model, not a file; critinit.materialize makes a file of weights, critinit.check reads one"
+    else:
+        return
+    raise ApplyError("target", found=kind, allowed="a model", hint=hint)
+
+
+def _is_state(target: object) -> bool:
+    """Whether these are a model's weights by dotted names."""
+    if not isinstance(target, Mapping) or not target or not all(isinstance(name, str) for name in target):
+        return False
+    ends = ("weight", "bias")
+    named = any(name.rpartition(".")[2].startswith(ends) for name in target)
+    return named and all(hasattr(value, "shape") for value in target.values())

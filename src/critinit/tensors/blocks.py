@@ -32,8 +32,9 @@ class Block:
     """One gate's part in a tensor, or a region to be zeroed (part "zero").
 
     ``index``: the region, () for the whole tensor; a number drops its axis.  ``transposed``: stored as
-    (fan_in, H).  A zeroed region that names a gate is a second bias vector, added to that gate's effective bias;
-    one that names none has no part in what a spec describes.
+    (fan_in, H).  ``shape``: of a region of one axis, the shape that its numbers are read in, row by row.  A zeroed
+    region that names a gate is a second bias vector, added to that gate's effective bias; one that names none has no
+    part in what a spec describes.
     """
 
     gate: str
@@ -42,14 +43,26 @@ class Block:
     transposed: bool = False
     sign: float = 1.0
     offset: float = 0.0
+    shape: Shape | None = None
 
-    def stored(self, canonical: NDArray[Any]) -> NDArray[Any]:
-        """Return what stands in the tensor for ``canonical``."""
-        return np.asarray(self.sign * (canonical.T if self.transposed else canonical) + self.offset)
+    def stored(self, canonical: Any) -> Any:
+        """Return what stands in the tensor for ``canonical``, an array of NumPy or of a framework."""
+        values = self.sign * (canonical.T if self.transposed else canonical) + self.offset
+        return values if self.shape is None else values.reshape(-1)
 
-    def canonical(self, stored: NDArray[Any]) -> NDArray[Any]:
+    def canonical(self, stored: Any) -> Any:
         """Return the canonical numbers of what stands in the tensor, the inverse of ``stored``."""
-        return np.asarray(self.sign * ((stored.T if self.transposed else stored) - self.offset))
+        values = stored if self.shape is None else stored.reshape(self.shape)
+        return self.sign * ((values.T if self.transposed else values) - self.offset)
+
+    def region(self, tensor: Shape) -> Shape:
+        """Return the shape of the region in a tensor of a shape."""
+        return np.broadcast_to(np.empty(()), tensor)[self.index].shape
+
+    def holds(self, tensor: Shape) -> Shape:
+        """Return the shape of the canonical numbers that a tensor of a shape holds here."""
+        shape = self.region(tensor) if self.shape is None else self.shape
+        return shape[::-1] if self.transposed else shape
 
 
 def fused(
@@ -104,10 +117,17 @@ def second_bias(
     return fused(names, "zero", axis, width, within=within)
 
 
-def fill(shape: Shape, pairs: Sequence[tuple[Block, Draw | None]]) -> NDArray[np.float64]:
-    """Return a whole tensor in float64: portable draws in their blocks, 0 elsewhere."""
-    values = np.zeros(shape)
+def fill(
+    shape: Shape, pairs: Sequence[tuple[Block, Draw | None]], present: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return a whole tensor in float64: portable draws in their blocks, 0 in those without a draw.
+
+    Args:
+        shape: The tensor's shape.
+        pairs: Its blocks, with what is drawn for each.
+        present: What stands outside of the blocks; 0 unless given.
+    """
+    values = np.zeros(shape) if present is None else present.copy()
     for block, draw in pairs:
-        if draw is not None:
-            values[block.index] = block.stored(draw.sample())
+        values[block.index] = 0.0 if draw is None else block.stored(draw.sample())
     return values

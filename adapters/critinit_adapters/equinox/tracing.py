@@ -1,0 +1,62 @@
+"""What reaches the cells of an Equinox model: a copy runs in which each cell records.
+
+A recording cell is an instance of a subclass of its own class, with the same fields and the number of its place, so it
+passes through every transformation and every ``isinstance``.  Dropout is off in the copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from critinit_adapters.shared.jax_arrays import path_name
+from critinit_adapters.shared.jax_recording import record_step, running
+from critinit_adapters.shared.recording import Place, Recorder, places
+from critinit_adapters.shared.survey import Survey
+
+__all__ = ["record"]
+
+
+def record(target: Any, survey: Survey, run: Callable[..., object]) -> Recorder:
+    """Run a copy of the model on every sequence of the batch and return what was recorded.
+
+    Args:
+        target: The model.
+        survey: What was found in it.
+        run: Runs the model that it is given; takes the way in which Equinox' models are called on a batch.
+    """
+    recorder = Recorder()
+    cells = {name.rpartition("/")[0]: place for place, names, _ in places(survey) for name in names}
+
+    def replaced(path: tuple[Any, ...], node: Any) -> Any:
+        if isinstance(node, eqx.nn.Dropout):
+            return dataclasses.replace(node, inference=True)
+        place = cells.get(path_name(path))
+        return node if place is None or not isinstance(node, eqx.Module) else _recording(node, recorder, place)
+
+    def is_replaced(node: Any) -> bool:
+        return isinstance(node, (eqx.nn.GRUCell, eqx.nn.LSTMCell, eqx.nn.Dropout))
+
+    copy = jax.tree_util.tree_map_with_path(replaced, target, is_leaf=is_replaced)
+    with running():
+        run(copy, lambda model, *args, **named: jax.vmap(model)(*args, **named))
+    return recorder
+
+
+def _recording(cell: Any, recorder: Recorder, place: Place) -> Any:
+    """A cell like this one that records."""
+    kind: Any = type(cell)
+
+    def call(self: Any, input: Any, hidden: Any, **more: Any) -> Any:
+        return kind.__call__(self, record_step(recorder, place, input, hidden), hidden, **more)
+
+    recording = type(kind.__name__, (kind,), {"__call__": call, "__module__": __name__, "__annotations__": {}})
+    copy: Any = object.__new__(recording)
+    for field in dataclasses.fields(cell):
+        if hasattr(cell, field.name):
+            object.__setattr__(copy, field.name, getattr(cell, field.name))
+    return copy

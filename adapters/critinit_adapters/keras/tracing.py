@@ -1,0 +1,155 @@
+"""What reaches the recurrent layers of a Keras model: their ``call`` is replaced while the model runs.
+
+Layers that run a cell over a sequence show the whole sequence and its mask; the upper cells of a stack and cells called
+in a loop show step by step.  The model runs with ``training=False``, but batch normalization that is trained
+normalizes by the batch, as in training.  All variables are put back, and on TensorFlow nothing is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from critinit_adapters.shared.preserving import generators_kept
+from critinit_adapters.shared.recording import Place, Recorder, patched, places
+from critinit_adapters.shared.survey import Survey
+
+__all__ = ["record"]
+
+Host = Callable[[Any], NDArray[Any]]
+
+
+def record(
+    target: Any, survey: Survey, run: Callable[..., object], host: Host, assign: Callable[[Any, NDArray[Any]], None]
+) -> tuple[Recorder, Mapping[str, bool]]:
+    """Run the model; return what was recorded, and by network whether a layer that is trained ran before it.
+
+    Args:
+        target: The model.
+        survey: What was found in it.
+        run: Runs the model that it is given.
+        host: Brings a backend's tensor to the host.
+        assign: Writes a variable.
+    """
+    recorder, trains = Recorder(), dict[str, bool]()
+    cells = {id(handles[0].cell): place for place, _, handles in places(survey)}
+    trained: list[Any] = []
+    replacements: list[tuple[Any, str, Callable[[Any], Any]]] = []
+    for layer in _all(target):
+        place = cells.get(id(layer))
+        if isinstance(layer, layers.RNN):
+            first = layer.cell.cells[0] if isinstance(layer.cell, layers.StackedRNNCells) else layer.cell
+            of_first = cells.get(id(first))
+            if of_first is not None:
+                replacements.append((layer, "call", _sequences(recorder, of_first, host, trains, trained)))
+        elif place is not None:
+            replacements.append((layer, "call", _steps(recorder, place, host, trains, trained)))
+        elif isinstance(layer, layers.BatchNormalization) and layer.trainable:
+            replacements.append((layer, "call", _by_batch(trained)))
+        elif layer.trainable and any(v.trainable for v in layer._trainable_variables):
+            replacements.append((layer, "call", _noted(trained)))
+    with ExitStack() as stack:
+        stack.enter_context(_unchanged(target, host, assign))
+        stack.enter_context(patched(replacements))
+        run(target, _called)
+    return recorder, trains
+
+
+def _called(model: Any, *args: Any, **named: Any) -> Any:
+    """The model called without training, where it takes the argument."""
+    takes = getattr(model, "_call_has_training_arg", False)
+    return model(*args, **({"training": False} if takes else {}), **named)
+
+
+def _all(target: Any) -> list[Any]:
+    return list({id(layer): layer for layer in target._flatten_layers(include_self=True, recursive=True)}.values())
+
+
+def _sequences(
+    recorder: Recorder, place: Place, host: Host, trains: dict[str, bool], trained: Sequence[Any]
+) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def recording(sequences: Any, *args: Any, **named: Any) -> Any:
+            trains.setdefault(place.network, bool(trained))
+            mask = named.get("mask", args[1] if len(args) > 1 else None)
+            read = None if mask is None else np.asarray(host(mask), dtype=np.bool_)
+            recorder.sequence(place, host(sequences), read, keras.backend.standardize_dtype(sequences.dtype))
+            with recorder.scan(read=read, steps=sequences.shape[1]), recorder.without(place):
+                return call(sequences, *args, **named)
+
+        return recording
+
+    return make
+
+
+def _steps(
+    recorder: Recorder, place: Place, host: Host, trains: dict[str, bool], trained: Sequence[Any]
+) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def recording(inputs: Any, states: Any, *args: Any, **named: Any) -> Any:
+            trains.setdefault(place.network, bool(trained))
+            state = np.concatenate([host(part).reshape(-1) for part in keras.tree.flatten(states)])
+            recorder.step(place, host(inputs), state, keras.backend.standardize_dtype(inputs.dtype))
+            return call(inputs, states, *args, **named)
+
+        return recording
+
+    return make
+
+
+def _noted(trained: list[Any]) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def noting(*args: Any, **named: Any) -> Any:
+            trained.append(call)
+            return call(*args, **named)
+
+        return noting
+
+    return make
+
+
+def _by_batch(trained: list[Any]) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def normalizing(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+            trained.append(call)
+            return call(inputs, training=True, mask=mask)
+
+        return normalizing
+
+    return make
+
+
+@contextmanager
+def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], None]) -> Iterator[None]:
+    """Run without gradients and compiling; put back variables that are no weights, and generators."""
+    kept = [(variable, np.array(host(variable.value))) for variable in target.non_trainable_variables]
+    with ExitStack() as stack:
+        stack.enter_context(generators_kept())
+        backend = keras.backend.backend()
+        if backend == "jax":
+            import jax
+
+            stack.enter_context(jax.disable_jit())
+        elif backend == "torch":
+            import torch
+
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        else:
+            import tensorflow as tf
+
+            eager = tf.config.functions_run_eagerly()
+            tf.config.run_functions_eagerly(True)
+            stack.callback(tf.config.run_functions_eagerly, eager)
+        try:
+            yield
+        finally:
+            for variable, old in kept:
+                if not np.array_equal(host(variable.value), old):
+                    assign(variable, old)

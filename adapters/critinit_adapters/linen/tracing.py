@@ -1,0 +1,49 @@
+"""What reaches the cells of a Linen model: ``nn.intercept_methods`` sees every call with its module's path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from critinit_adapters.shared.jax_recording import record_step, running
+from critinit_adapters.shared.recording import Place, Recorder, places
+from critinit_adapters.shared.survey import Survey
+
+__all__ = ["record"]
+
+
+def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorder:
+    """Run the model and return what was recorded.
+
+    Args:
+        target: The tree of parameters.
+        survey: What was found in it.
+        run: Runs the model with these parameters.
+    """
+    recorder = Recorder()
+    known = [(name, place) for place, names, _ in places(survey) for name in names]
+
+    def intercept(call: Any, args: Sequence[Any], kwargs: dict[str, Any], context: Any) -> Any:
+        module = context.module
+        if context.method_name != "__call__" or not args:
+            return call(*args, **kwargs)
+        if isinstance(module, nn.RNN):
+            with recorder.scan(kwargs.get("seq_lengths")):
+                return call(*args, **kwargs)
+        place = _place(module, known) if isinstance(module, nn.RNNCellBase) and len(args) > 1 else None
+        if place is not None:
+            args = (args[0], record_step(recorder, place, args[1], args[0]), *args[2:])
+        return call(*args, **kwargs)
+
+    with running(), nn.intercept_methods(intercept):
+        run(target)
+    return recorder
+
+
+def _place(module: nn.Module, known: Sequence[tuple[str, Place]]) -> Place | None:
+    """The place of a cell, by its path; a tree of parameters may be without the collection's name."""
+    path = "/".join(module.path)
+    starts = ("params/" + path + "/" * bool(path), path + "/" * bool(path))
+    return next((place for start in starts for name, place in known if name.startswith(start)), None)

@@ -1,0 +1,100 @@
+"""What reaches the cells of an NNX model: their classes' ``__call__`` is replaced while the model runs.
+
+NNX copies modules within its transformations, so a cell is known by a mark (a static attribute) that it carries
+meanwhile.  ``nnx.RNN`` says how long the sequences are.  Dropout is off; batch normalization is as its own flag says.
+All variables are put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from flax import nnx
+
+from critinit_adapters.shared.jax_recording import record_step, running
+from critinit_adapters.shared.recording import Place, Recorder, patched, places
+from critinit_adapters.shared.survey import Survey
+
+__all__ = ["record"]
+
+_MARK = "critinit_place"
+
+
+def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorder:
+    """Run the model and return what was recorded.
+
+    Args:
+        target: The model.
+        survey: What was found in it.
+        run: Runs the model that it is given.
+    """
+    recorder = Recorder()
+    by_variable = {id(handle): place for place, _, handles in places(survey) for handle in handles}
+    marks: dict[int, Place] = {}
+    with ExitStack() as stack:
+        stack.enter_context(_unchanged(target))
+        stack.enter_context(running())
+        kinds = {nnx.RNN}
+        for _, module in nnx.iter_graph(target):
+            own = _place(module, by_variable)
+            if own is not None:
+                marks[len(marks)] = own
+                setattr(module, _MARK, len(marks) - 1)
+                stack.callback(delattr, module, _MARK)
+                kinds.add(type(module))
+        for kind in kinds:
+            make = _scan(recorder) if kind is nnx.RNN else _step(recorder, marks)
+            stack.enter_context(patched([(kind, "__call__", make)]))
+        run(target)
+    return recorder
+
+
+def _place(module: Any, by_variable: Mapping[int, Place]) -> Place | None:
+    """The place of a cell; None of another module."""
+    if not isinstance(module, nnx.RNNCellBase):
+        return None
+    return next((by_variable[id(node)] for _, node in nnx.iter_graph(module) if id(node) in by_variable), None)
+
+
+def _step(recorder: Recorder, marks: Mapping[int, Place]) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def recording(self: Any, carry: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            mark = getattr(self, _MARK, None)
+            if mark is not None:
+                inputs = record_step(recorder, marks[mark], inputs, carry)
+            return call(self, carry, inputs, *args, **kwargs)
+
+        return recording
+
+    return make
+
+
+def _scan(recorder: Recorder) -> Callable[[Any], Any]:
+    def make(call: Any) -> Any:
+        def recording(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            with recorder.scan(kwargs.get("seq_lengths")):
+                return call(self, inputs, *args, **kwargs)
+
+        return recording
+
+    return make
+
+
+@contextmanager
+def _unchanged(target: Any) -> Iterator[None]:
+    """Switch dropout off; put back flags and variables."""
+    nodes = [node for _, node in nnx.iter_graph(target)]
+    variables = [(node, node.get_value()) for node in nodes if isinstance(node, nnx.Variable)]
+    live = [node for node in nodes if getattr(node, "deterministic", None) is False]
+    try:
+        for node in live:
+            node.deterministic = True
+        yield
+    finally:
+        for node in live:
+            node.deterministic = False
+        for variable, value in variables:
+            if variable.get_value() is not value:
+                variable.set_value(value)

@@ -1,0 +1,187 @@
+"""Recording what reaches the layers of a model while it runs.
+
+A framework either hands over whole sequences (``sequence``) or, where a cell is called in a loop, one step after the
+other (``step``).  Steps are joined into passes: a new pass begins with a state of zeros after one that was not, with
+another number of sequences, and with every ``scan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.inputs.traced import Arrival, Reached
+from critinit_adapters.shared.survey import RecurrentModule, Survey
+
+__all__ = ["Place", "Recorder", "patched", "places", "reached", "read_up_to"]
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A layer in one direction: the network's name, the layer's number and the direction."""
+
+    network: str
+    layer: int
+    direction: int
+
+
+def places(survey: Survey) -> Iterator[tuple[Place, tuple[str, ...], tuple[Any, ...]]]:
+    """Yield every layer with the names and the handles of its tensors."""
+    for module in survey.modules:
+        for slot in module.slots:
+            names = tuple(tensor.name for tensor in slot.tensors)
+            handles = tuple(tensor.handle for tensor in slot.tensors)
+            yield Place(module.name, slot.layer, slot.direction), names, handles
+
+
+@dataclass(slots=True)
+class _Pass:
+    """The steps of one run over a batch."""
+
+    steps: list[NDArray[Any]] = field(default_factory=list)
+    whole: NDArray[Any] | None = None
+    read: Bools | None = None
+    dtype: str = "float32"
+    was_zero: bool = True
+    closed: bool = False
+
+    def values(self) -> NDArray[np.float32]:
+        joined = np.stack(self.steps, axis=1) if self.whole is None else self.whole
+        return joined.astype(np.float32)
+
+
+class Recorder:
+    """What has reached each place so far."""
+
+    def __init__(self) -> None:
+        self._passes: dict[Place, list[_Pass]] = {}
+        self._muted: list[Place] = []
+        self._order: list[str] = []
+
+    def sequence(self, place: Place, values: Any, read: Bools | None = None, dtype: str = "float32") -> None:
+        """Take whole sequences in, of shape (N, T, F)."""
+        array = np.asarray(values, dtype=np.float32)
+        self._of(place).append(_Pass(whole=array, read=read, dtype=dtype, closed=True))
+
+    def step(self, place: Place, values: Any, state: Any, dtype: str = "float32") -> None:
+        """Take one step in: its input of shape (…, F), and the state before it."""
+        if place in self._muted:
+            return
+        array = np.asarray(values, dtype=np.float32)
+        array = array.reshape(-1, array.shape[-1])
+        zero = not np.any(np.asarray(state, dtype=np.float32))
+        passes = self._of(place)
+        last = passes[-1] if passes else None
+        if last is None or last.closed or last.steps[0].shape != array.shape or (zero and not last.was_zero):
+            last = _Pass(dtype=dtype)
+            passes.append(last)
+        last.steps.append(array)
+        last.was_zero = zero
+
+    @contextmanager
+    def without(self, place: Place) -> Iterator[None]:
+        """Record no steps of a place meanwhile, whose sequences were recorded as a whole."""
+        self._muted.append(place)
+        try:
+            yield
+        finally:
+            self._muted.remove(place)
+
+    @contextmanager
+    def scan(self, lengths: Any = None, read: Bools | None = None, steps: int | None = None) -> Iterator[None]:
+        """The steps meanwhile are whole passes.
+
+        Args:
+            lengths: How long the sequences are, where that is known.
+            read: Or which steps are read, (N, T).
+            steps: How many steps a pass has; what comes before the last of them were trials.
+        """
+        before = {place: len(passes) for place, passes in self._passes.items()}
+        for passes in self._passes.values():
+            passes[-1].closed = True
+        yield
+        for place, passes in self._passes.items():
+            for one in passes[before.get(place, 0) :]:
+                one.closed = True
+                if one.whole is None:
+                    one.steps = one.steps[-steps:] if steps else one.steps
+                    one.read = read if lengths is None else read_up_to(lengths, len(one.steps))
+
+    def _of(self, place: Place) -> list[_Pass]:
+        if place.network not in self._order:
+            self._order.append(place.network)
+        return self._passes.setdefault(place, [])
+
+    def networks(self, survey: Survey, trains: Mapping[str, bool] | None = None) -> tuple[Reached, ...]:
+        """Return the networks with what reached them, in the order in which they were reached."""
+        found = [reached(module, self._arrivals(module), (trains or {}).get(module.name)) for module in survey.modules]
+        order = {name: index for index, name in enumerate(self._order)}
+        return tuple(sorted(found, key=lambda network: order.get(network.name, len(order))))
+
+    def _arrivals(self, module: RecurrentModule) -> Iterator[Arrival]:
+        """The passes of each layer; both directions read the same, so the first that was run says it."""
+        for layer in range(module.layers):
+            ways = [self._passes.get(Place(module.name, layer, direction), []) for direction in (0, 1)]
+            turned = not ways[0]
+            for one in ways[1] if turned else ways[0]:
+                values = one.values()
+                flip = turned and one.whole is None  # steps of the backward direction came from the end
+                yield Arrival(layer, values[:, ::-1] if flip else values, one.read, one.dtype)
+
+
+def reached(module: RecurrentModule, arrivals: Iterator[Arrival], trains: bool | None) -> Reached:
+    """Return a module with what reached it."""
+    directions = 1 + max((slot.direction for slot in module.slots), default=0)
+    return Reached(
+        module.name,
+        module.cell,
+        module.hidden_size,
+        module.layers,
+        directions,
+        tuple(arrivals),
+        module.refusal,
+        trains,
+    )
+
+
+def read_up_to(lengths: Any, steps: int) -> Bools:
+    """Return which of the steps are read, (N, T), of sequences of known lengths."""
+    return np.asarray(np.arange(steps) < np.asarray(lengths).reshape(-1)[:, None])
+
+
+@contextmanager
+def patched(replacements: Sequence[tuple[Any, str, Callable[[Any], Any]]]) -> Iterator[None]:
+    """Replace attributes meanwhile, each by a function of the old one; put back what stood in the object itself."""
+    with ExitStack() as stack:
+        for owner, name, make in replacements:
+            own = vars(owner).get(name, _ABSENT)
+            new = make(getattr(owner, name))
+            _set(owner, name, new)
+            stack.callback(_put_back, owner, name, own)
+        yield
+
+
+_ABSENT: Hashable = object()
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, type):
+        setattr(owner, name, value)
+    else:
+        vars(owner)[name] = value  # not through __setattr__, with which frameworks keep books
+
+
+def _put_back(owner: Any, name: str, own: Any) -> None:
+    if own is not _ABSENT:
+        _set(owner, name, own)
+    elif isinstance(owner, type):
+        delattr(owner, name)
+    else:
+        vars(owner).pop(name, None)

@@ -1,0 +1,142 @@
+"""What reaches the recurrent layers of a PyTorch model, by forward hooks.
+
+The model runs once without gradients: in evaluation mode, but for layers of batch normalization that are in training
+mode, which normalize by the batch as in training.  Flags, buffers, hooks and generators are put back.  Layers above a
+module's first one are run one by one with the module's own weights, as hooks see only the module's input.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from critinit_adapters.shared.preserving import generators_kept
+from critinit_adapters.shared.recording import Place, Recorder, read_up_to
+
+__all__ = ["record"]
+
+_LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
+Path = Callable[[str], str]
+
+
+def record(
+    target: nn.Module, names: set[str], path: Path, run: Callable[[Any], object]
+) -> tuple[Recorder, dict[str, bool]]:
+    """Run the model; return what was recorded, and by network whether a layer that trains ran before it.
+
+    Args:
+        target: The model.
+        names: The paths of the modules to record.
+        path: From a module's name in torch to its path.
+        run: Runs the model that it is given.
+    """
+    recorder, trains = Recorder(), dict[str, bool]()
+    trained: list[nn.Module] = []
+    with ExitStack() as stack:
+        stack.enter_context(_unchanged(target))
+        for name, module in target.named_modules():
+            place = path(name)
+            if place in names:
+                hook = _hook(place, recorder, trains, trained)
+                stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            elif any(p.requires_grad for p in module.parameters(recurse=False)):
+                stack.callback(module.register_forward_pre_hook(lambda m, _: trained.append(m)).remove)
+        run(target)
+    return recorder, trains
+
+
+def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[nn.Module]) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs["input"]
+        hx = args[1] if len(args) > 1 else kwargs.get("hx")
+        trains.setdefault(name, bool(trained))
+        if not isinstance(module, nn.RNNBase):
+            state = hx[0] if isinstance(hx, tuple) else hx
+            recorder.step(Place(name, 0, 0), _array(x), 0.0 if state is None else _array(state), _dtype(x))
+            return
+        for layer in range(module.num_layers):
+            values, read = _sequences(x, module.batch_first)
+            recorder.sequence(Place(name, layer, 0), values, read, _dtype(x))
+            if layer + 1 < module.num_layers:
+                x = _one_layer(module, layer)(x, _state(hx, layer, 2 if module.bidirectional else 1))[0]
+
+    return hook
+
+
+def _sequences(x: Any, batch_first: bool) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """An input as (N, T, F), and which steps are read."""
+    if isinstance(x, PackedSequence):
+        padded, lengths = pad_packed_sequence(x, batch_first=True)
+        return _array(padded), read_up_to(lengths.numpy(), padded.shape[1])
+    if x.dim() == 2:
+        return _array(x)[None], None
+    return _array(x if batch_first else x.transpose(0, 1)), None
+
+
+def _array(x: torch.Tensor) -> NDArray[Any]:
+    return np.asarray(x.detach().float().cpu().numpy())
+
+
+def _dtype(x: Any) -> str:
+    tensor = x.data if isinstance(x, PackedSequence) else x
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _one_layer(module: Any, layer: int) -> nn.Module:
+    """One layer of a module as a module, with the same parameters."""
+    directions = 2 if module.bidirectional else 1
+    size = module.input_size if layer == 0 else directions * (module.proj_size or module.hidden_size)
+    more: dict[str, Any] = {"proj_size": module.proj_size} if module.mode == "LSTM" else {}
+    more |= {"nonlinearity": "relu"} if module.mode == "RNN_RELU" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = _LAYERS[module.mode](
+            size,
+            module.hidden_size,
+            bias=module.bias,
+            batch_first=module.batch_first,
+            bidirectional=module.bidirectional,
+            device="meta",
+            **more,
+        )
+    for name in [name for names in one._all_weights for name in names]:
+        setattr(one, name, getattr(module, name.replace("_l0", f"_l{layer}")))
+    return one.eval()
+
+
+def _state(hx: Any, layer: int, directions: int) -> Any:
+    """The initial state of one layer."""
+    part = slice(layer * directions, (layer + 1) * directions)
+    return None if hx is None else tuple(h[part] for h in hx) if isinstance(hx, tuple) else hx[part]
+
+
+@contextmanager
+def _unchanged(target: nn.Module) -> Iterator[None]:
+    """Run without gradients, without compiling, and put back flags, buffers and generators."""
+    flags = [(module, module.training) for module in target.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in target.buffers()]
+    with ExitStack() as stack:
+        stack.enter_context(generators_kept())
+        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", ".*not part of single contiguous chunk of memory.*")
+        try:
+            for module, training in flags:
+                module.training = training and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            yield
+        finally:
+            for module, training in flags:
+                module.training = training
+            for buffer, old in buffers:
+                if not torch.equal(buffer, old):
+                    buffer.copy_(old)

@@ -1,0 +1,215 @@
+"""``critinit.measure``: what really arrives at the recurrent networks of a model, whatever comes before them.
+
+A model runs once on a batch, and its adapter records the input of every recurrent layer.  Here the records become
+statistics: what ``critinit.inputs.measure`` says of the steps that are no padding, and where the padding is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.errors import ApplyError, ArgumentError, DataError
+from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
+from critinit.inputs.measure import measure as measure_arrays
+from critinit.inputs.origins import origin_of
+from critinit.inputs.stretches import Stretch, described, shared_endings
+from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
+from critinit.tensors.application import Adapter, find_adapter
+
+__all__ = ["measure"]
+
+Bools = NDArray[np.bool_]
+
+
+def measure(
+    model: Any,
+    batch: Any,
+    *,
+    mask: Any = None,
+    call: Callable[..., object] | None = None,
+    framework: str | Adapter | None = None,
+    **options: Any,
+) -> MeasuredInputs:
+    """Run a model once on a batch and return what arrives at every recurrent network and layer in it.
+
+    Whatever stands before a network (embeddings, convolutions, normalization, packing) has then had its say.  The model
+    is left as it was: weights, flags, buffers, states, hooks and random generators.  No gradients are computed.
+
+    Args:
+        model: A model of any framework that has an adapter; the tree of parameters where that is what ``apply`` takes.
+        batch: What the model is called with: an array, a tuple or list of arguments, or a mapping of named arguments.
+        mask: Which steps of the batch are real, where padding is noise that cannot be recognized: booleans of shape
+            (N, T), or N lengths.
+        call: How to run the model, where not by calling it: a function of the model and the batch's arguments, such as
+            the method ``apply`` that a tree of parameters belongs to.
+        framework: The framework's name, where the target could be of several, or an adapter.
+        **options: The adapter's own options, as of ``critinit.apply``.
+
+    Returns:
+        Second moment, correlation in time, padding and lengths by network and layer; it prints as a table.
+
+    Raises:
+        ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
+        ArgumentError: The batch reaches no recurrent network, or the mask does not fit what arrives.
+        DataError: What arrives is not finite.
+
+    Example:
+        found = critinit.measure(model, tokens)
+        print(found)
+        found["lstm"].second_moment
+    """
+    adapter = find_adapter(model, framework, options)
+    trace = getattr(adapter, "trace", None)
+    if trace is None:
+        found = f"an adapter, {adapter.framework}, that cannot run models"
+        raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
+    traced: Traced = trace(model, _runner(batch, call), options)
+    arrays = tuple(_arrays(batch))
+    reached = [network for network in traced.networks if network.arrivals]
+    unreached = tuple(network.name for network in traced.networks if not network.arrivals)
+    if not reached:
+        for network in traced.networks:
+            if network.refusal is not None:
+                _, found, allowed, hint = network.refusal
+                raise ApplyError(network.name or "the target itself", found=found, allowed=allowed, hint=hint)
+        names = ", ".join(name or "the target itself" for name in unreached)
+        found = f"a batch that reaches none of these networks: {names}" if names else "a model without any"
+        raise ArgumentError("batch", found=found, hint="call= says how to run the model so that they are reached")
+    notes = tuple(f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal)
+    networks = tuple(_network(network, traced.embeddings, arrays, mask) for network in reached)
+    tied = tuple(embedding.name for embedding in traced.embeddings if embedding.tied)
+    return MeasuredInputs(networks, unreached, tied, notes)
+
+
+def _runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
+    """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
+
+    def run(model: Any, natural: Callable[..., object] | None = None) -> object:
+        function = call or natural or (lambda called, *args, **named: called(*args, **named))
+        if isinstance(batch, Mapping):
+            return function(model, **batch)
+        if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
+            return function(model, *batch)
+        return function(model, batch)
+
+    return run
+
+
+def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
+    """The arrays in a batch, on the host."""
+    if isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from _arrays(part)
+    elif isinstance(batch, (tuple, list)):
+        for part in batch:
+            yield from _arrays(part)
+    elif hasattr(batch, "__array__") or hasattr(batch, "detach"):
+        host = batch.detach().cpu() if hasattr(batch, "detach") else batch
+        try:
+            array = np.asarray(host)
+        except (TypeError, ValueError, RuntimeError):  # a type that NumPy has not
+            return
+        if array.dtype.kind in "biuf":
+            yield array
+
+
+def _network(
+    network: Reached, embeddings: Sequence[Embedding], batch: Sequence[NDArray[Any]], mask: Any
+) -> NetworkInputs:
+    layers = tuple(_layer(network, number, mask) for number in range(network.layers))
+    first = [arrival for arrival in network.arrivals if arrival.layer == 0]
+    origin, embedding = origin_of(first, embeddings, batch)
+    trains = embedding.trains if embedding else origin == "layers" and network.trains is not False
+    return NetworkInputs(
+        network.name,
+        network.cell,
+        network.hidden_size,
+        network.directions,
+        layers,
+        origin,
+        embedding.name if embedding else None,
+        trains,
+        _reach(first, network.directions, mask),
+    )
+
+
+def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:
+    """The passes of one layer, taken together."""
+    real: list[NDArray[np.float32]] = []
+    lengths: list[int] = []
+    steps: list[int] = []
+    before_and_after: tuple[list[tuple[Stretch | None, int]], ...] = ([], [])
+    unread = total = 0
+    for arrival in network.arrivals:
+        if arrival.layer != number:
+            continue
+        x = arrival.values
+        if not np.all(np.isfinite(x)):
+            where = f"what arrives at {network.name or 'the target'}, layer {number}"
+            raise DataError(where, found="a number that is not finite", allowed="finite numbers")
+        kept = _real(arrival, mask, name=network.name)
+        read = np.ones(x.shape[:2], dtype=np.bool_) if arrival.read is None else arrival.read
+        before = ~np.logical_or.accumulate(kept, axis=1)
+        total += read.size
+        unread += int(np.sum(~read))
+        for side, padded in zip(before_and_after, (before, ~kept & ~before), strict=True):
+            side.append((described(x, padded & read), read.size))
+        real += [part[is_real] for part, is_real in zip(x, kept, strict=True) if np.any(is_real)]
+        lengths += [int(n) for n in np.sum(kept, axis=1)]
+        steps += [x.shape[1]] * x.shape[0]
+    if not real:
+        raise DataError(f"what arrives at {network.name or 'the target'}", found="padding alone", allowed="real steps")
+    left, right = (_together(side, total) for side in before_and_after)
+    return LayerInputs(number, measure_arrays(real), tuple(lengths), tuple(steps), left, right, unread / total)
+
+
+def _together(parts: Sequence[tuple[Stretch | None, int]], total: int) -> Stretch | None:
+    """The padding of several passes as one."""
+    found = [(stretch, count) for stretch, count in parts if stretch is not None]
+    if not found:
+        return None
+    share = sum(stretch.share * count for stretch, count in found)
+    power = sum(stretch.power * stretch.share * count for stretch, count in found) / share
+    kinds = {stretch.kind for stretch, _ in found}
+    kind = kinds.pop() if len(kinds) == 1 else "noise"
+    return Stretch(kind, sum(stretch.sequences for stretch, _ in found), share / total, power)
+
+
+def _real(arrival: Arrival, mask: Any, name: str = "") -> Bools:
+    """Which steps are no padding, (N, T)."""
+    x = arrival.values
+    if mask is not None:
+        return _given(mask, x.shape[0], x.shape[1], name) & (True if arrival.read is None else arrival.read)
+    if arrival.read is not None:
+        return arrival.read
+    steps = np.arange(x.shape[1])
+    right = shared_endings(x)
+    left = shared_endings(x[:, ::-1])
+    return np.asarray((steps < right[:, None]) & (steps >= (x.shape[1] - left)[:, None]))
+
+
+def _given(mask: Any, sequences: int, steps: int, name: str) -> Bools:
+    """The caller's mask as booleans of shape (N, T)."""
+    given = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    if given.shape == (sequences,) and given.dtype.kind in "iu":
+        return np.asarray(np.arange(steps) < given[:, None])
+    if given.shape == (sequences, steps):
+        return np.asarray(given, dtype=np.bool_)
+    found = f"shape {given.shape}, where {sequences} sequences of {steps} steps arrive at {name or 'the target'}"
+    raise ArgumentError("mask", found=found, allowed="booleans of shape (N, T), or N lengths")
+
+
+def _reach(arrivals: Sequence[Arrival], directions: int, mask: Any) -> int:
+    """The longest way from the first real step to the last step that is read."""
+    longest = 1
+    for arrival in arrivals:
+        real = _real(arrival, mask)
+        read = np.ones_like(real) if arrival.read is None else arrival.read
+        for way in (slice(None), slice(None, None, -1))[:directions]:
+            began = np.logical_or.accumulate(real[:, way], axis=1)
+            longest = max(longest, int(np.max(np.sum(began & read[:, way], axis=1))))
+    return longest

@@ -1,0 +1,462 @@
+"""What reaches the layers of real models is what their drivers feed them, and measuring changes nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import critinit
+from critinit.errors import ApplyError, ArgumentError
+from critinit.tensors.application import find_adapter
+from tests.adapters.frameworks import BATCH, INPUT, Row, build, inputs, rows, run, tensors
+
+MODULES = {
+    "torch": "torch",
+    "keras": "keras",
+    "linen": "flax",
+    "nnx": "flax",
+    "equinox": "equinox",
+    "haiku": "haiku",
+}
+INSTALLED = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED, reason="no framework is installed"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+ROWS = [row for name in INSTALLED for row in rows(name) if row.bias]
+STEPS = 6
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_what_is_fed_is_what_arrives(row: Row) -> None:
+    """Every layer that a driver has; the first one's input is known, and the others' widths are."""
+    built, x = build(row), inputs(STEPS)
+    before = {name: np.array(tensor) for name, tensor in tensors(built, built.model).items()}
+    adapter = find_adapter(built.model, row.framework, built.options)
+    options = {name: value for name, value in built.options.items() if name != "framework"}
+    traced = adapter.trace(built.model, lambda model, *_: run(built, model, x), options)
+    assert {name: tensor.tobytes() for name, tensor in before.items()} == {
+        name: np.array(tensor).tobytes() for name, tensor in tensors(built, built.model).items()
+    }
+    first = traced.networks[0].arrivals[0]
+    assert first.values.shape == (BATCH, STEPS, INPUT)
+    np.testing.assert_allclose(first.values, x.transpose(1, 0, 2), atol=1e-6)
+    assert sum(network.layers for network in traced.networks) == row.layers
+    assert {network.directions for network in traced.networks} == {row.directions}
+    for network in traced.networks:
+        assert {arrival.layer for arrival in network.arrivals} == set(range(network.layers))
+        assert all(arrival.values.shape[:2] == (BATCH, STEPS) for arrival in network.arrivals)
+
+
+# ---- PyTorch ---------------------------------------------------------------------------------------------
+
+
+def torch_model(**changes: Any) -> Any:
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Text(nn.Module):
+        """Tokens, an embedding, dropout, two layers in both directions, batch normalization, and a second network."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(30, 10, padding_idx=0)
+            self.drop = nn.Dropout(0.5)
+            self.lstm = nn.LSTM(10, 7, 2, batch_first=True, bidirectional=True, dropout=0.5)
+            self.norm = nn.BatchNorm1d(14)
+            self.gru = nn.GRU(14, 5)
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, tokens: Any, lengths: Any = None) -> Any:
+            x = self.drop(self.embed(tokens))
+            if lengths is not None:
+                x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            y, _ = self.lstm(x)
+            if lengths is not None:
+                y, _ = nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
+            y = self.norm(y.transpose(1, 2)).permute(2, 0, 1)
+            random.random(), np.random.standard_normal(), torch.rand(1)  # noqa: NPY002 - as models do
+            return self.head(self.gru(y)[0][-1])
+
+    torch.manual_seed(0)
+    return Text()
+
+
+def text(n: int = 16, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens padded with 0, and their lengths."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(6, steps, n)
+    lengths[0] = steps
+    tokens = rng.integers(1, 30, (n, steps))
+    tokens[np.arange(steps) >= lengths[:, None]] = 0
+    return tokens, lengths
+
+
+def test_torch_padding_packing_and_layers_above() -> None:
+    model = torch_model()
+    import torch
+
+    tokens, lengths = text()
+    x = torch.from_numpy(tokens)
+    found = critinit.measure(model, x)
+    lstm, gru = found["lstm"], found["gru"]
+    assert (lstm.origin, lstm.embedding, lstm.trains) == ("embedding", "embed.weight", True)
+    assert lstm.layers[0].right.kind == "silent"
+    assert lstm.layers[0].lengths == tuple(lengths)
+    weight = model.embed.weight.detach().numpy()
+    assert lstm.second_moment == pytest.approx(np.mean(weight[tokens[tokens > 0]] ** 2), rel=1e-5)
+    assert gru.second_moment == pytest.approx(1.0, rel=0.02)  # by the batch, as in training
+    packed = critinit.measure(model, {"tokens": x, "lengths": torch.from_numpy(lengths)})["lstm"]
+    assert packed.layers[0].unread == pytest.approx(1 - lengths.mean() / 20)
+    assert packed.layers[0].right is None
+    assert packed.layers[1].lengths == tuple(lengths)
+    # the second layer reads what the first one alone gives
+    one = torch.nn.LSTM(10, 7, batch_first=True, bidirectional=True)
+    one.load_state_dict({k: v for k, v in model.lstm.state_dict().items() if "_l0" in k})
+    with torch.no_grad():
+        below = one(model.embed(x))[0].numpy()
+    assert lstm.layers[1].statistics.second_moment == pytest.approx(np.mean(below**2), rel=1e-4)
+
+
+def test_torch_is_left_as_it_was() -> None:
+    model = torch_model()
+    import torch
+
+    model.drop.eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    flags = [module.training for module in model.modules()]
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    critinit.measure(model, torch.from_numpy(text()[0]))
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert flags == [module.training for module in model.modules()]
+    assert torch.equal(generators[0], torch.get_rng_state())
+    assert generators[1] == random.getstate()
+    assert generators[2] == np.random.get_state()[1].tobytes()  # noqa: NPY002
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    with pytest.raises(RuntimeError):  # a model's own error, and still nothing is left behind
+        critinit.measure(model, torch.zeros(2, 3, dtype=torch.float64))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert flags == [module.training for module in model.modules()]
+
+
+def test_torch_data_convolution_and_cells() -> None:
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(3, 6, 3, stride=2)
+            self.cell = nn.GRUCell(6, 4)
+            self.raw = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            y = self.conv(x.transpose(1, 2)).transpose(1, 2)
+            for _ in range(2):
+                h = torch.zeros(len(x), 4)
+                for t in range(y.shape[1]):
+                    h = self.cell(y[:, t], h)
+            return h, self.raw(x)[0]
+
+    x = torch.randn(8, 21, 3, generator=torch.Generator().manual_seed(0))
+    model = Net()
+    found = critinit.measure(model, x)
+    assert [network.name for network in found] == ["cell", "raw"]
+    assert found["raw"].origin == "data"
+    assert not found["raw"].trains
+    assert found["cell"].origin == "layers"
+    assert found["cell"].trains
+    assert found["cell"].layers[0].lengths == (10,) * 16  # two passes of 8 sequences
+    for parameter in model.conv.parameters():
+        parameter.requires_grad = False
+    assert not critinit.measure(model, x)["cell"].trains
+
+
+# ---- JAX -------------------------------------------------------------------------------------------------
+
+
+def test_linen_lengths_and_compiled_models() -> None:
+    pytest.importorskip("flax")
+    import flax.linen as nn
+    import jax
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, tokens: Any, lengths: Any = None) -> Any:
+            x = nn.Embed(30, 8)(tokens)
+            y = nn.Bidirectional(nn.RNN(nn.GRUCell(4)), nn.RNN(nn.GRUCell(4)))(x, seq_lengths=lengths)
+            return nn.RNN(nn.OptimizedLSTMCell(3))(y)
+
+    tokens, lengths = text(8, 16)
+    model = Net()
+    variables = model.init(jax.random.key(0), tokens)
+    pair = {"bidirectional": [("params/GRUCell_0", "params/GRUCell_1")]}
+    found = critinit.measure(variables, (tokens, lengths), call=jax.jit(model.apply), **pair)
+    assert [network.name for network in found] == ["params/GRUCell_0", "params/OptimizedLSTMCell_0"]
+    first = found["params/GRUCell_0"]
+    assert first.directions == 2
+    assert first.embedding == "params/Embed_0/embedding"
+    assert first.layers[0].lengths == tuple(lengths)
+    assert critinit.measure(variables, tokens, call=model.apply, **pair)["params/GRUCell_0"].layers[0].right.kind == (
+        "constant"
+    )
+    variables["params"]["Embed_0"]["embedding"] *= 9.0
+    done = critinit.initialize(variables, tokens, seed=0, call=model.apply, embeddings="rescale", **pair)
+    assert list(done.specs) == ["params/GRUCell_0", "params/OptimizedLSTMCell_0"]
+    table = np.asarray(done.model["params"]["Embed_0"]["embedding"])
+    used = tokens[tokens > 0]
+    assert np.mean(table[used] ** 2) == pytest.approx(1 / 8, rel=1e-4)
+    assert done.specs["params/GRUCell_0"].layers[0].input.variance == pytest.approx(1 / 8, rel=1e-4)
+
+
+def test_nnx_inside_of_its_transformations() -> None:
+    pytest.importorskip("flax")
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.embed = nnx.Embed(30, 8, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.norm = nnx.BatchNorm(8, rngs=rngs)
+            self.rnn = nnx.RNN(nnx.GRUCell(8, 4, rngs=rngs))
+
+        def __call__(self, tokens: Any) -> Any:
+            return self.rnn(self.norm(self.drop(self.embed(tokens))))
+
+    model = Net(nnx.Rngs(0))
+    before = np.array(model.norm.mean.get_value())
+    count = int(model.drop.rngs.count.get_value())
+    tokens = np.random.default_rng(2).integers(1, 30, (8, 16))  # no padding, which would be normalized too
+    found = critinit.measure(model, tokens, call=nnx.jit(lambda model, x: model(x)))["rnn/cell"]
+    assert found.second_moment == pytest.approx(1.0, rel=0.05)
+    assert found.origin == "layers"
+    assert np.array_equal(before, model.norm.mean.get_value())
+    assert int(model.drop.rngs.count.get_value()) == count
+    assert model.drop.deterministic is False
+    assert "critinit_place" not in vars(model.rnn.cell)
+    assert nnx.GRUCell.__call__.__name__ == "__call__"
+
+
+def test_equinox_runs_each_sequence_of_the_batch() -> None:
+    eqx = pytest.importorskip("equinox")
+    import jax
+    import jax.numpy as jnp
+
+    class Net(eqx.Module):
+        cell: Any
+        drop: Any
+
+        def __call__(self, x: Any) -> Any:
+            assert isinstance(self.cell, eqx.nn.LSTMCell)
+            start = jnp.zeros(4), jnp.zeros(4)
+            return jax.lax.scan(lambda h, x_t: (self.cell(self.drop(x_t), h), None), start, x)[0]
+
+    model = Net(eqx.nn.LSTMCell(3, 4, key=jax.random.key(0)), eqx.nn.Dropout(0.5))
+    x = np.random.default_rng(0).standard_normal((6, 9, 3)).astype(np.float32)
+    for call in (None, eqx.filter_jit(lambda model, x: jax.vmap(model)(x))):
+        found = critinit.measure(model, x, call=call)["cell"]
+        assert found.origin == "data"
+        assert found.layers[0].steps == (9,) * 6
+        assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-5)
+    assert critinit.measure(model, x[0], call=lambda model, x: model(x))["cell"].layers[0].steps == (9,)
+
+
+# ---- Keras -----------------------------------------------------------------------------------------------
+
+
+def keras_model(mask_zero: bool = True) -> Any:
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((16,), dtype="int32"),
+            layers.Embedding(30, 8, mask_zero=mask_zero),
+            layers.Dropout(0.5),
+            layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+            layers.BatchNormalization(epsilon=1e-9),
+            layers.RNN([layers.GRUCell(3), layers.GRUCell(3)], return_sequences=True),
+            layers.GRU(3),
+        ]
+    )
+
+
+def test_keras_masks_stacks_and_normalization() -> None:
+    model = keras_model()
+    tokens, lengths = text(8, 16)
+    before = [np.array(value) for value in model.get_weights()]
+    first, stacked, last = critinit.measure(model, tokens)
+    assert first.embedding.endswith("embeddings")
+    assert first.trains
+    assert first.input_variance == 1 / 8
+    assert [layer.lengths for layer in (*first.layers, *stacked.layers, *last.layers)] == [tuple(lengths)] * 4
+    assert stacked.second_moment == pytest.approx(1.0, rel=0.01)  # normalized by the batch
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+    assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    with pytest.raises(ApplyError, match=r"gru\w*: found a layer that is not built yet and has no weights; build"):
+        critinit.measure(type(model)([type(model.layers[-1])(3)]), tokens)
+    unmasked, *_ = critinit.measure(keras_model(mask_zero=False), tokens)
+    assert unmasked.layers[0].right.kind == "constant"
+
+
+# ---- initialize ------------------------------------------------------------------------------------------
+
+
+def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:
+    model = torch_model()
+    import torch
+
+    x = torch.from_numpy(text()[0])
+    done = critinit.initialize(model, x, seed=3)
+    assert done.model is model
+    assert list(done.specs) == ["lstm", "gru"]
+    lstm, gru = done.specs.values()
+    assert (lstm.cell, lstm.T, len(lstm.layers), gru.cell, gru.T) == ("lstm", 20, 2, "gru", 20)
+    assert lstm.layers[0].input.padding.variance == 0.0
+    assert lstm.layers[0].input.variance == done.measured["lstm"].input_variance
+    again = torch_model()
+    critinit.apply(lstm, again, seed=3, include="lstm")
+    critinit.apply(gru, again, seed=3, include="gru")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert {row.tensor.split(".")[0] for row in done.applied.report} == {"lstm", "gru"}
+    assert "embed.weight" in done.applied.report.untouched
+    assert any(note.startswith("lstm: fed by embed.weight") for note in done.applied.report.notes)
+    assert "left as it was (the spec is for" not in str(done)
+    assert critinit.initialize(model, x, T=77, include="gru").specs["gru"].T == 77
+
+
+def test_a_network_above_is_measured_after_the_one_below_was_written() -> None:
+    model = torch_model()
+    import torch
+
+    model.norm = torch.nn.Identity()
+    done = critinit.initialize(model, torch.from_numpy(text()[0]))
+    now = critinit.measure(model, torch.from_numpy(text()[0]))["gru"]
+    assert done.measured["gru"].second_moment == pytest.approx(now.second_moment, rel=1e-6)
+    assert done.specs["gru"].layers[0].input.variance == now.input_variance
+
+
+def test_initialize_is_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch_model()
+    import torch
+
+    x = torch.from_numpy(text()[0])
+    torch.nn.utils.parametrizations.orthogonal(model.gru, "weight_hh_l0")
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ApplyError, match="gru"):
+        critinit.initialize(model, x, embeddings="rescale")
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    done = critinit.initialize(model, x, include="lstm")
+    assert list(done.specs) == ["lstm"]
+    # a failure at the second network undoes the first one
+    model = torch_model()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    from critinit.inputs import initializing
+
+    real, calls = initializing.apply, []
+
+    def failing(*args: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **named)
+
+    monkeypatch.setattr(initializing, "apply", failing)
+    with pytest.raises(KeyboardInterrupt):
+        critinit.initialize(model, x, embeddings="rescale")
+    assert len(calls) == 2
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_tied_embedding_is_not_rescaled() -> None:
+    model = torch_model()
+    import torch
+
+    x = torch.from_numpy(text()[0])
+    weight = model.embed.weight.detach().clone()
+    model.decoder = torch.nn.Linear(10, 30, bias=False)
+    model.decoder.weight = model.embed.weight
+    done = critinit.initialize(model, x, embeddings="rescale")
+    assert torch.equal(model.embed.weight, weight)
+    assert "embed.weight: kept, for another layer uses it too" in done.applied.report.notes
+    model.decoder.weight = torch.nn.Parameter(torch.zeros(30, 10))
+    critinit.initialize(model, x, embeddings="rescale")
+    rows = model.embed.weight.detach().numpy()
+    assert np.mean(rows[text()[0][text()[0] > 0]] ** 2) == pytest.approx(1 / 10, rel=1e-5)
+    assert not np.any(rows[0])
+
+
+def test_what_initialize_refuses() -> None:
+    model = torch_model()
+    import torch
+
+    x = torch.from_numpy(text()[0])
+    with pytest.raises(ArgumentError, match=r"embeddings: found 'both'; allowed: 'keep' or 'rescale'"):
+        critinit.initialize(model, x, embeddings="both")  # type: ignore[arg-type]
+    with pytest.raises(
+        ArgumentError, match=r"include: found 'lst'; allowed: a pattern that one of these matches: 'lst"
+    ):
+        critinit.initialize(model, x, include="lst")
+    model.other = torch.nn.LSTM(3, 4)
+    with pytest.raises(ArgumentError, match=r"batch: found one that does not reach 'other'; call= says"):
+        critinit.initialize(model, x)
+    assert list(critinit.initialize(model, x, include=["lstm", "gru"]).specs) == ["lstm", "gru"]
+    with pytest.raises(ArgumentError, match="T: found 0"):
+        critinit.initialize(model, x, T=0, include="lstm")
+
+
+def test_without_a_seed_initialize_follows_the_global_generator() -> None:
+    import torch
+
+    def run(seed: int) -> Any:
+        torch.manual_seed(seed)
+        return critinit.initialize(torch.nn.LSTM(3, 8), torch.zeros(20, 4, 3) + 1.0)
+
+    one, two, other = run(1), run(1), run(2)
+    assert one.applied.seed == two.applied.seed != other.applied.seed
+    again = critinit.apply(one.specs[""], torch.nn.LSTM(3, 8), seed=one.applied.seed)
+    for found in (two.model, again.model):
+        assert torch.equal(one.model.weight_hh_l0, found.weight_hh_l0)
+    assert not torch.equal(one.model.weight_hh_l0, other.model.weight_hh_l0)
+
+
+def test_classes_with_a_step_of_their_own_are_measured_and_initialized_where_they_are_trusted() -> None:
+    import torch
+
+    class Own(torch.nn.LSTM):
+        def forward(self, x: Any, state: Any = None) -> Any:
+            return super().forward(x, state)
+
+    model, x = torch.nn.Sequential(Own(3, 8)), torch.randn(20, 4, 3, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ApplyError, match=r"'0': found a Own, whose forward is not that of LSTM.*trust=True"):
+        critinit.initialize(model, x, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert critinit.measure(model, x)["0"].second_moment == pytest.approx(float((x**2).mean()), rel=1e-5)
+    done = critinit.initialize(model, x, seed=0, trust=True)
+    assert any("written, as trust=True says" in note for note in done.applied.report.notes)
+    plain = critinit.apply(done.specs["0"], torch.nn.Sequential(torch.nn.LSTM(3, 8)), seed=0).model
+    assert torch.equal(plain[0].weight_hh_l0, model[0].weight_hh_l0)
+
+
+def test_a_module_that_only_looks_recurrent_is_named_where_it_cannot_be_measured() -> None:
+    import torch
+
+    class OwnLSTMCell(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x
+
+    found = r"target: found no recurrent layer that is known; looks recurrent: OwnLSTMCell at '0' .*inputs.measure"
+    for model, message in (
+        (torch.nn.Sequential(OwnLSTMCell()), found),
+        (torch.nn.Linear(3, 3), "target: found no rec"),
+    ):
+        with pytest.raises(ApplyError, match=message):
+            critinit.measure(model, torch.zeros(20, 4, 3))
