@@ -63,7 +63,8 @@ def command(
     steps where it can be measured, and the second moments, each with the difference and the limit. The last line says
     whether the prediction holds; the exit code is 3 where it does not. A number whose error is more than half of it
     decides nothing, and the last line says so where that is the growth over T steps. Where the spec has the fast
-    estimate for tied weights and misses it, the full tied theory decides.
+    estimate for tied weights and misses it, the full tied theory decides. Of kernels of an exact spectral radius the
+    prediction is for networks of this width.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -111,17 +112,22 @@ def _judged(
 ) -> tuple[dict[str, Sequence[Numbers | None]], list[Compared]]:
     """What is predicted for the readings that were measured, and every number compared with it.
 
-    The full tied theory stands for the spec's fast estimate where that has no numbers, or is missed.
+    The full tied theory stands for the spec's fast estimate where that has no numbers, or is missed.  Where kernels of
+    this width differ from those of an infinitely wide network, the prediction is for this width (``at_width``).
     """
     from critinit.theory.analysis import tied_numbers
+    from critinit.theory.widths import at_width
     from critinit_cli.verdict import compared
 
-    expected: dict[str, Sequence[Numbers | None]] = {reading: _predicted(spec, reading) for reading in found}
+    kept = at_width(spec, width)  # weights that are drawn anew have the variance of an infinitely wide network
+    expected: dict[str, Sequence[Numbers | None]] = {
+        reading: _predicted(kept if reading == "tied" else spec, reading) for reading in found
+    }
     if any(numbers is None for numbers in expected.get("tied", ())):  # beyond the fast estimate
-        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
+        expected["tied"] = tied_numbers(kept, steps=steps, progress=progress)
     numbers = compared(expected, found, spec.T, networks=networks, width=width)
     if any(one.reading == "tied" and not one.holds for one in numbers) and _is_estimate(expected["tied"]):
-        expected["tied"] = tied_numbers(spec, steps=steps, progress=progress)
+        expected["tied"] = tied_numbers(kept, steps=steps, progress=progress)
         numbers = compared(expected, found, spec.T, networks=networks, width=width)
     return expected, numbers
 

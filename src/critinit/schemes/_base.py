@@ -27,10 +27,12 @@ __all__ = [
     "kernel",
     "near_zero",
     "needs_keep_gate",
+    "projection",
 ]
 
 Quantity = Literal["time_scale", "unit_time_constant"]
-"""What a scheme can set out to reach; ``critinit.spec.Target`` defines both."""
+"""What a scheme can set out to reach; ``critinit.spec.Target`` defines both.  Where no gate keeps the state it is the
+time scale."""
 Parts = dict[str, Any]
 """A gate, or a part of one, as the JSON of an InitSpec has it."""
 

@@ -25,7 +25,7 @@ Other gates stay out of the way: the output gate open enough to read (bias 1, E 
 Where (a) and (c) conflict (c) wins: a state of slow units starts small, about √(1/2τ) for inputs that are independent
 in time, and is not made larger by a wider write gate.
 
-The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.
+Where no gate keeps the state see ``critinit.schemes._ungated``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from critinit.schemes._base import (
     near_zero,
     needs_keep_gate,
 )
-from critinit.schemes.isometry import rnn_gates
+from critinit.schemes._ungated import ungated_gates
 
 __all__ = ["SCHEME"]
 
@@ -81,8 +81,8 @@ def _longest(layer: LayerContext) -> float:
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
     cell = layer.cell
-    if cell.is_plain:
-        return rnn_gates(layer)
+    if cell.keep_gate is None:
+        return ungated_gates("critical", layer)
     keep = needs_keep_gate("critical", cell)
     biases: dict[str, Parts] = {
         keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}

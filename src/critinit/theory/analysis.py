@@ -18,7 +18,7 @@ from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
-from critinit.theory.untied.solution import Untied, solve, unit_time_constants
+from critinit.theory.untied.solution import UNBOUNDED, Untied, solve, unit_time_constants
 
 __all__ = [
     "Analysis",
@@ -49,6 +49,13 @@ _NO_MEMORY = 0.0101
 """T times a recurrent variance up to which tied and untied weights give the same numbers to .1 %."""
 _SMALLEST_RATE = 1e-9
 """Difference of growth rates near 1 that is rounding."""
+_UNBOUNDED = "second_moment: unbounded, the state grows without end; the number is where the theory stopped"
+_SCATTERED = math.exp(-0.1)
+"""χ from which networks of 100 units, whose ln χ scatters by .1, may be on either side of 1."""
+_SCATTER = (
+    "second_moment, chi: nothing bounds this cell's state, and ln chi of networks of H units scatters by about "
+    "1/sqrt(H): where it is nearer to 0 than that, some of them grow without end"
+)
 _NEAR_ONE = 0.1
 """Numbers so near 1 are rounded in their distance from it, which is what matters."""
 
@@ -144,7 +151,7 @@ def tied_numbers(
         if exact is None:
             done = None if progress is None else partial(_part, progress, index, count)
             exact = tied_layer(cell, layer, T=spec.T, steps=steps, seed=(seed, index), progress=done)
-        found.append(exact)
+        found.append(_of_unbounded(cell, layer, exact))
     return tuple(found)
 
 
@@ -153,21 +160,28 @@ def _part(progress: Callable[[int, int], None], index: int, count: int, done: in
     progress(index * total + done, count * total)
 
 
-def tying_changes_nothing(layer: Layer, T: int) -> bool:
+def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     """Return whether weights that stay give the numbers of weights that are drawn anew, to .1 % over T steps.
 
-    The two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of their variance
-    in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near zero" is.  Normal
-    biases are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
+    They do so exactly in a cell that keeps nothing by itself and has no read-out, such as ``rnn``.  There δs' is a sum
+    of a_k·(W_k δs), and the field W_k δs of a fixed matrix is independent of a_k and as large as that of a fresh one,
+    so E|δs'|² = Σ_k σ_k² E a_k²·E|δs|² either way; E h'² likewise.
+
+    In other cells the two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of
+    their variance in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near
+    zero" is.  Normal biases are drawn anew in the untied theory and stay with their unit in a network, so there the
+    theories differ.
     """
     gates = layer.gates
+    if cell.keeps_nothing and not (cell.has_readout or cell.projects or cell.before or cell.after):
+        return True
     small = all(T * gate.recurrent.variance <= _NO_MEMORY for gate in gates.values())
     return small and not any(gates.followed(name)[1].redrawn_variance for name in gates)
 
 
 def _as_untied(spec: InitSpec, layer: Layer) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
-    if not tying_changes_nothing(layer, spec.T):
+    if not tying_changes_nothing(spec.find_cell(), layer, spec.T):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
@@ -215,7 +229,9 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
     log_retention = float(solution.log_retention(spec.T))
     notes = []
-    if not bool(solution.converged):
+    if float(solution.second_moment) >= UNBOUNDED:
+        notes.append(_UNBOUNDED)
+    elif not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
     if bool(solution.multistable):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
@@ -307,12 +323,27 @@ def fast_numbers(spec: InitSpec, layer: Layer) -> Numbers | NotComputed:
     Returns:
         The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow.
     """
-    exact = _as_untied(spec, layer)
-    if exact is not None:
-        return exact
-    source = layer.input.model_copy(update={"correlation": 1.0})
-    same = layer.model_copy(update={"input": source, "predicted": Predicted()})
-    return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
+    found: Numbers | NotComputed | None = _as_untied(spec, layer)
+    if found is None:
+        source = layer.input.model_copy(update={"correlation": 1.0})
+        same = layer.model_copy(update={"input": source, "predicted": Predicted()})
+        found = _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
+    return found if isinstance(found, NotComputed) else _of_unbounded(spec.find_cell(), layer, found)
+
+
+def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
+    """The numbers with notes where nothing bounds the state: that it grows without end, in theory or in some networks.
+
+    Networks of usual widths scatter about theory near χ = 1 where the state has a mean, as that of ReLU units: it turns
+    so slowly there that a network follows a few of its own directions instead of an average over all.
+    """
+    notes = list(numbers.notes)
+    if numbers.second_moment >= UNBOUNDED and _UNBOUNDED not in notes:
+        notes.append(_UNBOUNDED)
+    bounded = cell.bounded or cell.embeds_input or cell.is_odd or has_identity(layer.gates)
+    if not bounded and numbers.chi is not None and numbers.chi >= _SCATTERED:
+        notes.append(_SCATTER)
+    return numbers.model_copy(update={"notes": tuple(notes)})
 
 
 @lru_cache(maxsize=8)
@@ -329,12 +360,12 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
 
     Args:
         spec: The spec.
-        quantity: "time_scale", or "unit_time_constant": the longest of a unit at padding.
+        quantity: "time_scale", of weights that stay; or "unit_time_constant": the longest of a unit at padding.
     """
     layer = spec.layers[0]
     if quantity == "time_scale":
-        untied = untied_numbers(spec, layer)
-        return None if untied is None else untied.time_scale
+        tied = fast_numbers(spec, layer)
+        return None if isinstance(tied, NotComputed) else tied.time_scale
     if layer.input.padding_power == layer.input.variance:
         times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
     else:

@@ -30,7 +30,7 @@ from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.decay import over_T
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_course, residue, spectrum
 
 __all__ = ["NOTE", "fast_tied"]
 
@@ -153,7 +153,7 @@ class _Units:
         self.groups = list(dict.fromkeys(self.fields.values()))
         self.reads_itself = any(gate.recurrent.reads_itself for gate in gates.values())
         self.strength = {name: gate.recurrent.variance for name, gate in gates.items()}
-        differ = any(
+        differ = not cell.is_odd or any(
             gate.bias.variance or (name == cell.candidate_gate and gate.bias.mean) for name, gate in gates.items()
         )
         self.count, points = (_CLASSES, _WITHIN) if differ else (1, _INNER)
@@ -375,7 +375,8 @@ class _Estimate:
 def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
     """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
 
-    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
+    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ; where all units
+    keep the same constant share it has a closed form (``log_course``).
     """
     layer, projection = layer.unprojected(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
@@ -385,11 +386,6 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
         return None
-    with np.errstate(divide="ignore"):
-        own = T * np.log(step.keep**2 + fluctuations.keep)
-        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
-    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
-    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
     kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
     names = list(units.fields)
     flat = {name: step.passed[g].reshape(1 + len(names), -1) for name, g in units.fields.items()}
@@ -399,12 +395,28 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         second_moment=gain * float(np.mean(step.sample.h**2)),
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
-        log_retention=float(np.logaddexp(alone, together)),
+        log_retention=_log_retention(cell, response, fluctuations, chi, T),
         times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / LONGEST_TIME),
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,
         settled=met,
     )
+
+
+def _log_retention(cell: Cell, response: Response, fluctuations: Fluctuations, chi: float, T: int) -> float:
+    """ln of what T steps leave of a perturbation of the memory."""
+    keep = response.keep
+    if cell.keep_gate is None and cell.read_gate is None and response.coupling.shape[1] == 1:
+        # a message e·x + white noise of variance z: through the persistent coupling it is noise to the next memory
+        e, z = response.message, fluctuations.message
+        moving = response.coupling * z + fluctuations.coupling * (e + z)
+        return log_course(float(keep[0]), float(np.mean(response.coupling * e)), float(np.mean(moving)), T)
+    with np.errstate(divide="ignore"):
+        own = T * np.log(keep**2 + fluctuations.keep)
+        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
+    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
+    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
+    return float(np.logaddexp(alone, together))
 
 
 def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | None:

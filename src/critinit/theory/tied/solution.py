@@ -161,7 +161,7 @@ def tied_with_courses(
         ArgumentError: An argument is out of its range.
     """
     count = _PARTICLES if particles is None else particles
-    spread = has_spread(cell, layer)
+    spread = has_spread(cell, layer, tied=True)
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check("particles", count, 2)
     _check("steps", length, LEAST_STEPS)
