@@ -111,7 +111,8 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if refusal is not None:
         return RecurrentModule(name, cell, 0, (), refusal=refusal)
     inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
-    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
+    also = "relu_rnn" if cell == "rnn" else None  # a tree does not say which activation a SimpleCell has
+    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),), also=also)
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:
@@ -139,7 +140,7 @@ def initializers(
 
     The numbers are those of ``critinit.apply`` with that seed; the key that Linen draws with is not used.  A cell has
     one initializer for the kernels of all gates, so the gate is read off the name of the child that is being
-    initialized.
+    initialized.  For ``relu_rnn`` it includes ``activation_fn``.
 
     Args:
         spec: The spec.
@@ -169,7 +170,8 @@ def initializers(
         blocks = child["kernel" if len(shape) == 2 else "bias"]
         return jnp.asarray(values(place, name, shape, blocks, int(shape[0]), int(shape[-1])).astype(dtype))
 
-    return dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw)
+    relu: dict[str, Callable[..., jax.Array]] = {"activation_fn": jax.nn.relu} if spec.cell == "relu_rnn" else {}
+    return {**dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw), **relu}
 
 
 def _child_being_initialized() -> str:
