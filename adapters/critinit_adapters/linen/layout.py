@@ -25,11 +25,12 @@ def _child(gate: str, part: Any, bias: tuple[Block, ...] | None = None) -> Child
     return kernel if bias is None else {**kernel, "bias": bias}
 
 
+_SIMPLE: Mapping[str, Child] = {
+    "i": _child("hidden", "input", whole_tensor("hidden", "bias")),
+    "h": _child("hidden", "recurrent"),
+}
 TABLE: Mapping[str, Mapping[str, Child]] = {
-    "rnn": {
-        "i": _child("hidden", "input", whole_tensor("hidden", "bias")),
-        "h": _child("hidden", "recurrent"),
-    },
+    "rnn": _SIMPLE,
     "gru": {
         "ir": _child("reset", "input", whole_tensor("reset", "bias")),
         "iz": _child("update", "input", whole_tensor("update", "bias")),
@@ -48,9 +49,10 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "hg": _child("cell", "recurrent", whole_tensor("cell", "bias")),
         "ho": _child("output", "recurrent", whole_tensor("output", "bias")),
     },
+    "relu_rnn": _SIMPLE,
 }
 """The children of each cell, by name."""
-_CLASSES = {"rnn": "SimpleCell", "gru": "GRUCell", "lstm": "LSTMCell"}
+_CLASSES = {"rnn": "SimpleCell", "relu_rnn": "SimpleCell with activation_fn=relu", "gru": "GRUCell", "lstm": "LSTMCell"}
 
 
 def _form(cell: str) -> Form:

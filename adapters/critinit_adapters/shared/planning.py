@@ -106,14 +106,19 @@ def plan(
 
 def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError:
     """The error of a target without a layer of the spec's cell."""
-    found = ", ".join(f"{module.cell} at {module}" for module in survey.modules) or "no recurrent layer"
-    others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
+    found = ", ".join(
+        f"{module.cell} at {module}" + (f" (no spec takes it: {module.refusal})" if module.refusal else "")
+        for module in survey.modules
+    )
+    others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells and module.refusal is None)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
         f"write the spec with --cell {' or '.join(others)}" if others else "",
     ]
     allowed = f"a layer of the spec's cell, {spec.cell}"
-    return ApplyError("target", found=found, allowed=allowed, hint="; ".join(filter(None, hints)))
+    return ApplyError(
+        "target", found=found or "no recurrent layer", allowed=allowed, hint="; ".join(filter(None, hints))
+    )
 
 
 def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:

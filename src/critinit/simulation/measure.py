@@ -193,7 +193,7 @@ def simulate_layer(
         raise ArgumentError("width", found=str(width), allowed=f"above {tangents}, the number of tangents")
     if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
-    spread = has_spread(cell, layer)
+    spread = has_spread(cell, layer, tied=weights == "tied")
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in

@@ -39,7 +39,7 @@ from critinit.theory.decay import over_T
 from critinit.theory.normalization import normalized_memory
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_course, residue, spectrum
 
 __all__ = ["COARSE", "NOTE", "ROUGH", "fast_tied", "is_estimate"]
 
@@ -173,7 +173,7 @@ class _Units:
         self.groups = list(dict.fromkeys(self.fields.values()))
         self.reads_itself = any(gate.recurrent.reads_itself for gate in gates.values())
         self.variances = {name: gate.recurrent.variance for name, gate in gates.items()}
-        differ = any(
+        differ = not cell.is_odd or any(
             gate.bias.variance or (name == cell.candidate_gate and gate.bias.mean) for name, gate in gates.items()
         )
         self.count, points = (_CLASSES, _WITHIN) if differ else (1, _INNER)
@@ -405,7 +405,8 @@ class _Estimate:
 def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
     """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
 
-    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
+    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ; where all units
+    keep the same constant share it has a closed form (``log_course``).
     """
     layer, projection = layer.reduced(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
@@ -415,11 +416,6 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
         return None
-    with np.errstate(divide="ignore"):
-        own = T * np.log(step.keep**2 + fluctuations.keep)
-        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
-    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
-    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
     gates = layer.gates.items()
     kernels = {name: g.recurrent.model_copy(update={"variance": step.strength[name]}) for name, g in gates}
     names = list(units.fields)
@@ -430,7 +426,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         second_moment=gain * float(np.mean(step.sample.h**2)),
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
-        log_retention=float(np.logaddexp(alone, together)),
+        log_retention=_log_retention(cell, response, fluctuations, chi, T),
         times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / LONGEST_TIME),
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,
@@ -461,6 +457,22 @@ def _growth(chi: float | None, tied: float, fresh: float) -> float:
     if chi is None or not (0.0 < chi < 1.0 and 0.0 < fresh < 1.0 and 0.0 < tied < 1.0):
         return tied
     return math.exp(math.log(chi) * math.log(tied) / math.log(fresh))
+
+
+def _log_retention(cell: Cell, response: Response, fluctuations: Fluctuations, chi: float, T: int) -> float:
+    """ln of what T steps leave of a perturbation of the memory."""
+    keep = response.keep
+    if cell.keep_gate is None and cell.read_gate is None and response.coupling.shape[1] == 1:
+        # a message e·x + white noise of variance z: through the persistent coupling it is noise to the next memory
+        e, z = response.message, fluctuations.message
+        moving = response.coupling * z + fluctuations.coupling * (e + z)
+        return log_course(float(keep[0]), float(np.mean(response.coupling * e)), float(np.mean(moving)), T)
+    with np.errstate(divide="ignore"):
+        own = T * np.log(keep**2 + fluctuations.keep)
+        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
+    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
+    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
+    return float(np.logaddexp(alone, together))
 
 
 def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | None:

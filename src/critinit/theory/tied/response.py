@@ -24,7 +24,7 @@ import numpy as np
 from critinit.dual import Array
 from critinit.theory.roots import excess_over_one, falling_root
 
-__all__ = ["Fluctuations", "Response", "growth", "residue", "spectrum"]
+__all__ = ["Fluctuations", "Response", "growth", "log_course", "residue", "spectrum"]
 
 _STEP = 0.4
 """Step of ln h: the poles are π/2 away from the line of integration, so the rule errs by e^(−π²/.4) = 2e-11."""
@@ -40,6 +40,8 @@ _SLOWEST = 1e-26
 """A growth per step below this is none: f² of a unit that keeps nothing but rounding."""
 _LARGEST_LOG = 60.0
 """Of ln χ: beyond e⁶⁰ a step, numbers mean nothing."""
+_FOLLOWED = 2000
+"""Steps of a course that are summed; later it is continued as a power of time, times χᵗ."""
 _BEYOND = 1e-4
 """The residue at χ is read at χ·(1 + this), relative: nearer, what is subtracted cancels."""
 
@@ -154,6 +156,44 @@ def residue(response: Response, fluctuations: Fluctuations, chi: float) -> float
     own = fluctuations.keep
     bare = growth / np.maximum(growth - response.keep**2 - own, _BEYOND * growth)
     return max(0.0, float(response.weights @ (total - bare)) * _BEYOND / (1.0 + _BEYOND))
+
+
+def log_course(keep: float, frozen: float, moving: float, T: int) -> float:
+    """Return ln E|δ_T|²/E|δ_0|² where all units keep the same constant share f of their memory.
+
+    With couplings of persistent part s and fluctuating part w, and weights that stay,
+
+        Σ_t λ^(−t−1) E|δ_t|² = 1/(√((λ − f² − s)² − 4f²s) − w).
+
+    Without w these are p_t = Σ_j C(t, j)² f^(2t−2j) sʲ, which obey Legendre's recurrence; w renews the perturbation at
+    every step, D_t = p_t + w Σ_j p_(t−1−j) D_j.
+
+    Args:
+        keep: f.
+        frozen: s, averaged over units.
+        moving: w, averaged over units.
+        T: Steps.
+
+    Example:
+        >>> round(math.exp(log_course(0.7, 0.09, 0.0, 2)), 6)  # .7⁴ + 4·.7²·.09 + .09²
+        0.4246
+        >>> round(math.exp(log_course(0.7, 0.0, 0.1, 2)), 6)  # (.7² + .1)²
+        0.3481
+    """
+    f2 = keep * keep
+    chi = f2 + frozen + math.sqrt(4.0 * f2 * frozen + moving * moving)
+    if not chi > 0.0:
+        return -math.inf if T else 0.0
+    steps = min(T, _FOLLOWED)
+    a, b, w = (f2 + frozen) / chi, ((f2 - frozen) / chi) ** 2, moving / chi
+    p, course = np.ones(steps + 1), np.ones(steps + 1)
+    for t in range(1, steps + 1):
+        p[t] = ((2 * t - 1) * a * p[t - 1] - (t - 1) * b * p[max(t - 2, 0)]) / t
+        course[t] = p[t] + w * (p[t - 1 :: -1] @ course[:t])
+    late = float(np.log(course[-1]))
+    if steps < T:
+        late += (late - float(np.log(course[steps // 2]))) / math.log(2.0) * math.log(T / steps)
+    return late + T * math.log(chi)
 
 
 def growth(response: Response, fluctuations: Fluctuations) -> float:
