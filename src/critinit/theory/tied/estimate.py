@@ -7,7 +7,7 @@ variance σ_k² E m̄² is that of the units' mean messages.  Averages are taken
 classes of units first and over inputs and memory within each, through the cell's own definition and forward mode.
 
 Validity: infinite width and Gaussian memory; the variances must not make the pre-activations' fluctuations slower than
-the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation-tied.md shows
+the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation.md shows
 how far off it is over random points; where χ > .9 or the recurrent variances exceed 1, ask the full theory (``tied``).
 """
 
@@ -30,7 +30,7 @@ from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.decay import over_T
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
 
 __all__ = ["NOTE", "fast_tied"]
 
@@ -373,10 +373,7 @@ class _Estimate:
 
 
 def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
-    """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
-
-    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
-    """
+    """With weights that stay, or that are drawn anew at every step; None where numbers overflow."""
     layer, projection = layer.unprojected(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     units = _Units(cell, layer, tied=tied)
@@ -385,11 +382,6 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
         return None
-    with np.errstate(divide="ignore"):
-        own = T * np.log(step.keep**2 + fluctuations.keep)
-        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
-    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
-    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
     kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
     names = list(units.fields)
     flat = {name: step.passed[g].reshape(1 + len(names), -1) for name, g in units.fields.items()}
@@ -399,7 +391,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         second_moment=gain * float(np.mean(step.sample.h**2)),
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
-        log_retention=float(np.logaddexp(alone, together)),
+        log_retention=log_retention(response, fluctuations, chi, T),
         times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / LONGEST_TIME),
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,
