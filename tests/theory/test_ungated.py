@@ -16,7 +16,7 @@ from critinit.theory.analysis import deviations, fast_numbers, predict, untied_n
 from critinit.theory.comparing import comparisons
 from critinit.theory.parameters import grid_parameters
 from critinit.theory.quadrature import broken_rule
-from critinit.theory.tied.response import log_course
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention
 from critinit.theory.tied.solution import tied
 from critinit.theory.untied.solution import solve
 from critinit.theory.widths import at_width
@@ -156,7 +156,7 @@ def test_leaky_relu_units_stay_on_the_safe_side():
     assert spec.layers[0].gates["hidden"].recurrent.variance == pytest.approx(2.0 * gain**2, rel=1e-4)
     assert spec.target.reached < 30
     assert "slopes of slow units last" in spec.target.limit
-    found = tied(spec, steps=100)[0]
+    found = tied(spec, steps=100, particles=4000)[0]
     assert found.time_scale_over_T == pytest.approx(expected.time_scale_over_T, rel=0.05)
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.06)
 
@@ -258,6 +258,13 @@ def test_without_a_memory_of_its_own_tying_changes_nothing(cell):
     assert math.log(sampled.chi) == pytest.approx(math.log(exact.chi), abs=0.01 + 3 * sampled.standard_error["chi"])
 
 
+def estimated(keep, frozen, moving, steps):
+    """ln E|δ_T|²/E|δ_0|² of units that all keep f, with couplings of persistent part s and fluctuating part w."""
+    response = Response(np.ones(1), np.array([keep]), np.array([[frozen]]), np.ones((1, 1)))
+    fluctuations = Fluctuations(np.zeros(1), np.array([[moving]]), np.zeros((1, 1)), np.zeros((1, 1)))
+    return log_retention(response, fluctuations, growth(response, fluctuations), steps)
+
+
 @pytest.mark.parametrize(("keep", "frozen", "moving"), [(0.7, 0.09, 0.0), (0.7, 0.05, 0.04), (0.0, 0.3, 0.2)])
 def test_the_course_is_that_of_a_power_of_a_random_matrix(keep, frozen, moving):
     """Σ_j C(t, j)² f^(2t−2j) sʲ by exact sums; with w, networks of a matrix and diagonals that change."""
@@ -267,7 +274,7 @@ def test_the_course_is_that_of_a_power_of_a_random_matrix(keep, frozen, moving):
         left[t] += moving * sum(
             left_before * _course(keep, frozen, t - 1 - j) for j, left_before in enumerate(left[:t])
         )
-        assert log_course(keep, frozen, moving, t) == pytest.approx(math.log(left[t]), rel=1e-9)
+        assert estimated(keep, frozen, moving, t) == pytest.approx(math.log(left[t]), abs=2e-6)
     rng = np.random.default_rng(2)
     width, found = 300, []
     for _ in range(6):
@@ -277,7 +284,7 @@ def test_the_course_is_that_of_a_power_of_a_random_matrix(keep, frozen, moving):
             a = math.sqrt(frozen) + math.sqrt(moving) * rng.standard_normal((width, 1))
             d = keep * d + a * (w @ d)
         found.append(np.mean(d * d))
-    assert math.log(np.mean(found)) == pytest.approx(log_course(keep, frozen, moving, steps), abs=0.1)
+    assert math.log(np.mean(found)) == pytest.approx(estimated(keep, frozen, moving, steps), abs=0.1)
 
 
 def _course(keep, frozen, t):
@@ -293,7 +300,7 @@ def test_a_long_course_goes_on_as_a_power_of_time():
     terms = (
         2 * (gammaln(t + 1) - gammaln(j + 1) - gammaln(t - j + 1)) + 2 * (t - j) * math.log(0.7) + j * math.log(0.09)
     )
-    assert log_course(0.7, 0.09, 0.0, t) == pytest.approx(logsumexp(terms), abs=1e-3)
+    assert estimated(0.7, 0.09, 0.0, t) == pytest.approx(logsumexp(terms), abs=1e-4)
 
 
 # ---- reservoirs ------------------------------------------------------------------------------------------
