@@ -23,6 +23,11 @@ def rnn_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     return np.tanh(x @ k.input.T + h @ k.recurrent.T + k.bias)
 
 
+def relu_rnn_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
+    k = g["hidden"]
+    return np.maximum(x @ k.input.T + h @ k.recurrent.T + k.bias, 0.0)
+
+
 def gru_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     z, r, n = g["update"], g["reset"], g["candidate"]
     keep = sigmoid(x @ z.input.T + h @ z.recurrent.T + z.bias)
@@ -57,6 +62,8 @@ def layer_forward(cell: str, direction: Any, x: Array) -> Array:
     for xt in x:
         if cell == "rnn":
             h = rnn_step(g, xt, h)
+        elif cell == "relu_rnn":
+            h = relu_rnn_step(g, xt, h)
         elif cell == "gru":
             h = gru_step(g, xt, h)
         elif cell == "gru_reset_before":

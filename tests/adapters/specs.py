@@ -8,6 +8,7 @@ from critinit.spec import InitSpec, parse
 
 GATES = {
     "rnn": ("hidden",),
+    "relu_rnn": ("hidden",),
     "minimal_rnn": ("update",),
     "gru": ("update", "reset", "candidate"),
     "gru_reset_before": ("update", "reset", "candidate"),

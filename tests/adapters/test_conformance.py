@@ -119,7 +119,7 @@ def test_numbers_are_the_portable_ones(row):
 
 # ---- the same outputs everywhere -------------------------------------------------------------------------
 
-SHARED = ["rnn", "gru", "gru_reset_before", "lstm"]
+SHARED = ["rnn", "relu_rnn", "gru", "gru_reset_before", "lstm"]
 
 
 def outputs_of(framework, cell):
@@ -246,7 +246,7 @@ LIES = {
     swapped_gates: (*GRUS, "lstm"),
     flipped_sign: GRUS,
     forgotten_offset: ("lstm",),
-    doubled_bias: ("rnn", *GRUS, "lstm"),
+    doubled_bias: ("rnn", "relu_rnn", *GRUS, "lstm"),
     fused_orthogonal: (*GRUS, "lstm"),
 }
 SEPARATE = ("linen",)  # every gate a tensor of its own: nothing to fuse

@@ -75,7 +75,8 @@ def test_the_order_of_the_map_is_that_of_the_layers():
         ({"haiku": {}}, ArgumentError, r"haiku: found \{\}; allowed: a mapping"),
         ({"haiku": "gru"}, ArgumentError, "haiku: found 'gru'"),
         ({"haiku": {"inner": "mgu"}}, ArgumentError, "haiku: found 'mgu' for 'inner'; allowed: a mapping"),
-        ({"haiku": {"inner": "vanilla_rnn"}}, ApplyError, "hk.VanillaRNN, a ReLU network"),
+        ({"haiku": {"inner": "rnn"}}, ArgumentError, "haiku: found 'rnn' for 'inner'; .* 'vanilla_rnn'$"),
+        ({"haiku": {"inner": "vanilla_rnn"}}, ApplyError, "the path of a module that holds linear/w"),
         (
             {"haiku": {"outer": "gru"}},
             ApplyError,
@@ -143,3 +144,21 @@ def test_a_declared_gru_draws_from_the_key():
     assert len(set(found)) == len(found) == 12
     with pytest.raises(ArgumentError, match="seed: found none"):
         apply(spec, one, haiku={"gru": "gru"})
+
+
+@pytest.mark.parametrize("double_bias", [True, False])
+def test_a_vanilla_rnn_is_a_relu_rnn_whose_second_bias_is_zeroed(double_bias):
+    def forward(x):
+        core = hk.VanillaRNN(M, double_bias=double_bias)
+        return hk.dynamic_unroll(core, x, core.initial_state(1))[0]
+
+    tree = params(forward)
+    with pytest.raises(ArgumentError, match=r"haiku=\{'vanilla_rnn': 'vanilla_rnn'\}"):
+        apply(make_spec("relu_rnn"), tree, seed=0)
+    with pytest.raises(ApplyError, match=r"found relu_rnn at 'vanilla_rnn'; .*cell, rnn; .* --cell relu_rnn$"):
+        apply(make_spec("rnn"), tree, haiku={"vanilla_rnn": "vanilla_rnn"}, seed=0)
+    applied = apply(make_spec("relu_rnn"), tree, haiku={"vanilla_rnn": "vanilla_rnn"}, seed=0)
+    assert len(applied.report) == 3
+    second = applied.model["vanilla_rnn/linear_1"]
+    assert ("b" in second) == double_bias
+    assert not np.any(second.get("b", 0.0))

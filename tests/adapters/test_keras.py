@@ -171,7 +171,18 @@ def built(layer):
         (
             make_spec("rnn"),
             lambda: layers.SimpleRNN(H, activation="relu"),
-            "activation: found relu; allowed: tanh; the theory is for tanh",
+            "found relu_rnn at the target itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
+        ),
+        (make_spec("relu_rnn"), lambda: layers.SimpleRNN(H), "found rnn at the target itself; .* --cell rnn$"),
+        (
+            make_spec("rnn"),
+            lambda: layers.SimpleRNN(H, activation="relu6"),
+            "activation: found relu6; allowed: tanh; the theory is for tanh",
+        ),
+        (
+            make_spec("relu_rnn"),
+            lambda: layers.SimpleRNN(H, activation="relu6"),
+            r"found rnn at the target itself \(no spec takes it: activation: found relu6; .*cell, relu_rnn$",
         ),
         (
             make_spec("lstm"),
@@ -221,6 +232,7 @@ def test_a_variable_that_refuses_to_be_written(monkeypatch):
 
 CLASSES = [
     ("rnn", layers.SimpleRNN),
+    ("relu_rnn", layers.SimpleRNN),
     ("gru", layers.GRU),
     ("gru_reset_before", layers.GRU),
     ("lstm", layers.LSTM),
@@ -238,6 +250,7 @@ def test_a_declared_layer_has_the_numbers_of_apply(cell, kind):
         return keras.Sequential([keras.Input((None, M)), *made])
 
     more = {"reset_after": RESET_AFTER[cell]} if cell in RESET_AFTER else {}
+    more = {"activation": "relu"} if cell == "relu_rnn" else more
     patched = stack([kind(H, return_sequences=True, **more), kind(H, **more)])
     apply(spec, patched, seed=9)
     declared = stack([kind(H, return_sequences=n == 0, **initializers(spec, layer=n, seed=9)) for n in range(2)])

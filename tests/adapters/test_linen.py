@@ -187,7 +187,13 @@ def test_sharded_arrays():
     assert done.stdout.split() == ["linen", "nnx", "equinox"]
 
 
-CELLS = [("rnn", nn.SimpleCell), ("gru", nn.GRUCell), ("lstm", nn.LSTMCell), ("lstm", nn.OptimizedLSTMCell)]
+CELLS = [
+    ("rnn", nn.SimpleCell),
+    ("relu_rnn", nn.SimpleCell),
+    ("gru", nn.GRUCell),
+    ("lstm", nn.LSTMCell),
+    ("lstm", nn.OptimizedLSTMCell),
+]
 
 
 @pytest.mark.parametrize(("cell", "kind"), CELLS)
@@ -208,7 +214,7 @@ def test_a_declared_cell_has_the_numbers_of_apply(cell, kind, jit):
 
 def test_bad_declarations():
     with pytest.raises(
-        ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm; .* --cell gru$"
+        ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm, relu_rnn; .* --cell gru$"
     ):
         initializers(make_spec("gru_reset_before"))
     with pytest.raises(ArgumentError, match=r"spec: found cell gru; allowed: that of LSTMCell, .*--cell lstm"):

@@ -96,7 +96,13 @@ def test_a_recurrent_candidate_bias_becomes_zero():
         (
             make_spec("rnn"),
             lambda r: nnx.SimpleCell(M, H, activation_fn=jax.nn.relu, rngs=r),
-            "activation_fn: found relu",
+            "found relu_rnn at the target itself; .*cell, rnn; .* --cell relu_rnn$",
+        ),
+        (make_spec("relu_rnn"), lambda r: nnx.SimpleCell(M, H, rngs=r), "found rnn at .* --cell rnn$"),
+        (
+            make_spec("rnn"),
+            lambda r: nnx.SimpleCell(M, H, activation_fn=jax.nn.relu6, rngs=r),
+            "activation_fn: found relu6; allowed: tanh",
         ),
         (
             make_spec("gru"),
@@ -141,21 +147,22 @@ def test_a_parameter_that_refuses_to_be_written():
     assert bits(model) == before
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "relu_rnn", "gru", "lstm"])
 def test_a_declared_cell_has_the_numbers_of_apply(cell):
-    kind = {"rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell]
+    kind = {"rnn": nnx.SimpleCell, "relu_rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell]
     spec = make_spec(cell, recurrent="orthogonal")
-    patched = kind(M, H, rngs=nnx.Rngs(0))
+    relu = {"activation_fn": jax.nn.relu} if cell == "relu_rnn" else {}
+    patched = kind(M, H, **relu, rngs=nnx.Rngs(0))
     apply(spec, patched, seed=7)
     assert bits(kind(M, H, **initializers(spec, seed=7), rngs=nnx.Rngs(0))) == bits(patched)
 
 
 def test_bad_declarations():
     with pytest.raises(
-        ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm; .* --cell gru$"
+        ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm, relu_rnn; .* --cell gru$"
     ):
         initializers(make_spec("gru_reset_before"))
-    with pytest.raises(ArgumentError, match=r"spec: found cell minimal_rnn; allowed: rnn, gru, lstm$"):
+    with pytest.raises(ArgumentError, match=r"spec: found cell minimal_rnn; allowed: rnn, gru, lstm, relu_rnn$"):
         initializers(make_spec("minimal_rnn"))
     with pytest.raises(ApplyError, match=r"found shape \(12, 12\); allowed: .* of 3 units; .*nnx.OptimizedLSTMCell"):
         nnx.LSTMCell(M, H, **initializers(make_spec("lstm")), rngs=nnx.Rngs(0))

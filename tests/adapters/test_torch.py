@@ -437,9 +437,11 @@ def test_frozen_parameters_and_gradients():
         (
             make_spec("rnn"),
             nn.RNN(M, H, nonlinearity="relu"),
-            "the target itself: nonlinearity: found relu; allowed: tanh",
+            "found relu_rnn at the target itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
         ),
-        (make_spec("rnn"), nn.RNNCell(M, H, nonlinearity="relu"), "nonlinearity: found relu"),
+        (make_spec("rnn"), nn.RNNCell(M, H, nonlinearity="relu"), "found relu_rnn at .* --cell relu_rnn$"),
+        (make_spec("relu_rnn"), nn.RNN(M, H), "found rnn at the target itself; .*cell, relu_rnn; .* --cell rnn$"),
+        (make_spec("relu_rnn"), nn.RNNCell(M, H), "found rnn at the target itself; .* --cell rnn$"),
         (
             make_spec("gru_reset_before"),
             nn.GRU(M, H),
@@ -450,7 +452,11 @@ def test_frozen_parameters_and_gradients():
             nn.LSTM(M, H),
             "cell, peephole_lstm; this framework has layers for rnn, gru, lstm",
         ),
-        (make_spec("minimal_rnn"), nn.RNN(M, H), "cell, minimal_rnn; this framework has layers for rnn, gru, lstm"),
+        (
+            make_spec("minimal_rnn"),
+            nn.RNN(M, H),
+            "cell, minimal_rnn; this framework has layers for rnn, gru, lstm",
+        ),
         (make_spec("lstm"), nn.GRU(M, H), "found gru at the target itself; .*cell, lstm"),
         (
             make_spec("lstm"),

@@ -174,7 +174,7 @@ def test_tied_networks_by_hand(cell, distribution):
     (numbers,) = tied(spec, tolerance=0.005, steps=60, particles=2000)
     found = measured(spec, seeds=6)
     agrees(found, numbers, 50)
-    estimate = fast_numbers(spec, spec.layers[0])
+    estimate = fast_numbers(spec)
     if cell == "layernorm_lstm_kept":
         assert isinstance(estimate, NotComputed)
     else:
@@ -191,7 +191,7 @@ def test_both_tied_theories_are_those_of_the_plain_cell_with_variances_over_the_
         for name, gate in spec.layers[0].gates.items()
     }
     plain = points.spec(cell.removeprefix("layernorm_"), gates, T=50)
-    fast, plain_fast = (fast_numbers(one, one.layers[0]) for one in (spec, plain))
+    fast, plain_fast = (fast_numbers(one) for one in (spec, plain))
     plain_full = tied(plain, tolerance=0.003, steps=60)[0]
     for one, other, rel in ((full, plain_full, 0.01), (fast, plain_fast, 0.02)):
         assert one.second_moment == pytest.approx(other.second_moment, rel=rel)
@@ -301,7 +301,7 @@ def test_neither_kernels_nor_the_inputs_power_matter():
         ],
     )
     assert untied(one) == untied(other)
-    assert fast_numbers(one, one.layers[0]) == fast_numbers(other, other.layers[0])
+    assert fast_numbers(one) == fast_numbers(other)
     silent = untied(override(one, ["layers.0.input.variance=0"]))
     assert silent.second_moment < 0.7 * untied(one).second_moment
 

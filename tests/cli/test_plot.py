@@ -160,6 +160,11 @@ def test_what_a_cell_has_not_is_left_out_of_the_page_and_said(run: Run, tmp_path
         (["-o", "a.png", "--points", "0"], "--points: found 0; allowed: 2 to 400"),
         (["-o", "a", "--all", "--kind", "phase"], "--kind: found phase; allowed: without --all"),
         (["-o", __file__, "--all"], "test_plot.py: found a file; allowed: a folder that can be written"),
+        (
+            ["-o", "a.png", "--all"],
+            "--output: found 'a.png'; allowed: the name of a folder, such as 'a'; --all writes a folder with a page",
+        ),
+        (["-o", "a.html", "--all"], "for a single picture leave out --all"),
         ([], "--output: found nothing; allowed: the picture, .png or .svg"),
     ],
 )
@@ -195,3 +200,39 @@ def test_without_matplotlib_the_command_that_installs_it_is_said(
 
     with pytest.raises(MissingExtraError, match="matplotlib is not installed"):
         plotting.time_constants(load(spec_file))
+
+
+def test_a_kind_that_a_cell_has_not_names_the_kinds_that_work(run: Run, tmp_path: Path) -> None:
+    """Every kind that the message names draws the spec."""
+    written = run("spec", "--cell", "rnn", "--T", "20").out.encode()
+    result = run("plot", "-", "--kind", "time-constants", "-o", str(tmp_path / "a.png"), stdin=written)
+    assert result.code == 2
+    assert "rnn has no gate that keeps the state; kinds that show this spec: " in result.err
+    named = result.err.strip().rpartition(": ")[2].split(", ")
+    assert named == ["phase", "singular-values", "distance", "compare"]
+    for kind in named:
+        more = ["--points", "3"] if kind == "phase" else QUICK
+        assert run("plot", "-", "--kind", kind, "-o", str(tmp_path / "b.png"), *more, stdin=written).code == 0
+    identity = run(
+        *("spec", "--cell", "rnn", "--T", "20", "--set", "layers.0.gates.hidden.recurrent.distribution=identity")
+    ).out.encode()
+    result = run("plot", "-", "--kind", "phase", "-o", str(tmp_path / "a.png"), stdin=identity)
+    assert result.err.endswith("cannot describe an identity kernel; kinds that show this spec: singular-values, "
+                               "distance, compare\n")  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "coupled_lstm"])
+@pytest.mark.parametrize("scheme", ["uniform_gate", "chrono", "critical"])
+def test_a_phase_diagram_has_axes_that_the_spec_can_vary(run: Run, tmp_path: Path, cell: str, scheme: str) -> None:
+    written = run("spec", "--cell", cell, "--T", "20", "--scheme", scheme).out.encode()
+    result = run("plot", "-", "--kind", "phase", "--points", "2", "-o", str(tmp_path / "a.svg"), stdin=written)
+    assert (result.code, result.err) == (0, "")
+
+
+def test_a_reservoir_has_a_phase_diagram_over_its_spectral_radius(run: Run, tmp_path: Path) -> None:
+    recurrent = '{"distribution": "spectral_radius", "spectral_radius": 0.9, "density": 0.1}'
+    setting = f"layers.0.gates.hidden.recurrent={recurrent}"
+    written = run("spec", "--cell", "rnn", "--T", "20", "--scheme", "torch", "--set", setting).out.encode()
+    path = tmp_path / "a.svg"
+    assert run("plot", "-", "--kind", "phase", "--points", "3", "-o", str(path), stdin=written).code == 0
+    assert "spectral radius" in path.read_text()

@@ -54,7 +54,8 @@ def made() -> dict[str, InitSpec]:
 
 
 def names() -> list[str]:
-    refused = {("rnn", "chrono"), ("rnn", "uniform_gate"), ("projection_lstm", "orthogonal")}
+    refused = {(cell, scheme) for cell in ("rnn", "relu_rnn") for scheme in ("chrono", "uniform_gate")}
+    refused |= {("projection_lstm", "orthogonal")}
     pairs = [
         f"{cell}, {scheme}" for cell in CELLS.built_in for scheme in SCHEMES.built_in if (cell, scheme) not in refused
     ]

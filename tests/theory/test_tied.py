@@ -18,7 +18,7 @@ from critinit.theory.tied.fields import Field
 from critinit.theory.tied.growth import late_growth, participation
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.particles import Population
-from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
 from critinit.theory.tied.solution import tied
 from tests.theory import points
 
@@ -305,7 +305,7 @@ def _one(keep, persistent, fluctuating):
     ("keep", "persistent", "fluctuating"),
     [(0.9, 0.01, 0.02), (0.5, 0.2, 0.1), (0.99, 1e-6, 1e-4), (0.0, 0.3, 0.2), (0.95, 0.0, 0.01), (0.86, 0.005, 0.0)],
 )
-def test_growth_is_the_closed_form_for_one_class(keep, persistent, fluctuating):
+def test_growth_is_the_closed_form_for__one(keep, persistent, fluctuating):
     closed = keep**2 + persistent + math.sqrt(4 * keep**2 * persistent + fluctuating**2)
     assert growth(*_one(keep, persistent, fluctuating)) == pytest.approx(closed, abs=2e-7)
 
@@ -323,14 +323,12 @@ def test_growth_of_classes_meets_the_spectral_edge_and_the_untied_theory():
     assert growth(free, fluctuating) == pytest.approx(np.abs(np.linalg.eigvals(untied)).max(), rel=1e-6)
 
 
-def test_spectrum_and_residue_of_one_class():
-    """x' = f x + a y, y of x's own covariance: G = V/√((1+f²−s)²−4f²); untied, the residue is that of a geometric."""
+def test_spectrum_of__one():
+    """x' = f x + a y, y of x's own covariance: G = V/√((1+f²−s)²−4f²)."""
     keep, persistent = 0.8, 0.02
     own, whole = spectrum(_one(keep, persistent, 0.0)[0], np.array([0.3]), np.zeros(1))
     assert whole[0] == pytest.approx(0.3 / math.sqrt((1 + keep**2 - persistent) ** 2 - 4 * keep**2), rel=1e-6)
     assert own[0] == pytest.approx(whole[0], rel=1e-9)
-    response, fluctuations = _one(keep, 0.0, 0.1)
-    assert residue(response, fluctuations, keep**2 + 0.1) == pytest.approx(1.0, rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +363,63 @@ def test_fast_estimate_of_units_by_themselves():
     time = np.exp(np.linspace(math.log(1.05), math.log(100), 200_001))
     assert found.retention == pytest.approx(np.mean((1 - 1 / time) ** 200), rel=0.05)
     assert found.unit_time_constants.max == pytest.approx(100, rel=0.1)
+
+
+def course(f, persistent, fluctuating, T):
+    """E|δ_t|² step by step: a frozen Gaussian matrix gives Σ C(t,k)² f²⁽ᵗ⁻ᵏ⁾ sᵏ, and noise begins it anew."""
+    frozen = [
+        sum(math.comb(t, k) ** 2 * f ** (2 * (t - k)) * persistent**k for k in range(t + 1)) for t in range(T + 1)
+    ]
+    found = []
+    for t in range(T + 1):
+        found.append(frozen[t] + fluctuating * sum(frozen[t - 1 - k] * found[k] for k in range(t)))
+    return found
+
+
+@pytest.mark.parametrize("T", [1, 2, 7, 60, 150])
+@pytest.mark.parametrize(
+    ("f", "persistent", "fluctuating"), [(0.9, 0.0, 0.1), (0.9, 0.004, 0.0), (0.9, 0.004, 0.01), (0.3, 0.4, 0.2)]
+)
+def test_the_course_of_units_that_are_alike(f, persistent, fluctuating, T):
+    """By the contour and by a recursion of sums of binomials; χ is the closed form."""
+    response, fluctuations = _one(f, persistent, fluctuating)
+    chi = growth(response, fluctuations)
+    edge = math.sqrt(4 * f**2 * persistent + fluctuating**2)
+    assert chi == pytest.approx(f**2 + persistent + edge, rel=1e-6)
+    expected = math.log(course(f, persistent, fluctuating, T)[-1])
+    assert log_retention(response, fluctuations, chi, T) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_course_of_many_steps_goes_on_as_chi():
+    f, persistent, fluctuating = 0.999, 1e-9, 1e-6
+    response, fluctuations = _one(f, persistent, fluctuating)
+    chi = growth(response, fluctuations)
+    one, two, three = (log_retention(response, fluctuations, chi, T) for T in (10**5, 10**6, 10**9))
+    closed = math.log(f**2 + persistent + math.sqrt(4 * f**2 * persistent + fluctuating**2))
+    assert two - one == pytest.approx(9e5 * closed, rel=1e-3)
+    assert three == pytest.approx(1e9 * math.log(chi), rel=1e-3)
+
+
+@pytest.mark.parametrize("T", [3, 40])
+def test_the_course_of_classes_is_that_of_a_network(T):
+    """δ' = f δ + a (W δ + noise in the coupling), two classes of units, W kept: 40 networks of 300 units."""
+    rng, n = np.random.default_rng(0), 300
+    f, a, scatter = (np.repeat(x, n // 2) for x in ([0.6, 0.95], [0.3, 0.05], [0.1, 0.1]))
+    left = []
+    for _ in range(40):
+        w, delta = rng.standard_normal((n, n)) / math.sqrt(n), rng.standard_normal((n, 4))
+        start = np.sum(delta**2)
+        for _ in range(T):
+            delta = f[:, None] * delta + (a + scatter * rng.standard_normal(n))[:, None] * (w @ delta)
+        left.append(np.sum(delta**2) / start)
+    pair = np.array([f[0], f[-1]]), np.array([[a[0] ** 2], [a[-1] ** 2]])
+    response = Response(np.full(2, 0.5), *pair, np.ones((2, 1)))
+    noise = np.array([[scatter[0] ** 2], [scatter[-1] ** 2]])
+    fluctuations = Fluctuations(np.zeros(2), noise, np.zeros((2, 1)), np.zeros((1, 1)))
+    expected = log_retention(response, fluctuations, growth(response, fluctuations), T)
+    assert expected == pytest.approx(math.log(np.mean(left)), abs=0.05)
+    alone = math.log(0.5 * (f[0] ** (2 * T) + f[-1] ** (2 * T)))
+    assert expected > alone + 0.1
 
 
 def test_fast_estimate_knows_the_identity_and_the_slow_point():
@@ -403,6 +458,7 @@ ALL = [
     points.rnn(), points.minimal(), points.gru(), points.gru("gru"), points.lstm(), points.peephole(),
     points.mgu(), points.coupled(),
     points.projection(), points.layernorm_gru(), points.layernorm_lstm(),
+    points.projection(), points.spec("relu_rnn", {"hidden": points.gate(1.2, 0.3, 0.1)}),
 ]  # fmt: skip
 
 

@@ -14,12 +14,12 @@ from critinit.tensors.selecting import matches
 from tests.adapters.specs import make_spec
 
 CELLS = {
-    "torch": ["rnn", "gru", "lstm"],
-    "keras": ["rnn", "gru", "gru_reset_before", "lstm"],
-    "linen": ["rnn", "gru", "lstm"],
-    "nnx": ["rnn", "gru", "lstm"],
+    "torch": ["rnn", "relu_rnn", "gru", "lstm"],
+    "keras": ["rnn", "relu_rnn", "gru", "gru_reset_before", "lstm"],
+    "linen": ["rnn", "relu_rnn", "gru", "lstm"],
+    "nnx": ["rnn", "relu_rnn", "gru", "lstm"],
     "equinox": ["gru", "lstm"],
-    "haiku": ["gru_reset_before", "lstm"],
+    "haiku": ["gru_reset_before", "lstm", "relu_rnn"],
     "canonical": ["minimal_rnn", "peephole_lstm", "gru_reset_before"],
 }
 ROWS = [(framework, cell) for framework, cells in CELLS.items() for cell in cells]

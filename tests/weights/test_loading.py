@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,11 +51,12 @@ def agree(found, expected):
     np.testing.assert_allclose(np.asarray(found, dtype=np.float64), expected, atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "relu_rnn", "gru", "lstm"])
 @pytest.mark.parametrize(("layers", "both"), SHAPES)
 def test_torch_loads_its_state_dict(tmp_path, cell, layers, both):
     path, _, expected = written(tmp_path, "torch", cell, layers, both)
-    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]
+    kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(cell)
+    kind = kind or partial(torch.nn.RNN, nonlinearity="relu")
     model = kind(INPUT, HIDDEN, layers, bidirectional=both)
     model.load_state_dict(safetensors.torch.load_file(path))
     agree(model(torch.from_numpy(x))[0].detach(), expected)
@@ -65,8 +67,12 @@ def test_torch_loads_its_state_dict(tmp_path, cell, layers, both):
 
 
 def keras_model(cell, layers, both):
-    kinds = {"rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM}
-    changes = {"gru": {"reset_after": True}, "gru_reset_before": {"reset_after": False}}.get(cell, {})
+    kinds = dict.fromkeys(("rnn", "relu_rnn"), keras.layers.SimpleRNN) | {"lstm": keras.layers.LSTM}
+    changes = {
+        "relu_rnn": {"activation": "relu"},
+        "gru": {"reset_after": True},
+        "gru_reset_before": {"reset_after": False},
+    }.get(cell, {})
 
     def layer():
         one = kinds.get(cell, keras.layers.GRU)(HIDDEN, return_sequences=True, **changes)
@@ -75,7 +81,7 @@ def keras_model(cell, layers, both):
     return keras.Sequential([keras.Input((None, INPUT)), *(layer() for _ in range(layers))])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "gru_reset_before", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "relu_rnn", "gru", "gru_reset_before", "lstm"])
 @pytest.mark.parametrize(("layers", "both"), SHAPES)
 def test_keras_takes_them_by_path(tmp_path, cell, layers, both):
     path, _, expected = written(tmp_path, "keras", cell, layers, both)

@@ -1,4 +1,4 @@
-"""Haiku: LSTM and GRU in a tree of parameters, whose module paths and cells the caller names.
+"""Haiku: LSTM, GRU and VanillaRNN in a tree of parameters, whose module paths and cells the caller names.
 
     i, g, f, o of the LSTM are input, cell, forget, output, in one matrix with rows [x; h]; the cell computes
     σ(f + 1), so its stored forget bias is the effective one less 1
@@ -8,7 +8,7 @@
 
 A Haiku tree carries no class names: ``apply(spec, params, haiku={"net/lstm": "lstm", "gru": "gru"})``.  The
 order of that mapping is the order of the layers.  ``bidirectional=[("fwd", "bwd")]`` pairs two of its paths.
-``hk.VanillaRNN`` is a ReLU network and is refused.
+``hk.VanillaRNN`` ("vanilla_rnn") is a ReLU network, critinit's ``relu_rnn``.
 
 A GRU can also be declared with its spec, ``hk.GRU(64, **initializers(spec))``; ``hk.LSTM`` takes no initializers.
 """
@@ -26,7 +26,7 @@ from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
-from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, blocks
+from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, OPTIONAL, blocks
 from critinit_adapters.haiku.tracing import record
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.defaults import Default
@@ -45,7 +45,7 @@ from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, 
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
 
-_NAMED = "a mapping of module paths to 'lstm' or 'gru'"
+_NAMED = "a mapping of module paths to 'lstm', 'gru' or, for a spec of relu_rnn, 'vanilla_rnn'"
 """What the option ``haiku`` is."""
 
 
@@ -58,7 +58,7 @@ class HaikuAdapter(JaxTreeAdapter):
     options = MappingProxyType({"haiku": _NAMED, "bidirectional": PAIRS})
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
-        """Return whether the option ``haiku`` is given, or the target may hold a GRU or an LSTM."""
+        """Return whether the option ``haiku`` is given, or the target may hold one of these."""
         return "haiku" in options or (isinstance(target, Mapping) and bool(_candidates(target)))
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
@@ -91,11 +91,19 @@ ADAPTER = HaikuAdapter()
 
 
 def _candidates(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Module paths that look like a GRU or an LSTM, to be suggested: only the caller can know."""
+    """Module paths that look like a cell of Haiku's, to be suggested: only the caller can know."""
     modules = {str(path): module for path, module in tree.items() if isinstance(module, Mapping)}
     grus = {path: "gru" for path, module in modules.items() if set(module) == set(NAMES[CELLS["gru"]])}
     linears = {path.removesuffix("/linear"): module for path, module in modules.items() if path.endswith("/linear")}
-    return {**grus, **{path: "lstm" for path, module in linears.items() if _has_gates(module)}}
+    plain = {path for path in linears if _is_square(modules.get(f"{path}/linear_1", {}))}
+    lstms = {path: "lstm" for path, module in linears.items() if path not in plain and _has_gates(module)}
+    return {**grus, **lstms, **dict.fromkeys(sorted(plain), "vanilla_rnn")}
+
+
+def _is_square(linear: Mapping[str, Any]) -> bool:
+    """Whether a linear layer's kernel could be that of the state of a ``VanillaRNN``."""
+    shape: tuple[int, ...] = getattr(linear.get("w"), "shape", ())
+    return len(shape) == 2 and shape[0] == shape[1]
 
 
 def _has_gates(linear: Mapping[str, Any]) -> bool:
@@ -111,16 +119,14 @@ def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
     if not isinstance(named, Mapping) or not named:
         raise ArgumentError("haiku", found=repr(named), allowed=_NAMED)
     for path, kind in named.items():
-        if kind in ("rnn", "vanilla_rnn"):
-            hint = "the theory of the rnn cell is for tanh"
-            raise ApplyError(str(path), found="hk.VanillaRNN, a ReLU network", hint=hint)
         if kind not in CELLS:
             raise ArgumentError("haiku", found=f"{kind!r} for {path!r}", allowed=_NAMED)
     return named
 
 
 def _module(target: Mapping[str, Any], path: str, cell: str) -> RecurrentModule:
-    leaves = [(name, _leaf(target, path, name)) for name in NAMES[cell]]
+    needed = [name for name in NAMES[cell] if name not in OPTIONAL or _has(target, path, name)]
+    leaves = [(name, _leaf(target, path, name)) for name in needed]
     refusals = (problem(f"{path}/{name}", leaf, 1 if name.endswith("b") else 2) for name, leaf in leaves)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
@@ -133,6 +139,11 @@ def _module(target: Mapping[str, Any], path: str, cell: str) -> RecurrentModule:
         for name, leaf in leaves
     )
     return RecurrentModule(path, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
+
+
+def _has(target: Mapping[str, Any], path: str, name: str) -> bool:
+    module, _, last = f"{path}/{name}".rpartition("/")
+    return last in (target.get(module) or {})
 
 
 def _leaf(target: Mapping[str, Any], path: str, name: str) -> Any:

@@ -36,7 +36,7 @@ from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
 from critinit_adapters.keras.tracing import record
-from critinit_adapters.shared.activations import activation_problem
+from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
@@ -362,6 +362,8 @@ def _sublayers(layer: Any) -> list[Any]:
 def _kind(cell: Any) -> str:
     """critinit's name of a cell."""
     name = next(name for kind, name in _CELL_OF_CLASS.items() if isinstance(cell, kind))
+    if name == "rnn" and same_function(cell.activation, keras.activations.relu, _evaluated):
+        return "relu_rnn"
     return "gru_reset_before" if name == "gru" and not cell.reset_after else name
 
 
@@ -408,7 +410,8 @@ def _slot(module: Any, layer: int, direction: int, size: int | None, names: Mapp
 
 def _refusal(module: Any, size: int | None) -> Problem | None:
     """Why this cell takes no spec, or None."""
-    for field, allowed in _ACTIVATIONS.items():
+    relu = {"activation": keras.activations.relu} if _kind(module) == "relu_rnn" else {}
+    for field, allowed in {**_ACTIVATIONS, **relu}.items():
         problem = activation_problem(field, getattr(module, field, allowed), allowed, _evaluated)
         if problem is not None:
             return problem
@@ -602,8 +605,8 @@ def initializers(
     """Return the arguments that declare a Keras layer or cell with one layer of a spec.
 
     Besides the three initializers (``SpecInitializer`` says what they draw from): ``reset_after`` of a GRU, true for a
-    spec of ``gru`` and false for ``gru_reset_before``, and ``unit_forget_bias=False`` of an LSTM, whose default would
-    overwrite the forget bias.
+    spec of ``gru`` and false for ``gru_reset_before``, ``activation="relu"`` of a ReLU SimpleRNN, and
+    ``unit_forget_bias=False`` of an LSTM, whose default would overwrite the forget bias.
 
     Args:
         spec: The spec.
@@ -622,7 +625,8 @@ def initializers(
         ['bias_initializer', 'kernel_initializer', 'recurrent_initializer', 'reset_after']
     """
     kernel, recurrent, bias = (SpecInitializer(spec, name, layer, direction, seed, module) for name in TENSORS)
-    more = {
+    more: dict[str, dict[str, Any]] = {
+        "relu_rnn": {"activation": "relu"},
         "gru": {"reset_after": _argument(True, spec.cell)},
         "gru_reset_before": {"reset_after": _argument(False, spec.cell)},
         "lstm": {"unit_forget_bias": _argument(False, spec.cell)},

@@ -24,12 +24,19 @@ GATES = {
     "gru": ("update", "reset", "candidate"),
     "gru_reset_before": ("update", "reset", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
+    "relu_rnn": ("hidden",),
 }
 """The gates of each cell, in their order along the last axis."""
 TENSORS = ("kernel", "recurrent_kernel", "bias")
 """The names of a cell's variables, in the order of their numbers in Keras' own files."""
-_CLASSES = {"rnn": "SimpleRNN", "gru": "GRU", "gru_reset_before": "GRU", "lstm": "LSTM"}
-_SNAKE = {"SimpleRNN": "simple_rnn", "GRU": "gru", "LSTM": "lstm"}
+_CLASSES = {
+    "rnn": "SimpleRNN",
+    "relu_rnn": "SimpleRNN with activation='relu'",
+    "gru": "GRU",
+    "gru_reset_before": "GRU",
+    "lstm": "LSTM",
+}
+_SNAKE = {"rnn": "simple_rnn", "relu_rnn": "simple_rnn", "gru": "gru", "gru_reset_before": "gru", "lstm": "lstm"}
 _WAYS = ("forward", "backward")
 _NUMBERED = re.compile(r"(?:(?P<module>.+)/)?vars/(?P<number>[012])")
 
@@ -84,7 +91,7 @@ def _split(name: str) -> Address | None:
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
-    name, number = _SNAKE[form.name], f"_{layer}" if layer else ""
+    name, number = _SNAKE[form.cell], f"_{layer}" if layer else ""
     if directions == 1:
         return f"sequential/{name}{number}/{name}_cell"
     return f"sequential/bidirectional{number}/{_WAYS[direction]}_{name}{number}/{name}_cell"
@@ -93,7 +100,7 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 def _numbered_path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
     number = f"_{layer}" if layer else ""
     if directions == 1:
-        return f"layers/{_SNAKE[form.name]}{number}/cell"
+        return f"layers/{_SNAKE[form.cell]}{number}/cell"
     return f"layers/bidirectional{number}/{_WAYS[direction]}_layer/cell"
 
 

@@ -187,7 +187,9 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if refusal is not None:
         return RecurrentModule(name, cell, 0, (), refusal=refusal)
     inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
-    return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),), overrides=_overrides(name, cell))
+    slots = (LayerSlot(0, 0, inputs, tensors),)
+    also = "relu_rnn" if cell == "rnn" else None  # a tree does not say which activation a SimpleCell has
+    return RecurrentModule(name, cell, hidden, slots, also=also, overrides=_overrides(name, cell))
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:
@@ -217,7 +219,8 @@ def initializers(
     directions, the members of ``nn.vmap`` and the steps of an ``nn.scan`` over layers get independent weights.
     With a seed the numbers are those that ``critinit.apply`` writes with it in every framework; the key is not used,
     so say by ``direction`` and ``module`` which of them a cell is to have.  A cell has one initializer for the kernels
-    of all gates, so the gate is read off the name of the child that is being initialized.
+    of all gates, so the gate is read off the name of the child that is being initialized.  For ``relu_rnn`` the
+    arguments include ``activation_fn``.
 
     Args:
         spec: The spec.
@@ -251,7 +254,8 @@ def initializers(
             return declared(pairs, shape, dtype, None)
         return declared(pairs, shape, dtype, key, _cell_key(child))
 
-    return dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw)
+    relu: dict[str, Callable[..., jax.Array]] = {"activation_fn": jax.nn.relu} if spec.cell == "relu_rnn" else {}
+    return {**dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw), **relu}
 
 
 def _being_initialized() -> Any:

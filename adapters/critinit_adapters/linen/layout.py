@@ -29,11 +29,12 @@ def _child(gate: str, part: Any, bias: tuple[Block, ...] | None = None) -> Child
     return kernel if bias is None else {**kernel, "bias": bias}
 
 
+_SIMPLE: Mapping[str, Child] = {
+    "i": _child("hidden", "input", whole_tensor("hidden", "bias")),
+    "h": _child("hidden", "recurrent"),
+}
 TABLE: Mapping[str, Mapping[str, Child]] = {
-    "rnn": {
-        "i": _child("hidden", "input", whole_tensor("hidden", "bias")),
-        "h": _child("hidden", "recurrent"),
-    },
+    "rnn": _SIMPLE,
     "gru": {
         "ir": _child("reset", "input", whole_tensor("reset", "bias")),
         "iz": _child("update", "input", whole_tensor("update", "bias")),
@@ -52,10 +53,18 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "hg": _child("cell", "recurrent", whole_tensor("cell", "bias")),
         "ho": _child("output", "recurrent", whole_tensor("output", "bias")),
     },
+    "relu_rnn": _SIMPLE,
 }
 """The children of each cell, by name."""
-CLASSES = {"rnn": ("SimpleCell",), "gru": ("GRUCell",), "lstm": ("LSTMCell", "OptimizedLSTMCell")}
+CLASSES = {
+    "rnn": ("SimpleCell",),
+    "relu_rnn": ("SimpleCell",),
+    "gru": ("GRUCell",),
+    "lstm": ("LSTMCell", "OptimizedLSTMCell"),
+}
 """The classes of each cell, the first of which names its form."""
+_NAMES = {"relu_rnn": "SimpleCell with activation_fn=relu"}
+"""What a form is called where its class alone does not tell."""
 
 
 def _form(cell: str) -> Form:
@@ -73,7 +82,7 @@ def _form(cell: str) -> Form:
         first = next(name for name, blocks in entries.items() if blocks[0].part == "input")
         return Sizes(*shapes[first])
 
-    return Form(CLASSES[cell][0], cell, tuple(entries), tensors, sizes)
+    return Form(_NAMES.get(cell, CLASSES[cell][0]), cell, tuple(entries), tensors, sizes)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:

@@ -29,7 +29,7 @@ from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
 from critinit_adapters.nnx.tracing import record
-from critinit_adapters.shared.activations import activation_problem
+from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
@@ -63,7 +63,7 @@ class NnxAdapter(SeededByKeys, InPlaceAdapter):
 
     framework = "nnx"
     module = "flax.nnx"
-    cells = tuple(dict.fromkeys(CELLS.values()))
+    cells = tuple(GATES)
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
         """Return whether the target is a module of NNX."""
@@ -213,10 +213,16 @@ def _module(name: str, module: Any) -> RecurrentModule:
         for path, parts in blocks(kind, hidden).items()
         if (variable := _variable(module, path)) is not None
     )
-    refusal = _refusal(module, tensors)
+    relu = kind == "SimpleCell" and same_function(module.activation_fn, jax.nn.relu, _evaluated)
+    refusal = _refusal(module, tensors, jax.nn.relu if relu else jax.numpy.tanh)
     slots = () if refusal else (LayerSlot(0, 0, module.in_features, tensors),)
     own = overrides(module, _CLASSES, ("__call__",))
-    return RecurrentModule(name, CELLS[kind], hidden, slots, refusal=refusal, overrides=own)
+    cell = "relu_rnn" if relu else CELLS[kind]
+    return RecurrentModule(name, cell, hidden, slots, refusal=refusal, overrides=own)
+
+
+def _evaluated(function: Any, x: NDArray[np.float32]) -> Any:
+    return function(x)
 
 
 def _variable(module: Any, path: str) -> Any:
@@ -225,13 +231,13 @@ def _variable(module: Any, path: str) -> Any:
     return None if module is None or _get(module) is None else module
 
 
-def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> Problem | None:
+def _refusal(module: Any, tensors: tuple[Tensor, ...], activation: Any) -> Problem | None:
     """Why this cell takes no spec, or None."""
     if getattr(module, "residual", False):
         hint = "the old state is added before the activation, and no spec describes that"
         return Problem("residual", "True", "False", hint)
-    for field, allowed in (("activation_fn", jax.numpy.tanh), ("gate_fn", jax.nn.sigmoid)):
-        problem = activation_problem(field, getattr(module, field, allowed), allowed, lambda function, x: function(x))
+    for field, allowed in (("activation_fn", activation), ("gate_fn", jax.nn.sigmoid)):
+        problem = activation_problem(field, getattr(module, field, allowed), allowed, _evaluated)
         if problem is not None:
             return problem
     found = (leaf_problem(t.name, _get(t.handle), 1 if t.name.endswith("bias") else 2) for t in tensors)
@@ -240,14 +246,14 @@ def _refusal(module: Any, tensors: tuple[Tensor, ...]) -> Problem | None:
 
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
-) -> dict[str, Callable[[Any, Sequence[int], Any], jax.Array]]:
+) -> dict[str, Callable[..., jax.Array]]:
     """Return the arguments that declare a SimpleCell, GRUCell or OptimizedLSTMCell with one layer of a spec.
 
     Without a seed the weights are drawn from the ``rngs`` that the cell is given, so two of these, two cells, two
     directions and the members of ``nnx.vmap`` get independent weights.  With a seed the numbers are those that
     ``critinit.apply`` writes with it in every framework; ``rngs`` are not used, so say by ``direction`` and ``module``
     which of them a cell is to have.  Not for ``LSTMCell``, which uses one initializer for all gates without saying for
-    which it calls.
+    which it calls.  For ``relu_rnn`` the arguments include ``activation_fn``.
 
     Args:
         spec: The spec.
@@ -283,4 +289,5 @@ def initializers(
         return draw
 
     arguments = {"kernel_init": "input", "recurrent_kernel_init": "recurrent", "bias_init": "bias"}
-    return {name: initializer(name, part) for name, part in arguments.items()}
+    relu: dict[str, Callable[..., jax.Array]] = {"activation_fn": jax.nn.relu} if spec.cell == "relu_rnn" else {}
+    return {**{name: initializer(name, part) for name, part in arguments.items()}, **relu}

@@ -17,11 +17,12 @@ from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
 __all__ = ["CELLS", "GATES", "LAYOUT", "blocks"]
 
 CELLS = {"SimpleCell": "rnn", "GRUCell": "gru", "OptimizedLSTMCell": "lstm", "LSTMCell": "lstm"}
-"""The cell by the class's name."""
+"""The cell by the class's name; with the activation relu a SimpleCell is a ``relu_rnn``."""
 GATES = {
     "rnn": ("hidden",),
     "gru": ("reset", "update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
+    "relu_rnn": ("hidden",),
 }
 """The gates of each cell, in their order along the last axis."""
 _LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg"), "output": ("io", "ho")}
@@ -56,8 +57,7 @@ def blocks(kind: str, hidden: int) -> Mapping[str, tuple[Block, ...]]:
     return {**table, "hn_bias": zeros()} if kind == "GRUCell" else table
 
 
-def _form(kind: str) -> Form:
-    cell = CELLS[kind]
+def _form(kind: str, cell: str) -> Form:
     count = 1 if kind == "LSTMCell" else len(GATES[cell])
     first = "ii/kernel" if kind == "LSTMCell" else "dense_i/kernel"
 
@@ -78,7 +78,8 @@ def _form(kind: str) -> Form:
         rows, columns = shapes[first]
         return Sizes(rows, columns // count)
 
-    return Form(kind, cell, tuple(blocks(kind, 1)), tensors, sizes)
+    name = f"{kind} with activation_fn=relu" if cell == "relu_rnn" else kind
+    return Form(name, cell, tuple(blocks(kind, 1)), tensors, sizes)
 
 
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
@@ -87,7 +88,7 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
     return f"{stack}{way}cell"
 
 
-_FORMS = tuple(map(_form, CELLS))
+_FORMS = tuple(_form(kind, cell) for kind, cell in (*CELLS.items(), ("SimpleCell", "relu_rnn")))
 LAYOUT = Layout(
     framework="nnx",
     forms=_FORMS,

@@ -1,4 +1,4 @@
-"""Whether a layer's activation is the function that the theory is for."""
+"""Which cell a layer's activation makes of it, and whether it is the function that the theory is for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ from numpy.typing import NDArray
 
 from critinit.errors import Problem
 
-__all__ = ["activation_problem"]
+__all__ = ["activation_problem", "same_function"]
 
-_POINTS = np.linspace(-3.0, 3.0, 7, dtype=np.float32)
-"""Where two functions are compared: both sides of 0 and into saturation."""
+_POINTS = np.array([-100, -8, -3, -2, -1, 0, 1, 2, 3, 8, 100], dtype=np.float32)
+"""Where two functions are compared: both sides of 0, into saturation, and beyond where a clipped ReLU ends."""
 _TOLERANCE = 1e-6
 """How far two functions may differ there, absolutely: rounding in single precision."""
+
+
+def same_function(function: Any, other: Any, evaluate: Callable[[Any, NDArray[np.float32]], Any]) -> bool:
+    """Return whether two activations compute the same; a function that cannot be evaluated is no other's equal.
+
+    Args:
+        function: The activation found.
+        other: The one that it is compared with.
+        evaluate: Calls a function of the framework with points and returns the values, as NumPy reads them.
+    """
+    if function is other:
+        return True
+    try:
+        return bool(np.allclose(evaluate(function, _POINTS), evaluate(other, _POINTS), atol=_TOLERANCE))
+    except Exception:  # a function of the user's can raise anything
+        return False
 
 
 def activation_problem(
@@ -31,12 +47,11 @@ def activation_problem(
         allowed: The activation that the theory is for.
         evaluate: Calls a function of the framework with points and returns the values, as NumPy reads them.
     """
-    if function is allowed:
+    if same_function(function, allowed, evaluate):
         return None
     found = getattr(function, "__name__", type(function).__name__)
     try:
-        if np.allclose(evaluate(function, _POINTS), evaluate(allowed, _POINTS), atol=_TOLERANCE):
-            return None
+        evaluate(function, _POINTS)
     except Exception as error:  # a function of the user's can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         found = f"{found}, which cannot be evaluated ({reason})"

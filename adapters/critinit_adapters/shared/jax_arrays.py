@@ -369,4 +369,5 @@ def both_directions(forward: RecurrentModule, backward: RecurrentModule, name: s
         ways = [f"{way} is a {way.cell} of {way.hidden_size} units" for way in (forward, backward)]
         refusal = Problem("", f"two directions that differ: {', '.join(ways)}", "two that are alike")
     turned = (LayerSlot(slot.layer, 1, slot.input_size, slot.tensors) for slot in backward.slots)
-    return RecurrentModule(name, forward.cell, forward.hidden_size, (*forward.slots, *turned), refusal=refusal)
+    slots, also = (*forward.slots, *turned), forward.also
+    return RecurrentModule(name, forward.cell, forward.hidden_size, slots, also=also, refusal=refusal)

@@ -113,7 +113,7 @@ def plan(
 
 def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError:
     """The error of a target without a layer of the spec's cell."""
-    others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells)
+    others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells and module.refusal is None)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
         f"write the spec with --cell {' or '.join(others)}" if others else "",
@@ -125,7 +125,10 @@ def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError
 
 def found_in(survey: Survey) -> str:
     """Return the recurrent layers of a target in words, those too that are not known."""
-    known = ", ".join(f"{module.cell} at {module}" for module in survey.modules)
+    known = ", ".join(
+        f"{module.cell} at {module}" + (f" (no spec takes it: {module.refusal})" if module.refusal else "")
+        for module in survey.modules
+    )
     alike = _listed(survey.lookalikes)
     return "; ".join(filter(None, (known or "no recurrent layer that is known", alike and f"looks recurrent: {alike}")))
 

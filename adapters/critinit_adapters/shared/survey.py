@@ -73,7 +73,7 @@ class RecurrentModule:
         hidden_size: Its number of units.
         slots: Its layers in their directions.
         projection_size: The width of the projected state, where it is projected.
-        projected_cell: The cell whose specs state the projection too, where there is one.
+        also: A further cell whose specs describe it, where there is one.
         refusal: Why no spec can be applied to it, or None.  It counts only where the module would be written.
         overrides: What its class computes in its own way, in words, where it derives from a known layer; or nothing.
     """
@@ -83,7 +83,7 @@ class RecurrentModule:
     hidden_size: int
     slots: tuple[LayerSlot, ...]
     projection_size: int | None = None
-    projected_cell: str | None = None
+    also: str | None = None
     refusal: Problem | None = None
     overrides: str = ""
 
@@ -105,7 +105,7 @@ class RecurrentModule:
 
     def takes(self, cell: str) -> bool:
         """Return whether a spec for ``cell`` describes it."""
-        return cell in (self.cell, self.projected_cell)
+        return cell in (self.cell, self.also)
 
     def __str__(self) -> str:
         return repr(self.name) if self.name else "the target itself"

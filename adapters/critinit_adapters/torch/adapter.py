@@ -38,7 +38,7 @@ from critinit_adapters.torch.tracing import record
 
 __all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
 
-_CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
+_CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "relu_rnn", "GRU": "gru", "LSTM": "lstm"}
 _CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
 _KNOWN = (nn.RNN, nn.GRU, nn.LSTM, *_CELL_OF_CLASS)
 _STEP = ("forward", "__call__")
@@ -305,17 +305,17 @@ def _check_target(target: object) -> None:
 def _recurrent(name: str, module: nn.Module) -> RecurrentModule | None:
     """What ``module`` is to the adapters, or None where it is no recurrent layer."""
     if isinstance(module, nn.RNNBase):
-        cell, relu = _CELL_OF_MODE.get(module.mode), module.mode == "RNN_RELU"
+        cell = _CELL_OF_MODE.get(module.mode)
         layers, directions = module.num_layers, 2 if module.bidirectional else 1
         projection = module.proj_size or None
     else:
         cell = next((cell for kind, cell in _CELL_OF_CLASS.items() if isinstance(module, kind)), None)
-        relu = getattr(module, "nonlinearity", "tanh") == "relu"
+        cell = "relu_rnn" if getattr(module, "nonlinearity", "tanh") == "relu" else cell
         layers, directions, projection = 1, 1, None
     if cell is None:
         return None
     hidden = int(cast(int, module.hidden_size))
-    refusal = _refusal(module, relu)
+    refusal = _refusal(module)
     slots = () if refusal else tuple(_slots(name, module, cell, hidden, layers, directions))
     projected = None if projection is None else PROJECTED.get(cell)
     own = overrides(module, _KNOWN, _STEP) if not hasattr(module, _ACCELERATE) else ""
@@ -373,10 +373,8 @@ def _names(module: nn.Module) -> list[str]:
     return [*STEMS[:2], *(STEMS[2:4] if module.bias else ())]
 
 
-def _refusal(module: nn.Module, relu: bool) -> Problem | None:
+def _refusal(module: nn.Module) -> Problem | None:
     """Why this module takes no spec, or None."""
-    if relu:
-        return Problem("nonlinearity", "relu", "tanh", "the theory of the rnn cell is for tanh")
     for name in _names(module):
         # a parametrization (also weight_norm's and pruning's older hooks) moves the parameter elsewhere
         if name not in module._parameters:

@@ -27,10 +27,12 @@ GATES = {
     "gru": ("reset", "update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
     "projection_lstm": ("input", "forget", "cell", "output"),
+    "relu_rnn": ("hidden",),
 }
 """The gates of each cell, in the order in which they are stacked."""
 PROJECTED = {"lstm": "projection_lstm"}
 """With ``proj_size`` a cell is also the one whose specs state the projection."""
+_KINDS = {"projection_lstm": "LSTM with proj_size", "relu_rnn": "RNN with nonlinearity='relu'"}
 STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _NAME = re.compile(rf"(?:(?P<module>.+)[./])?(?P<stem>{'|'.join(STEMS)})(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
@@ -81,8 +83,7 @@ def _form(cell: str) -> Form:
         return Sizes(shapes["weight_ih"][1], shapes["weight_hh"][1])
 
     names = STEMS if cell in (*PROJECTED, *PROJECTED.values()) else STEMS[:4]
-    kind = "LSTM with proj_size" if cell in PROJECTED.values() else cell.upper()
-    return Form(f"nn.{kind}", cell, names, tensors, sizes)
+    return Form(f"nn.{_KINDS.get(cell, cell.upper())}", cell, names, tensors, sizes)
 
 
 def _split(name: str) -> Address | None:

@@ -105,7 +105,8 @@ def _every_scheme(make: Callable[..., InitSpec]) -> tuple[dict[str, InitSpec], d
         except ArgumentError as error:
             if not isinstance(error, SchemeError) and error.where != "scheme":  # wrong for every scheme
                 raise
-            refusals[name] = error
+            why = error.__cause__  # without the schemes that do suit it: they are in the table
+            refusals[name] = why if isinstance(why, SchemeError) else error
     if not specs:
         raise next(iter(refusals.values()))
     return specs, refusals

@@ -32,6 +32,8 @@ Examples:
 KINDS = ("time-constants", "phase", "singular-values", "distance", "compare")
 """For help and completion, which must not wait for imports; a test holds it to ``critinit.plotting``."""
 
+_FILES = ("png", "svg", "pdf", "jpg", "jpeg", "html")
+"""Endings of names that mean a file, not the folder of --all."""
 PAGE = "index.html"
 """The file that --all writes in the folder."""
 
@@ -144,6 +146,10 @@ def _ending(output: str, all: bool) -> str:
     if not all and ending not in ("png", "svg"):
         hint = "with --all it is a folder"
         raise ArgumentError("output", found=repr(output), allowed="a name that ends in .png or .svg", hint=hint)
+    if all and ending in _FILES and not Path(output).is_dir():
+        hint = f"--all writes a folder with a page, {PAGE}; for a single picture leave out --all"
+        allowed = f"the name of a folder, such as {str(Path(output).with_suffix(''))!r}"
+        raise ArgumentError("output", found=repr(output), allowed=allowed, hint=hint)
     return ending
 
 
@@ -161,9 +167,16 @@ def _shown_with(start: Callable[[str], Progress]) -> Callable[[str, int, int], N
 
 def _write_picture(study: Study, kind: str, phase: dict[str, Any], output: str, ending: str, dark: bool) -> None:
     from critinit import files, plotting
+    from critinit.errors import ArgumentError
 
     chosen = plotting.KINDS[kind]
-    found = chosen.compute(study, **(phase if kind == "phase" else {}))
+    try:
+        found = chosen.compute(study, **(phase if kind == "phase" else {}))
+    except ArgumentError as error:
+        suited = plotting.kinds_of(study.spec)
+        if kind in suited:
+            raise
+        raise error.replace(hint=f"{error.hint}; kinds that show this spec: {', '.join(suited)}") from None
     files.write(output, plotting.render(plotting.picture(chosen, found, dark=dark), ending))
 
 

@@ -70,7 +70,8 @@ def command(
     decides nothing, and the last line says so where that is the growth over T steps.
 
     Compared is what the spec states. Where it has only the fast estimate for tied weights, or nothing, the full tied
-    theory is sampled, as analyze does; a note below the table says which it was.
+    theory is sampled, as analyze does; a note below the table says which it was. Of kernels of an exact spectral
+    radius the prediction is for networks of this width.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -116,14 +117,19 @@ def _check(networks: int, seed: int) -> None:
 def _judged(
     spec: InitSpec, found: Readings, networks: int, width: int, steps: int | None, progress: Progress | None
 ) -> tuple[dict[str, Sequence[Numbers | None]], list[Compared]]:
-    """What is predicted for the readings that were measured, and every number compared with it."""
+    """What is predicted for the readings that were measured, and every number compared with it.
+
+    Where kernels of this width differ from those of an infinitely wide network, the tied prediction is for this width
+    (``at_width``); weights that are drawn anew have the variance of an infinitely wide one.
+    """
+    from critinit.theory.widths import at_width
     from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {}
     if "untied" in found:
         expected["untied"] = _predicted_untied(spec)
     if "tied" in found:
-        expected["tied"] = _predicted_tied(spec, steps, progress)
+        expected["tied"] = _predicted_tied(at_width(spec, width), steps, progress)
     return expected, compared(expected, found, spec.T, networks=networks, width=width)
 
 

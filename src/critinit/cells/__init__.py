@@ -20,6 +20,7 @@ from critinit.cells.mgu import MGU
 from critinit.cells.minimal_rnn import MinimalRNN
 from critinit.cells.peephole_lstm import PeepholeLSTM
 from critinit.cells.projection_lstm import ProjectionLSTM
+from critinit.cells.relu_rnn import ReLURNN
 from critinit.cells.rnn import RNN
 from critinit.errors import CellError
 from critinit.plugins import Registry
@@ -69,6 +70,7 @@ CELLS: Registry[Cell] = Registry(
             LayerNormLSTM(),
             LayerNormLSTMKept(),
             LayerNormGRU(),
+            ReLURNN(),
         )
     },
     checked=_checked,

@@ -31,7 +31,7 @@ At large width norm(W_k h) is W_k h over √(σ_k² E h²): a kernel of variance
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -70,6 +70,10 @@ _ROUNDING = 1e-12
 _KINKS_WITHIN, _KINK_POINTS, _JUMP = 20.0, 20_001, 0.02
 """Kinks are looked for at pre-activations within ±20; at one the slope changes by more than .02 between two of 20,001
 points, where a smooth gate's changes by .002."""
+_ODD = 1e-9
+"""By how much n(−u) may differ from −n(u) in an odd candidate."""
+_KINK_PLACES = 9
+"""Decimal places to which a kink's place is found."""
 _LOGISTIC_WITHIN, _LOGISTIC_POINTS, _LOGISTIC_ERROR = 30.0, 61, 1e-9
 """A keep gate is compared with the logistic function at 61 pre-activations within ±30, to 1e-9."""
 
@@ -174,30 +178,39 @@ class Cell:
         return bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
 
     @cached_property
+    def is_odd(self) -> bool:
+        """Whether the candidate is odd, so that it has mean 0 at pre-activations of mean 0."""
+        if self.candidate_gate is None:
+            return True
+        u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _POINTS)
+        there, mirrored = (value(self.candidate({self.candidate_gate: x})) for x in (u, -u))
+        return bool(np.allclose(there, -mirrored, rtol=_ODD, atol=_ODD))
+
+    @cached_property
     def is_plain(self) -> bool:
         """Whether it is h' = n(u): one gate, nothing kept, nothing read out."""
         alone = self.candidate_gate is not None and self.gates == (self.candidate_gate,)
         return (
-            alone
-            and not self.has_readout
-            and not self.projects
-            and float(self.keep({})) == 0.0
-            and float(self.write({})) == 1.0
+            alone and not self.has_readout and not self.projects and self.keeps_nothing and float(self.write({})) == 1.0
         )
 
     @cached_property
-    def has_kinks(self) -> bool:
-        """Whether a slope jumps, as those of maximum and abs do, so that Gaussian averages need many nodes."""
-        u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS)
-        functions: list[tuple[Callable[[Any], Any], str | None]] = [
+    def kinks(self) -> tuple[float, ...]:
+        """The pre-activations at which the slope of a function of one gate jumps, as those of maximum and abs do."""
+        parts: list[tuple[Callable[[Any], Any], str | None]] = [
             (self.keep, self.keep_gate),
             (self.write, self.write_gate),
             (self.candidate, self.candidate_gate),
         ]
-        slopes = [function({gate: Dual(u, np.ones_like(u))}) for function, gate in functions if gate is not None]
-        slopes += [scale.factor(Dual(u, np.ones_like(u))) for scale in (*self.before.values(), *self.after.values())]
-        jumps = [np.max(np.abs(np.diff(tangent(slope))), initial=0.0) for slope in slopes]
-        return max(jumps, default=0.0) > _JUMP
+        functions: list[Callable[[Any], Any]] = [partial(_of_one, f, gate) for f, gate in parts if gate is not None]
+        functions += [scale.factor for scale in (*self.before.values(), *self.after.values())]
+        found = {kink for function in functions for kink in _kinks(function)}
+        return tuple(sorted(found))
+
+    @cached_property
+    def keeps_nothing(self) -> bool:
+        """Whether no share of the old memory stays, whatever the gates: keep is the constant 0."""
+        return self.keep_gate is None and float(value(self.keep({}))) == 0.0
 
     @cached_property
     def bounded(self) -> bool:
@@ -246,3 +259,26 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"<cell {self.name}>"
+
+
+def _of_one(function: Callable[[Any], Any], gate: str, u: Any) -> Any:
+    """A function of the pre-activations, at one gate's."""
+    return function({gate: u})
+
+
+def _kinks(function: Callable[[Any], Any]) -> list[float]:
+    """Where the slope of an elementwise function jumps: between two near points, then by bisection."""
+
+    def slope(u: Any) -> Any:
+        return np.broadcast_to(tangent(function(Dual(u, np.ones_like(u)))), u.shape)
+
+    u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS)
+    slopes = slope(u)
+    jumps = np.flatnonzero(np.abs(np.diff(slopes)) > _JUMP)
+    low, high, below, above = u[jumps], u[jumps + 1], slopes[jumps], slopes[jumps + 1]
+    while np.any(high - low > 0.1 * 10.0**-_KINK_PLACES):
+        middle = 0.5 * (low + high)
+        at = slope(middle)
+        nearer_below = np.abs(at - below) <= np.abs(at - above)
+        low, high = np.where(nearer_below, middle, low), np.where(nearer_below, high, middle)
+    return sorted({round(float(x), _KINK_PLACES) + 0.0 for x in 0.5 * (low + high)})

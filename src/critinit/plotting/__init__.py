@@ -45,6 +45,7 @@ __all__ = [
     "compare",
     "default_kind",
     "distance",
+    "kinds_of",
     "phase_diagram",
     "picture",
     "render",
@@ -71,6 +72,8 @@ class PictureKind:
         compute: From a ``Study`` to the picture's numbers.
         draw: Draws the numbers on a figure, in a theme.
         height: Of the figure, in inches.
+        needs_keep_gate: Whether only cells in which a gate keeps the state have it.
+        needs_untied: Whether it shows the untied theory, which identity kernels lack.
     """
 
     name: str
@@ -79,6 +82,8 @@ class PictureKind:
     compute: Callable[..., Any]
     draw: Callable[[Any, Figure, Theme], None]
     height: float = HEIGHT
+    needs_keep_gate: bool = False
+    needs_untied: bool = False
 
 
 KINDS: dict[str, PictureKind] = {
@@ -96,6 +101,8 @@ KINDS: dict[str, PictureKind] = {
             "predicts.",
             _time_constants.compute,
             _time_constants.draw,
+            needs_keep_gate=True,
+            needs_untied=True,
         ),
         PictureKind(
             "phase",
@@ -108,6 +115,7 @@ KINDS: dict[str, PictureKind] = {
             "theory, with weights drawn anew at every step.",
             _phase.compute,
             _phase.draw,
+            needs_untied=True,
         ),
         PictureKind(
             "singular-values",
@@ -148,15 +156,28 @@ KINDS: dict[str, PictureKind] = {
 """The kinds of picture by name, in the order of a page."""
 
 
+def kinds_of(spec: InitSpec) -> tuple[str, ...]:
+    """Return the names of the kinds of picture that there are of a spec.
+
+    Example:
+        >>> from critinit import generate
+        >>> kinds_of(generate("rnn", T=50))
+        ('phase', 'singular-values', 'distance', 'compare')
+    """
+    identity = any(has_identity(group.gates) for layer in spec.layers for group in layer.groups)
+    gated = spec.find_cell().keep_gate is not None
+    kinds = KINDS.values()
+    return tuple(k.name for k in kinds if (gated or not k.needs_keep_gate) and not (identity and k.needs_untied))
+
+
 def default_kind(spec: InitSpec) -> str:
     """Return the kind of picture that says most of a spec, by name.
 
     It is "time-constants" for a cell with a gate that keeps the state, and "phase" for others.  Both need the untied
     theory, which cannot describe an identity kernel; there it is "distance".
     """
-    if any(has_identity(group.gates) for layer in spec.layers for group in layer.groups):
-        return "distance"
-    return "phase" if spec.find_cell().keep_gate is None else "time-constants"
+    kinds = kinds_of(spec)
+    return next(name for name in ("time-constants", "phase", "distance") if name in kinds)
 
 
 def picture(kind: PictureKind, data: PictureData, *, dark: bool = False) -> Figure:

@@ -33,10 +33,12 @@ __all__ = [
     "needs_keep_gate",
     "neutral_memory_gain",
     "normalized",
+    "projection",
 ]
 
 Quantity = Literal["time_scale", "unit_time_constant"]
-"""What a scheme can set out to reach; ``critinit.spec.Target`` defines both."""
+"""What a scheme can set out to reach; ``critinit.spec.Target`` defines both.  Where no gate keeps the state it is the
+time scale."""
 Parts = dict[str, Any]
 """A gate, or a part of one, as the JSON of an InitSpec has it."""
 

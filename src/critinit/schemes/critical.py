@@ -29,7 +29,7 @@ A normalized cell gets the gains at which it does all of this too (``critinit.sc
 gains of 1 would break (c) and (d): γ_h = 1 acts like a recurrent variance of 1/E h², and a memory normalized to 1 moves
 1/(deviation of c) times as far.
 
-The vanilla RNN has no gates: there see ``critinit.schemes.isometry``.
+Where no gate keeps the state see ``critinit.schemes._ungated``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from critinit.schemes._base import (
     neutral_memory_gain,
     normalized,
 )
-from critinit.schemes.isometry import rnn_gates
+from critinit.schemes._ungated import ungated_gates
 
 __all__ = ["SCHEME"]
 
@@ -86,8 +86,8 @@ def _longest(layer: LayerContext) -> float:
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
-    if layer.cell.is_plain:
-        return rnn_gates(layer)
+    if layer.cell.keep_gate is None:
+        return ungated_gates("critical", layer)
     return normalized(layer, _spread_gates) if layer.cell.normalized else _spread_gates(layer)
 
 

@@ -22,6 +22,8 @@ __all__ = ["generate"]
 
 _MET = 1.0 - 1e-3
 """A target counts as met from this share of it on: what six digits resolve."""
+_OUT_OF_REACH = "no bias, gain or input variance that a spec can state reaches it with these inputs"
+_LASTING = "with a larger gain some networks would grow without end, as the slopes of slow units last"
 _MAX_SIZE = 10**9
 """Units or coordinates."""
 
@@ -135,8 +137,13 @@ def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:
 
 def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -> dict[str, Any]:
     """A layer as the JSON of a spec has it."""
-    gates = _asked(scheme, scheme.gates, layer)
     cell = layer.cell
+    try:
+        gates = _asked(scheme, scheme.gates, layer)
+    except SchemeError as error:
+        suited = ", ".join(name for name in SCHEMES.built_in if name != scheme.name and _suits(name, layer))
+        hint = "; ".join(filter(None, (error.hint, suited and f"schemes that suit {cell.name}: {suited}")))
+        raise SchemeError(error.where, found=error.found, allowed=error.allowed, hint=hint) from error
     if cell.normalized and isinstance(gates, Mapping):
         gates = {n: {**dict.fromkeys(GAINS, 1.0), **g} if isinstance(g, Mapping) else g for n, g in gates.items()}
     reads_normalized = cell.normalized and cell.has_readout
@@ -151,6 +158,15 @@ def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -
         **({"projection": _asked(scheme, scheme.projection, layer)} if cell.projects else {}),
         **({"memory_gain": _asked(scheme, scheme.memory_gain, layer)} if reads_normalized else {}),
     }
+
+
+def _suits(scheme: str, layer: LayerContext) -> bool:
+    """Whether one of critinit's own schemes has gates for the cell."""
+    try:
+        SCHEMES.built_in[scheme].gates(layer)
+    except SchemeError:
+        return False
+    return True
 
 
 def _asked(scheme: Scheme, function: Callable[[LayerContext], Any], layer: LayerContext) -> Any:
@@ -193,7 +209,9 @@ def _with_target(spec: InitSpec, scheme: Scheme) -> InitSpec:
     found = reached(spec, quantity)
     limit = None
     if found is not None and found < spec.T * _MET:
-        limit = "no bias or input variance that a spec can state reaches it with these inputs"
+        cell = spec.find_cell()
+        lasting = cell.keep_gate is None and not (cell.keeps_nothing or cell.is_odd)
+        limit = _LASTING if lasting else _OUT_OF_REACH
     target = Target(quantity=quantity, wanted=float(spec.T), reached=found, limit=limit)
     return spec.model_copy(update={"target": target})
 

@@ -191,7 +191,7 @@ def simulate_layer(
         raise ArgumentError("weights", found=repr(weights), allowed="tied, untied")
     if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
         return None
-    spread = has_spread(cell, layer)
+    spread = has_spread(cell, layer, tied=weights == "tied")
     length = follow_steps(T, spread=spread) if steps is None else steps
     _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in

@@ -337,8 +337,8 @@ class Target(StrictModel):
     """What the scheme set out to reach, and what it reached."""
 
     quantity: Literal["time_scale", "unit_time_constant"] = Field(
-        description="time_scale: −1/ln χ, untied; unit_time_constant: 1/(1 − E keep) of the slowest unit "
-        "while the input carries no information; the first layer is meant."
+        description="time_scale: −1/ln χ after many steps, with weights that stay; unit_time_constant: "
+        "1/(1 − E keep) of the slowest unit while the input carries no information; the first layer is meant."
     )
     wanted: NonNegative
     reached: NonNegative | None = Field(default=None, description="null: unbounded (a time scale where χ ≥ 1).")

@@ -21,7 +21,7 @@ from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.protocol import has_spread, layers_below
-from critinit.theory.untied.solution import Untied, padding_parameters, solve, unit_time_constants
+from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve, unit_time_constants
 
 __all__ = [
     "Analysis",
@@ -60,6 +60,13 @@ _NO_MEMORY = 0.0101
 """T times a recurrent variance up to which tied and untied weights give the same numbers to .1 %."""
 _SMALLEST_RATE = 1e-9
 """Difference of growth rates near 1 that is rounding."""
+_UNBOUNDED = "second_moment: unbounded, the state grows without end; the number is where the theory stopped"
+_SCATTERED = math.exp(-0.1)
+"""χ from which networks of 100 units, whose ln χ scatters by .1, may be on either side of 1."""
+_SCATTER = (
+    "second_moment, chi: nothing bounds this cell's state, and ln chi of networks of H units scatters by about "
+    "1/sqrt(H): where it is nearer to 0 than that, some of them grow without end"
+)
 _NEAR_ONE = 0.1
 """Numbers so near 1 are rounded in their distance from it, which is what matters."""
 _UNTIED_NOTE = (
@@ -171,13 +178,13 @@ def tied_numbers(
             exact = tied_layer(
                 cell, layer, T=spec.T, steps=steps, tolerance=tolerance, seed=(seed, index), below=below, progress=done
             )
-        found.append(exact)
+        found.append(_of_unbounded(cell, layer, exact))
     return tuple(found)
 
 
 def _without_small_kernels(cell: Cell, layer: Layer, T: int) -> Layer:
     """The layer; without recurrent kernels where these change nothing over T steps, as they take most of the time."""
-    if cell.normalized or not tying_changes_nothing(cell, layer, T):
+    if cell.normalized or not _has_small_kernels(cell, layer, T):
         return layer
     gates = {name: gate.model_copy(update={"recurrent": ZeroKernel()}) for name, gate in layer.gates.items()}
     return layer.with_gates(gates)
@@ -191,11 +198,25 @@ def _part(progress: Callable[[int, int], None], index: int, count: int, done: in
 def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     """Return whether weights that stay give the numbers of weights that are drawn anew, to .1 % over T steps.
 
-    The two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of their variance
-    in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near zero" is.  Normal
-    biases are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
-    Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.
+    They do so exactly in a cell that keeps nothing by itself and has no read-out, such as ``rnn``.  There δs' is a sum
+    of a_k·(W_k δs), and the field W_k δs of a fixed matrix is independent of a_k and as large as that of a fresh one,
+    so E|δs'|² = Σ_k σ_k² E a_k²·E|δs|² either way; E h'² likewise, however the inputs are correlated in time.
+
+    In other cells the two theories differ by the recurrent kernels' memory of earlier steps, which is of the order of
+    their variance in χ at each step; it is nothing where T times each variance is at most 1 %, as the schemes' "near
+    zero" is.  Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.  Normal biases
+    are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
     """
+    return _is_of_one_step(cell) or _has_small_kernels(cell, layer, T)
+
+
+def _is_of_one_step(cell: Cell) -> bool:
+    """Whether the state is a function of the last step's fields alone: nothing kept, nothing read, no field scaled."""
+    return cell.keeps_nothing and not (cell.has_readout or cell.projects or cell.before or cell.after)
+
+
+def _has_small_kernels(cell: Cell, layer: Layer, T: int) -> bool:
+    """Whether recurrent kernels change the numbers by less than .1 % over T steps, and no bias is drawn anew."""
     gates, moment = layer.reduced().gates, 1.0
     if cell.normalized and any(gate.recurrent.variance for gate in gates.values()):
         moment = float(_solution(cell, _bare(layer)).second_moment)
@@ -211,8 +232,8 @@ def _is_white(spec: InitSpec, index: int) -> bool:
 
 def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
-    layer = spec.layers[index]
-    if not (_is_white(spec, index) and tying_changes_nothing(spec.find_cell(), layer, spec.T)):
+    cell, layer = spec.find_cell(), spec.layers[index]
+    if not ((_is_white(spec, index) or _is_of_one_step(cell)) and tying_changes_nothing(cell, layer, spec.T)):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
@@ -221,7 +242,7 @@ def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
 def _untied(spec: InitSpec, index: int) -> Numbers | None:
     """The untied numbers of a layer, with a note where its inputs are correlated in time."""
     numbers = untied_numbers(spec, spec.layers[index])
-    if numbers is None or _is_white(spec, index):
+    if numbers is None or _is_white(spec, index) or _is_of_one_step(spec.find_cell()):
         return numbers
     return numbers.model_copy(update={"notes": (*numbers.notes, _UNTIED_NOTE)})
 
@@ -290,7 +311,9 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     chi = float(solution.chi)
     log_retention = float(solution.log_retention(spec.T))
     notes = []
-    if not bool(solution.converged):
+    if float(solution.second_moment) >= UNBOUNDED:
+        notes.append(_UNBOUNDED)
+    elif not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
     if bool(solution.multistable):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
@@ -401,18 +424,34 @@ def fast_numbers(spec: InitSpec, index: int = 0) -> Numbers | NotComputed:
         index: The layer's number, from 0.
 
     Returns:
-        The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow, and where the
-        inputs are correlated in time, as those of further layers are: only sampling gets these right.
+        The numbers, exact where tying the weights changes nothing; ``NotComputed`` where they overflow, and in cells
+        that keep where the inputs are correlated in time, as those of further layers are: only sampling gets these
+        right.
     """
-    exact = _as_untied(spec, index)
-    if exact is not None:
-        return exact
-    if not _is_white(spec, index):
+    cell, layer = spec.find_cell(), spec.layers[index]
+    found: Numbers | NotComputed | None = _as_untied(spec, index)
+    if found is None and not _is_white(spec, index):
         return NotComputed()
-    layer = spec.layers[index]
-    source = layer.input.model_copy(update={"correlation": 1.0})
-    same = layer.model_copy(update={"input": source, "predicted": Predicted()})
-    return _fast(spec.find_cell(), same, spec.T, untied_numbers(spec, same))
+    if found is None:
+        source = layer.input.model_copy(update={"correlation": 1.0})
+        same = layer.model_copy(update={"input": source, "predicted": Predicted()})
+        found = _fast(cell, same, spec.T, untied_numbers(spec, same))
+    return found if isinstance(found, NotComputed) else _of_unbounded(cell, layer, found)
+
+
+def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
+    """The numbers with notes where nothing bounds the state: that it grows without end, in theory or in some networks.
+
+    Networks of usual widths scatter about theory near χ = 1 where the state has a mean, as that of ReLU units: it turns
+    so slowly there that a network follows a few of its own directions instead of an average over all.
+    """
+    notes = list(numbers.notes)
+    if numbers.second_moment >= UNBOUNDED and _UNBOUNDED not in notes:
+        notes.append(_UNBOUNDED)
+    bounded = cell.bounded or cell.embeds_input or cell.is_odd or has_identity(layer.gates)
+    if not bounded and numbers.chi is not None and numbers.chi >= _SCATTERED:
+        notes.append(_SCATTER)
+    return numbers.model_copy(update={"notes": tuple(notes)})
 
 
 @lru_cache(maxsize=8)
@@ -421,7 +460,7 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
 
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
-    if found is not None and ROUGH in found.notes and not has_spread(cell, layer):
+    if found is not None and ROUGH in found.notes and not has_spread(cell, layer, tied=True):
         found = _coarse(cell, layer, T)
     return NotComputed() if found is None else _stated(found)
 
@@ -457,12 +496,12 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
 
     Args:
         spec: The spec.
-        quantity: "time_scale", or "unit_time_constant": the longest of a unit at padding.
+        quantity: "time_scale", of weights that stay; or "unit_time_constant": the longest of a unit at padding.
     """
     layer = spec.layers[0]
     if quantity == "time_scale":
-        untied = untied_numbers(spec, layer)
-        return None if untied is None else untied.time_scale
+        tied = fast_numbers(spec)
+        return None if isinstance(tied, NotComputed) else tied.time_scale
     if layer.input.padding_power == layer.input.variance:
         times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
     else:

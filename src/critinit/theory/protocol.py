@@ -146,13 +146,22 @@ def longest_time(cell: Cell, gates: Gates) -> float:
     return 1.0 + math.exp(min(max(sign * low, sign * high), math.log(_SEEN_TIME)))
 
 
-def has_spread(cell: Cell, layer: Layer) -> bool:
-    """Return whether units keep with time constants of their own for good.
+def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
+    """Return whether units, or directions of the state, keep with time constants of their own for good.
 
-    Then the asymptotic χ belongs to the slowest units alone, after all the others have forgotten, and neither a network
-    nor a population of a few thousand units shows it: only the growth over T steps can be sampled.
+    Then the asymptotic χ belongs to the slowest of them alone, after all the others have forgotten, and neither a
+    network nor a population of a few thousand units shows it: only the growth over T steps can be sampled.  Units do so
+    where the keep gate's bias is spread; directions where units keep a constant share f beside a kernel that stays, as
+    leaky units do: an eigenvector of W of eigenvalue z keeps f + (1 − f)·z.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        tied: Whether the weights stay.
     """
-    return cell.keep_gate is not None and layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
+    if cell.keep_gate is None:
+        return tied and not cell.keeps_nothing
+    return layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
 
 
 def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:
@@ -170,7 +179,7 @@ def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic
     if not settled:
         notes.append("second_moment: the state was still drifting when the perturbation began")
     if spread:
-        notes.append("chi: not sampled, as it belongs to the few slowest units; the untied theory has it")
+        notes.append("chi: not sampled, as it belongs to the few slowest units or directions; critinit predict has it")
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"

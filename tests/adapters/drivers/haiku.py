@@ -11,8 +11,8 @@ from critinit_adapters.shared.jax_arrays import path_name
 
 from tests.adapters.frameworks import Built, Row
 
-CELLS = {"gru_reset_before": hk.GRU, "lstm": hk.LSTM}
-KINDS = {"gru_reset_before": "gru", "lstm": "lstm"}
+CELLS = {"gru_reset_before": hk.GRU, "lstm": hk.LSTM, "relu_rnn": hk.VanillaRNN}
+KINDS = {"gru_reset_before": "gru", "lstm": "lstm", "relu_rnn": "vanilla_rnn"}
 ROWS = [Row("haiku", cell, layers, directions) for cell in CELLS for layers in (1, 2) for directions in (1, 2)]
 
 

@@ -10,9 +10,26 @@ from keras import layers, ops
 
 from tests.adapters.frameworks import Built, Row
 
+
+def _relu(kind):
+    return lambda units, **more: kind(units, activation="relu", **more)
+
+
 GRU, GRU_CELL = layers.GRU, layers.GRUCell
-LAYERS = {"rnn": layers.SimpleRNN, "gru": GRU, "gru_reset_before": GRU, "lstm": layers.LSTM}
-CELLS = {"rnn": layers.SimpleRNNCell, "gru": GRU_CELL, "gru_reset_before": GRU_CELL, "lstm": layers.LSTMCell}
+LAYERS = {
+    "rnn": layers.SimpleRNN,
+    "relu_rnn": _relu(layers.SimpleRNN),
+    "gru": GRU,
+    "gru_reset_before": GRU,
+    "lstm": layers.LSTM,
+}
+CELLS = {
+    "rnn": layers.SimpleRNNCell,
+    "relu_rnn": _relu(layers.SimpleRNNCell),
+    "gru": GRU_CELL,
+    "gru_reset_before": GRU_CELL,
+    "lstm": layers.LSTMCell,
+}
 RESET_AFTER = {"gru": True, "gru_reset_before": False}
 
 

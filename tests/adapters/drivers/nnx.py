@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,12 @@ from flax import nnx
 from tests.adapters.frameworks import Built, Row
 
 CELLS = {
-    "": {"rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell},
+    "": {
+        "rnn": nnx.SimpleCell,
+        "relu_rnn": partial(nnx.SimpleCell, activation_fn=jax.nn.relu),
+        "gru": nnx.GRUCell,
+        "lstm": nnx.OptimizedLSTMCell,
+    },
     "plain": {"lstm": nnx.LSTMCell},
 }
 ROWS = [

@@ -7,8 +7,13 @@ from torch import nn
 
 from tests.adapters.frameworks import Built, Row
 
-STACKS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-SINGLE = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+
+def _relu(kind):
+    return lambda *sizes, **more: kind(*sizes, nonlinearity="relu", **more)
+
+
+STACKS = {"rnn": nn.RNN, "relu_rnn": _relu(nn.RNN), "gru": nn.GRU, "lstm": nn.LSTM}
+SINGLE = {"rnn": nn.RNNCell, "relu_rnn": _relu(nn.RNNCell), "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 ROWS = [
     Row("torch", cell, layers, directions, bias)
     for cell in STACKS

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.distributions import CoupledBias
 from critinit.dual import Array
-from critinit.errors import ArgumentError
+from critinit.errors import ArgumentError, SpecError
 from critinit.plotting.study import Study
 from critinit.plotting.style import Theme, new_figure
 from critinit.spec import InitSpec
@@ -129,9 +130,10 @@ def phase_diagram(
     Args:
         spec: The spec.
         x: The hyperparameter across: a path as in ``--set``, or path, low end and high end.  None: the bias of the gate
-            that keeps the state, or in a cell without one the recurrent variance of the candidate.
+            that keeps the state, or in a cell without one the recurrent variance of the candidate; where the spec
+            cannot vary that, the longest time of a spread bias, the spectral radius, or the next that it can vary.
         y: The hyperparameter up.  None: the recurrent variance of the candidate, or in a cell without a keep gate its
-            input variance.
+            input variance; or likewise the next.
         layer: The layer's number, from 0.
         points: Values of each hyperparameter.  None: 17, or 9 where the theory takes long.
         dark: Whether the figure is for a dark page.
@@ -162,8 +164,13 @@ def compute(
     count = _default_points(study) if points is None else points
     if not 2 <= count <= _MOST_POINTS:
         raise ArgumentError("points", found=str(count), allowed=f"2 to {_MOST_POINTS}")
-    default_x, default_y = _default_paths(study)
-    across, up = _axis("x", study, x or default_x, count), _axis("y", study, y or default_y, count)
+    of_x, of_y = _default_paths(study)
+    across = _first_axis("x", study, of_x, count) if x is None else _axis("x", study, x, count)
+    up = (
+        _first_axis("y", study, [path for path in of_y if path != across.path], count)
+        if y is None
+        else _axis("y", study, y, count)
+    )
     if across.path == up.path:
         raise ArgumentError("y", found=f"{up.path}, which x has", allowed="another one")
     grid = [_parameters(study, {across.path: a, up.path: b}) for b in up.values for a in across.values]
@@ -180,19 +187,39 @@ def _default_points(study: Study) -> int:
     return _POINTS[int(study.cell.has_readout) * (1 + int(spread))]
 
 
-def _default_paths(study: Study) -> tuple[str, str]:
+def _default_paths(study: Study) -> tuple[list[str], list[str]]:
+    """Hyperparameters for x and for y where none is named, the best first; not every spec can vary them all."""
     gates = f"layers.{study.index}.gates"
-    written = study.cell.candidate_gate or study.cell.gates[-1]
+    written = f"{gates}.{study.cell.candidate_gate or study.cell.gates[-1]}"
     recurrent, feed = GAINS if study.cell.normalized else ("recurrent.variance", "input.variance")
+    kernel = [f"{written}.{key}" for key in (recurrent, "recurrent.spectral_radius")]
+    others = [f"{written}.{feed}", f"{written}.bias.mean", f"layers.{study.index}.input.variance"]
     if study.cell.keep_gate is None:
-        return f"{gates}.{written}.{recurrent}", f"{gates}.{written}.{feed}"
-    return f"{gates}.{study.cell.keep_gate}.bias.mean", f"{gates}.{written}.{recurrent}"
+        return [*kernel, *others], [*others, *kernel]
+    bias = study.layer.gates[study.cell.keep_gate].bias
+    keep = f"{gates}.{bias.to if isinstance(bias, CoupledBias) else study.cell.keep_gate}"
+    times = [f"{keep}.bias.{key}" for key in ("mean", "max_time", "min_time")]
+    return [*times, f"{keep}.{feed}", *others], [*kernel, *others]
+
+
+def _first_axis(name: str, study: Study, paths: list[str], count: int) -> Axis:
+    """The first of these hyperparameters that the spec has, and that can be varied over the range of an axis."""
+    for path in paths:
+        try:
+            axis = _axis(name, study, path, count)
+            low, high = (_parameters(study, {path: value}) for value in (axis.values[0], axis.values[-1]))
+        except (ArgumentError, SpecError):
+            continue
+        if not _same(low, high):
+            return axis
+    hint = "no usual hyperparameter of this spec can be varied; name one, and its range: PATH=LOW:HIGH"
+    raise ArgumentError(name, found="nothing", hint=hint)
 
 
 def _axis(name: str, study: Study, wanted: str | AxisRange, count: int) -> Axis:
     path = wanted if isinstance(wanted, str) else wanted[0]
     if not path.startswith("layers."):
-        allowed = f"a number of a layer, such as {_default_paths(study)[0]}"
+        allowed = f"a number of a layer, such as {_default_paths(study)[0][0]}"
         raise ArgumentError(name, found=repr(path), allowed=allowed)
     value, parent = _value(name, study.spec, path)
     low, high = _default_range(path, value, parent) if isinstance(wanted, str) else wanted[1:]
@@ -227,6 +254,8 @@ def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[flo
         if "min_time" in parent:  # a spread bias cannot have a mean below that of its shortest time
             low = max(low, math.log(parent["min_time"] - 1.0) + 0.1)
         return low, high
+    if key == "spectral_radius":
+        return 0.0, max(math.sqrt(12.0), 1.5 * value)
     if key == "correlation":
         return 0.0, 1.0
     if key in ("min_time", "max_time"):

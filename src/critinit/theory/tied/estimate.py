@@ -10,7 +10,7 @@ Validity: infinite width and Gaussian memory; the variances must not make the pr
 the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  Measured errors, where the
 estimate is not ``ROUGH``: of the schemes' specs of all cells (T = 100) the second moment is within 5 %, ln χ over T
 within 13 % (half of them within 2 %; peephole_lstm with chrono 22 %); over the random points of
-docs/validation-tied.md the second moment is within 18 %, of half within 2 %.
+docs/validation.md the second moment is within 18 %, of half within 2 %.
 The longest time constant is that of a unit's mean over all time; the full theory reads it over finite time, as networks
 do, where it is 10 to 20 % longer.
 
@@ -39,7 +39,7 @@ from critinit.theory.decay import over_T
 from critinit.theory.normalization import normalized_memory
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.response import Fluctuations, Response, growth, residue, spectrum
+from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
 
 __all__ = ["COARSE", "NOTE", "ROUGH", "fast_tied", "is_estimate"]
 
@@ -173,7 +173,7 @@ class _Units:
         self.groups = list(dict.fromkeys(self.fields.values()))
         self.reads_itself = any(gate.recurrent.reads_itself for gate in gates.values())
         self.variances = {name: gate.recurrent.variance for name, gate in gates.items()}
-        differ = any(
+        differ = not cell.is_odd or any(
             gate.bias.variance or (name == cell.candidate_gate and gate.bias.mean) for name, gate in gates.items()
         )
         self.count, points = (_CLASSES, _WITHIN) if differ else (1, _INNER)
@@ -403,10 +403,7 @@ class _Estimate:
 
 
 def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
-    """With weights that stay, or that are drawn anew at every step; None where numbers overflow.
-
-    The retention is that of units by themselves plus, at large T, that of the collective mode, r·χᵀ.
-    """
+    """With weights that stay, or that are drawn anew at every step; None where numbers overflow."""
     layer, projection = layer.reduced(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     units = _Units(cell, layer, tied=tied)
@@ -415,11 +412,6 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
         return None
-    with np.errstate(divide="ignore"):
-        own = T * np.log(step.keep**2 + fluctuations.keep)
-        alone = float(np.logaddexp.reduce(own) - math.log(len(own)))
-    weight = residue(response, fluctuations, chi) if chi > 0 else 0.0
-    together = T * math.log(chi) + math.log(weight) if weight > 0 else -math.inf
     gates = layer.gates.items()
     kernels = {name: g.recurrent.model_copy(update={"variance": step.strength[name]}) for name, g in gates}
     names = list(units.fields)
@@ -430,7 +422,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         second_moment=gain * float(np.mean(step.sample.h**2)),
         memory_moment=float(np.mean(step.state.mean**2 + step.state.variance)),
         chi=chi,
-        log_retention=float(np.logaddexp(alone, together)),
+        log_retention=log_retention(response, fluctuations, chi, T),
         times=1.0 / np.maximum(1.0 - _mean(step.sample.keep), 1.0 / LONGEST_TIME),
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,

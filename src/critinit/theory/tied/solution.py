@@ -174,7 +174,7 @@ def tied_with_courses(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    spread = has_spread(cell, layer)
+    spread = has_spread(cell, layer, tied=True)
     length = follow_steps(T, spread=spread) if steps is None else steps
     asked = tolerance is not None
     thorough = asked or length <= _MANY_STEPS

@@ -20,7 +20,7 @@ import numpy as np
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.theory.parameters import LayerParameters
-from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, rule_for
+from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, broken_rule, rule_for
 
 __all__ = [
     "Candidate",
@@ -42,6 +42,8 @@ _MOST_POINTS = 30_000_000
 """Points of one average: arrays of a quarter of a gigabyte."""
 _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
+_LEAST_DEVIATION = 1e-140
+"""A deviation whose square is far below all others, and not 0."""
 _PAIR_ORDER = 0.7
 """Order of the rule over two copies' gates and arguments, at most: 1e-10 at half the points a dimension."""
 
@@ -67,25 +69,48 @@ def over_environments(params: LayerParameters, x: Array) -> Array:
     return x[..., 0] if x.shape[-1] == 1 else np.asarray(x @ params.environment_weights)
 
 
-def _largest(variance: Array) -> float:
-    return float(np.sqrt(np.max(variance, initial=0.0)))
-
-
 def _split(variance: Array, covariance: Array) -> tuple[Array, Array]:
     private = variance - covariance
     private = np.where(private > _INNER * variance, private, 0.0)
     return variance - private, private
 
 
+def _weighted(x: Array, weights: Array) -> Array:
+    """The sum over the last axis, with weights (n,) that all points share or (…, n) of their own."""
+    return np.asarray(x @ weights if weights.ndim == 1 else np.sum(x * weights, axis=-1))
+
+
+def _apart(deviation: Array, kinks: tuple[float, ...]) -> Array:
+    """The deviation, not exactly 0 where there are kinks: at rest a perturbation is on either side of one."""
+    return np.maximum(deviation, _LEAST_DEVIATION) if kinks else deviation
+
+
+def _rule(mean: Array, deviation: Array, kinks: tuple[float, ...], strip: float, order: float) -> tuple[Array, Array]:
+    """Nodes and weights for a function with these kinks: shared by all points, (n,), where it has none."""
+    if kinks:
+        return broken_rule(mean, deviation, kinks)
+    return rule_for(float(np.max(deviation, initial=0.0)), strip, order)
+
+
 class OneGate:
     """A function of one gate on the shared nodes z, averaged over the private ones."""
 
-    def __init__(self, mean: Array, variance: Array, covariance: Array, strip: float, order: float) -> None:
-        shared, private = _split(variance, covariance)
-        z, self.weights = rule_for(_largest(shared), strip, order)
-        w, self.inner_weights = rule_for(_largest(private), strip, order)
+    def __init__(
+        self,
+        mean: Array,
+        variance: Array,
+        covariance: Array,
+        strip: float,
+        order: float,
+        kinks: tuple[float, ...] = (),
+    ) -> None:
+        shared, private = (np.sqrt(part) for part in _split(variance, covariance))
+        shared = _apart(shared, kinks)
+        z, self.weights = _rule(mean, shared, kinks, strip, order)
+        middle = mean[..., None] + shared[..., None] * z
+        w, self.inner_weights = _rule(middle, private[..., None], kinks if np.any(private) else (), strip, order)
         # (…, shared nodes, private nodes)
-        self.u = (mean[..., None] + np.sqrt(shared)[..., None] * z)[..., None] + np.sqrt(private)[..., None, None] * w
+        self.u = middle[..., None] + private[..., None, None] * w
 
     def conditional(self, function: Any) -> tuple[Array, Array]:
         """Return value and derivative of ``function`` averaged over the private nodes, (…, shared nodes)."""
@@ -94,7 +119,7 @@ class OneGate:
 
     def _reduce(self, y: Array) -> Array:
         y = np.broadcast_to(y, self.u.shape)
-        return y[..., 0] if self.inner_weights.size == 1 else y @ self.inner_weights
+        return y[..., 0] if self.inner_weights.size == 1 else _weighted(y, self.inner_weights)
 
 
 @dataclass(frozen=True)
@@ -121,10 +146,9 @@ def scaling(
 ) -> Scaling:
     """Return averages of ``factor(u[gate])``; the fourth moments hold for a single copy (correlated = message)."""
     variance, covariance = gate_moments(params, gate, message, correlated)
-    nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+    nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order, params.cell.kinks)
     f, df = nodes.conditional(factor)
-    w = nodes.weights
-    return Scaling((f**2) @ w, (df**2) @ w, (f**4) @ w, (df**4) @ w, (f**2 * df**2) @ w)
+    return Scaling(*(_weighted(x, nodes.weights) for x in (f**2, df**2, f**4, df**4, f**2 * df**2)))
 
 
 def shared_moments(params: LayerParameters, message: Array, order: float) -> Callable[..., Array]:
@@ -135,7 +159,7 @@ def shared_moments(params: LayerParameters, message: Array, order: float) -> Cal
     cell = params.cell
     gate = cell.keep_gate or ""
     variance, _ = gate_moments(params, gate, message, message)
-    nodes = OneGate(params.gates[gate].mean, variance, variance, LOGISTIC_STRIP, order)
+    nodes = OneGate(params.gates[gate].mean, variance, variance, LOGISTIC_STRIP, order, cell.kinks)
     functions = (
         lambda u: cell.keep({gate: u}),
         lambda u: cell.write({gate: u}),
@@ -144,7 +168,7 @@ def shared_moments(params: LayerParameters, message: Array, order: float) -> Cal
     values = [x for function in functions for x in nodes.conditional(function)]
 
     def moment(*powers: int) -> Array:
-        return np.asarray(_product(*zip(values, powers, strict=True)) @ nodes.weights)
+        return _weighted(_product(*zip(values, powers, strict=True)), nodes.weights)
 
     return moment
 
@@ -175,7 +199,7 @@ class Memory:
                 self._parts.append((constant, np.zeros((1, 1, 1)), np.ones(1)))
                 continue
             variance, covariance = gate_moments(params, gate, message, correlated)
-            nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+            nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order, cell.kinks)
             self._parts.append((*nodes.conditional(lambda u, f=function, g=gate: f({g: u})), nodes.weights))
             if self._same:
                 self.couplings = [(gate, [_BY_KEEP, _BY_BOTH, _BY_WRITE])]
@@ -191,10 +215,11 @@ class Memory:
         if powers not in self._moments:
             (keep, keep_slope, w), (write, write_slope, v) = self._parts
             if self._same:
-                found = _product((keep, a), (keep_slope, b), (write, c), (write_slope, d)) @ w
+                found = _weighted(_product((keep, a), (keep_slope, b), (write, c), (write_slope, d)), w)
             else:
-                found = (_product((keep, a), (keep_slope, b)) @ w) * (_product((write, c), (write_slope, d)) @ v)
-            self._moments[powers] = np.asarray(found)
+                kept, written = _product((keep, a), (keep_slope, b)), _product((write, c), (write_slope, d))
+                found = _weighted(kept, w) * _weighted(written, v)
+            self._moments[powers] = found
         return self._moments[powers]
 
 
@@ -239,13 +264,13 @@ class Candidate:
             w = np.ones(1)
         else:
             variance, _ = gate_moments(params, after.gate, message, message)
-            reset = OneGate(params.gates[after.gate].mean, variance, variance, LOGISTIC_STRIP, order)
+            reset = OneGate(params.gates[after.gate].mean, variance, variance, LOGISTIC_STRIP, order, cell.kinks)
             gain, slope = reset.conditional(after.factor)
             w = reset.weights
         variance = external[..., None] + gain**2 * recurrent[..., None]
-        z, v = rule_for(_largest(variance), TANH_STRIP, order)
-        u = np.sqrt(variance)[..., None] * z
-        mean = g.mean[..., None, None]
+        deviation, mean = _apart(np.sqrt(variance), cell.kinks), g.mean[..., None, None]
+        z, v = _rule(mean[..., 0], deviation, cell.kinks, TANH_STRIP, order)
+        u = deviation[..., None] * z
         u = np.add(u, mean, out=u) if np.broadcast_shapes(u.shape, mean.shape) == u.shape else u + mean
         self._gate_weights, self._argument_weights = w, v
         self._u, self._z, self._gain, self._slope = u, z, gain, slope
@@ -271,8 +296,8 @@ class Candidate:
             if self.gate is None:  # moments of N(0, R)
                 self._n[p] = (1.0, 0.0, 1.0, 0.0, 3.0)[p] * self._embedded ** (p / 2)
             else:
-                by_node = _power(self._plain, p) @ self._argument_weights
-                self._n[p] = np.asarray(by_node @ self._gate_weights) if p else np.ones((1, 1))
+                by_node = _weighted(_power(self._plain, p), self._argument_weights)
+                self._n[p] = _weighted(by_node, self._gate_weights) if p else np.ones((1, 1))
         return self._n[p]
 
     @cached_property
@@ -305,10 +330,10 @@ class Candidate:
         """E nᵃ slopeᵖ q(z), q the polynomial of those coefficients."""
         if (a, p) not in self._by_node:
             n, slope = self._values
-            self._by_node[a, p] = _product((n, a), (slope, p)) @ (
-                self._argument_weights[:, None] * self._z[:, None] ** np.array([0, 2, 4])
-            )
-        return np.asarray(np.sum(coefficients * self._by_node[a, p], axis=-1) @ self._gate_weights)
+            x = _product((n, a), (slope, p))
+            weights = (self._argument_weights * _power(self._z, q) for q in (0, 2, 4))
+            self._by_node[a, p] = np.stack([_weighted(x, w) for w in weights], axis=-1)
+        return _weighted(np.sum(coefficients * self._by_node[a, p], axis=-1), self._gate_weights)
 
     def coupling(self, gate: str) -> Array:
         """Return E k of one gate."""
@@ -353,10 +378,10 @@ class PairCandidate:
         after = cell.after.get(cell.candidate_gate)
         if after is None:
             variance, covariance = gate_moments(params, cell.candidate_gate, message, correlated)
-            nodes = OneGate(g.mean, variance, covariance, TANH_STRIP, order)
+            nodes = OneGate(g.mean, variance, covariance, TANH_STRIP, order, cell.kinks)
             n, slope = nodes.conditional(lambda u: cell.candidate({cell.candidate_gate or "": u}))
-            self.product = np.asarray(n**2 @ nodes.weights)
-            self._couplings[cell.candidate_gate] = np.asarray(slope**2 @ nodes.weights)
+            self.product = _weighted(n**2, nodes.weights)
+            self._couplings[cell.candidate_gate] = _weighted(slope**2, nodes.weights)
             return
         self._scaled_product(params, message, correlated, scaling_gate, min(order, _PAIR_ORDER))
 

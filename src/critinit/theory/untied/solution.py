@@ -45,6 +45,7 @@ from critinit.theory.untied.memory import DistanceOperator, MemoryDistribution
 from critinit.theory.untied.powers import log_power_mean
 
 __all__ = [
+    "UNBOUNDED",
     "UnitMoments",
     "Untied",
     "padding_parameters",
@@ -56,9 +57,9 @@ __all__ = [
 
 _MAX_CYCLES = 300
 """Most cycles of the accelerated iteration; a few suffice away from a bifurcation."""
-_TALLEST = 1e12
+UNBOUNDED = 1e12
 """The largest second moment of an unbounded cell, from which the iteration from above starts; one that reaches it has
-not converged."""
+no fixed point."""
 _COARSE = 0.4
 """Order of the rules at which it is decided which fixed point is meant: 1e-6."""
 _COARSE_TOLERANCE = 1e-5
@@ -79,8 +80,6 @@ _KICKED = 1e-9
 """A second moment above this is not that of a network at rest."""
 _APART = 1e-3
 """Relative difference beyond which two fixed points are two."""
-_KINKED = 16.0
-"""The order at which a slope that jumps is averaged to about 1 %, with as many nodes as a rule has."""
 _BIAS_NODES = 401
 """Nodes of a normal bias that stays with its unit: powers of what a unit keeps switch on within a bias of 1 or so."""
 _SHUT = 1e-16
@@ -257,7 +256,7 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     start = np.where(unstable_rest, high, low)
     q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
     if not (params.cell.bounded or params.cell.embeds_input):
-        met = np.logical_and(met, q < _TALLEST)
+        met = np.logical_and(met, q < UNBOUNDED)
     return _State(params, q, order), met, multistable
 
 
@@ -378,7 +377,7 @@ def _ceiling(params: LayerParameters) -> Array:
     """An upper bound of E m²: 1 where the cell bounds its message so, R for the embedded input, else a large start."""
     if params.cell.embeds_input:
         return params.input_variance
-    return np.full((1, 1), 1.0 if params.cell.bounded else _TALLEST)
+    return np.full((1, 1), 1.0 if params.cell.bounded else UNBOUNDED)
 
 
 def _fixed_point(
@@ -419,8 +418,6 @@ class _State:
 
     def __init__(self, params: LayerParameters, q: Array, order: float) -> None:
         self.paired_params = params
-        if params.cell.has_kinks:
-            order = max(order, _KINKED)
         params = replace(params, correlation=np.ones((1, 1)))
         self.params, self.q, self.order = params, q, order
         self.memory = Memory(params, q[0], q[0], order)
