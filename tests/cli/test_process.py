@@ -181,7 +181,7 @@ def installed(tmp_path: Path) -> Path:
         ("critinit sp", {"spec"}),
         ("critinit spec --cell ", set(CELLS.names())),
         ("critinit spec --cell min", {"minimal_rnn"}),
-        ("critinit compare --cell l", {"lstm"}),
+        ("critinit compare --cell ls", {"lstm"}),
         ("critinit spec --scheme ", set(SCHEMES.names())),
         ("critinit analyze --weights u", {"untied"}),
         ("critinit check --framework ke", {"keras"}),
