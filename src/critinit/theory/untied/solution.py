@@ -285,7 +285,7 @@ def scaled_memory(params: LayerParameters) -> LayerParameters:
         >>> spec = generate("layernorm_lstm", T=100, settings=["layers.0.memory_gain=1.0"])
         >>> params = scaled_memory(layer_parameters(spec.find_cell(), spec.layers[0]))
         >>> round(params.memory_scale, 2)
-        3.14
+        2.99
     """
     return _with_scaled_memory(params, 1.0)[0]
 
