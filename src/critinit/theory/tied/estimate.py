@@ -7,8 +7,9 @@ variance σ_k² E m̄² is that of the units' mean messages.  Averages are taken
 classes of units first and over inputs and memory within each, through the cell's own definition and forward mode.
 
 Validity: infinite width and Gaussian memory; the variances must not make the pre-activations' fluctuations slower than
-the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  docs/validation.md shows
-how far off it is over random points; where χ > .9 or the recurrent variances exceed 1, ask the full theory (``tied``).
+the units' own memory (then a coupling's fluctuations persist too, and χ comes out low).  So it is where the kernels
+keep the state going by themselves, which a note says; ask the full theory (``tied``) there.  docs/validation.md shows
+how far off it is over random points, near criticality too.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
 
-__all__ = ["NOTE", "fast_tied"]
+__all__ = ["EXCITED_NOTE", "NOTE", "fast_tied"]
 
 NOTE = "fast estimate; the full tied theory is sampled by analyze"
 """The note that every estimate carries."""
+EXCITED_NOTE = (
+    "rough: the recurrent kernels keep the state going by themselves, so growth comes out too low; ask analyze"
+)
+"""The note of an estimate beyond the edge of chaos."""
 
 _NORMAL = NormalDist()  # importing scipy.special would take longer than the estimate
 _STATE = "state"
@@ -307,22 +312,25 @@ class _Step:
         return Fluctuations(self.slopes[0].var(axis=-1), coupling, message, mixing)
 
 
-def _settle(units: _Units) -> tuple[_Step, bool]:
-    """The self-consistent state, and whether it was reached: two steps, then a leap to where they converge."""
+def _settle(units: _Units) -> tuple[_Step, bool, bool]:
+    """The self-consistent state, whether it was reached, and whether the kernels alone keep it going.
+
+    Two steps, then a leap to where they converge; where smaller fluctuations would grow, by bisection of their size.
+    """
     step = _Step(units, units.start())
     path: list[Array] = []
     for _ in range(_CYCLES):
         if not step.stationary:
-            return _settle_at_the_edge(step)
+            return *_settle_at_the_edge(step), True
         path.append(step.state.vector())
         x = step.next().vector()
         if np.max(np.abs(np.expm1(x - path[-1]))[: len(units.groups) + units.count]) <= _MET:
-            return step, True
+            return step, True, False
         if len(path) == 2:
             x = _leap(path[0], path[1], x)
             path.clear()
         step = _Step(units, step.state.of(x))
-    return step, False
+    return step, False, False
 
 
 def _settle_at_the_edge(step: _Step) -> tuple[_Step, bool]:
@@ -370,6 +378,7 @@ class _Estimate:
     jacobian_mean: float
     jacobian_variance: float
     settled: bool
+    excites_itself: bool
 
 
 def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | None:
@@ -377,7 +386,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     layer, projection = layer.unprojected(), layer.projection
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     units = _Units(cell, layer, tied=tied)
-    step, met = _settle(units)
+    step, met, excites_itself = _settle(units)
     response, fluctuations = step.response, step.fluctuations()
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
@@ -396,6 +405,7 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
         jacobian_mean=m1,
         jacobian_variance=factor.second_moment(excess) - m1**2,
         settled=met,
+        excites_itself=excites_itself,
     )
 
 
@@ -444,6 +454,8 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
     if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
         return None
     notes = [NOTE]
+    if tied.excites_itself and not (cell.is_plain and len(tied.times) == 1):
+        notes.append(EXCITED_NOTE)
     if not (tied.settled and (fresh is None or fresh.settled)):
         notes.append("the self-consistent state was not reached; the numbers are those of the last iterate")
     return Numbers(
