@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.validation.points import ABOVE
 from critinit.spec import InitSpec, NotComputed, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import fast_numbers, untied_numbers
@@ -37,8 +38,8 @@ NEARLY_CRITICAL = (1e-4, 1e-2)
 """|ln χ| of the networks' growth over T steps, tied, at a point that counts as near criticality."""
 TOLERANCE = 0.01
 """Wanted standard error of the tied theory's asymptotic ln χ: four populations of 1,000 units mostly do."""
-PARTICLES_PLAIN = 16_000
-"""Units of a population of a cell without gates, whose growth varies most from step to step, and costs least."""
+PARTICLES_PLAIN, PARTICLES_ABOVE = 16_000, 4000
+"""Units of a population of a cell without gates, and above criticality, where growth varies most."""
 REASONS: Mapping[int, str] = {}
 """What was found where the tied theory misses, by point."""
 _MOMENTS = ("second_moment", "cell_second_moment")
@@ -114,7 +115,7 @@ def judge(row: Mapping[str, Any]) -> Judged:
     layer = spec.layers[0]
     start = time.process_time()
     cell, T = spec.find_cell(), spec.T
-    particles = PARTICLES_PLAIN if cell.is_plain else None
+    particles = PARTICLES_PLAIN if cell.is_plain else PARTICLES_ABOVE if row["kind"] == ABOVE else None
     tied = tied_layer(cell, layer, T=T, steps=T, particles=particles, tolerance=TOLERANCE, seed=row["point"])
     middle = time.process_time()
     untied = untied_numbers(spec, layer)

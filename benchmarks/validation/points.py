@@ -15,8 +15,9 @@ import numpy as np
 from critinit.cells import CELLS, find_cell
 from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
+from tests.theory import oracle
 
-__all__ = ["KINDS", "NEAR", "Point", "points"]
+__all__ = ["ABOVE", "KINDS", "NEAR", "Point", "points"]
 
 NEAR = 54
 """Points near criticality: the first ones, six of every cell."""
@@ -27,8 +28,12 @@ KINDS = (
     "spread biases", "spread biases, coupled loop",
 )  # fmt: skip
 """Where a cell's six points near criticality lie."""
-GAINS = {0: (0.2, 0.5), 1: (0.3, 0.6), 2: (0.6, 0.8), 3: (1.8, 3.0), 4: (0.0, 0.0), 5: (0.2, 0.6)}
+ABOVE = KINDS[3]
+"""Where small differences grow."""
+GAINS = {0: (0.2, 0.5), 1: (0.3, 0.6), 2: (0.6, 0.8), 3: (1.8, 2.2), 4: (0.0, 0.0), 5: (0.2, 0.6)}
 """Gain of the loop by kind."""
+LEAKS = {0: (0.0022, 0.0045), 1: (0.0022, 0.0045), 2: (0.003, 0.006), 3: (0.04, 0.1), 4: (0.0022, 0.0045)}
+"""Leak of the keep gate a step, by kind: faster beyond criticality, where growth takes many leaks to show."""
 EMBEDDING_GAINS = {0: (0.02, 0.05), 1: (0.05, 0.1), 2: (0.1, 0.2), 3: (0.2, 0.3), 4: (0.0, 0.0), 5: (0.02, 0.05)}
 """σ²·leak·R of a cell whose only recurrent kernel is the gate's."""
 SPREAD = 4
@@ -53,7 +58,7 @@ class Point(NamedTuple):
 
 def points() -> list[Point]:
     """Return all points; the same at every call."""
-    cells = list(CELLS.built_in)
+    cells = [name for name in CELLS.built_in if name in oracle.CELLS]
     near = [_near(i, cells[i % len(cells)], i // len(cells)) for i in range(NEAR)]
     return near + [_anywhere(NEAR + i, cells[i % len(cells)]) for i in range(WIDE)]
 
@@ -85,7 +90,7 @@ def _near(index: int, name: str, kind: int) -> Point:
         return _near_without_memory(index, name, kind, rng)
     spread = kind >= SPREAD
     T = int(rng.integers(150, 220) if spread else rng.integers(90, 180))
-    leak = rng.uniform(*((0.003, 0.006) if kind in (2, 3) and not cell.embeds_input else (0.0022, 0.0045)))
+    leak = rng.uniform(*(LEAKS[min(kind, 4)] if not cell.embeds_input else LEAKS[0]))
     gain = rng.uniform(*(EMBEDDING_GAINS if cell.embeds_input else GAINS)[kind])
     kernel = "normal" if kind in (0, 4, 5) or cell.projects else "orthogonal"
     power, open_gate = rng.uniform(0.5, 1.5), rng.uniform(0.5, 2.0)
@@ -112,6 +117,7 @@ def _near(index: int, name: str, kind: int) -> Point:
     if cell.projects:
         projection = {"kernel": {"distribution": "orthogonal", "variance": 1.0}, "width": float(rng.uniform(0.3, 0.8))}
     alone = 6 * T if spread else int(3.0 / leak)  # three of the longest time constants
+    alone = max(alone, 300)
     slowed = 0.0 if spread or cell.embeds_input or gain >= 1.0 else gain
     burn_in = int(alone / (1.0 - slowed)), alone
     return Point(index, KINDS[kind], _spec(name, T, gates, power, projection), burn_in)

@@ -184,8 +184,9 @@ def kept(w):
     def product(z):
         if np.isrealobj(z):
             return rows(z)
-        y = rows(np.concatenate([z[:1].real, z.imag / EPSILON]))
-        return y[0] + 1j * EPSILON * y[1:]
+        size = max(float(np.abs(z.imag).max()), EPSILON**3)
+        y = rows(np.concatenate([z[:1].real, z.imag / size]))
+        return y[0] + 1j * size * y[1:]
 
     return product
 

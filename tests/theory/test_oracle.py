@@ -44,7 +44,9 @@ def test_the_oracle_shares_no_code():
 
 
 def test_the_oracle_knows_every_cell():
-    assert set(oracle.CELLS) == set(CELLS.built_in)
+    """But ``relu_rnn`` and the normalized cells: ``test_ungated`` and ``test_normalized`` have these by hand."""
+    others = {name for name, cell in CELLS.built_in.items() if cell.normalized}
+    assert set(oracle.CELLS) == set(CELLS.built_in) - others - {"relu_rnn"}
 
 
 @pytest.mark.parametrize("cell", oracle.CELLS)
@@ -115,7 +117,7 @@ def test_the_check_numbers(spec, second, untied, tied):
 
 def test_a_hundred_points_half_of_them_near_criticality():
     assert [row["point"] for row in ROWS] == list(range(100))
-    assert {row["cell"] for row in ROWS} == set(CELLS.built_in)
+    assert {row["cell"] for row in ROWS} == set(oracle.CELLS)
     rates = np.array([row["tied"]["log_retention"][0] / row["T"] for row in ROWS])
     near = (np.abs(rates) >= 1e-4) & (np.abs(rates) <= 1e-2)
     assert near.sum() >= 50

@@ -13,7 +13,7 @@ from critinit.distributions import haar, kernel
 from critinit.errors import ArgumentError
 from critinit.simulation import Inputs, simulate
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.tied.estimate import fast_tied
+from critinit.theory.tied.estimate import ROUGH, fast_tied
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.growth import late_growth, participation
 from critinit.theory.tied.jacobian import Couplings
@@ -467,3 +467,11 @@ def test_every_cell_but_one_has_a_fast_estimate():
     assert quick(points.layernorm_lstm_kept()) is None
     for spec in ALL:
         assert 0 < quick(spec).chi < 1.1
+
+
+def test_an_estimate_beyond_the_edge_of_chaos_says_that_it_is_rough():
+    loop = {"update": points.gate(0, 0.1, 2), "reset": points.gate(0, 0.1, 3)}
+    below, beyond = (points.spec("gru", {**loop, "candidate": points.gate(v, 0.1, 0)}) for v in (0.5, 6.0))
+    assert ROUGH in quick(beyond).notes
+    assert ROUGH not in quick(below).notes
+    assert ROUGH not in quick(points.rnn()).notes  # no memory: tied weights are as fresh ones

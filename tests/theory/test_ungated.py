@@ -10,14 +10,16 @@ from scipy.stats import norm
 
 import critinit
 from critinit.cells import find_cell
+from critinit.cells.rnn import RNN
 from critinit.distributions import kernel
+from critinit.errors import SchemeError
 from critinit.simulation import simulate
-from critinit.theory.analysis import deviations, fast_numbers, predict, untied_numbers
+from critinit.theory.analysis import _without_small_kernels, deviations, fast_numbers, predict, untied_numbers
 from critinit.theory.comparing import comparisons
 from critinit.theory.parameters import grid_parameters
 from critinit.theory.quadrature import broken_rule
 from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention
-from critinit.theory.tied.solution import tied
+from critinit.theory.tied.solution import tied, tied_layer
 from critinit.theory.untied.solution import solve
 from critinit.theory.widths import at_width
 from tests.theory import points
@@ -81,7 +83,12 @@ class Softplus(HardTanh):
         return np.maximum(u["hidden"], 0.0) + np.log1p(np.exp(-np.abs(u["hidden"])))
 
 
-OWN = (Leaky, LeakyReLU, Rate, HardTanh, Softplus)
+class NormalizedRNN(RNN):
+    name = "normalized_rnn"
+    normalized = True
+
+
+OWN = (Leaky, LeakyReLU, Rate, HardTanh, Softplus, NormalizedRNN)
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +166,13 @@ def test_leaky_relu_units_stay_on_the_safe_side():
     found = tied(spec, steps=100, particles=4000)[0]
     assert found.time_scale_over_T == pytest.approx(expected.time_scale_over_T, rel=0.05)
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.06)
+
+
+@pytest.mark.parametrize("scheme", ["critical", "isometry"])
+def test_a_normalized_cell_without_a_keep_gate_has_no_gains_from_them(scheme):
+    with pytest.raises(SchemeError, match=f"{scheme} finds no gains .* normalized_rnn; schemes that suit .*orthogonal"):
+        critinit.generate("normalized_rnn", 20, scheme=scheme)
+    assert critinit.generate("normalized_rnn", 20, scheme="orthogonal").layers[0].predicted.tied.chi < 1
 
 
 @pytest.mark.parametrize("power", [0.0, 1e-3, 1.0, 50.0])
@@ -256,6 +270,27 @@ def test_without_a_memory_of_its_own_tying_changes_nothing(cell):
     sampled = tied(spec, particles=1500, steps=60)[0]
     assert sampled.second_moment == pytest.approx(exact.second_moment, rel=0.03)
     assert math.log(sampled.chi) == pytest.approx(math.log(exact.chi), abs=0.01 + 3 * sampled.standard_error["chi"])
+
+
+@pytest.mark.parametrize("cell", ["rnn", "relu_rnn"])
+def test_a_further_layer_is_exact_too_although_it_reads_states_that_last(cell):
+    """The sampled theory, whose upper layer reads the particles below, against the exact averages."""
+    spec = critinit.generate(cell, 4, layers=2)
+    exact = fast_numbers(spec, 1)
+    assert (
+        exact
+        == spec.layers[1].predicted.tied
+        == spec.layers[1].predicted.untied.model_copy(update={"notes": exact.notes})
+    )
+    sampled = tied_layer(find_cell(cell), spec.layers[1], T=4, particles=2000, steps=60, below=spec.layers[:1])
+    assert sampled.second_moment == pytest.approx(exact.second_moment, rel=0.06)
+    assert math.log(sampled.chi) == pytest.approx(math.log(exact.chi), abs=0.01 + 3 * sampled.standard_error["chi"])
+
+
+def test_a_spec_of_two_layers_keeps_its_kernels_in_the_sampled_theory():
+    """A cell that keeps nothing has no kernel small enough to be left out, whatever tying them changes."""
+    layer = predict(points.spec("rnn", {"hidden": points.gate(1.1, 0.6, 0.0)})).layers[0]
+    assert _without_small_kernels(find_cell("rnn"), layer, 100) is layer
 
 
 def estimated(keep, frozen, moving, steps):

@@ -55,8 +55,11 @@ def ungated_gates(scheme: str, layer: LayerContext) -> dict[str, Parts]:
         layer: What is known of the layer.
 
     Raises:
-        SchemeError: No gain of the recurrent kernel gives that.
+        SchemeError: No gain of the recurrent kernel gives that, or the cell is normalized.
     """
+    if layer.cell.normalized:
+        hint = f"{scheme} finds no gains for a normalized cell in which no gate keeps the state, as {layer.cell.name}"
+        raise SchemeError("scheme", found=scheme, hint=hint)
     edge = _linear_edge(layer)
     if edge is not None:
         low, high = math.log(_LEAST_INPUT / layer.T**2), math.log(_MOST_INPUT)

@@ -205,7 +205,8 @@ def tied_with_courses(
 
     run(count, _FEWEST)
     excess = max(worst(), scatter() / _SCATTER) ** 2 / tolerance**2
-    if until_T and not asked:  # rare slow units: no number of populations that can be waited for would do
+    if until_T and not asked and cell.keep_gate is not None:
+        # rare slow units: no number of populations that can be waited for would do
         thorough = thorough and excess <= _LARGEST * most / _FEWEST
     if particles is None and thorough and excess > _CALLED_FOR:
         # larger populations rather than more: their bias goes down with their noise
