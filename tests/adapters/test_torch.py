@@ -920,3 +920,11 @@ def test_patterns_match_all_below():
     for pattern, found in (("block?", {"block1", "block2"}), ("block1", {"block1"}), ("*.0", set(model))):
         rows = apply(make_spec("gru"), model, include=[pattern]).report
         assert {row.tensor.partition(".")[0] for row in rows} == found
+
+
+def test_networks_of_two_cells_get_weights_of_their_own_from_one_seed():
+    model = nn.ModuleDict({"gru": nn.GRU(M, 64), "lstm": nn.LSTM(M, 64)})
+    for cell in model:
+        apply(make_spec(cell), model, seed=0)
+    kernels = [network.weight_hh_l0[:64].flatten() for network in model.values()]
+    assert abs(torch.corrcoef(torch.stack(kernels))[0, 1].item()) < 5 / 64  # the same numbers would give 1

@@ -85,7 +85,9 @@ def plan(
     own = fitting if survey.is_ordered else _distinct(fitting)
     if not own:
         raise _nothing(spec, survey, cells)
-    number = {id(module): index for index, module in enumerate(own)}
+    # networks of other cells count too: written with the same seed, they get weights of their own
+    counted = [m for m in survey.modules if any(m is one for one in own) or (m.slots and not m.takes(spec.cell))]
+    number = {id(module): index for index, module in enumerate(counted)}
     chosen, ordered = _included(own, include)
     for module in chosen:
         _check_fit(spec, module, trust)
