@@ -165,10 +165,9 @@ class Network:
             else:
                 each = [_rows(one) for one in x]
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
-            for name in fed:
-                gain = self.layer.gates[name].input_gain
-                if gain is not None:
-                    fed[name] = gain * _normalized(fed[name])
+            for name, gate in self.layer.gates.items():
+                if name in fed and gate.input_gain is not None:
+                    fed[name] = gate.input_gain * _normalized(fed[name])
             for i in range(len(steps)):
                 biases = self.biases if self.weights == "tied" else self._redrawn()
                 external = {n: fed[n][i] + biases.get(n, 0.0) for n in fed}
