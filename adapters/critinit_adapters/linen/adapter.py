@@ -1,7 +1,8 @@
-"""Flax Linen: SimpleCell, GRUCell, LSTMCell and OptimizedLSTMCell in a tree of parameters.
+"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell and OptimizedLSTMCell in a tree of parameters.
 
     r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
     matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn))
+    f, n of the MGUCell are update, candidate;  f keeps the old state;  without its reset gate it is critinit's ugrnn
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
 A tree carries no classes, so a cell is known by the names of its children (GRUCell: ir, iz, in, hr, hz, hn), and what
@@ -28,7 +29,7 @@ from flax.core import meta
 from flax.core.scope import LazyRng
 from flax.linen import module as linen_module
 
-from critinit.errors import ApplyError, ArgumentError
+from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
@@ -56,6 +57,12 @@ __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
 _OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
 """The children of Linen's cells that this adapter does not write, so that they can be named."""
+_SCALED_BY_THE_KEEP_GATE = Problem(
+    "",
+    "an MGUCell with reset_gate=True, whose f both keeps h and scales W h (in critinit's mgu it is 1 - f that scales)",
+    "an MGUCell with reset_gate=False, the cell ugrnn",
+    "MGUCell(..., reset_gate=False) and --cell ugrnn, or a GRUCell and --cell gru",
+)
 _NUMBERED = re.compile(r"(?P<name>[A-Z]\w*)_\d+")
 """How Linen names a module that has no name: its class and a number."""
 _TRANSFORMS = re.compile(r"^(Scan|Checkpoint|Remat|Vmap|Jit|Jvp|Vjp|Map\w*?Variables)+(?=[A-Z])")
@@ -88,7 +95,9 @@ class LinenAdapter(JaxTreeAdapter):
         return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
-        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
+        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; an MGUCell keeps with 1."""
+        if block.part == "bias" and tensor.name.removesuffix("/value").endswith("if/bias"):
+            return Default(1.0, 0.0)
         return truncated_default(tensor, block, recurrent=1.0)
 
     def record(
@@ -179,6 +188,8 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
+    if cell == "mgu":
+        return RecurrentModule(name, cell, 0, (), projected_cell="ugrnn", refusal=_SCALED_BY_THE_KEEP_GATE)
     if cell not in TABLE:
         return RecurrentModule(name, cell, 0, ())
     tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
@@ -210,8 +221,11 @@ def _unboxed(leaf: Any) -> tuple[Any, str]:
 
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
-) -> dict[str, Callable[..., jax.Array]]:
-    """Return the arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
+) -> dict[str, Any]:
+    """Return the arguments that declare one of Linen's cells with one layer of a spec.
+
+    The cell is SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell, or MGUCell for a spec of ``ugrnn``, which gets
+    ``reset_gate=False`` too.
 
     Without a seed the weights are drawn from the key that Linen hands each parameter, so two keys, two cells, two
     directions, the members of ``nn.vmap`` and the steps of an ``nn.scan`` over layers get independent weights.
@@ -251,7 +265,10 @@ def initializers(
             return declared(pairs, shape, dtype, None)
         return declared(pairs, shape, dtype, key, _cell_key(child))
 
-    return dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw)
+    kernels = dict.fromkeys(("kernel_init", "recurrent_kernel_init"), draw)
+    if spec.cell == "ugrnn":
+        return {**kernels, "forget_bias_init": draw, "activation_bias_init": draw, "reset_gate": False}
+    return {**kernels, "bias_init": draw}
 
 
 def _being_initialized() -> Any:

@@ -1,6 +1,7 @@
-"""Flax Linen: SimpleCell, GRUCell, LSTMCell and OptimizedLSTMCell; a kernel (fan_in, H) for every gate.
+"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell and OptimizedLSTMCell; a kernel (fan_in, H) for every gate.
 
     r, z, n of the GRU are reset, update, candidate
+    f, n of the MGUCell without its reset gate, which is critinit's ugrnn, are update, candidate
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
 The two LSTM cells have the same tree.  Names are the flattened path of the tree, joined with "/".
@@ -38,6 +39,12 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "hz": _child("update", "recurrent"),
         "hn": _child("candidate", "recurrent", zeros()),  # inside r∘(·): no part of the effective bias
     },
+    "ugrnn": {
+        "if": _child("update", "input", whole_tensor("update", "bias")),
+        "in": _child("candidate", "input", whole_tensor("candidate", "bias")),
+        "hf": _child("update", "recurrent"),
+        "hn": _child("candidate", "recurrent"),
+    },
     "lstm": {
         "ii": _child("input", "input"),
         "if": _child("forget", "input"),
@@ -50,7 +57,12 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
     },
 }
 """The children of each cell, by name."""
-CLASSES = {"rnn": ("SimpleCell",), "gru": ("GRUCell",), "lstm": ("LSTMCell", "OptimizedLSTMCell")}
+CLASSES = {
+    "rnn": ("SimpleCell",),
+    "gru": ("GRUCell",),
+    "ugrnn": ("MGUCell",),
+    "lstm": ("LSTMCell", "OptimizedLSTMCell"),
+}
 """The classes of each cell, the first of which names its form."""
 
 

@@ -21,6 +21,7 @@ from critinit.cells.minimal_rnn import MinimalRNN
 from critinit.cells.peephole_lstm import PeepholeLSTM
 from critinit.cells.projection_lstm import ProjectionLSTM
 from critinit.cells.rnn import RNN
+from critinit.cells.ugrnn import UGRNN
 from critinit.errors import CellError
 from critinit.plugins import Registry
 
@@ -64,6 +65,7 @@ CELLS: Registry[Cell] = Registry(
             LSTM(),
             PeepholeLSTM(),
             MGU(),
+            UGRNN(),
             CoupledLSTM(),
             ProjectionLSTM(),
             LayerNormLSTM(),

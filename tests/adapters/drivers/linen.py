@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,12 @@ from flax import linen as nn
 from tests.adapters.frameworks import Built, Row
 
 CELLS = {
-    "": {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell},
+    "": {
+        "rnn": nn.SimpleCell,
+        "gru": nn.GRUCell,
+        "ugrnn": partial(nn.MGUCell, reset_gate=False),
+        "lstm": nn.OptimizedLSTMCell,
+    },
     "plain": {"lstm": nn.LSTMCell},
 }
 ROWS = [
