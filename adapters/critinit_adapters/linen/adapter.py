@@ -1,4 +1,4 @@
-"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell and OptimizedLSTMCell in a tree of parameters.
+"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell, OptimizedLSTMCell and ConvLSTMCell in a tree of parameters.
 
     r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
     matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn))
@@ -34,13 +34,14 @@ from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
-from critinit_adapters.linen.layout import CLASSES, TABLE, Child
+from critinit_adapters.linen.layout import CLASSES, TABLE, Child, convolutional, sizes_of_convolution
 from critinit_adapters.linen.tracing import record
 from critinit_adapters.shared.classes import looks_recurrent
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import (
     PAIRS,
+    STACKED,
     JaxTreeAdapter,
     both_directions,
     declared,
@@ -55,8 +56,16 @@ from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModul
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
-_OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
-"""The children of Linen's cells that this adapter does not write, so that they can be named."""
+_CONVOLUTION = "conv_lstm"
+_OTHERS = {"mgu": ("if", "in", "hf", "hn"), _CONVOLUTION: ("ih", "hh")}
+"""The children of Linen's further cells."""
+_ADDS_ONE = Problem(
+    "",
+    "a ConvLSTMCell with use_bias=False, which adds 1 to what the forget gate reads all the same",
+    "one with biases",
+    "ConvLSTMCell(..., use_bias=True)",
+)
+_STACKED_WEIGHTS = Problem("", "a ConvLSTMCell whose biases have several axes", "biases of one axis", STACKED)
 _SCALED_BY_THE_KEEP_GATE = Problem(
     "",
     "an MGUCell with reset_gate=True, whose f both keeps h and scales W h (in critinit's mgu it is 1 - f that scales)",
@@ -95,7 +104,7 @@ class LinenAdapter(JaxTreeAdapter):
         return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
-        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; an MGUCell keeps with 1."""
+        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; of an MGUCell 1 too."""
         if block.part == "bias" and tensor.name.removesuffix("/value").endswith("if/bias"):
             return Default(1.0, 0.0)
         return truncated_default(tensor, block, recurrent=1.0)
@@ -166,7 +175,10 @@ def _cell_of(node: Mapping[str, Any]) -> str | None:
         # with a parameter more, such as a bias on a recurrent child, it is some other module
         if set(node) == set(children) and all(set(node[name]) <= set(parts) for name, parts in children.items()):
             return cell
-    return next((cell for cell, names in _OTHERS.items() if set(node) == set(names)), None)
+    other = next((cell for cell, names in _OTHERS.items() if set(node) == set(names)), None)
+    if other == _CONVOLUTION and any(len(getattr(_unboxed(n["kernel"])[0], "shape", ())) < 3 for n in node.values()):
+        return None  # two dense layers of these names
+    return other
 
 
 def _modules(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[RecurrentModule]:
@@ -190,8 +202,8 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if cell == "mgu":
         return RecurrentModule(name, cell, 0, (), projected_cell="ugrnn", refusal=_SCALED_BY_THE_KEEP_GATE)
-    if cell not in TABLE:
-        return RecurrentModule(name, cell, 0, ())
+    if cell == _CONVOLUTION:
+        return _convolution(node, name)
     tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
     refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
@@ -199,6 +211,25 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
         return RecurrentModule(name, cell, 0, (), refusal=refusal)
     inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
     return RecurrentModule(name, cell, hidden, (LayerSlot(0, 0, inputs, tensors),), overrides=_overrides(name, cell))
+
+
+def _convolution(node: Mapping[str, Any], name: str) -> RecurrentModule:
+    """The module of a ConvLSTMCell."""
+    leaves = {f"{child}/{part}": _unboxed(leaf) for child, parts in node.items() for part, leaf in parts.items()}
+    refusal = next(filter(None, (problem(f"{name}/{key}", leaf) for key, (leaf, _) in leaves.items())), None)
+    if refusal is None and not {"ih/bias", "hh/bias"} <= set(leaves):
+        refusal = _ADDS_ONE
+    sizes = None if refusal else sizes_of_convolution({key: leaf.shape for key, (leaf, _) in leaves.items()})
+    if sizes is None or len(leaves["ih/bias"][0].shape) != 1:
+        return RecurrentModule(name, "lstm", 0, (), refusal=refusal or _STACKED_WEIGHTS)
+    prefix = f"{name}/" if name else ""
+    tensors = []
+    for stored in convolutional(sizes):
+        leaf, end = leaves[stored.name]
+        path = f"{prefix}{stored.name}{end}"
+        tensors.append(Tensor(path, tuple(leaf.shape), leaf, stored.blocks, key=path))
+    slot = LayerSlot(0, 0, sizes.input, tuple(tensors), sizes.window)
+    return RecurrentModule(name, "lstm", sizes.hidden, (slot,), overrides=_overrides(name, "lstm"))
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:

@@ -2,7 +2,7 @@
 
 f = σ(u_update):   h' = f∘h + (1−f)∘tanh(W h + U x + b)
 
-``update`` keeps the old state.  Flax Linen's ``MGUCell(reset_gate=False)`` computes this.
+``update`` keeps the old state.
 """
 
 from __future__ import annotations

@@ -31,11 +31,12 @@ __all__ = [
 
 
 class Sizes(NamedTuple):
-    """The widths of one layer: input I, hidden H, and P where the state is projected."""
+    """The widths of one layer: input I, hidden H, P where the state is projected; the window of a convolutional one."""
 
     input: int
     hidden: int
     projection: int | None = None
+    window: Shape = ()
 
 
 @dataclass(frozen=True, slots=True)
