@@ -274,6 +274,37 @@ def test_refused_in_linen():
         apply(make_spec("lstm"), jax.tree.map(lambda leaf: np.stack([leaf, leaf]), tree), seed=0)
 
 
+# ---- measured --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_what_arrives_at_a_keras_layer_is_measured_place_by_place(data_format):
+    keras = pytest.importorskip("keras")
+    first = data_format == "channels_first"
+    if first and keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow has no such convolution on a CPU")
+    x = 2.0 * np.random.default_rng(0).standard_normal((BATCH, 6, 5, 6, C)).astype("float32")
+    shown = np.moveaxis(x, -1, 2) if first else x
+    layer = keras.layers.ConvLSTM2D(H, 3, padding="same", data_format=data_format)
+    model = keras.Sequential([keras.Input(shown.shape[1:]), layer])
+    (found,) = critinit.measure(model, shown).networks
+    assert found.input_size == C
+    assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-4)
+
+
+def test_what_arrives_at_a_linen_cell_is_measured():
+    linen = pytest.importorskip("flax.linen")
+    import jax
+
+    x = 2.0 * np.random.default_rng(0).standard_normal((BATCH, 6, 5, 6, C)).astype("float32")
+    model = linen.RNN(linen_cell(2))
+    with jax.disable_jit(False):
+        params = model.init(jax.random.key(0), x)
+    (found,) = critinit.measure(params, x, call=lambda params, x: model.apply(params, x)).networks
+    assert found.input_size == C
+    assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-4)
+
+
 # ---- theory ----------------------------------------------------------------------------------------------
 
 
