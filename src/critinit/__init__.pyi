@@ -39,6 +39,7 @@ from critinit.tensors.places import Slice as Slice
 from critinit.tensors.places import fused as fused
 from critinit.tensors.places import joined as joined
 from critinit.tensors.places import separate as separate
+from critinit.tensors.states import initial_state as initial_state
 from critinit.theory.analysis import Analysis as Analysis
 from critinit.theory.analysis import analyze as analyze
 from critinit.theory.analysis import predict as predict

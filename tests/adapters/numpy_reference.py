@@ -36,6 +36,12 @@ def gru_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     return keep * h + (1.0 - keep) * new
 
 
+def ugrnn_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
+    z, n = g["update"], g["candidate"]
+    keep = sigmoid(x @ z.input.T + h @ z.recurrent.T + z.bias)
+    return keep * h + (1.0 - keep) * np.tanh(x @ n.input.T + h @ n.recurrent.T + n.bias)
+
+
 def gru_reset_before_step(g: Mapping[str, Any], x: Array, h: Array) -> Array:
     z, r, n = g["update"], g["reset"], g["candidate"]
     keep = sigmoid(x @ z.input.T + h @ z.recurrent.T + z.bias)
@@ -66,6 +72,8 @@ def layer_forward(cell: str, direction: Any, x: Array) -> Array:
             h = relu_rnn_step(g, xt, h)
         elif cell == "gru":
             h = gru_step(g, xt, h)
+        elif cell == "ugrnn":
+            h = ugrnn_step(g, xt, h)
         elif cell == "gru_reset_before":
             h = gru_reset_before_step(g, xt, h)
         else:

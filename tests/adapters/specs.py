@@ -12,8 +12,10 @@ GATES = {
     "minimal_rnn": ("update",),
     "gru": ("update", "reset", "candidate"),
     "gru_reset_before": ("update", "reset", "candidate"),
+    "ugrnn": ("update", "candidate"),
     "lstm": ("input", "forget", "cell", "output"),
     "peephole_lstm": ("input", "forget", "cell"),
+    "mgu": ("update", "candidate"),
 }
 SPREAD = {"distribution": "log_uniform_time", "min_time": 1.2, "max_time": 60.0}
 

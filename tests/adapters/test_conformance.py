@@ -243,10 +243,10 @@ def fused_orthogonal(row, adapter):
 
 GRUS = ("gru", "gru_reset_before")
 LIES = {
-    swapped_gates: (*GRUS, "lstm"),
-    flipped_sign: GRUS,
+    swapped_gates: (*GRUS, "ugrnn", "lstm"),
+    flipped_sign: (*GRUS, "ugrnn"),
     forgotten_offset: ("lstm",),
-    doubled_bias: ("rnn", "relu_rnn", *GRUS, "lstm"),
+    doubled_bias: ("rnn", "relu_rnn", *GRUS, "ugrnn", "lstm"),
     fused_orthogonal: (*GRUS, "lstm"),
 }
 SEPARATE = ("linen",)  # every gate a tensor of its own: nothing to fuse

@@ -135,7 +135,7 @@ def gru():
     ("spec", "make", "message"),
     [
         (make_spec("gru_reset_before"), gru, "found gru at 'params'; .*write the spec with --cell gru$"),
-        (make_spec("minimal_rnn"), gru, "cell, minimal_rnn; this framework has layers for rnn, gru, lstm"),
+        (make_spec("minimal_rnn"), gru, "cell, minimal_rnn; this framework has layers for rnn, gru, ugrnn, lstm"),
         (
             make_spec("gru"),
             lambda: nn.MGUCell(H).init(KEY, jnp.zeros(H), jnp.zeros(M)),
@@ -151,6 +151,17 @@ def test_refused(spec, make, message):
     with pytest.raises(ApplyError, match=message) as raised:
         apply(spec, make(), seed=0, framework="linen")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cell", ["mgu", "ugrnn"])
+def test_an_mgu_whose_kept_gate_scales_is_refused_and_the_hint_works(cell):
+    tree = nn.MGUCell(H).init(KEY, jnp.zeros(H), jnp.zeros(M))
+    with pytest.raises(ApplyError, match=r"'params': found an MGUCell with reset_gate=True, .*reset_gate=False"):
+        apply(make_spec(cell), tree, seed=0, framework="linen")
+    tree = nn.MGUCell(H, reset_gate=False).init(KEY, jnp.zeros(H), jnp.zeros(M))
+    applied = apply(make_spec("ugrnn"), tree, seed=0)
+    assert len(applied.report) == 6
+    assert not any("default" in note for note in applied.report.notes)
 
 
 def test_refused_inside_jit():
@@ -191,6 +202,7 @@ CELLS = [
     ("rnn", nn.SimpleCell),
     ("relu_rnn", nn.SimpleCell),
     ("gru", nn.GRUCell),
+    ("ugrnn", nn.MGUCell),
     ("lstm", nn.LSTMCell),
     ("lstm", nn.OptimizedLSTMCell),
 ]
@@ -202,6 +214,7 @@ def test_a_declared_cell_has_the_numbers_of_apply(cell, kind, jit):
     spec = make_spec(cell, recurrent="orthogonal")
 
     def tree(**given):
+        given = {"reset_gate": False, **given} if kind is nn.MGUCell else given
         init = nn.RNN(kind(H, **given)).init
         with jax.disable_jit(not jit):
             return (jax.jit(init) if jit else init)(KEY, X)
@@ -214,7 +227,8 @@ def test_a_declared_cell_has_the_numbers_of_apply(cell, kind, jit):
 
 def test_bad_declarations():
     with pytest.raises(
-        ArgumentError, match=r"spec: found cell gru_reset_before; allowed: rnn, gru, lstm, relu_rnn; .* --cell gru$"
+        ArgumentError,
+        match=r"spec: found cell gru_reset_before; allowed: rnn, gru, ugrnn, lstm, relu_rnn; .* --cell gru$",
     ):
         initializers(make_spec("gru_reset_before"))
     with pytest.raises(ArgumentError, match=r"spec: found cell gru; allowed: that of LSTMCell, .*--cell lstm"):
@@ -355,7 +369,7 @@ def test_declared_types(dtype):
 # ---- hints, followed -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cell", "kind"), CELLS)
+@pytest.mark.parametrize(("cell", "kind"), [pair for pair in CELLS if pair[0] != "ugrnn"])
 @pytest.mark.parametrize("other", ["rnn", "gru", "lstm"])
 def test_the_cell_that_is_named_is_the_right_one(cell, kind, other):
     if other == cell:

@@ -1,4 +1,4 @@
-"""MGU, coupled-gate LSTM and projection LSTM: hand-derived formulas, random matrices, and simulated networks."""
+"""MGU, UGRNN, coupled-gate LSTM and projection LSTM: hand-derived formulas, random matrices, and simulated networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from tests.theory.reference import W, Z, fixed_point, sigmoid
 
 pytestmark = pytest.mark.slow
 
-POINTS = {"mgu": points.mgu(), "coupled_lstm": points.coupled(), "projection_lstm": points.projection()}
+POINTS = {
+    "mgu": points.mgu(),
+    "ugrnn": points.ugrnn(),
+    "coupled_lstm": points.coupled(),
+    "projection_lstm": points.projection(),
+}
 
 
 def untied(spec):
@@ -61,6 +66,29 @@ def test_mgu_by_hand():
     through = candidate[0] * opened * (W @ (1 - n**2) ** 2) * (opened + update[0] * slope2 * q)
     chi = W @ f**2 + update[0] * slope2 * distance + through
     found = untied(POINTS["mgu"])
+    assert found.second_moment == pytest.approx(q, rel=1e-5)
+    assert found.chi == pytest.approx(chi, rel=1e-5)
+    assert found.jacobian.mean_squared_singular_value == pytest.approx(chi, rel=1e-5)
+
+
+def test_ugrnn_by_hand():
+    """χ = E f² + σ_f²E[f'²(h−n)²] + σ_n²E(1−f)²·E n'²."""
+    update, candidate = parts(POINTS["ugrnn"], "update"), parts(POINTS["ugrnn"], "candidate")
+
+    def averages(q):
+        f, n = sigmoid(nodes(update, q)), np.tanh(nodes(candidate, q))
+        return f, n, W @ n
+
+    def step(q):
+        f, n, mean = averages(q)
+        return W @ f**2 * q + 2 * (W @ (f * (1 - f))) * mean**2 + W @ (1 - f) ** 2 * (W @ n**2)
+
+    q = fixed_point(step)
+    f, n, mean = averages(q)
+    distance = q - 2 * mean**2 + W @ n**2
+    chi = W @ f**2 + update[0] * (W @ (f * (1 - f)) ** 2) * distance
+    chi += candidate[0] * (W @ (1 - f) ** 2) * (W @ (1 - n**2) ** 2)
+    found = untied(POINTS["ugrnn"])
     assert found.second_moment == pytest.approx(q, rel=1e-5)
     assert found.chi == pytest.approx(chi, rel=1e-5)
     assert found.jacobian.mean_squared_singular_value == pytest.approx(chi, rel=1e-5)
@@ -194,7 +222,7 @@ def test_untied_theory_and_networks(cell):
     for name in ("mean_squared_singular_value", "variance"):
         tolerance = 4 * error[f"jacobian.{name}"] + 0.02 * getattr(expected.jacobian, name)
         assert getattr(found.jacobian, name) == pytest.approx(getattr(expected.jacobian, name), abs=tolerance)
-    if cell != "mgu":
+    if cell not in ("mgu", "ugrnn"):
         assert found.cell_second_moment == pytest.approx(expected.cell_second_moment, rel=0.01)
 
 
@@ -226,7 +254,9 @@ def test_copies_with_different_inputs(cell):
 
 
 @pytest.mark.parametrize(
-    "spec", [points.mgu(), points.mgu("orthogonal"), points.coupled()], ids=["mgu", "mgu, orthogonal", "coupled_lstm"]
+    "spec",
+    [points.mgu(), points.mgu("orthogonal"), points.ugrnn("orthogonal"), points.coupled()],
+    ids=["mgu", "mgu, orthogonal", "ugrnn, orthogonal", "coupled_lstm"],
 )
 def test_the_singular_values_density_and_networks(spec):
     density = spectrum_density(spec)

@@ -94,6 +94,14 @@ def mgu(distribution="normal"):
     return spec("mgu", gates)
 
 
+def ugrnn(distribution="normal"):
+    gates = {
+        "update": gate(0.5, 0.1, 0.5, distribution=distribution),
+        "candidate": gate(2, 0.5, 0.3, distribution=distribution),
+    }
+    return spec("ugrnn", gates)
+
+
 def coupled():
     gates = {"forget": gate(0.5, 0.3, 1.5), "cell": gate(2.2, 1, 0.2), "output": gate(0.8, 0.2, 0.5)}
     return spec("coupled_lstm", gates)

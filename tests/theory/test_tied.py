@@ -456,7 +456,7 @@ def test_the_slow_point_has_large_fluctuations():
 
 ALL = [
     points.rnn(), points.minimal(), points.gru(), points.gru("gru"), points.lstm(), points.peephole(),
-    points.mgu(), points.coupled(),
+    points.mgu(), points.ugrnn(), points.coupled(),
     points.projection(), points.layernorm_gru(), points.layernorm_lstm(),
     points.projection(), points.spec("relu_rnn", {"hidden": points.gate(1.2, 0.3, 0.1)}),
 ]  # fmt: skip

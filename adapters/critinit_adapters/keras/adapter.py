@@ -1,4 +1,4 @@
-"""Keras 3, on its TensorFlow, JAX and torch backends: SimpleRNN, LSTM, GRU, their cells, RNN, Bidirectional.
+"""Keras 3, on its TensorFlow, JAX and torch backends: SimpleRNN, LSTM, GRU, their cells, RNN, Bidirectional, ConvLSTM.
 
     i, f, c, o of the LSTM are input, forget, cell, output
     z, r, h of the GRU are update, reset, candidate;  z keeps the old state;  the reset gate acts after the
@@ -26,15 +26,19 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+
+# private: Keras exports ConvLSTM1D to 3D, and neither their base nor their cell; run with keras 3.15.1
+from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
 from numpy.typing import NDArray
 
 from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler
-from critinit.tensors.blocks import Block, fill
+from critinit.tensors.blocks import Block, Shape, fill
+from critinit.tensors.layouts import Sizes
 from critinit.tensors.sampling import Draw, check_seed
-from critinit_adapters.keras.layout import GATES, TENSORS, blocks
+from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
 from critinit_adapters.keras.tracing import record
 from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
@@ -48,7 +52,7 @@ from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModul
 
 __all__ = ["ADAPTER", "KerasAdapter", "KerasDrawing", "SpecInitializer", "initializers"]
 
-_CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm"}
+_CELL_OF_CLASS = {layers.SimpleRNNCell: "rnn", layers.GRUCell: "gru", layers.LSTMCell: "lstm", ConvLSTMCell: "lstm"}
 _CLASSES = tuple(_CELL_OF_CLASS)
 _LAYERS = (
     layers.SimpleRNN,
@@ -57,6 +61,7 @@ _LAYERS = (
     layers.RNN,
     layers.Bidirectional,
     layers.StackedRNNCells,
+    ConvLSTM,
     *_CLASSES,
 )
 """The classes whose own way to run is known."""
@@ -67,6 +72,9 @@ _UNBUILT = Problem(
     "a layer that is not built yet and has no weights",
     hint="build the model first, or, for a single layer, give its input's width: apply(..., input_size=...)",
 )
+
+
+_UNBUILT_CONVOLUTION = _UNBUILT._replace(hint="build the model first: give it a keras.Input, or call it once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,10 @@ class KerasAdapter(InPlaceAdapter):
         if cell is None or not cell.built:
             return None
         if block.part == "input" and isinstance(cell.kernel_initializer, keras.initializers.GlorotUniform):
-            return Default(0.0, math.sqrt(6.0 / sum(tensor.shape)))
+            *window, channels, columns = tensor.shape
+            return Default(0.0, math.sqrt(6.0 / (math.prod(window) * (channels + columns))))
+        if _convolves(tensor):  # the taps that become 0
+            return None
         if block.part in ("bias", "zero") and isinstance(cell.bias_initializer, keras.initializers.Zeros):
             ones = block.gate == "forget" and getattr(cell, "unit_forget_bias", False)
             return Default(float(ones), 0.0)
@@ -219,13 +230,14 @@ class KerasAdapter(InPlaceAdapter):
         kernels = [
             (draw.distribution, draw) for _, draw in write.draws if draw and isinstance(draw.distribution, Kernel)
         ]
-        if len(kernels) < len(write.draws) and not write.tensor.is_partial:
+        by_blocks = write.tensor.is_partial or _convolves(write.tensor)
+        if len(kernels) < len(write.draws) and not by_blocks:
             self.store(write.tensor, assemble(write))
         elif keras.backend.backend() == "jax":
             from critinit_adapters.shared.jax_arrays import draw_like
 
             variable.assign(draw_like(variable.value, write))
-        elif write.tensor.is_partial:
+        elif by_blocks:
             values = self.read(write.tensor).astype(np.float64)
             for block, draw in write.draws:
                 values[block.index] = 0.0 if draw is None else block.stored(self._drawn(draw, variable))
@@ -369,7 +381,22 @@ def _kind(cell: Any) -> str:
 
 def _alike(cells: Sequence[Any]) -> bool:
     """Whether cells are layers of one module; those of a mixed stack are modules each."""
-    return len({(_kind(cell), cell.units) for cell in cells}) == 1
+    return len({(_kind(cell), _units(cell), _window(cell)) for cell in cells}) == 1
+
+
+def _units(cell: Any) -> int:
+    """The number of units of a cell, the filters of a convolutional one."""
+    return int(cell.filters if isinstance(cell, ConvLSTMCell) else cell.units)
+
+
+def _window(cell: Any) -> Shape:
+    """The window of a convolutional cell's kernels."""
+    return tuple(cell.kernel_size) if isinstance(cell, ConvLSTMCell) else ()
+
+
+def _convolves(tensor: Tensor) -> bool:
+    """Whether a variable is the kernel of a convolution."""
+    return len(tensor.shape) > 2 and bool(tensor.blocks)
 
 
 def _module(path: str, ways: Sequence[Sequence[Any]], size: int | None, names: Mapping[int, str]) -> RecurrentModule:
@@ -382,21 +409,19 @@ def _module(path: str, ways: Sequence[Sequence[Any]], size: int | None, names: M
             refusal = refusal or _refusal(module, width)
             if refusal is None:
                 slots.append(_slot(module, layer, direction, width, names))
-            width = None if width is None else first.units
-    return RecurrentModule(path, _kind(first), first.units, () if refusal else tuple(slots), refusal=refusal)
+            width = None if width is None else _units(first)
+    return RecurrentModule(path, _kind(first), _units(first), () if refusal else tuple(slots), refusal=refusal)
 
 
 def _slot(module: Any, layer: int, direction: int, size: int | None, names: Mapping[int, str]) -> LayerSlot:
-    cell, hidden = _kind(module), module.units
+    cell, hidden, window = _kind(module), _units(module), _window(module)
     if module.built:
-        size = module.kernel.shape[0]
-    columns = len(GATES[cell]) * hidden
-    shapes: dict[str, tuple[Any, ...]] = {"kernel": (size, columns), "recurrent_kernel": (hidden, columns)}
-    if module.use_bias:
-        shapes["bias"] = (2, columns) if cell == "gru" else (columns,)
+        size = module.kernel.shape[-2]
     tensors = []
-    for attribute, shape in shapes.items():
-        handle, parts = _Variable(module, attribute), blocks(attribute, cell, hidden)
+    for attribute, shape in shapes(cell, Sizes(int(size or 0), hidden, window=window)).items():
+        if attribute == "bias" and not module.use_bias:
+            continue
+        handle, parts = _Variable(module, attribute), blocks(attribute, cell, hidden, shape)
         if module.built:
             variable = handle.variable
             found = tuple(variable.shape)
@@ -405,7 +430,7 @@ def _slot(module: Any, layer: int, direction: int, size: int | None, names: Mapp
         else:
             name = f"{module.name}/{layer}/{direction}/{attribute}"
             tensors.append(Tensor(name, shape, handle, parts, key=(id(module), attribute)))
-    return LayerSlot(layer, direction, int(size or 0), tuple(tensors))
+    return LayerSlot(layer, direction, int(size or 0), tuple(tensors), window)
 
 
 def _refusal(module: Any, size: int | None) -> Problem | None:
@@ -416,8 +441,10 @@ def _refusal(module: Any, size: int | None) -> Problem | None:
         if problem is not None:
             return problem
     if not module.built:
+        if isinstance(module, ConvLSTMCell):
+            return _UNBUILT_CONVOLUTION
         return _UNBUILT if size is None else None
-    width = module.kernel.shape[0]
+    width = module.kernel.shape[-2]
     if size is not None and size != width:
         return Problem("input_size", str(size), str(width), "the layer is built already")
     if module.kernel.dtype not in _FLOATS:
@@ -555,8 +582,10 @@ class SpecInitializer(keras.initializers.Initializer):
         self._check(shape)
         cell, seed = self.place.spec.cell, self.place.seed
         place = replace(self.place, seed=_next_seed() if seed is None else seed)
-        hidden = int(shape[-1]) // len(GATES[cell])
-        pairs = draws_in(place, self.tensor, shape, blocks(self.tensor, cell, hidden), int(shape[0]), hidden)
+        hidden, sizes = int(shape[-1]) // len(GATES[cell]), tuple(map(int, shape))
+        fan_in, window = (1, ()) if self.tensor == "bias" else (sizes[-2], sizes[:-2])
+        found = blocks(self.tensor, cell, hidden, sizes)
+        pairs = draws_in(place, self.tensor, sizes, found, fan_in, hidden, window=window)
         return ops.convert_to_tensor(fill(tuple(shape), pairs).astype(keras.backend.standardize_dtype(dtype)))
 
     def _check(self, shape: Sequence[int]) -> None:

@@ -1,9 +1,10 @@
-"""Keras 3: SimpleRNN, LSTM, GRU and their cells; kernels (fan_in, H), gates side by side, on every backend.
+"""Keras 3: SimpleRNN, LSTM, GRU, their cells and ConvLSTM; kernels (fan_in, H), gates side by side, on every backend.
 
     i, f, c, o of the LSTM are input, forget, cell, output;  z, r, h of the GRU are update, reset, candidate
 
 Keras' GRU is critinit's ``gru``, with ``reset_after=False`` it is ``gru_reset_before``.  The bias of ``gru`` has two
-rows that are added: the first takes the effective bias, the second, with b_hn inside r∘(·), is 0.  Files name a
+rows that are added: the first takes the effective bias, the second, with b_hn inside r∘(·), is 0.  ConvLSTM1D to 3D
+are critinit's ``lstm``, their kernels (*window, channels, 4·filters), whatever the ``data_format``.  Files name a
 variable by its path (gru/gru_cell/kernel); Keras' own by its number (gru/cell/vars/0).
 """
 
@@ -14,10 +15,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from critinit.tensors.blocks import Block, fused, second_bias
+from critinit.tensors.blocks import Block, Shape, fused, second_bias
+from critinit.tensors.convolutions import convolution
 from critinit.tensors.layouts import Address, Form, Hints, Layout, Sizes, Stored, path_splitter
 
-__all__ = ["GATES", "LAYOUT", "TENSORS", "blocks"]
+__all__ = ["GATES", "LAYOUT", "TENSORS", "blocks", "shapes"]
 
 GATES = {
     "rnn": ("hidden",),
@@ -41,45 +43,57 @@ _WAYS = ("forward", "backward")
 _NUMBERED = re.compile(r"(?:(?P<module>.+)/)?vars/(?P<number>[012])")
 
 
-def blocks(name: str, cell: str, hidden: int) -> tuple[Block, ...]:
+def blocks(name: str, cell: str, hidden: int, shape: Shape = ()) -> tuple[Block, ...]:
     """Return the blocks of one variable.
 
     Args:
         name: The variable's name, one of ``TENSORS``.
         cell: The cell.
         hidden: The number of units.
+        shape: The variable's shape, which of a convolution's kernel says how it is read.
     """
     gates = GATES[cell]
     if name == "kernel":
-        return fused(gates, "input", 1, hidden, transposed=True)
+        return convolution(gates, "input", tuple(shape[:-2]), shape[-2] if shape else 1, hidden)
     if name == "recurrent_kernel":
-        return fused(gates, "recurrent", 1, hidden, transposed=True)
+        return convolution(gates, "recurrent", tuple(shape[:-2]), hidden, hidden)
     if cell == "gru":
         first = fused(gates, "bias", 1, hidden, within={0: 0})
         return (*first, *second_bias(gates, 1, hidden, inside="candidate", within={0: 1}))
     return fused(gates, "bias", 0, hidden)
 
 
-def _form(cell: str) -> Form:
+def shapes(cell: str, sizes: Sizes) -> dict[str, Shape]:
+    """Return the shapes of a cell's variables.
+
+    Args:
+        cell: The cell.
+        sizes: Its sizes.
+    """
+    columns = len(GATES[cell]) * sizes.hidden
+    return {
+        "kernel": (*sizes.window, sizes.input, columns),
+        "recurrent_kernel": (*sizes.window, sizes.hidden, columns),
+        "bias": (2, columns) if cell == "gru" else (columns,),
+    }
+
+
+def _form(name: str, cell: str, convolves: bool = False) -> Form:
     def tensors(sizes: Sizes) -> tuple[Stored, ...]:
-        columns = len(GATES[cell]) * sizes.hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "kernel": (sizes.input, columns),
-            "recurrent_kernel": (sizes.hidden, columns),
-            "bias": (2, columns) if cell == "gru" else (columns,),
-        }
         return tuple(
-            Stored(name, shape, blocks(name, cell, sizes.hidden), optional=name == "bias")
-            for name, shape in shapes.items()
+            Stored(tensor, shape, blocks(tensor, cell, sizes.hidden, shape), optional=tensor == "bias")
+            for tensor, shape in shapes(cell, sizes).items()
         )
 
-    def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
-        return Sizes(shapes["kernel"][0], shapes["recurrent_kernel"][0])
+    def sizes(found: Mapping[str, Shape]) -> Sizes | None:
+        *window, channels, _ = found["kernel"]
+        is_it = bool(window) == convolves
+        return Sizes(channels, found["recurrent_kernel"][-2], window=tuple(window)) if is_it else None
 
-    return Form(_CLASSES[cell], cell, TENSORS, tensors, sizes)
+    return Form(name, cell, TENSORS, tensors, sizes)
 
 
-_FORMS = tuple(map(_form, GATES))
+_FORMS = (*(_form(_CLASSES[cell], cell) for cell in GATES), _form("ConvLSTM", "lstm", convolves=True))
 _by_path = path_splitter(_FORMS)
 
 

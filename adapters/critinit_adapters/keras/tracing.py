@@ -1,8 +1,10 @@
 """What reaches the recurrent layers of a Keras model: their ``call`` is replaced while the model runs.
 
 Layers that run a cell over a sequence show the whole sequence and its mask; the upper cells of a stack and cells called
-in a loop show step by step.  The model runs with ``training=False``, but batch normalization that is trained
-normalizes by the batch, as in training.  All variables are put back, and on TensorFlow nothing is compiled.
+in a loop show step by step.  Of images every place is a sequence of its channels.
+
+The model runs with ``training=False``, but batch normalization that is trained normalizes by the batch, as in training.
+All variables are put back, and on TensorFlow nothing is compiled.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def record(
             first = layer.cell.cells[0] if isinstance(layer.cell, layers.StackedRNNCells) else layer.cell
             of_first = cells.get(id(first))
             if of_first is not None:
-                replacements.append((layer, "call", _sequences(recorder, of_first, host, trains, trained)))
+                replacements.append((layer, "call", _sequences(recorder, of_first, layer, host, trains, trained)))
         elif place is not None:
             replacements.append((layer, "call", _steps(recorder, place, host, trains, trained)))
         elif isinstance(layer, layers.BatchNormalization) and layer.trainable:
@@ -72,20 +74,32 @@ def _all(target: Any) -> list[Any]:
 
 
 def _sequences(
-    recorder: Recorder, place: Place, host: Host, trains: dict[str, bool], trained: Sequence[Any]
+    recorder: Recorder, place: Place, layer: Any, host: Host, trains: dict[str, bool], trained: Sequence[Any]
 ) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(sequences: Any, *args: Any, **named: Any) -> Any:
             trains.setdefault(place.network, bool(trained))
             mask = named.get("mask", args[1] if len(args) > 1 else None)
             read = None if mask is None else np.asarray(host(mask), dtype=np.bool_)
-            recorder.sequence(place, host(sequences), read, keras.backend.standardize_dtype(sequences.dtype))
+            seen = _by_place(host(sequences), getattr(layer, "data_format", ""))
+            if read is not None:
+                read = np.repeat(read, len(seen) // len(read), axis=0)
+            recorder.sequence(place, seen, read, keras.backend.standardize_dtype(sequences.dtype))
             with recorder.scan(read=read, steps=sequences.shape[1]), recorder.without(place):
                 return call(sequences, *args, **named)
 
         return recording
 
     return make
+
+
+def _by_place(sequences: NDArray[Any], data_format: str) -> NDArray[Any]:
+    """Sequences (N, T, F), every place of images (N, T, *places, F) one of its own."""
+    if sequences.ndim == 3:
+        return sequences
+    images = np.moveaxis(sequences, 2, -1) if data_format == "channels_first" else sequences
+    by_place = np.moveaxis(images, 1, -2)
+    return by_place.reshape(-1, *by_place.shape[-2:])
 
 
 def _steps(

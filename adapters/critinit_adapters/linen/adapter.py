@@ -1,7 +1,8 @@
-"""Flax Linen: SimpleCell, GRUCell, LSTMCell and OptimizedLSTMCell in a tree of parameters.
+"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell, OptimizedLSTMCell and ConvLSTMCell in a tree of parameters.
 
     r, z, n of the GRU are reset, update, candidate;  z keeps the old state;  the reset gate acts after the
     matmul: n = tanh(W_in x + b_in + r∘(W_hn h + b_hn))
+    f, n of the MGUCell are update, candidate;  f keeps the old state;  without its reset gate it is critinit's ugrnn
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
 A tree carries no classes, so a cell is known by the names of its children (GRUCell: ir, iz, in, hr, hz, hn), and what
@@ -28,18 +29,19 @@ from flax.core import meta
 from flax.core.scope import LazyRng
 from flax.linen import module as linen_module
 
-from critinit.errors import ApplyError, ArgumentError
+from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
-from critinit_adapters.linen.layout import CLASSES, TABLE, Child
+from critinit_adapters.linen.layout import CLASSES, TABLE, Child, convolutional, sizes_of_convolution
 from critinit_adapters.linen.tracing import record
 from critinit_adapters.shared.classes import looks_recurrent
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import (
     PAIRS,
+    STACKED,
     JaxTreeAdapter,
     both_directions,
     declared,
@@ -54,8 +56,22 @@ from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModul
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
 
-_OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
-"""The children of Linen's cells that this adapter does not write, so that they can be named."""
+_CONVOLUTION = "conv_lstm"
+_OTHERS = {"mgu": ("if", "in", "hf", "hn"), _CONVOLUTION: ("ih", "hh")}
+"""The children of Linen's further cells."""
+_ADDS_ONE = Problem(
+    "",
+    "a ConvLSTMCell with use_bias=False, which adds 1 to what the forget gate reads all the same",
+    "one with biases",
+    "ConvLSTMCell(..., use_bias=True)",
+)
+_STACKED_WEIGHTS = Problem("", "a ConvLSTMCell whose biases have several axes", "biases of one axis", STACKED)
+_SCALED_BY_THE_KEEP_GATE = Problem(
+    "",
+    "an MGUCell with reset_gate=True, whose f both keeps h and scales W h (in critinit's mgu it is 1 - f that scales)",
+    "an MGUCell with reset_gate=False, the cell ugrnn",
+    "MGUCell(..., reset_gate=False) and --cell ugrnn, or a GRUCell and --cell gru",
+)
 _NUMBERED = re.compile(r"(?P<name>[A-Z]\w*)_\d+")
 """How Linen names a module that has no name: its class and a number."""
 _TRANSFORMS = re.compile(r"^(Scan|Checkpoint|Remat|Vmap|Jit|Jvp|Vjp|Map\w*?Variables)+(?=[A-Z])")
@@ -88,7 +104,9 @@ class LinenAdapter(JaxTreeAdapter):
         return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
-        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
+        """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; of an MGUCell 1 too."""
+        if block.part == "bias" and tensor.name.removesuffix("/value").endswith("if/bias"):
+            return Default(1.0, 0.0)
         return truncated_default(tensor, block, recurrent=1.0)
 
     def record(
@@ -157,7 +175,10 @@ def _cell_of(node: Mapping[str, Any]) -> str | None:
         # with a parameter more, such as a bias on a recurrent child, it is some other module
         if set(node) == set(children) and all(set(node[name]) <= set(parts) for name, parts in children.items()):
             return cell
-    return next((cell for cell, names in _OTHERS.items() if set(node) == set(names)), None)
+    other = next((cell for cell, names in _OTHERS.items() if set(node) == set(names)), None)
+    if other == _CONVOLUTION and any(len(getattr(_unboxed(n["kernel"])[0], "shape", ())) < 3 for n in node.values()):
+        return None  # two dense layers of these names
+    return other
 
 
 def _modules(node: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[RecurrentModule]:
@@ -179,8 +200,10 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
-    if cell not in TABLE:
-        return RecurrentModule(name, cell, 0, ())
+    if cell == "mgu":
+        return RecurrentModule(name, cell, 0, (), also="ugrnn", refusal=_SCALED_BY_THE_KEEP_GATE)
+    if cell == _CONVOLUTION:
+        return _convolution(node, name)
     tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
     refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
@@ -190,6 +213,25 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     slots = (LayerSlot(0, 0, inputs, tensors),)
     also = "relu_rnn" if cell == "rnn" else None  # a tree does not say which activation a SimpleCell has
     return RecurrentModule(name, cell, hidden, slots, also=also, overrides=_overrides(name, cell))
+
+
+def _convolution(node: Mapping[str, Any], name: str) -> RecurrentModule:
+    """The module of a ConvLSTMCell."""
+    leaves = {f"{child}/{part}": _unboxed(leaf) for child, parts in node.items() for part, leaf in parts.items()}
+    refusal = next(filter(None, (problem(f"{name}/{key}", leaf) for key, (leaf, _) in leaves.items())), None)
+    if refusal is None and not {"ih/bias", "hh/bias"} <= set(leaves):
+        refusal = _ADDS_ONE
+    sizes = None if refusal else sizes_of_convolution({key: leaf.shape for key, (leaf, _) in leaves.items()})
+    if sizes is None or len(leaves["ih/bias"][0].shape) != 1:
+        return RecurrentModule(name, "lstm", 0, (), refusal=refusal or _STACKED_WEIGHTS)
+    prefix = f"{name}/" if name else ""
+    tensors = []
+    for stored in convolutional(sizes):
+        leaf, end = leaves[stored.name]
+        path = f"{prefix}{stored.name}{end}"
+        tensors.append(Tensor(path, tuple(leaf.shape), leaf, stored.blocks, key=path))
+    slot = LayerSlot(0, 0, sizes.input, tuple(tensors), sizes.window)
+    return RecurrentModule(name, "lstm", sizes.hidden, (slot,), overrides=_overrides(name, "lstm"))
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:
@@ -212,8 +254,11 @@ def _unboxed(leaf: Any) -> tuple[Any, str]:
 
 def initializers(
     spec: InitSpec, *, layer: int = 0, direction: int = 0, seed: int | None = None, module: int = 0
-) -> dict[str, Callable[..., jax.Array]]:
-    """Return the arguments that declare a SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell with one layer of a spec.
+) -> dict[str, Any]:
+    """Return the arguments that declare one of Linen's cells with one layer of a spec.
+
+    The cell is SimpleCell, GRUCell, LSTMCell or OptimizedLSTMCell, or MGUCell for a spec of ``ugrnn``, which gets
+    ``reset_gate=False`` too.
 
     Without a seed the weights are drawn from the key that Linen hands each parameter, so two keys, two cells, two
     directions, the members of ``nn.vmap`` and the steps of an ``nn.scan`` over layers get independent weights.
@@ -254,8 +299,11 @@ def initializers(
             return declared(pairs, shape, dtype, None)
         return declared(pairs, shape, dtype, key, _cell_key(child))
 
+    kernels: dict[str, Callable[..., jax.Array]] = dict.fromkeys(("kernel_init", "recurrent_kernel_init"), draw)
+    if spec.cell == "ugrnn":
+        return {**kernels, "forget_bias_init": draw, "activation_bias_init": draw, "reset_gate": False}
     relu: dict[str, Callable[..., jax.Array]] = {"activation_fn": jax.nn.relu} if spec.cell == "relu_rnn" else {}
-    return {**dict.fromkeys(("kernel_init", "recurrent_kernel_init", "bias_init"), draw), **relu}
+    return {**kernels, "bias_init": draw, **relu}
 
 
 def _being_initialized() -> Any:

@@ -1,9 +1,13 @@
-"""Flax Linen: SimpleCell, GRUCell, LSTMCell and OptimizedLSTMCell; a kernel (fan_in, H) for every gate.
+"""Flax Linen: SimpleCell, GRUCell, MGUCell, LSTMCell and OptimizedLSTMCell; a kernel (fan_in, H) for every gate.
 
     r, z, n of the GRU are reset, update, candidate
+    f, n of the MGUCell without its reset gate, which is critinit's ugrnn, are update, candidate
     i, f, g, o of the LSTM are input, forget, cell, output; its biases stand on the recurrent side
 
-The two LSTM cells have the same tree.  Names are the flattened path of the tree, joined with "/".
+The two LSTM cells have the same tree.  ConvLSTMCell is critinit's lstm too: kernels (*window, channels, 4·features) of
+the input and of the state, gates in the order i, g, f, o, each with a bias; it adds 1 to f by itself.
+
+Names are the flattened path of the tree, joined with "/".
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from critinit.errors import MissingExtraError
-from critinit.tensors.blocks import Block, whole_tensor, zeros
+from critinit.tensors.blocks import Block, Shape, fused, second_bias, whole_tensor, zeros
+from critinit.tensors.convolutions import convolution
 from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
+from critinit.tensors.sampling import Part
 
-__all__ = ["CLASSES", "LAYOUT", "TABLE", "Child"]
+__all__ = ["CLASSES", "LAYOUT", "TABLE", "Child", "convolutional", "sizes_of_convolution"]
 
 Child = Mapping[str, tuple[Block, ...]]
 """The blocks of a child module's kernel and of its bias."""
@@ -43,6 +49,12 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "hz": _child("update", "recurrent"),
         "hn": _child("candidate", "recurrent", zeros()),  # inside r∘(·): no part of the effective bias
     },
+    "ugrnn": {
+        "if": _child("update", "input", whole_tensor("update", "bias")),
+        "in": _child("candidate", "input", whole_tensor("candidate", "bias")),
+        "hf": _child("update", "recurrent"),
+        "hn": _child("candidate", "recurrent"),
+    },
     "lstm": {
         "ii": _child("input", "input"),
         "if": _child("forget", "input"),
@@ -60,11 +72,38 @@ CLASSES = {
     "rnn": ("SimpleCell",),
     "relu_rnn": ("SimpleCell",),
     "gru": ("GRUCell",),
-    "lstm": ("LSTMCell", "OptimizedLSTMCell"),
+    "ugrnn": ("MGUCell",),
+    "lstm": ("LSTMCell", "OptimizedLSTMCell", "ConvLSTMCell"),
 }
 """The classes of each cell, the first of which names its form."""
 _NAMES = {"relu_rnn": "SimpleCell with activation_fn=relu"}
 """What a form is called where its class alone does not tell."""
+
+
+_CONVOLVED = ("input", "cell", "forget", "output")
+"""The gates of ConvLSTMCell in their order along the last axis."""
+
+
+def convolutional(sizes: Sizes) -> tuple[Stored, ...]:
+    """Return the tensors of a ConvLSTMCell of the given sizes."""
+    hidden, columns = sizes.hidden, len(_CONVOLVED) * sizes.hidden
+    stored: list[Stored] = []
+    sides: tuple[tuple[str, Part, int], ...] = (("ih", "input", sizes.input), ("hh", "recurrent", hidden))
+    for child, part, channels in sides:
+        kernel = convolution(_CONVOLVED, part, sizes.window, channels, hidden)
+        stored.append(Stored(f"{child}/kernel", (*sizes.window, channels, columns), kernel))
+    bias = fused(_CONVOLVED, "bias", 0, hidden, offset={"forget": -1.0})
+    return (
+        *stored,
+        Stored("ih/bias", (columns,), bias),
+        Stored("hh/bias", (columns,), second_bias(_CONVOLVED, 0, hidden)),
+    )
+
+
+def sizes_of_convolution(shapes: Mapping[str, Shape]) -> Sizes | None:
+    """Return the sizes of a ConvLSTMCell from the shapes of its tensors, None where its kernels convolve nothing."""
+    *window, channels, _ = shapes["ih/kernel"]
+    return Sizes(channels, shapes["hh/kernel"][-2], window=tuple(window)) if window else None
 
 
 def _form(cell: str) -> Form:
@@ -80,7 +119,8 @@ def _form(cell: str) -> Form:
 
     def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sizes | None:
         first = next(name for name, blocks in entries.items() if blocks[0].part == "input")
-        return Sizes(*shapes[first])
+        inputs, hidden = shapes[first]
+        return Sizes(inputs, hidden)
 
     return Form(_NAMES.get(cell, CLASSES[cell][0]), cell, tuple(entries), tensors, sizes)
 
@@ -128,7 +168,16 @@ def _orbax(path: str) -> Mapping[str, tuple[str, Any]]:
 
 # a mapping of up to 15 keys, or of more
 _MSGPACK = (*(bytes([0x80 + count]) for count in range(1, 16)), b"\xde", b"\xdf")
-_FORMS = tuple(map(_form, TABLE))
+_FORMS = (
+    *map(_form, TABLE),
+    Form(
+        "ConvLSTMCell",
+        "lstm",
+        ("ih/kernel", "ih/bias", "hh/kernel", "hh/bias"),
+        convolutional,
+        sizes_of_convolution,
+    ),
+)
 LAYOUT = Layout(
     framework="linen",
     forms=_FORMS,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from critinit.cells import find_cell
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw, check_seed, draws_of
+from critinit.tensors.blocks import Block, Shape
+from critinit.tensors.convolutions import Pairs, on_taps
+from critinit.tensors.sampling import check_seed, draws_of
 
-__all__ = ["Pairs", "Place", "check_cell", "check_gates", "draws_in"]
+__all__ = ["Place", "check_cell", "check_gates", "draws_in"]
 
 _OTHER_CELL = "the layer is of another cell than the spec: write the spec with its cell as --cell"
 _MODULES = 2**32
@@ -66,12 +68,8 @@ def check_cell(spec: InitSpec, cells: Sequence[str]) -> None:
         raise ArgumentError("spec", found=f"cell {spec.cell}", allowed=", ".join(cells), hint=hint)
 
 
-Pairs = tuple[tuple[Block, Draw | None], ...]
-"""Every block of a tensor with its draw; None where the block becomes 0."""
-
-
 def check_gates(spec: InitSpec, name: str, shape: Sequence[int], cells: Sequence[str]) -> None:
-    """Raise ``ApplyError`` where a recurrent kernel (H, gates·H) is that of a layer with another number of gates.
+    """Raise ``ApplyError`` where a recurrent kernel (…, H, gates·H) is that of a layer with another number of gates.
 
     Args:
         spec: The spec.
@@ -79,7 +77,7 @@ def check_gates(spec: InitSpec, name: str, shape: Sequence[int], cells: Sequence
         shape: The kernel's shape.
         cells: The cells that layers of the framework can be declared with.
     """
-    found, wanted = shape[1] / shape[0], len(spec.find_cell().gates)
+    found, wanted = shape[-1] / shape[-2], len(spec.find_cell().gates)
     if found != wanted:
         alike = [cell for cell in cells if len(find_cell(cell).gates) == found]
         hint = f"write the spec with --cell {' or '.join(alike)}" if alike else _OTHER_CELL
@@ -95,6 +93,7 @@ def draws_in(
     input_size: int,
     hidden_size: int,
     hint: str = "",
+    window: Shape = (),
 ) -> Pairs:
     """Return what is drawn for every block of one tensor.
 
@@ -106,6 +105,7 @@ def draws_in(
         input_size: The width of the input; it counts only where ``blocks`` hold input kernels.
         hidden_size: The number of units.
         hint: The way out where the shape is another layer's, if there is a better one than the spec's cell.
+        window: The window of a convolution's kernel.
 
     Raises:
         ApplyError: The blocks do not fit the shape.
@@ -119,13 +119,16 @@ def draws_in(
         hidden_size=hidden_size,
         direction=place.direction,
         module=place.module,
+        window=window,
     )
-    pairs = tuple((block, None if block.part == "zero" else draws[block.gate, block.part]) for block in blocks)
-    blank = np.broadcast_to(np.empty(()), tuple(shape))
-    found = [blank[block.index].shape for block, draw in pairs if draw is not None]
-    filled = sum(blank[block.index].size for block in blocks)
-    wanted = [draw.shape[::-1] if block.transposed else draw.shape for block, draw in pairs if draw is not None]
-    if wanted != found or filled != blank.size:
+    pairs = tuple(
+        pair
+        for block in blocks
+        for pair in on_taps(block, None if block.part == "zero" else draws[block.gate, block.part])
+    )
+    whole = tuple(shape)
+    filled = sum(prod(block.region(whole)) for block, _ in pairs)
+    if filled != prod(whole) or any(block.holds(whole) != draw.shape for block, draw in pairs if draw is not None):
         allowed = f"that of a {place.spec.cell} of {hidden_size} units"
         raise ApplyError(name, found=f"shape {tuple(shape)}", allowed=allowed, hint=hint or _OTHER_CELL)
     for _, draw in pairs:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from critinit.distributions import Kernel
 from critinit.errors import ArgumentError, Problem
 from critinit.tensors.blocks import Block, fill
+from critinit.tensors.convolutions import Pairs
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
-from critinit_adapters.shared.declared import Pairs
 from critinit_adapters.shared.defaults import TRUNCATED, Default
 from critinit_adapters.shared.own import by_path
 from critinit_adapters.shared.planning import Write
@@ -29,6 +29,7 @@ from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
 __all__ = [
     "PAIRS",
+    "STACKED",
     "JaxDrawing",
     "JaxTreeAdapter",
     "SeededByKeys",
@@ -50,7 +51,7 @@ FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
 Sample = Callable[[np.random.Generator], NDArray[np.float64]]
 """What a distribution draws with NumPy."""
-_STACKED = (
+STACKED = (
     "of weights stacked by vmap or scan, apply the spec to each slice with a seed of its own, and stack the results "
     "(docs/own-modules.md shows it)"
 )
@@ -76,7 +77,7 @@ def problem(name: str, leaf: Any, ndim: int | None = None) -> Problem | None:
     if str(leaf.dtype) not in FLOATS:
         return Problem(name, f"type {leaf.dtype}", ", ".join(FLOATS))
     if ndim is not None and leaf.ndim != ndim:
-        return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", _STACKED)
+        return Problem(name, f"shape {leaf.shape}", f"{ndim} axes", STACKED)
     return None
 
 
@@ -297,15 +298,15 @@ def truncated_default(tensor: Tensor, block: Block, recurrent: float | None = No
     """Return the range of a truncated normal of variance 1/fan-in for kernels, and of 0 for biases.
 
     Args:
-        tensor: The tensor, stored as (fan-in, units).
+        tensor: The tensor, stored as (fan-in, units), or (*window, channels, units).
         block: The block.
         recurrent: The largest entry of recurrent kernels, where they are of another distribution.
     """
-    if tensor.is_partial:
+    if tensor.is_partial or (block.part == "zero" and len(tensor.shape) > 2):  # taps of a kernel
         return None
     if block.part in ("bias", "zero"):
         return Default(0.0, 0.0)
-    own = TRUNCATED / math.sqrt(tensor.shape[0])
+    own = TRUNCATED / math.sqrt(math.prod(tensor.shape[:-1]))
     return Default(0.0, own if recurrent is None or block.part == "input" else recurrent)
 
 

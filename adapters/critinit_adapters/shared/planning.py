@@ -13,6 +13,7 @@ from math import prod
 from critinit.errors import ApplyError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
+from critinit.tensors.convolutions import on_taps
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import stacks
@@ -296,11 +297,14 @@ def _writes(
         projection_size=module.projection_size,
         direction=slot.direction,
         module=number,
+        window=slot.window,
     )
     _check_complete(draws, module, slot)
     for tensor in slot.tensors:
         pairs = tuple(
-            (block, None if block.part == "zero" else draws[block.gate, block.part]) for block in tensor.blocks
+            pair
+            for block in tensor.blocks
+            for pair in on_taps(block, None if block.part == "zero" else draws[block.gate, block.part])
         )
         _check_shapes(tensor, pairs)
         yield Write(tensor, layer, slot.direction, pairs)

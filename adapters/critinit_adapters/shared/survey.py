@@ -55,12 +55,14 @@ class LayerSlot:
         direction: 0 for forward, 1 for backward.
         input_size: The width of what it reads.
         tensors: Its tensors.
+        window: The window of a convolutional layer's kernels; its input size is then the number of channels.
     """
 
     layer: int
     direction: int
     input_size: int
     tensors: tuple[Tensor, ...]
+    window: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

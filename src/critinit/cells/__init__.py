@@ -22,6 +22,7 @@ from critinit.cells.peephole_lstm import PeepholeLSTM
 from critinit.cells.projection_lstm import ProjectionLSTM
 from critinit.cells.relu_rnn import ReLURNN
 from critinit.cells.rnn import RNN
+from critinit.cells.ugrnn import UGRNN
 from critinit.errors import CellError
 from critinit.plugins import Registry
 
@@ -65,6 +66,7 @@ CELLS: Registry[Cell] = Registry(
             LSTM(),
             PeepholeLSTM(),
             MGU(),
+            UGRNN(),
             CoupledLSTM(),
             ProjectionLSTM(),
             LayerNormLSTM(),

@@ -7,7 +7,7 @@ f = σ(u_update), r = σ(u_reset):   h' = f∘h + (1−f)∘tanh(U x + b + r∘(
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,9 @@ __all__ = ["GRU", "GatedUnit"]
 
 
 class GatedUnit(Cell):
-    """What both GRUs share; they differ in where the reset gate acts."""
+    """What the GRUs share; they differ in where the reset gate acts."""
 
-    gates = ("update", "reset", "candidate")
+    gates: ClassVar[tuple[str, ...]] = ("update", "reset", "candidate")
     keep_gate = "update"
     write_gate = "update"
     candidate_gate = "candidate"

@@ -32,9 +32,9 @@ class Block:
     """One gate's part in a tensor, or a region to be zeroed (part "zero").
 
     ``index``: the region, () for the whole tensor; a number drops its axis.  ``transposed``: stored as
-    (fan_in, H).  ``shape``: of a region of one axis, the shape that its numbers are read in, row by row.  A zeroed
-    region that names a gate is a second bias vector, added to that gate's effective bias; one that names none has no
-    part in what a spec describes.
+    (fan_in, H).  ``shape``: the shape that the region's numbers are read in, row by row, where it is not the region's
+    own, which ``stored_as`` then is: one axis, or that of a convolution's kernel.  A zeroed region that names a gate is
+    a second bias vector, added to that gate's effective bias; one that names none has no part in what a spec describes.
     """
 
     gate: str
@@ -44,11 +44,12 @@ class Block:
     sign: float = 1.0
     offset: float = 0.0
     shape: Shape | None = None
+    stored_as: Shape = (-1,)
 
     def stored(self, canonical: Any) -> Any:
         """Return what stands in the tensor for ``canonical``, an array of NumPy or of a framework."""
         values = self.sign * (canonical.T if self.transposed else canonical) + self.offset
-        return values if self.shape is None else values.reshape(-1)
+        return values if self.shape is None else values.reshape(self.stored_as)
 
     def canonical(self, stored: Any) -> Any:
         """Return the canonical numbers of what stands in the tensor, the inverse of ``stored``."""

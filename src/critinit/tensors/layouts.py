@@ -36,11 +36,12 @@ Reader = Callable[[str], Mapping[str, tuple[str, Any]]]
 
 
 class Sizes(NamedTuple):
-    """The widths of one layer: input I, hidden H, and P where the state is projected."""
+    """The widths of one layer: input I, hidden H, P where the state is projected; the window of a convolutional one."""
 
     input: int
     hidden: int
     projection: int | None = None
+    window: Shape = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,10 @@ Canonical form, per layer, direction and gate, in the notation u = U x + W m + b
     bias      b  (H,)     effective: the sum of all that a framework adds
     projection   (P, H)   h' = projection·(o∘tanh c'), where there is one
 
-and in a normalized cell ``recurrent_gain`` and ``input_gain`` (H,), the gains of a gate's two normalizations, and where
+Kernels of a convolution are (H, window·channels), or (H, channels) where the centre tap alone is drawn
+(``critinit.tensors.convolutions``).
+
+A normalized cell has ``recurrent_gain`` and ``input_gain`` (H,), the gains of a gate's two normalizations, and where
 the memory is normalized ``memory_gain`` (H,).
 
 What each distribution is, ``critinit.distributions`` says.  Where a layer has a projection that its spec does not state
@@ -30,7 +33,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.distributions import KERNELS, Bias, ConstantBias, CoupledBias, Kernel, OrthogonalKernel
+from critinit.distributions import (
+    KERNELS,
+    Bias,
+    ConstantBias,
+    CoupledBias,
+    EntryKernel,
+    Kernel,
+    KernelFamily,
+    OrthogonalKernel,
+)
 from critinit.errors import ArgumentError, Problem
 from critinit.spec import InitSpec
 from critinit.spec.model import GAINS
@@ -104,6 +116,7 @@ class Draw:
         path: The spec's field.
         sign: What the draw is multiplied with.
         coupled_to: The gate whose bias it follows, or None.
+        window: The window of a convolution whose centre tap it fills, all other taps being 0; none where it fills all.
     """
 
     distribution: Kernel | Bias
@@ -114,6 +127,7 @@ class Draw:
     path: str
     sign: int = 1
     coupled_to: str | None = None
+    window: tuple[int, ...] = ()
 
     @property
     def fan_in(self) -> int:
@@ -151,6 +165,10 @@ class Draw:
         """Return why this distribution cannot have this shape, or None."""
         if self.part == "projection" or not isinstance(self.distribution, Kernel):
             return None
+        if any(size % 2 == 0 for size in self.window):
+            where = f"a convolution of window {self.window}, which has no centre"
+            allowed = f"{_no_centre_needed()}, or a window of odd sizes"
+            return Problem(self.path, f"{self.distribution.distribution}, for {where}", allowed)
         found = self.distribution.problem(*self.shape)
         if found is None:
             return None
@@ -185,8 +203,11 @@ def draws_of(
     projection_size: int | None = None,
     direction: int = 0,
     module: int = 0,
+    window: tuple[int, ...] = (),
 ) -> Mapping[tuple[str, Part], Draw]:
     """Return what one layer in one direction asks for, keyed by (gate, part); nothing is drawn yet.
+
+    ``window`` is that of a convolutional layer's kernels, whose channels and filters the sizes then are.
 
     A projection has the key ("", "projection").  It is that of the spec or, of a cell without one, of
     ``projection_size`` coordinates where that is given.  The gain of the memory has the key ("", "memory_gain").
@@ -214,7 +235,8 @@ def draws_of(
         if isinstance(asked, CoupledBias):
             return replace(one(asked.to, part), sign=asked.sign, coupled_to=asked.to, gate=gate, path=path)
         stream = Stream(seed, module, layer, direction, names.index(gate), part)
-        return Draw(asked, shapes[part], stream, gate, part, path)
+        drawn = Draw(asked, shapes[part], stream, gate, part, path)
+        return _convolved(drawn, asked, window) if window and isinstance(asked, Kernel) else drawn
 
     draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
     for name, gate in gates.items():
@@ -230,6 +252,26 @@ def draws_of(
         path = f"layers.{layer} projection" if projection is None else f"layers.{layer}.projection.kernel"
         draws["", "projection"] = Draw(kernel, shape, stream, "", "projection", path)
     return MappingProxyType(draws)
+
+
+def _fills_the_centre(kernel: Kernel | type[Kernel]) -> bool:
+    """Whether a distribution stands at the centre tap of a convolution's kernel."""
+    return kernel.is_square or kernel.family is not KernelFamily.INDEPENDENT
+
+
+def _no_centre_needed() -> str:
+    """The distributions that fill all taps, for messages."""
+    return ", ".join(name for name, kind in KERNELS.loaded().items() if not _fills_the_centre(kind))
+
+
+def _convolved(draw: Draw, kernel: Kernel, window: tuple[int, ...]) -> Draw:
+    """The draw of a dense kernel, for a convolution that reads as many channels."""
+    if _fills_the_centre(kernel):
+        return replace(draw, window=window)
+    units, channels = draw.shape
+    if isinstance(kernel, EntryKernel) and kernel.fan != "in":  # all taps count in the fan-out too
+        kernel = kernel.model_copy(update={"variance": kernel.variance_at(units, channels), "fan": "in"})
+    return replace(draw, distribution=kernel, shape=(units, math.prod(window) * channels))
 
 
 @dataclass(frozen=True, slots=True)

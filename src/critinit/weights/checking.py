@@ -254,6 +254,7 @@ def _draws(spec: InitSpec, layer: FoundLayer) -> Mapping[tuple[str, Part], Draw]
         hidden_size=layer.sizes.hidden,
         projection_size=layer.sizes.projection,
         direction=layer.direction,
+        window=layer.sizes.window,
     )
 
 
@@ -267,7 +268,8 @@ def _rows(spec: InitSpec, layer: FoundLayer, entries: Mapping[str, Entry]) -> It
     for (gate, part), draw in draws.items():
         observed = read.parts[gate, part]
         partner = None if draw.coupled_to is None else read.parts[draw.coupled_to, part]
-        tests = compare(draw, observed, partner)
+        rest = read.taps.get((gate, part))
+        tests = (*compare(draw, observed, partner), *(() if rest is None else (all_zero(rest),)))
         yield _row(layer, gate, part, read.tensors[gate, part], _asked(draw), observed, tests)
     for name, observed in read.inside.items():
         yield _row(layer, "candidate", INSIDE, (name,), "0", observed, (all_zero(observed),))

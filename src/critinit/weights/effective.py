@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from critinit.distributions import Observed
 from critinit.tensors.blocks import Block
+from critinit.tensors.convolutions import centre_and_rest
 from critinit.tensors.sampling import Draw, Part
 from critinit.weights.finding import FoundLayer
 from critinit.weights.reading import ROUNDOFF, Entry
@@ -30,6 +31,7 @@ class Effective:
         firsts: By gate, the first of the two vectors whose sum is the effective bias, or the only one.
         seconds: By gate, the second of these vectors, where there is one.
         inside: By the tensor's name, a bias within r∘(·); no spec asks for it.
+        taps: Of a convolution's kernel whose centre tap alone is drawn, all its other taps, which should be 0.
     """
 
     parts: dict[Key, Observed] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Effective:
     firsts: dict[str, Observed] = field(default_factory=dict)
     seconds: dict[str, Observed] = field(default_factory=dict)
     inside: dict[str, Observed] = field(default_factory=dict)
+    taps: dict[Key, Observed] = field(default_factory=dict)
 
     def damaged(self) -> list[str]:
         """Return the names of the tensors with numbers that are not finite."""
@@ -75,7 +78,12 @@ def effective(layer: FoundLayer, entries: Mapping[str, Entry], draws: Mapping[tu
         values, roundoff = entries[name].load(), ROUNDOFF[entries[name].dtype]
         for block in stored.blocks:
             canonical = block.canonical(values[block.index].astype(np.float64))
-            found.put(block, name, Observed(canonical, roundoff, _largest(values[block.index]) + abs(block.offset)))
+            observed = Observed(canonical, roundoff, _largest(values[block.index]) + abs(block.offset))
+            draw = None if block.part == "zero" else draws.get((block.gate, block.part))
+            if draw is not None and draw.window:
+                centre, rest = centre_and_rest(canonical, draw.window)
+                observed, found.taps[block.gate, block.part] = (observed._replace(values=x) for x in (centre, rest))
+            found.put(block, name, observed)
     for (gate, part), draw in draws.items():
         key = (gate, str(part))
         if key not in found.parts:

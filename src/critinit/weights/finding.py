@@ -65,6 +65,7 @@ class FoundLayer:
     def __str__(self) -> str:
         widths = f"input {self.sizes.input}, hidden {self.sizes.hidden}"
         widths += f", projection {self.sizes.projection}" if self.sizes.projection is not None else ""
+        widths += f", window {'x'.join(map(str, self.sizes.window))}" if self.sizes.window else ""
         where = self.module or "the top of the file"
         return f"layer {self.layer}, {DIRECTIONS[self.direction]}: {where} ({self.kind}, {widths})"
 

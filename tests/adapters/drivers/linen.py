@@ -16,6 +16,7 @@ CELLS = {
         "rnn": nn.SimpleCell,
         "relu_rnn": partial(nn.SimpleCell, activation_fn=nn.relu),
         "gru": nn.GRUCell,
+        "ugrnn": partial(nn.MGUCell, reset_gate=False),
         "lstm": nn.OptimizedLSTMCell,
     },
     "plain": {"lstm": nn.LSTMCell},
