@@ -372,7 +372,7 @@ def test_declared_types(dtype):
 @pytest.mark.parametrize(("cell", "kind"), [pair for pair in CELLS if pair[0] != "ugrnn"])
 @pytest.mark.parametrize("other", ["rnn", "gru", "lstm"])
 def test_the_cell_that_is_named_is_the_right_one(cell, kind, other):
-    if other == cell:
+    if other == cell or (other, kind) == ("rnn", nn.SimpleCell):
         return
 
     def init(spec):
