@@ -139,7 +139,7 @@ def gru():
         (
             make_spec("gru"),
             lambda: nn.MGUCell(H).init(KEY, jnp.zeros(H), jnp.zeros(M)),
-            "found mgu at 'params'; allowed: a layer of the spec's cell, gru$",
+            r"found mgu at 'params' \(no spec takes it: .*reset_gate.*\); allowed: a layer of the spec's cell, gru$",
         ),
         (make_spec("gru"), lambda: jax.eval_shape(gru), "found an abstract array.*initialize the model first"),
         (make_spec("gru"), lambda: jax.tree.map(lambda x: jnp.stack([x, x]), gru()), r"found shape \(2, 5, 12\).*vmap"),

@@ -215,7 +215,8 @@ def test_a_projection_within_a_jacobian(distribution):
 def test_untied_theory_and_networks(cell):
     spec = POINTS[cell]
     expected = untied(spec)
-    found = simulate(spec, width=500, steps=150, seeds=4, weights="untied")[0].numbers
+    seeds = 12 if cell == "projection_lstm" else 4  # its 150 coordinates fluctuate more than 500 units
+    found = simulate(spec, width=500, steps=150, seeds=seeds, weights="untied")[0].numbers
     error = found.standard_error
     assert found.second_moment == pytest.approx(expected.second_moment, rel=0.01)
     assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=0.01)
@@ -230,7 +231,7 @@ def test_untied_theory_and_networks(cell):
 def test_tied_theory_and_networks(cell):
     spec = POINTS[cell]
     expected = tied(spec, steps=150)[0]
-    seeds = 12 if cell == "projection_lstm" else 4  # its 180 coordinates fluctuate more than 600 units
+    seeds = 12 if cell == "projection_lstm" else 4
     found = simulate(spec, width=600, steps=150, seeds=seeds)[0].numbers
     tolerance = 3 * math.hypot(found.standard_error["chi"], expected.standard_error["chi"]) / expected.chi + 0.005
     assert math.log(found.chi) == pytest.approx(math.log(expected.chi), abs=tolerance)
