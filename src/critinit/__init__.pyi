@@ -30,7 +30,11 @@ from critinit.spec import load as load
 from critinit.spec import parse as parse
 from critinit.tensors.application import Applied as Applied
 from critinit.tensors.application import Report as Report
+from critinit.tensors.application import StepLimit as StepLimit
 from critinit.tensors.application import apply as apply
+from critinit.tensors.limiting import StepLimits as StepLimits
+from critinit.tensors.limiting import limit_steps as limit_steps
+from critinit.tensors.limiting import step_limits as step_limits
 from critinit.theory.analysis import Analysis as Analysis
 from critinit.theory.analysis import analyze as analyze
 from critinit.theory.analysis import predict as predict

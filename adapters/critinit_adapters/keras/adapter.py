@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
-from critinit.tensors.application import ReportRow, Sampler
+from critinit.tensors.application import ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import fill
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks
+from critinit_adapters.keras.limits import limit_steps
+from critinit_adapters.keras.naming import variable_names
 from critinit_adapters.shared.activations import activation_problem
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
@@ -86,7 +88,7 @@ class KerasAdapter(InPlaceAdapter):
         """Return the recurrent modules in a model."""
         if not isinstance(target, layers.Layer):
             raise ApplyError("target", found=type(target).__name__, allowed="a Keras model, layer or cell")
-        names = _names(target.variables)
+        names = variable_names(target.variables)
         modules = tuple(_modules(target, "", _input_size(options), names, set()))
         return Survey(modules, tuple(names.values()))
 
@@ -133,6 +135,29 @@ class KerasAdapter(InPlaceAdapter):
         """Return the values."""
         return self.read(tensor)
 
+    def limits_of(self, made: Plan, model: Any) -> tuple[StepLimit, ...]:
+        """Return the limits by the paths of the variables, which are known once they exist."""
+        names = variable_names(model.variables)
+        found: list[StepLimit] = []
+        for write in made.writes:
+            if write.limits and not write.tensor.handle.cell.built:
+                raise ApplyError(write.tensor.name, found=_UNBUILT.found, hint="build the model first")
+            found += (replace(limit, tensor=names[id(write.tensor.handle.variable)]) for limit in write.limits)
+        return tuple(found)
+
+    def takes_optimizer(self, optimizer: object) -> bool:
+        """Return whether it is an optimizer of Keras."""
+        return isinstance(optimizer, keras.optimizers.Optimizer)
+
+    def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
+        """Return a wrapper that keeps the limits."""
+        if learning_rate is not None:
+            hint = "leave it out: the optimizer states its own"
+            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        if not isinstance(model, layers.Layer):
+            raise ArgumentError("model", found=type(model).__name__, allowed="a Keras model, layer or cell")
+        return limit_steps(optimizer, limits, model.variables)
+
 
 ADAPTER = KerasAdapter()
 _SINGLE_STEP = (*_CLASSES, layers.StackedRNNCells)
@@ -146,17 +171,6 @@ def _input_size(options: Mapping[str, Any]) -> int | None:
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise ArgumentError("input_size", found=repr(size), allowed="a positive integer")
     return size
-
-
-def _names(variables: Sequence[Any]) -> dict[int, str]:
-    """A name for every variable: its path, numbered where Keras gives two the same."""
-    names: dict[int, str] = {}
-    for variable in variables:
-        taken, name, n = set(names.values()), variable.path, 2
-        while name in taken:
-            name, n = f"{variable.path}#{n}", n + 1
-        names.setdefault(id(variable), name)
-    return names
 
 
 def _modules(

@@ -32,6 +32,7 @@ from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.declared import Place, check_cell, check_gates, draws_in
 from critinit_adapters.shared.jax_arrays import SeededByKeys, both_directions, declared, draw_like, like
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
+from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
@@ -45,7 +46,7 @@ _LSTM_CELL = (
 """The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 
-class NnxAdapter(SeededByKeys, InPlaceAdapter):
+class NnxAdapter(SeededByKeys, OptaxLimits, InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError, CritinitError
 from critinit.spec import InitSpec
-from critinit.tensors.application import Applied, Report, ReportRow, Sampler
+from critinit.tensors.application import Applied, Report, ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, fill
+from critinit.tensors.limiting import NOTE
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.journal import Journal, Saved
 from critinit_adapters.shared.measuring import Measured, measure
@@ -97,15 +98,31 @@ class BaseAdapter(ABC):
         options: Mapping[str, Any],
     ) -> Applied[Any]:
         """Write the spec into the target; see ``critinit.apply``."""
-        for name in options:
-            if name not in self.options:
-                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
-                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
+        self._check(options)
         number = self.seed_of(seed, target)
         made = self.plan(spec, target, number, include, options)
         model, rows = self.execute(target, made, sampler, options)
         zeroed = tuple(w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
-        return Applied(model, Report(tuple(rows), number, zeroed, made.untouched, made.notes))
+        limits = self.limits_of(made, model)
+        notes = (*made.notes, NOTE) if limits else made.notes
+        return Applied(model, Report(tuple(rows), number, zeroed, made.untouched, notes), limits)
+
+    def step_limits(
+        self, spec: InitSpec, target: Any, include: Sequence[str] | None, options: Mapping[str, Any]
+    ) -> tuple[StepLimit, ...]:
+        """Return the limits that ``apply`` would return; changes nothing.  See ``critinit.step_limits``."""
+        self._check(options)
+        return self.limits_of(self.plan(spec, target, 0, include, options), target)
+
+    def limits_of(self, made: Plan, model: Any) -> tuple[StepLimit, ...]:
+        """Return the limits on the learning rate in a plan, by the names that the tensors have in ``model``."""
+        return tuple(limit for write in made.writes for limit in write.limits)
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        for name in options:
+            if name not in self.options:
+                allowed = ", ".join(f"{known} ({what})" for known, what in self.options.items()) or "none"
+                raise ArgumentError(name, found=f"no option of the {self.framework} adapter", allowed=allowed)
 
     def rows(self, write: Write, stored: Any) -> list[ReportRow]:
         """Return the report's rows of one tensor.

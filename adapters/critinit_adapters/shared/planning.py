@@ -14,6 +14,7 @@ import numpy as np
 
 from critinit.errors import ApplyError
 from critinit.spec import InitSpec
+from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.tensors.selecting import matches
@@ -32,12 +33,14 @@ class Write:
         layer: The layer of the spec that it takes.
         direction: 0 for forward, 1 for backward.
         draws: Every block with its draw; None where the block becomes 0.
+        limits: The limits on the learning rate that the spec states for its blocks.
     """
 
     tensor: Tensor
     layer: int
     direction: int
     draws: tuple[tuple[Block, Draw | None], ...]
+    limits: tuple[StepLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,15 @@ def _writes(
             (block, None if block.part == "zero" else draws[block.gate, block.part]) for block in tensor.blocks
         )
         _check_shapes(tensor, pairs)
-        yield Write(tensor, layer, slot.direction, pairs)
+        yield Write(tensor, layer, slot.direction, pairs, tuple(_limits(tensor, draws)))
+
+
+def _limits(tensor: Tensor, draws: Mapping[tuple[str, Part], Draw]) -> Iterator[StepLimit]:
+    """What the spec states for each block; a second bias vector has the limit of the bias that it adds to."""
+    for block in tensor.blocks:
+        found = draws.get((block.gate or block.inside, "bias" if block.part == "zero" else block.part))
+        if found is not None and found.max_learning_rate is not None:
+            yield StepLimit(tensor.name, block.index, found.max_learning_rate)
 
 
 def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentModule, slot: LayerSlot) -> None:

@@ -11,7 +11,7 @@ type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from critinit.distributions import Kernel
-from critinit.errors import Problem
+from critinit.errors import ArgumentError, Problem
+from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.shared.adapter import InPlaceAdapter
@@ -28,8 +29,10 @@ from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
+from critinit_adapters.torch.limits import limit_steps
+from critinit_adapters.torch.sharded import is_sharded, local
 
-__all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
+__all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing", "named_tensors"]
 
 _CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "rnn", "GRU": "gru", "LSTM": "lstm"}
 _CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
@@ -65,19 +68,19 @@ class TorchAdapter(InPlaceAdapter):
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the recurrent modules in a module tree."""
         modules = [_recurrent(_path(name), module) for name, module in target.named_modules()]
-        keys = {name: _key(tensor) for name, tensor in _tensors(target)}
+        keys = {name: _key(tensor) for name, tensor in named_tensors(target)}
         return Survey(tuple(m for m in modules if m is not None), tuple(keys), keys)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the bytes of this process's part."""
-        local = _local(tensor.handle.detach())
-        return np.asarray(local.cpu().contiguous().view(torch.uint8).numpy())
+        values = local(tensor.handle.detach())
+        return np.asarray(values.cpu().contiguous().view(torch.uint8).numpy())
 
     @torch.no_grad()
     def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
         """Write the old bytes back."""
-        local = _local(tensor.handle)
-        local.copy_(torch.from_numpy(values).view(local.dtype))
+        own = local(tensor.handle)
+        own.copy_(torch.from_numpy(values).view(own.dtype))
 
     @torch.no_grad()
     def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
@@ -88,7 +91,7 @@ class TorchAdapter(InPlaceAdapter):
     def store_portable(self, write: Write) -> None:
         """Draw and write one block after the other."""
         parameter = write.tensor.handle
-        if _is_sharded(parameter):
+        if is_sharded(parameter):
             super().store_portable(write)
             return
         for block, draw in write.draws:
@@ -102,10 +105,10 @@ class TorchAdapter(InPlaceAdapter):
     def store_native(self, write: Write) -> None:
         """Draw one block after the other in its place."""
         parameter = write.tensor.handle
-        sharded = _is_sharded(parameter)
-        local = _local(parameter)
+        sharded = is_sharded(parameter)
+        own = local(parameter)
         # every process draws the whole tensor from the same stream and keeps its shard
-        full = torch.empty(parameter.shape, dtype=local.dtype, device=local.device) if sharded else local
+        full = torch.empty(parameter.shape, dtype=own.dtype, device=own.device) if sharded else own
         haar = _Haar()
         for block, draw in write.draws:
             _fill(full[block.index], draw, haar)
@@ -115,11 +118,24 @@ class TorchAdapter(InPlaceAdapter):
     def view(self, tensor: Tensor) -> Any:
         """Return the values, whole."""
         values = tensor.handle.detach()
-        return values.full_tensor() if _is_sharded(values) else values
+        return values.full_tensor() if is_sharded(values) else values
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
         """Measure on the tensor's device."""
         return _measure(stored, draw)
+
+    def takes_optimizer(self, optimizer: object) -> bool:
+        """Return whether it is a ``torch.optim.Optimizer``."""
+        return isinstance(optimizer, torch.optim.Optimizer)
+
+    def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
+        """Return the same optimizer, with hooks."""
+        if learning_rate is not None:
+            hint = "leave it out: the optimizer states its own"
+            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        if not isinstance(model, nn.Module):
+            raise ArgumentError("model", found=type(model).__name__, allowed="a torch.nn.Module")
+        return limit_steps(optimizer, limits, dict(named_tensors(model)))
 
 
 ADAPTER = TorchAdapter()
@@ -157,11 +173,11 @@ def _groups(target: Any) -> list[tuple[Any, Any]]:
         if type(module).__name__ in _PARALLEL:
             group, device = cast(Any, module).process_group, next(module.parameters()).device
             found[id(group)] = group, device
-    for parameter in filter(_is_sharded, target.parameters()):
+    for parameter in filter(is_sharded, target.parameters()):
         mesh = cast(Any, parameter).device_mesh
         for axis in range(mesh.ndim):
             group = mesh.get_group(axis)
-            found[id(group)] = group, _local(parameter).device
+            found[id(group)] = group, local(parameter).device
     return list(found.values())
 
 
@@ -172,8 +188,11 @@ def _path(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, then buffers; of modules that stand in several places one name, of tensors that do all."""
+def named_tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield parameters, then buffers, with their names.
+
+    Of modules that stand in several places one name, of tensors that do all.
+    """
     modules = [(f"{name}." if name else "", module) for name, module in target.named_modules()]
     for kind in ("_parameters", "_buffers"):
         for prefix, module in modules:
@@ -184,8 +203,8 @@ def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _key(tensor: torch.Tensor) -> Hashable:
     """The same for tensors that hold the same numbers: where they lie, as two objects can share memory."""
     try:
-        local = _local(tensor)
-        return (local.untyped_storage()._cdata, local.storage_offset()) if local.numel() else id(tensor)
+        own = local(tensor)
+        return (own.untyped_storage()._cdata, own.storage_offset()) if own.numel() else id(tensor)
     except (RuntimeError, NotImplementedError, ValueError):  # without memory of its own, or lazy
         return id(tensor)
 
@@ -267,26 +286,17 @@ def _type(dtype: torch.dtype) -> str:
 # ---- what is written -------------------------------------------------------------------------------------
 
 
-def _is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this is a DTensor; seen by its attributes, as not every build has torch.distributed."""
-    return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, tensor.to_local()) if _is_sharded(tensor) else tensor
-
-
 def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:
     """Copy ``full`` into the parameter; into a DTensor without communication, each process its own shard."""
-    if not _is_sharded(parameter):
+    if not is_sharded(parameter):
         parameter.copy_(full)
         return
     from torch.distributed.tensor import DTensor, Replicate
 
     sharded = cast(DTensor, parameter)
-    mesh, local = sharded.device_mesh, sharded.to_local()
-    whole = DTensor.from_local(full.to(local.device), mesh, [Replicate()] * mesh.ndim, run_check=False)
-    local.copy_(whole.redistribute(mesh, sharded.placements).to_local())
+    mesh, own = sharded.device_mesh, sharded.to_local()
+    whole = DTensor.from_local(full.to(own.device), mesh, [Replicate()] * mesh.ndim, run_check=False)
+    own.copy_(whole.redistribute(mesh, sharded.placements).to_local())
 
 
 def _fill(region: torch.Tensor, draw: Draw | None, haar: _Haar) -> None:

@@ -17,8 +17,20 @@ from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
+from critinit.tensors.blocks import Index
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "apply"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Applied",
+    "Report",
+    "ReportRow",
+    "Sampler",
+    "StepLimit",
+    "apply",
+    "find_adapter",
+    "patterns_of",
+]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
@@ -114,6 +126,21 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class StepLimit:
+    """The largest learning rate that one region of a tensor can bear (see ``critinit.limit_steps``).
+
+    Attributes:
+        tensor: The tensor's name in the model.
+        index: The region, a slice or a number for each axis that it restricts; () for the whole tensor.
+        limit: The rate.
+    """
+
+    tensor: str
+    index: Index
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Applied(Shown, Generic[Model]):
     """The result of ``apply``.
 
@@ -121,10 +148,12 @@ class Applied(Shown, Generic[Model]):
         model: The very object that was given where the framework's models are mutable, and a new tree where they are
             not.
         report: What was written into it.
+        limits: The limits on the learning rate that the spec states, for ``critinit.limit_steps``.
     """
 
     model: Model
     report: Report
+    limits: tuple[StepLimit, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -223,16 +252,31 @@ def apply(
     checked_spec(spec)
     if sampler not in get_args(Sampler):
         raise ArgumentError("sampler", found=repr(sampler), allowed=", ".join(get_args(Sampler)))
-    patterns = (include,) if isinstance(include, str) else include
-    if patterns is not None and not _are_patterns(patterns):
-        allowed = "a pattern of module paths, or a list of them"
-        raise ArgumentError("include", found=repr(include), allowed=allowed)
-    adapter = _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
+    patterns = patterns_of(include)
+    adapter = find_adapter(target, framework, options)
     return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options)
 
 
-def _are_patterns(value: object) -> bool:
-    return isinstance(value, Sequence) and bool(value) and all(isinstance(pattern, str) for pattern in value)
+def patterns_of(include: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Return the patterns that ``include=`` gives, or None.
+
+    Raises:
+        ArgumentError: It gives something else.
+    """
+    patterns = (include,) if isinstance(include, str) else include
+    if patterns is None or (isinstance(patterns, Sequence) and patterns and all(isinstance(p, str) for p in patterns)):
+        return patterns
+    raise ArgumentError("include", found=repr(include), allowed="a pattern of module paths, or a list of them")
+
+
+def find_adapter(target: object, framework: str | Adapter | None, options: Mapping[str, Any]) -> Adapter:
+    """Return the adapter that ``framework=`` gives or names, or the one that claims the target.
+
+    Raises:
+        ApplyError: No adapter, or more than one, claims it.
+        ArgumentError: No usable adapter has the name.
+    """
+    return _find(target, framework, options) if framework is None or isinstance(framework, str) else framework
 
 
 def _checked(item: object, source: str) -> tuple[str, Adapter]:
