@@ -22,7 +22,6 @@ import jax
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
 from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, paired, path_name, problem
-from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
@@ -30,7 +29,7 @@ __all__ = ["ADAPTER", "EquinoxAdapter"]
 _CELL_OF_CLASS = {eqx.nn.GRUCell: "gru", eqx.nn.LSTMCell: "lstm"}
 
 
-class EquinoxAdapter(OptaxLimits, JaxTreeAdapter):
+class EquinoxAdapter(JaxTreeAdapter):
     """The adapter for ``eqx.Module`` and for other trees that hold one of Equinox's cells."""
 
     framework = "equinox"

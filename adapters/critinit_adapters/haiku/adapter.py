@@ -27,7 +27,6 @@ from critinit.spec import InitSpec
 from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, blocks
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, declared, paired, path_name, problem
-from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
@@ -36,7 +35,7 @@ _NAMED = "a mapping of module paths to 'lstm' or 'gru'"
 """What the option ``haiku`` is."""
 
 
-class HaikuAdapter(OptaxLimits, JaxTreeAdapter):
+class HaikuAdapter(JaxTreeAdapter):
     """The adapter for the trees that ``hk.transform(...).init`` returns."""
 
     framework = "haiku"

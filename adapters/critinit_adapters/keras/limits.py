@@ -19,6 +19,7 @@ from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
 from critinit.tensors.limiting import not_found
 from critinit_adapters.keras.naming import variable_names
+from critinit_adapters.shared.naming import located
 
 __all__ = ["LimitedOptimizer", "limit_steps"]
 
@@ -52,7 +53,7 @@ def limit_steps(optimizer: Any, limits: Sequence[StepLimit], variables: Sequence
 
 @dataclass(frozen=True, slots=True)
 class _Limited:
-    """A variable, and the limit of each of its numbers, infinite where there is none, in a shape that spreads over it."""
+    """A variable, and the limit of each of its numbers (infinite: none) in a shape that spreads over it."""
 
     variable: Any
     limits: NDArray[np.float64]
@@ -99,9 +100,12 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
     def _find(self, variables: Sequence[Any]) -> list[_Limited]:
         own = variable_names(variables)
         self.names = {id(variable): self.names.get(id(variable), own[id(variable)]) for variable in variables}
+        # a saved model's paths can begin otherwise than those of the loaded one
+        tensors = tuple(dict.fromkeys(limit.tensor for limit in self.limits))
+        place = located(tuple(self.names.values()), tensors)
         found = []
         for variable in variables:
-            limits = [limit for limit in self.limits if limit.tensor == self.names[id(variable)]]
+            limits = [limit for limit in self.limits if place.get(limit.tensor) == self.names[id(variable)]]
             if limits:
                 found.append(_Limited(variable, _spread(variable.shape, limits)))
         return found

@@ -39,7 +39,6 @@ from critinit_adapters.shared.jax_arrays import (
     path_name,
     problem,
 )
-from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
@@ -49,7 +48,7 @@ _OTHERS = {"mgu": ("if", "in", "hf", "hn"), "conv_lstm": ("ih", "hh")}
 _DIRECTIONS = ("forward_rnn", "backward_rnn")
 
 
-class LinenAdapter(OptaxLimits, JaxTreeAdapter):
+class LinenAdapter(JaxTreeAdapter):
     """The adapter for trees of Linen parameters: dictionaries, also frozen ones, and boxed leaves."""
 
     framework = "linen"

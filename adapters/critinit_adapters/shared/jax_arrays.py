@@ -21,6 +21,8 @@ from critinit.tensors.blocks import Block, fill
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.declared import Pairs
+from critinit_adapters.shared.naming import path_name
+from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
@@ -39,7 +41,6 @@ __all__ = [
     "replace",
 ]
 
-Path = tuple[Any, ...]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
 Sample = Callable[[np.random.Generator], NDArray[np.float64]]
@@ -250,7 +251,7 @@ def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
-class JaxTreeAdapter(SeededByKeys, TreeAdapter):
+class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
     """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s."""
 
     def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:
@@ -264,12 +265,6 @@ class JaxTreeAdapter(SeededByKeys, TreeAdapter):
     def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """Return the tree with new leaves."""
         return replace(target, leaves)
-
-
-def path_name(path: Path) -> str:
-    """Return a tree's path as text: ``params/cell/hf/kernel``."""
-    parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
-    return "/".join(map(str, parts))
 
 
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:

@@ -7,9 +7,7 @@ that the spec was applied to (the optimizer trains ``variables["params"]``), or 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +17,7 @@ from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Index
 from critinit.tensors.limiting import not_found
-from critinit_adapters.shared.jax_arrays import path_name
+from critinit_adapters.shared.naming import located, path_name
 
 __all__ = ["LimitedState", "OptaxLimits", "limit_steps"]
 
@@ -31,8 +29,6 @@ _REFUSED = {
     "ScheduleFreeState": "it keeps a second copy of the weights, which would move without limits",
 }
 """The states of optax's transformations whose updates cannot be limited, and why."""
-_BOXES = ("/value", "/raw_value")
-"""What a leaf's name ends with where it is the content of a variable or a box of metadata."""
 
 
 class LimitedState(NamedTuple):
@@ -167,7 +163,7 @@ def _injected(state: Any) -> Any:
 def _found(tree: Any, limits: Sequence[StepLimit]) -> dict[str, list[StepLimit]]:
     """The limits of each leaf, by the leaf's path name."""
     names = tuple(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree))
-    leaf = _leaves(names, tuple(dict.fromkeys(limit.tensor for limit in limits)))
+    leaf = located(names, tuple(dict.fromkeys(limit.tensor for limit in limits)))
     if not leaf:
         raise not_found(limits, names)
     own: dict[str, list[StepLimit]] = {}
@@ -175,37 +171,3 @@ def _found(tree: Any, limits: Sequence[StepLimit]) -> dict[str, list[StepLimit]]
         if limit.tensor in leaf:
             own.setdefault(leaf[limit.tensor], []).append(limit)
     return own
-
-
-@lru_cache(maxsize=64)
-def _leaves(names: tuple[str, ...], tensors: tuple[str, ...]) -> Mapping[str, str]:
-    """The leaf's name of each limited tensor that the tree has."""
-    bare = {_unboxed(name): name for name in names}
-    exact = {tensor: bare[_unboxed(tensor)] for tensor in tensors if _unboxed(tensor) in bare}
-    if exact:
-        return exact
-    ways = Counter(way for name in bare for tensor in tensors for way in _between(_unboxed(tensor), name))
-    best = [way for way, count in ways.items() if count == max(ways.values())]
-    if len(best) > 1:
-        found = f"several trees that the limited tensors could be in: {', '.join(w or c for w, c in best)}"
-        hint = "apply the spec to the tree that the optimizer trains"
-        raise ArgumentError("optimizer", found=found, allowed="one", hint=hint)
-    turned = {tensor: _moved(_unboxed(tensor), way) for way in best for tensor in tensors}
-    return {tensor: bare[name] for tensor, name in turned.items() if name in bare}
-
-
-def _unboxed(name: str) -> str:
-    return next((name.removesuffix(end) for end in _BOXES if name.endswith(end)), name)
-
-
-def _between(tensor: str, name: str) -> Iterator[tuple[str, str]]:
-    """What to put before a tensor's name, or to cut from it, to get a leaf's."""
-    if name.endswith(f"/{tensor}"):
-        yield name.removesuffix(tensor), ""
-    if tensor.endswith(f"/{name}"):
-        yield "", tensor.removesuffix(name)
-
-
-def _moved(tensor: str, way: tuple[str, str]) -> str:
-    before, cut = way
-    return before + tensor.removeprefix(cut)
