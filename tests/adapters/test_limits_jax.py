@@ -138,6 +138,21 @@ def test_a_limit_that_does_not_bind_changes_no_bit():
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs)))
 
 
+def test_lion_moves_a_limited_region_as_with_the_smaller_rate():
+    applied = linen_params()
+    params = applied.model["params"]
+    limited, plain, slow = (
+        update(optimizer, params, 2)
+        for optimizer in (
+            critinit.limit_steps(optax.lion(RATE, weight_decay=0.1), applied, RATE),
+            optax.lion(RATE, weight_decay=0.1),
+            optax.lion(LIMIT, weight_decay=0.1),
+        )
+    )
+    assert np.allclose(limited["hn"]["kernel"], slow["hn"]["kernel"], rtol=1e-5, atol=0)
+    assert np.array_equal(limited["hr"]["kernel"], plain["hr"]["kernel"])
+
+
 def test_weight_decay_is_limited_and_masked_leaves_are_left_out():
     applied = linen_params()
     params = applied.model["params"]

@@ -146,7 +146,7 @@ def step_limits(
 
 def states_limits(spec: InitSpec) -> bool:
     """Return whether a spec states any limit on the learning rate."""
-    gates = [gate for layer in spec.layers for gate in layer.gates.values()]
+    gates = [gate for layer in spec.layers for group in layer.groups for gate in group.gates.values()]
     kernels = [layer.projection.kernel for layer in spec.layers if layer.projection is not None]
     parts = [*kernels, *(part for gate in gates for part in (gate.recurrent, gate.input, gate.bias))]
     return any(part.max_learning_rate is not None for part in parts)
