@@ -19,7 +19,7 @@ from critinit.errors import CritinitError
 
 __all__ = ["found", "main"]
 
-QUICK = ("grid", "startup", "commands", "apply_cost", "tied_cost", "training")
+QUICK = ("grid", "startup", "commands", "apply_cost", "step_limits", "tied_cost", "training")
 """What runs when nothing is named, in this order, of those that are there: ten minutes or so in all."""
 
 

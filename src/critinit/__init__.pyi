@@ -34,7 +34,11 @@ from critinit.spec import load as load
 from critinit.spec import parse as parse
 from critinit.tensors.application import Applied as Applied
 from critinit.tensors.application import Report as Report
+from critinit.tensors.application import StepLimit as StepLimit
 from critinit.tensors.application import apply as apply
+from critinit.tensors.limiting import StepLimits as StepLimits
+from critinit.tensors.limiting import limit_steps as limit_steps
+from critinit.tensors.limiting import step_limits as step_limits
 from critinit.tensors.places import Slice as Slice
 from critinit.tensors.places import fused as fused
 from critinit.tensors.places import joined as joined

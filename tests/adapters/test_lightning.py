@@ -153,6 +153,37 @@ def test_resumed_and_uninterrupted_runs_end_alike(tmp_path: Path) -> None:
     assert same(weights(rest), weights(whole))
 
 
+@pytest.mark.parametrize("kind", [Memory, Later])
+def test_the_optimizers_keep_the_specs_limits_also_in_a_resumed_run(kind, tmp_path: Path) -> None:
+    spec = critinit.generate("gru", T=20, settings=["layers.0.gates.candidate.recurrent.max_learning_rate=1e-5"])
+
+    class Two(kind):
+        """Trains its head by an optimizer of its own, by hand."""
+
+        automatic_optimization = False
+
+        def training_step(self, *arguments):
+            loss = super().training_step(*arguments)
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def configure_optimizers(self):
+            return [torch.optim.Adam(part.parameters(), 1e-2) for part in (self.gru, self.head)]
+
+    for module, again in ((kind(), kind()), (Two(), Two())):
+        folder = tmp_path / type(module).__name__
+        callback, first, second = CriticalInit(spec, seed=3), Witness(), Witness()
+        fit(module, folder, callback, first, checkpoints(folder))
+        assert not any("limit" in note for note in callback.report.notes)  # there is nothing left to do
+        fit(again, folder, CriticalInit(spec), second, checkpoints(folder), steps=8, ckpt_path=folder / "last.ckpt")
+        for start, end in ((first.seen, weights(module)), (second.seen, weights(again))):
+            moved = (end["weight_hh_l0"] - start["weight_hh_l0"]).abs()
+            assert 0 < moved[16:].max() < 5e-5
+            assert moved[:16].max() > 1e-2
+
+
 def test_a_checkpoint_of_a_run_without_the_callback_is_resumed_too(tmp_path: Path) -> None:
     first, second, witness = Later(), Later(), Witness()
     fit(first, tmp_path, checkpoints(tmp_path))

@@ -9,6 +9,7 @@ from itertools import product
 import torch
 import torch.distributed as dist
 from critinit_adapters.torch.adapter import TorchAdapter
+from critinit_adapters.torch.sharded import local_regions
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -16,7 +17,9 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.nn.parallel import DistributedDataParallel
 
 from critinit.errors import ApplyError
-from critinit.tensors.application import apply
+from critinit.spec.overrides import override
+from critinit.tensors.application import Applied, apply
+from critinit.tensors.limiting import limit_steps
 from tests.adapters.specs import make_spec
 
 SIZES = ((6, 8), (5, 7))
@@ -48,8 +51,62 @@ def worker(rank: int, store: str) -> None:
                     _same(sharded, plain)
                 _undone(spec, sharded, sampler)
         _one_seed(mesh)
+        for hidden in (8, 7, 1):  # of one unit, one of the processes holds no row of some gates
+            _limited(mesh, hidden)
     finally:
         dist.destroy_process_group()
+
+
+def _limited(mesh: object, hidden: int) -> None:
+    """Limited steps of a sharded model are those of an unsharded one, to the last bit of single precision or so."""
+    spec = make_spec(
+        "gru", update={"recurrent": {"distribution": "normal", "variance": 0.3, "max_learning_rate": 1e-3}}
+    )
+    changes = {"candidate": "bias", "reset": "input"}
+    settings = [f"layers.0.gates.{gate}.{part}.max_learning_rate=2e-3" for gate, part in changes.items()]
+    spec = override(spec, settings)
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 6)
+
+    def trained(model: nn.Module, applied: Applied[nn.Module], **kind: bool) -> list[torch.Tensor]:
+        optimizer = limit_steps(torch.optim.AdamW(model.parameters(), 0.05, weight_decay=0.1, **kind), applied)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(x)[0].square().sum().backward()
+            optimizer.step()
+        return [parameter.detach() for parameter in model.parameters()]
+
+    plain = nn.GRU(6, hidden)
+    before = {name: parameter.clone() for name, parameter in apply(spec, plain, seed=6).model.named_parameters()}
+    expected = trained(plain, apply(spec, plain, seed=6))
+    moved = (plain.weight_hh_l0 - before["weight_hh_l0"]).abs()
+    assert moved[hidden : 2 * hidden].max() < 4e-3 < 0.1 < moved[2 * hidden :].max()
+    for kind in ({}, {"foreach": True}):
+        fsdp = fully_shard(nn.GRU(6, hidden), mesh=mesh)
+        for ours, wanted in zip(trained(fsdp, apply(spec, fsdp, seed=6), **kind), expected, strict=True):
+            torch.testing.assert_close(ours.full_tensor(), wanted, rtol=1e-4, atol=1e-6)
+    parallel = DistributedDataParallel(nn.GRU(6, hidden))
+    applied = apply(spec, parallel, seed=6)
+    for ours, wanted in zip(trained(parallel, applied), expected, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)
+    for placement in (Shard(0), Shard(1), Replicate()):
+        _local_parts(_sharded(nn.GRU(6, hidden), mesh, placement))
+
+
+def _local_parts(sharded: nn.Module) -> None:
+    """The local regions of every block hold what the whole tensor's region holds there."""
+    for parameter in sharded.parameters():
+        assert isinstance(parameter, DTensor)
+        count = parameter.shape[0] // 3
+        for gate in range(3):
+            index = (slice(gate * count, (gate + 1) * count),)
+            mark = torch.zeros(parameter.shape)
+            mark[index] = 1.0
+            expected = distribute_tensor(mark, parameter.device_mesh, parameter.placements).to_local()
+            found = torch.zeros(parameter.to_local().shape)
+            for region in local_regions(parameter, index):
+                found[region] += 1.0
+            assert torch.equal(found, expected)
 
 
 def _one_seed(mesh: object) -> None:

@@ -40,7 +40,7 @@ def blocks(name: str, cell: str, hidden: int) -> tuple[Block, ...]:
         hidden: The number of units.
     """
     if name == "bias_n":  # inside r∘(·): no part of the effective bias
-        return zeros()
+        return zeros(inside="candidate")
     return fused(GATES[cell], _PARTS[name], 0, hidden)
 
 

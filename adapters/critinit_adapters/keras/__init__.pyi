@@ -3,3 +3,4 @@ from critinit_adapters.keras.adapter import KerasAdapter as KerasAdapter
 from critinit_adapters.keras.adapter import SpecInitializer as SpecInitializer
 from critinit_adapters.keras.adapter import initializers as initializers
 from critinit_adapters.keras.layout import LAYOUT as LAYOUT
+from critinit_adapters.keras.limits import LimitedOptimizer as LimitedOptimizer

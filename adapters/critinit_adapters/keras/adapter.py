@@ -34,11 +34,13 @@ from numpy.typing import NDArray
 from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec, parse
-from critinit.tensors.application import ReportRow, Sampler
+from critinit.tensors.application import ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, Shape, fill
 from critinit.tensors.layouts import Sizes
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
+from critinit_adapters.keras.limits import limit_steps
+from critinit_adapters.keras.naming import named_variables, variable_names
 from critinit_adapters.keras.tracing import record
 from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
@@ -127,7 +129,7 @@ class KerasAdapter(InPlaceAdapter):
         """Return the recurrent modules in a model."""
         if not isinstance(target, layers.Layer):
             raise ApplyError("target", found=type(target).__name__, allowed="a Keras model, layer or cell")
-        names = _names(target.variables)
+        names = variable_names(target.variables)
         modules = tuple(_modules(target, "", _input_size(options), names, set()))
         return Survey(modules, tuple(names.values()), lookalikes=tuple(_lookalikes(target, "", set())))
 
@@ -135,7 +137,7 @@ class KerasAdapter(InPlaceAdapter):
         """Return the target's variables."""
         if not isinstance(target, layers.Layer):
             raise ApplyError("target", found=type(target).__name__, allowed="a Keras model, layer or cell")
-        return {name: _tensor(name, variable) for variable, name in _named(target.variables)}
+        return {name: _tensor(name, variable) for variable, name in named_variables(target.variables)}
 
     def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
         """Return a variable by its name, or by the attributes and layers that lead to it: "cell.kernel"."""
@@ -198,7 +200,7 @@ class KerasAdapter(InPlaceAdapter):
 
     def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
         """Return the weights of ``keras.layers.Embedding``."""
-        names, found = _names(target.variables), []
+        names, found = variable_names(target.variables), []
         # private: see _sublayers
         for layer in target._flatten_layers():
             if isinstance(layer, layers.Embedding) and layer.built:
@@ -259,6 +261,29 @@ class KerasAdapter(InPlaceAdapter):
         """Return the values."""
         return self.read(tensor)
 
+    def limits_of(self, made: Plan, model: Any) -> tuple[StepLimit, ...]:
+        """Return the limits by the paths of the variables, which are known once they exist."""
+        names = variable_names(model.variables)
+        found: list[StepLimit] = []
+        for write in made.writes:
+            if write.limits and not write.tensor.handle.cell.built:
+                raise ApplyError(write.tensor.name, found=_UNBUILT.found, hint="build the model first")
+            found += (replace(limit, tensor=names[id(write.tensor.handle.variable)]) for limit in write.limits)
+        return tuple(found)
+
+    def takes_optimizer(self, optimizer: object) -> bool:
+        """Return whether it is an optimizer of Keras."""
+        return isinstance(optimizer, keras.optimizers.Optimizer)
+
+    def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
+        """Return a wrapper that keeps the limits."""
+        if learning_rate is not None:
+            hint = "leave it out: the optimizer states its own"
+            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        if not isinstance(model, layers.Layer):
+            raise ArgumentError("model", found=type(model).__name__, allowed="a Keras model, layer or cell")
+        return limit_steps(optimizer, limits, model.variables)
+
 
 ADAPTER = KerasAdapter()
 _SINGLE_STEP = (*_CLASSES, layers.StackedRNNCells)
@@ -272,23 +297,6 @@ def _input_size(options: Mapping[str, Any]) -> int | None:
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise ArgumentError("input_size", found=repr(size), allowed="a positive integer")
     return size
-
-
-def _names(variables: Sequence[Any]) -> dict[int, str]:
-    """A name for every variable: its path, numbered where Keras gives two the same."""
-    return {id(variable): name for variable, name in _named(variables)}
-
-
-def _named(variables: Sequence[Any]) -> Iterator[tuple[Any, str]]:
-    """Every variable once, with its name."""
-    taken: dict[str, int] = {}
-    for variable in variables:
-        name, n = variable.path, 2
-        while taken.get(name, id(variable)) != id(variable):
-            name, n = f"{variable.path}#{n}", n + 1
-        if name not in taken:
-            yield variable, name
-        taken[name] = id(variable)
 
 
 def _tensor(name: str, variable: Any) -> Tensor:

@@ -47,7 +47,7 @@ TABLE: Mapping[str, Mapping[str, Child]] = {
         "in": _child("candidate", "input", whole_tensor("candidate", "bias")),
         "hr": _child("reset", "recurrent"),
         "hz": _child("update", "recurrent"),
-        "hn": _child("candidate", "recurrent", zeros()),  # inside r∘(·): no part of the effective bias
+        "hn": _child("candidate", "recurrent", zeros(inside="candidate")),  # no part of the effective bias
     },
     "ugrnn": {
         "if": _child("update", "input", whole_tensor("update", "bias")),

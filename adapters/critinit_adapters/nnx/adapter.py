@@ -44,6 +44,7 @@ from critinit_adapters.shared.jax_arrays import (
     truncated_default,
 )
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
+from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
@@ -58,7 +59,7 @@ _LSTM_CELL = (
 """The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 
-class NnxAdapter(SeededByKeys, InPlaceAdapter):
+class NnxAdapter(SeededByKeys, OptaxLimits, InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"

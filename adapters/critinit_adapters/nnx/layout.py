@@ -54,7 +54,7 @@ def blocks(kind: str, hidden: int) -> Mapping[str, tuple[Block, ...]]:
         f"{biased}/bias": fused(gates, "bias", 0, hidden),
     }
     # a bias inside r∘(·), which some versions of the GRU have, is no part of the effective bias
-    return {**table, "hn_bias": zeros()} if kind == "GRUCell" else table
+    return {**table, "hn_bias": zeros(inside="candidate")} if kind == "GRUCell" else table
 
 
 def _form(kind: str, cell: str) -> Form:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
 from critinit.inputs.traced import Embedding, Traced
 from critinit.spec import InitSpec
-from critinit.tensors.application import Applied, Report, ReportRow, Sampler
+from critinit.tensors.application import Applied, Report, ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, fill
+from critinit.tensors.limiting import NOTE
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.defaults import Default, changed_tensors, trained_note
 from critinit_adapters.shared.journal import Journal, Saved
@@ -248,8 +249,26 @@ class BaseAdapter(ABC):
         changed = tuple(changed_tensors(self, made.writes))
         model, rows = self.execute(target, made, sampler, options)
         zeroed = (w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
-        notes = (*made.notes, *trained_note(self.framework, changed), *verified_note(spec, verify))
-        return Applied(model, Report(tuple(rows), number, tuple(dict.fromkeys(zeroed)), made.untouched, notes))
+        limits = self.limits_of(made, model)
+        notes = (
+            *made.notes,
+            *trained_note(self.framework, changed),
+            *verified_note(spec, verify),
+            *((NOTE,) if limits else ()),
+        )
+        report = Report(tuple(rows), number, tuple(dict.fromkeys(zeroed)), made.untouched, notes)
+        return Applied(model, report, limits)
+
+    def step_limits(
+        self, spec: InitSpec, target: Any, include: Sequence[str] | None, options: Mapping[str, Any]
+    ) -> tuple[StepLimit, ...]:
+        """Return the limits that ``apply`` would return; changes nothing.  See ``critinit.step_limits``."""
+        self._check_options(options)
+        return self.limits_of(self.plan(spec, target, 0, include, options), target)
+
+    def limits_of(self, made: Plan, model: Any) -> tuple[StepLimit, ...]:
+        """Return the limits on the learning rate in a plan, by the names that the tensors have in ``model``."""
+        return tuple(limit for write in made.writes for limit in write.limits)
 
     def rows(self, write: Write, stored: Any) -> list[ReportRow]:
         """Return the report's rows of one tensor.

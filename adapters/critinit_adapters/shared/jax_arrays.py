@@ -23,6 +23,8 @@ from critinit.tensors.convolutions import Pairs
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.defaults import TRUNCATED, Default
+from critinit_adapters.shared.naming import path_name
+from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.own import by_path
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
@@ -46,7 +48,6 @@ __all__ = [
     "truncated_default",
 ]
 
-Path = tuple[Any, ...]
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
 Sample = Callable[[np.random.Generator], NDArray[np.float64]]
@@ -256,7 +257,7 @@ def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
-class JaxTreeAdapter(SeededByKeys, TreeAdapter):
+class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
     """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s."""
 
     def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:
@@ -308,12 +309,6 @@ def truncated_default(tensor: Tensor, block: Block, recurrent: float | None = No
         return Default(0.0, 0.0)
     own = TRUNCATED / math.sqrt(math.prod(tensor.shape[:-1]))
     return Default(0.0, own if recurrent is None or block.part == "input" else recurrent)
-
-
-def path_name(path: Path) -> str:
-    """Return a tree's path as text: ``params/cell/hf/kernel``."""
-    parts = (getattr(p, "key", getattr(p, "name", getattr(p, "idx", p))) for p in path)
-    return "/".join(map(str, parts))
 
 
 def replace(tree: Any, leaves: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from math import prod
 
 from critinit.errors import ApplyError
 from critinit.spec import InitSpec
+from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
 from critinit.tensors.convolutions import on_taps
 from critinit.tensors.sampling import Draw, Part, draws_of
@@ -34,12 +35,14 @@ class Write:
         layer: The layer of the spec that it takes.
         direction: 0 for forward, 1 for backward.
         draws: Every block with its draw; None where the block becomes 0.
+        limits: The limits on the learning rate that the spec states for its blocks.
     """
 
     tensor: Tensor
     layer: int
     direction: int
     draws: tuple[tuple[Block, Draw | None], ...]
+    limits: tuple[StepLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +310,15 @@ def _writes(
             for pair in on_taps(block, None if block.part == "zero" else draws[block.gate, block.part])
         )
         _check_shapes(tensor, pairs)
-        yield Write(tensor, layer, slot.direction, pairs)
+        yield Write(tensor, layer, slot.direction, pairs, tuple(_limits(tensor, draws)))
+
+
+def _limits(tensor: Tensor, draws: Mapping[tuple[str, Part], Draw]) -> Iterator[StepLimit]:
+    """What the spec states for each block; a second bias vector has the limit of the bias that it adds to."""
+    for block in tensor.blocks:
+        found = draws.get((block.gate or block.inside, "bias" if block.part == "zero" else block.part))
+        if found is not None and found.max_learning_rate is not None:
+            yield StepLimit(tensor.name, block.index, found.max_learning_rate)
 
 
 def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentModule, slot: LayerSlot) -> None:

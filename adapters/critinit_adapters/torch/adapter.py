@@ -12,7 +12,7 @@ type, sharding, ``requires_grad`` and cuDNN's flat buffer stay.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from critinit.distributions import Kernel
-from critinit.errors import ApplyError, Problem
+from critinit.errors import ApplyError, ArgumentError, Problem
+from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.shared.adapter import InPlaceAdapter
@@ -34,9 +35,11 @@ from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
+from critinit_adapters.torch.limits import limit_steps
+from critinit_adapters.torch.sharded import is_sharded, local
 from critinit_adapters.torch.tracing import record
 
-__all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing"]
+__all__ = ["ADAPTER", "TorchAdapter", "TorchDrawing", "named_tensors"]
 
 _CELL_OF_MODE = {"RNN_TANH": "rnn", "RNN_RELU": "relu_rnn", "GRU": "gru", "LSTM": "lstm"}
 _CELL_OF_CLASS: Mapping[type[nn.Module], str] = {nn.RNNCell: "rnn", nn.GRUCell: "gru", nn.LSTMCell: "lstm"}
@@ -85,7 +88,7 @@ class TorchAdapter(InPlaceAdapter):
         """Return the recurrent modules in a module tree."""
         _check_target(target)
         found = [(_recurrent(_path(name), module), module) for name, module in target.named_modules()]
-        keys = {name: _key(tensor) for name, tensor in _tensors(target)}
+        keys = {name: _key(tensor) for name, tensor in named_tensors(target)}
         known = {id(module) for recurrent, module in found if recurrent is not None}
         alike = tuple(_lookalikes(target, known))
         return Survey(tuple(one for one, _ in found if one is not None), tuple(keys), keys, alike)
@@ -93,7 +96,7 @@ class TorchAdapter(InPlaceAdapter):
     def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return parameters and buffers."""
         _check_target(target)
-        return {name: _tensor(name, tensor, ()) for name, tensor in _tensors(target)}
+        return {name: _tensor(name, tensor, ()) for name, tensor in named_tensors(target)}
 
     def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
         """Return a parameter, a buffer or a tensor that is an attribute of a module."""
@@ -116,8 +119,8 @@ class TorchAdapter(InPlaceAdapter):
 
     def from_numpy(self, values: NDArray[np.float64], like: Tensor) -> Any:
         """Return a tensor of that type on that device."""
-        local = _local(like.handle)
-        return torch.from_numpy(np.ascontiguousarray(values)).to(local.device, local.dtype)
+        own = local(like.handle)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(own.device, own.dtype)
 
     def to_numpy(self, value: Any) -> NDArray[np.float64]:
         """Return a tensor in float64, on the host."""
@@ -142,7 +145,7 @@ class TorchAdapter(InPlaceAdapter):
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
         """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has; shards are not gathered for that."""
-        if tensor.is_partial or _is_sharded(tensor.handle):
+        if tensor.is_partial or is_sharded(tensor.handle):
             return None
         shape = block.holds(tensor.shape)
         return Default(0.0, (shape[1] if block.part == "projection" else shape[0]) ** -0.5)
@@ -155,7 +158,7 @@ class TorchAdapter(InPlaceAdapter):
 
     def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
         """Return the weights of ``nn.Embedding``."""
-        uses = Counter(_key(tensor) for _, tensor in _tensors(target))
+        uses = Counter(_key(tensor) for _, tensor in named_tensors(target))
         found = []
         for name, module in target.named_modules():
             weight = module._parameters.get("weight") if isinstance(module, nn.Embedding) else None
@@ -171,14 +174,14 @@ class TorchAdapter(InPlaceAdapter):
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the bytes of this process's part."""
-        local = _local(tensor.handle.detach())
-        return np.asarray(local.cpu().contiguous().view(torch.uint8).numpy())
+        values = local(tensor.handle.detach())
+        return np.asarray(values.cpu().contiguous().view(torch.uint8).numpy())
 
     @torch.no_grad()
     def restore(self, tensor: Tensor, values: NDArray[Any]) -> None:
         """Write the old bytes back."""
-        local = _local(tensor.handle)
-        local.copy_(torch.from_numpy(values).view(local.dtype))
+        own = local(tensor.handle)
+        own.copy_(torch.from_numpy(values).view(own.dtype))
 
     @torch.no_grad()
     def store(self, tensor: Tensor, values: NDArray[np.float64]) -> None:
@@ -189,7 +192,7 @@ class TorchAdapter(InPlaceAdapter):
     def store_portable(self, write: Write) -> None:
         """Draw and write one block after the other."""
         parameter = write.tensor.handle
-        if _is_sharded(parameter):
+        if is_sharded(parameter):
             super().store_portable(write)
             return
         for block, draw in write.draws:
@@ -203,15 +206,15 @@ class TorchAdapter(InPlaceAdapter):
     def store_native(self, write: Write) -> None:
         """Draw one block after the other in its place."""
         parameter = write.tensor.handle
-        sharded = _is_sharded(parameter)
-        local = _local(parameter)
+        sharded = is_sharded(parameter)
+        own = local(parameter)
         # every process draws the whole tensor from the same stream and keeps its shard
-        full = local
+        full = own
         if sharded:
             full = (
                 parameter.full_tensor()
                 if write.tensor.is_partial
-                else torch.empty_like(local).new_empty(parameter.shape)
+                else torch.empty(parameter.shape, dtype=own.dtype, device=own.device)
             )
         haar = _Haar()
         for block, draw in write.draws:
@@ -222,11 +225,24 @@ class TorchAdapter(InPlaceAdapter):
     def view(self, tensor: Tensor) -> Any:
         """Return the values, whole."""
         values = tensor.handle.detach()
-        return values.full_tensor() if _is_sharded(values) else values
+        return values.full_tensor() if is_sharded(values) else values
 
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
         """Measure on the tensor's device."""
         return _measure(block.canonical(stored) if _is_changed(block) else stored, draw)
+
+    def takes_optimizer(self, optimizer: object) -> bool:
+        """Return whether it is a ``torch.optim.Optimizer``."""
+        return isinstance(optimizer, torch.optim.Optimizer)
+
+    def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
+        """Return the same optimizer, with hooks."""
+        if learning_rate is not None:
+            hint = "leave it out: the optimizer states its own"
+            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        if not isinstance(model, nn.Module):
+            raise ArgumentError("model", found=type(model).__name__, allowed="a torch.nn.Module")
+        return limit_steps(optimizer, limits, dict(named_tensors(model)))
 
 
 ADAPTER = TorchAdapter()
@@ -264,11 +280,11 @@ def _groups(target: Any) -> list[tuple[Any, Any]]:
         if type(module).__name__ in _PARALLEL:
             group, device = cast(Any, module).process_group, next(module.parameters()).device
             found[id(group)] = group, device
-    for parameter in filter(_is_sharded, target.parameters()):
+    for parameter in filter(is_sharded, target.parameters()):
         mesh = cast(Any, parameter).device_mesh
         for axis in range(mesh.ndim):
             group = mesh.get_group(axis)
-            found[id(group)] = group, _local(parameter).device
+            found[id(group)] = group, local(parameter).device
     return list(found.values())
 
 
@@ -279,8 +295,11 @@ def _path(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, then buffers; of modules that stand in several places one name, of tensors that do all."""
+def named_tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield parameters, then buffers, with their names.
+
+    Of modules that stand in several places one name, of tensors that do all.
+    """
     modules = [(f"{name}." if name else "", module) for name, module in target.named_modules()]
     for kind in ("_parameters", "_buffers"):
         for prefix, module in modules:
@@ -291,8 +310,8 @@ def _tensors(target: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def _key(tensor: torch.Tensor) -> Hashable:
     """The same for tensors that hold the same numbers: where they lie, as two objects can share memory."""
     try:
-        local = _local(tensor)
-        return (local.untyped_storage()._cdata, local.storage_offset()) if local.numel() else id(tensor)
+        own = local(tensor)
+        return (own.untyped_storage()._cdata, own.storage_offset()) if own.numel() else id(tensor)
     except (RuntimeError, NotImplementedError, ValueError):  # without memory of its own, or lazy
         return id(tensor)
 
@@ -430,26 +449,17 @@ def _type(dtype: torch.dtype) -> str:
 # ---- what is written -------------------------------------------------------------------------------------
 
 
-def _is_sharded(tensor: torch.Tensor) -> bool:
-    """Whether this is a DTensor; seen by its attributes, as not every build has torch.distributed."""
-    return hasattr(tensor, "to_local") and hasattr(tensor, "placements")
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return cast(torch.Tensor, tensor.to_local()) if _is_sharded(tensor) else tensor
-
-
 def _write(parameter: torch.Tensor, full: torch.Tensor) -> None:
     """Copy ``full`` into the parameter; into a DTensor without communication, each process its own shard."""
-    if not _is_sharded(parameter):
+    if not is_sharded(parameter):
         parameter.copy_(full)
         return
     from torch.distributed.tensor import DTensor, Replicate
 
     sharded = cast(DTensor, parameter)
-    mesh, local = sharded.device_mesh, sharded.to_local()
-    whole = DTensor.from_local(full.to(local.device), mesh, [Replicate()] * mesh.ndim, run_check=False)
-    local.copy_(whole.redistribute(mesh, sharded.placements).to_local())
+    mesh, own = sharded.device_mesh, sharded.to_local()
+    whole = DTensor.from_local(full.to(own.device), mesh, [Replicate()] * mesh.ndim, run_check=False)
+    own.copy_(whole.redistribute(mesh, sharded.placements).to_local())
 
 
 def _fill(region: torch.Tensor, block: Block, draw: Draw | None, haar: _Haar) -> None:

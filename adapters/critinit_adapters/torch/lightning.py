@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import sys
 import weakref
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from critinit.errors import MissingExtraError
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.application import Report, Sampler, Where, apply
+from critinit.tensors.limiting import NOTE, states_limits, step_limits
 from critinit.tensors.sampling import check_seed
-from critinit_adapters.torch.adapter import ADAPTER
+from critinit_adapters.torch.adapter import ADAPTER, named_tensors
+from critinit_adapters.torch.limits import limit_steps
 
 __all__ = ["CriticalInit"]
 
@@ -38,9 +41,10 @@ def _callback() -> Any:
 class CriticalInit(_callback()):  # type: ignore[misc]
     """A callback that applies a spec once to each model that is fitted, before its first step.
 
-    A resumed run keeps what it restored.  A checkpoint holds the spec and the seed.  Weights that you load yourself
-    before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes (``ddp_spawn``)
-    writes at every ``fit``, as what the processes saw does not come back.
+    If the spec limits the learning rate, the optimizers keep the limits (see ``critinit.limit_steps``), in a resumed
+    run too.  A resumed run keeps what it restored.  A checkpoint holds the spec and the seed.  Weights that you load
+    yourself before ``fit`` are overwritten: leave the callback out there.  A strategy that spawns processes
+    (``ddp_spawn``) writes at every ``fit``, as what the processes saw does not come back.
 
     Args:
         spec: The spec.
@@ -97,6 +101,13 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         """Write, where the model was only made after ``setup``."""
         self._apply(trainer, pl_module)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Limit the steps of the optimizers, which exist now."""
+        if states_limits(self.spec):
+            limits = step_limits(self.spec, pl_module, include=self.include).limits
+            for optimizer in trainer.optimizers:
+                limit_steps(optimizer, limits, dict(named_tensors(pl_module)), required=False)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps: where the weights came from."""
         return {"spec": self.spec.to_json(), "seed": self.seed if self.report is None else self.report.seed}
@@ -115,7 +126,8 @@ class CriticalInit(_callback()):  # type: ignore[misc]
                 trust=self.trust,
                 where=self.where,
             )
-            self.report = applied.report
+            # the optimizers are limited later, by this callback
+            self.report = replace(applied.report, notes=tuple(n for n in applied.report.notes if n != NOTE))
             self._done.add(module)
 
 

@@ -17,8 +17,21 @@ from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
+from critinit.tensors.blocks import Index
 
-__all__ = ["ADAPTERS", "Adapter", "Applied", "Report", "ReportRow", "Sampler", "Where", "apply", "find_adapter"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Applied",
+    "Report",
+    "ReportRow",
+    "Sampler",
+    "StepLimit",
+    "Where",
+    "apply",
+    "find_adapter",
+    "patterns_of",
+]
 
 GROUP = "critinit.adapters"
 Sampler = Literal["portable", "native"]
@@ -116,6 +129,21 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class StepLimit:
+    """The largest learning rate that one region of a tensor can bear (see ``critinit.limit_steps``).
+
+    Attributes:
+        tensor: The tensor's name in the model.
+        index: The region, a slice or a number for each axis that it restricts; () for the whole tensor.
+        limit: The rate.
+    """
+
+    tensor: str
+    index: Index
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Applied(Shown, Generic[Model]):
     """The result of ``apply``.
 
@@ -123,10 +151,12 @@ class Applied(Shown, Generic[Model]):
         model: The very object that was given where the framework's models are mutable, and a new tree where they are
             not.
         report: What was written into it.
+        limits: The limits on the learning rate that the spec states, for ``critinit.limit_steps``.
     """
 
     model: Model
     report: Report
+    limits: tuple[StepLimit, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -249,18 +279,23 @@ def apply(
     if where is not None and include is not None:
         hint = "where says itself what is written; for several networks call apply for each, with a seed of its own"
         raise ArgumentError("include", found=repr(include), allowed="nothing beside where", hint=hint)
-    patterns = (include,) if isinstance(include, str) else include
-    if patterns is not None and not _are_patterns(patterns):
-        allowed = "a pattern of module paths, or a list of them"
-        raise ArgumentError("include", found=repr(include), allowed=allowed)
+    patterns = patterns_of(include)
     adapter = find_adapter(target, framework, options, anything=where is not None)
     asked: dict[str, Any] = {"trust": trust, "where": where, "verify": verify}
     given = {name: value for name, value in asked.items() if value is not None and value is not False}
     return adapter.apply(spec, target, seed=seed, sampler=sampler, include=patterns, options=options, **given)
 
 
-def _are_patterns(value: object) -> bool:
-    return isinstance(value, Sequence) and bool(value) and all(isinstance(pattern, str) for pattern in value)
+def patterns_of(include: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Return the patterns that ``include=`` gives, or None.
+
+    Raises:
+        ArgumentError: It gives something else.
+    """
+    patterns = (include,) if isinstance(include, str) else include
+    if patterns is None or (isinstance(patterns, Sequence) and patterns and all(isinstance(p, str) for p in patterns)):
+        return patterns
+    raise ArgumentError("include", found=repr(include), allowed="a pattern of module paths, or a list of them")
 
 
 def _checked(item: object, source: str) -> tuple[str, Adapter]:

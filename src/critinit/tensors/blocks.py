@@ -11,7 +11,7 @@ gains (H,).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class Block:
     (fan_in, H).  ``shape``: the shape that the region's numbers are read in, row by row, where it is not the region's
     own, which ``stored_as`` then is: one axis, or that of a convolution's kernel.  A zeroed region that names a gate is
     a second bias vector, added to that gate's effective bias; one that names none has no part in what a spec describes.
+    ``inside``: the gate inside whose r∘(·) such a region acts; an optimizer's step on it counts as one on that gate's
+    bias.
     """
 
     gate: str
@@ -45,6 +47,7 @@ class Block:
     offset: float = 0.0
     shape: Shape | None = None
     stored_as: Shape = (-1,)
+    inside: str = ""
 
     def stored(self, canonical: Any) -> Any:
         """Return what stands in the tensor for ``canonical``, an array of NumPy or of a framework."""
@@ -100,9 +103,12 @@ def whole_tensor(
     return (Block(gate, part, (), transposed, sign, offset),)
 
 
-def zeros(*index: slice | int) -> tuple[Block, ...]:
-    """Return a region that is set to 0 and is no part of what a spec describes; the whole tensor by default."""
-    return (Block("", "zero", index),)
+def zeros(*index: slice | int, inside: str = "") -> tuple[Block, ...]:
+    """Return a region that is set to 0 and is no part of what a spec describes; the whole tensor by default.
+
+    ``inside``: the gate inside whose r∘(·) it acts, if it is one.
+    """
+    return (Block("", "zero", index, inside=inside),)
 
 
 def second_bias(
@@ -114,8 +120,8 @@ def second_bias(
     within: Mapping[int, slice | int] = MappingProxyType({}),
 ) -> tuple[Block, ...]:
     """Return the blocks of a second bias vector, set to 0: it adds to the first, but for the gate ``inside`` r∘(·)."""
-    names = ["" if gate == inside else gate for gate in gates]
-    return fused(names, "zero", axis, width, within=within)
+    blocks = fused(gates, "zero", axis, width, within=within)
+    return tuple(replace(block, gate="", inside=block.gate) if block.gate == inside else block for block in blocks)
 
 
 def fill(

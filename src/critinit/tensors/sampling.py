@@ -117,6 +117,7 @@ class Draw:
         sign: What the draw is multiplied with.
         coupled_to: The gate whose bias it follows, or None.
         window: The window of a convolution whose centre tap it fills, all other taps being 0; none where it fills all.
+        max_learning_rate: The largest learning rate that the gate's part states, or None.
     """
 
     distribution: Kernel | Bias
@@ -128,6 +129,7 @@ class Draw:
     sign: int = 1
     coupled_to: str | None = None
     window: tuple[int, ...] = ()
+    max_learning_rate: float | None = None
 
     @property
     def fan_in(self) -> int:
@@ -233,9 +235,13 @@ def draws_of(
         asked: Kernel | Bias = getattr(gates[gate], part)
         path = f"layers.{layer}.gates.{gate}.{part}"
         if isinstance(asked, CoupledBias):
-            return replace(one(asked.to, part), sign=asked.sign, coupled_to=asked.to, gate=gate, path=path)
+            followed = one(asked.to, part)
+            limit = asked.max_learning_rate
+            return replace(
+                followed, sign=asked.sign, coupled_to=asked.to, gate=gate, path=path, max_learning_rate=limit
+            )
         stream = Stream(seed, module, layer, direction, names.index(gate), part)
-        drawn = Draw(asked, shapes[part], stream, gate, part, path)
+        drawn = Draw(asked, shapes[part], stream, gate, part, path, max_learning_rate=asked.max_learning_rate)
         return _convolved(drawn, asked, window) if window and isinstance(asked, Kernel) else drawn
 
     draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
@@ -250,7 +256,8 @@ def draws_of(
         kernel = OrthogonalKernel(variance=1.0) if projection is None else projection.kernel
         shape = (projection_size, hidden_size)
         path = f"layers.{layer} projection" if projection is None else f"layers.{layer}.projection.kernel"
-        draws["", "projection"] = Draw(kernel, shape, stream, "", "projection", path)
+        limit = kernel.max_learning_rate
+        draws["", "projection"] = Draw(kernel, shape, stream, "", "projection", path, max_learning_rate=limit)
     return MappingProxyType(draws)
 
 

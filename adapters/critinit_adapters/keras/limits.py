@@ -1,0 +1,207 @@
+"""Limits on the steps of Keras optimizers, on every backend: an optimizer that wraps another one.
+
+The inner optimizer makes its step; the wrapper then shortens the step in the limited regions.  It is saved and loaded
+with the model, as ``keras.optimizers.LossScaleOptimizer`` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from critinit.errors import ArgumentError
+from critinit.tensors.application import StepLimit
+from critinit.tensors.limiting import not_found
+from critinit_adapters.keras.naming import variable_names
+from critinit_adapters.shared.naming import located
+
+__all__ = ["LimitedOptimizer", "limit_steps"]
+
+
+def limit_steps(optimizer: Any, limits: Sequence[StepLimit], variables: Sequence[Any]) -> Any:
+    """Return an optimizer that wraps the given one and keeps limits.
+
+    Args:
+        optimizer: The optimizer.  One that limits already gets the new limits for the tensors that they name.
+        limits: The limits.
+        variables: The model's variables.
+
+    Raises:
+        ArgumentError: The optimizer cannot keep limits, or the model has none of the limited variables.
+    """
+    if not limits:
+        return optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer.inner_optimizer = limit_steps(optimizer.inner_optimizer, limits, variables)
+        return optimizer
+    names = variable_names(variables)
+    if not {limit.tensor for limit in limits} & set(names.values()):
+        raise not_found(limits, list(names.values()))
+    if isinstance(optimizer, LimitedOptimizer):
+        new = {limit.tensor for limit in limits}
+        limits = (*(limit for limit in optimizer.limits if limit.tensor not in new), *limits)
+        names = {**optimizer.names, **names}
+        optimizer = optimizer.inner_optimizer
+    return LimitedOptimizer(optimizer, limits, names=names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limited:
+    """A variable, and the limit of each of its numbers (infinite: none) in a shape that spreads over it."""
+
+    variable: Any
+    limits: NDArray[np.float64]
+
+
+@keras.saving.register_keras_serializable("critinit")
+class LimitedOptimizer(keras.optimizers.Optimizer):
+    """An optimizer that shortens another one's steps where the learning rate is limited.
+
+    Args:
+        inner_optimizer: The optimizer that makes the steps.
+        limits: The limits, or what ``get_config`` wrote of them.
+        name: Its name.
+        names: The names of variables by their ids; of others the path is the name.
+
+    Raises:
+        ArgumentError: The inner optimizer cannot keep limits.
+    """
+
+    def __init__(
+        self, inner_optimizer: Any, limits: Sequence[Any], name: str | None = None, *, names: Any = None
+    ) -> None:
+        reason = _refusal(inner_optimizer)
+        if reason:
+            allowed = "an optimizer whose steps are proportional to its rate, such as Adam or SGD"
+            raise ArgumentError("optimizer", found=type(inner_optimizer).__name__, allowed=allowed, hint=reason)
+        super().__init__(learning_rate=0.0, name=name or "limited_optimizer")
+        self.inner_optimizer = inner_optimizer
+        self.limits = tuple(_limit(limit) for limit in limits)
+        self.names = dict(names or {})
+        self._limited: tuple[_Limited, ...] = ()
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the inner optimizer's variables, and find what is limited."""
+        if self.built:
+            return
+        self._limited = tuple(self._find(variables))
+        if not self._limited:
+            raise not_found(self.limits, [variable.path for variable in variables])
+        if not self.inner_optimizer.built:
+            self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    def _find(self, variables: Sequence[Any]) -> list[_Limited]:
+        own = variable_names(variables)
+        self.names = {id(variable): self.names.get(id(variable), own[id(variable)]) for variable in variables}
+        # a saved model's paths can begin otherwise than those of the loaded one
+        tensors = tuple(dict.fromkeys(limit.tensor for limit in self.limits))
+        place = located(tuple(self.names.values()), tensors)
+        found = []
+        for variable in variables:
+            limits = [limit for limit in self.limits if place.get(limit.tensor) == self.names[id(variable)]]
+            if limits:
+                found.append(_Limited(variable, _spread(variable.shape, limits)))
+        return found
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, the inner optimizer's too."""
+        return [*self._variables, *self.inner_optimizer.variables]
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Make the inner optimizer's step, then shorten it."""
+        if not self.built and trainable_variables is not None:
+            self.build(list(trainable_variables))
+        rate = ops.copy(ops.convert_to_tensor(self.inner_optimizer.learning_rate))
+        before = [ops.copy(ops.convert_to_tensor(limited.variable)) for limited in self._limited]
+        self.inner_optimizer.apply(grads, trainable_variables)
+        for limited, old in zip(self._limited, before, strict=True):
+            variable = limited.variable
+            new = ops.convert_to_tensor(variable)
+            limits = ops.convert_to_tensor(limited.limits.astype(variable.dtype))
+            share = limits / ops.cast(rate, variable.dtype)
+            variable.assign(ops.where(share < 1, old + share * (new - old), new))
+
+    @property
+    def learning_rate(self) -> Any:
+        """The inner optimizer's rate."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        self.inner_optimizer.learning_rate = rate
+
+    @property
+    def iterations(self) -> Any:
+        """The number of the inner optimizer's steps."""
+        return self.inner_optimizer.iterations
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Scale the loss as the inner optimizer asks."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Leave the end of a training to the inner optimizer."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what a saved model keeps."""
+        if self.built:  # the names as they are found again from the paths alone
+            paths = variable_names(self._trainable_variables)
+            renamed = {name: paths[number] for number, name in self.names.items() if number in paths}
+        else:
+            renamed = {}
+        return {
+            "name": self.name,
+            "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "limits": [
+                {
+                    "tensor": renamed.get(limit.tensor, limit.tensor),
+                    "index": [[a.start, a.stop] if isinstance(a, slice) else a for a in limit.index],
+                    "limit": limit.limit,
+                }
+                for limit in self.limits
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> LimitedOptimizer:
+        """Return the optimizer that ``get_config`` describes."""
+        own = dict(config)
+        inner = keras.saving.deserialize_keras_object(own.pop("inner_optimizer"), custom_objects=custom_objects)
+        return cls(inner, **own)
+
+
+def _refusal(optimizer: Any) -> str:
+    """Why the steps of an optimizer cannot be limited, or nothing."""
+    if isinstance(optimizer, keras.optimizers.Ftrl):
+        return "it computes weights anew from its sums at every step, and takes no step from where they are"
+    if optimizer.use_ema:
+        return "use_ema keeps an average of the weights, which would be that of steps without limits"
+    return ""
+
+
+def _limit(given: Any) -> StepLimit:
+    """A limit, from itself or from what a saved model keeps."""
+    if isinstance(given, StepLimit):
+        return given
+    index = tuple(slice(*axis) if isinstance(axis, (list, tuple)) else int(axis) for axis in given["index"])
+    return StepLimit(given["tensor"], index, given["limit"])
+
+
+def _spread(shape: Sequence[int], limits: Sequence[StepLimit]) -> NDArray[np.float64]:
+    """The limit of each number; an axis along which all are the same is cut to 1."""
+    full = np.full(tuple(shape), np.inf)
+    for limit in limits:
+        full[limit.index] = limit.limit
+    for axis in range(full.ndim):
+        first = full.take([0], axis=axis)
+        full = first if (full == first).all() else full
+    return full

@@ -1,0 +1,173 @@
+"""Limits on the steps of optax transformations, for every framework whose parameters are a tree of JAX arrays.
+
+The transformation that is given makes its updates; in the limited regions they are then multiplied by
+min(1, limit/rate).  Leaves are known by their names, as in the report of ``apply``.  A tree may be a part of the one
+that the spec was applied to (the optimizer trains ``variables["params"]``), or hold it as a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from critinit.errors import ArgumentError
+from critinit.tensors.application import StepLimit
+from critinit.tensors.blocks import Index
+from critinit.tensors.limiting import not_found
+from critinit_adapters.shared.naming import located, path_name
+
+__all__ = ["LimitedState", "OptaxLimits", "limit_steps"]
+
+_REFUSED = {
+    "ScaleByLBFGSState": "it searches along a line, and a step that is shortened in a part is no point of that line",
+    "ScaleByBacktrackingLinesearchState": "the line search has no learning rate",
+    "ScaleByZoomLinesearchState": "the line search has no learning rate",
+    "ScaleByRpropState": "Rprop's rate is only that of the first step",
+    "ScheduleFreeState": "it keeps a second copy of the weights, which would move without limits",
+}
+"""The states of optax's transformations whose updates cannot be limited, and why."""
+
+
+class LimitedState(NamedTuple):
+    """The state of a limited transformation.
+
+    Attributes:
+        count: The number of updates so far, with which a schedule is asked for its rate.
+        inner: The state of the transformation.
+    """
+
+    count: jax.Array
+    inner: Any
+
+
+class OptaxLimits:
+    """What makes an adapter limit the steps of optax transformations."""
+
+    def takes_optimizer(self, optimizer: object) -> bool:
+        """Return whether it is an ``optax.GradientTransformation``, or says so by its two functions."""
+        if isinstance(optimizer, type):
+            return False
+        named = isinstance(optimizer, tuple) and all(callable(getattr(optimizer, f, None)) for f in ("init", "update"))
+        kind = type(optimizer).__module__.partition(".")[0]
+        return named or kind == "optax" or (kind == "flax" and hasattr(optimizer, "tx"))
+
+    def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
+        """Return a transformation that keeps the limits."""
+        return limit_steps(optimizer, limits, learning_rate)
+
+
+def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate: Any) -> Any:
+    """Return a transformation whose updates keep limits.
+
+    Args:
+        transformation: The whole optimizer, its rate included.
+        limits: The limits.
+        learning_rate: Its rate, a number or a schedule; None where ``optax.inject_hyperparams`` keeps it in the state.
+
+    Returns:
+        The limited transformation; the one given where there are no limits.
+
+    Raises:
+        ArgumentError: It is no transformation, or its rate is not known.
+    """
+    import optax
+
+    if not isinstance(transformation, tuple):
+        hint = "limit the transformation before it goes into it"
+        allowed = "an optax.GradientTransformation"
+        raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
+    if not limits:
+        return transformation
+    inner = optax.with_extra_args_support(transformation)
+
+    def init(params: Any) -> LimitedState:
+        _found(params, limits)
+        state = inner.init(params)
+        for name in _kinds(state):
+            if name in _REFUSED:
+                allowed = "an optimizer whose updates are proportional to its rate, such as Adam or SGD"
+                raise ArgumentError("optimizer", found=f"one with a {name}", allowed=allowed, hint=_REFUSED[name])
+        if learning_rate is None:
+            _injected(state)
+        return LimitedState(jnp.zeros((), jnp.int32), state)
+
+    def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
+        made, after = inner.update(updates, state.inner, params, **extra)
+        given = _injected(after) if learning_rate is None else learning_rate
+        rate = given(state.count) if callable(given) else given
+        own = _found(made, limits)
+        shortened = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _shortened(leaf, own.get(path_name(path), ()), rate), made
+        )
+        return shortened, LimitedState(optax.safe_increment(state.count), after)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _shortened(update: Any, own: Sequence[StepLimit], rate: Any) -> Any:
+    for limit in own:
+        if not _fits(limit.index, update.shape):
+            hint = "limits are for the tensors as they were when the spec was applied, not stacked by vmap or scan"
+            allowed = f"one with the region {limit.index}"
+            raise ArgumentError(limit.tensor, found=f"a leaf of shape {update.shape}", allowed=allowed, hint=hint)
+        if isinstance(rate, (int, float)) and rate <= limit.limit:
+            continue
+        share = jnp.minimum(1.0, limit.limit / rate).astype(update.dtype)
+        region = limit.index or ...
+        update = jnp.asarray(update).at[region].set(update[region] * share)
+    return update
+
+
+def _fits(index: Index, shape: Sequence[int]) -> bool:
+    ends = [(axis.stop or 0) if isinstance(axis, slice) else axis + 1 for axis in index]
+    return len(ends) <= len(shape) and all(end <= size for end, size in zip(ends, shape, strict=False))
+
+
+# ---- rates in the state ----------------------------------------------------------------------------------
+
+
+def _kinds(state: Any) -> Iterator[str]:
+    """The names of all kinds of state in a state."""
+    for node in _nodes(state):
+        yield type(node).__name__
+
+
+def _nodes(state: Any) -> Iterator[Any]:
+    yield state
+    below = state.values() if isinstance(state, Mapping) else state if isinstance(state, (tuple, list)) else ()
+    for node in below:
+        yield from _nodes(node)
+
+
+def _injected(state: Any) -> Any:
+    """The one learning rate that ``inject_hyperparams`` keeps in a state."""
+    found = [
+        node.hyperparams["learning_rate"]
+        for node in _nodes(state)
+        if "learning_rate" in (getattr(node, "hyperparams", None) or ())
+    ]
+    if len(found) == 1:
+        return found[0]
+    said = "several in the optimizer's state" if found else "none"
+    hint = "optax's transformations do not state theirs, unless made by optax.inject_hyperparams"
+    allowed = "the number or the schedule that the optimizer was made with"
+    raise ArgumentError("learning_rate", found=said, allowed=allowed, hint=hint)
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+
+def _found(tree: Any, limits: Sequence[StepLimit]) -> dict[str, list[StepLimit]]:
+    """The limits of each leaf, by the leaf's path name."""
+    names = tuple(path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree))
+    leaf = located(names, tuple(dict.fromkeys(limit.tensor for limit in limits)))
+    if not leaf:
+        raise not_found(limits, names)
+    own: dict[str, list[StepLimit]] = {}
+    for limit in limits:
+        if limit.tensor in leaf:
+            own.setdefault(leaf[limit.tensor], []).append(limit)
+    return own

@@ -1,0 +1,202 @@
+"""Limits on the learning rate in optax, for the parameters of each framework on JAX."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("flax")
+pytest.importorskip("optax")
+pytest.importorskip("equinox")
+pytest.importorskip("haiku")
+
+import equinox as eqx
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen, nnx
+from flax.training.train_state import TrainState
+
+import critinit
+from critinit.errors import ArgumentError
+from tests.adapters.specs import make_spec
+
+pytestmark = pytest.mark.frameworks
+M, H, RATE, LIMIT = 3, 4, 0.05, 1e-3
+
+
+def spec_of(cell="gru", settings=("candidate.recurrent", "update.bias")):
+    spec = make_spec(cell).to_dict()
+    for setting in settings:
+        gate, part = setting.split(".")
+        spec["layers"][0]["gates"][gate][part]["max_learning_rate"] = LIMIT
+    return critinit.parse(spec)
+
+
+SPEC = spec_of()
+
+
+def linen_params():
+    cell = linen.GRUCell(H)
+    variables = cell.init(jax.random.key(0), jnp.zeros((2, H)), jnp.zeros((2, M)))
+    return critinit.apply(SPEC, variables, seed=0)
+
+
+def rows(updates, axis=0):
+    """The largest size of each gate's updates."""
+    return [float(jnp.abs(part).max()) for part in jnp.split(updates, 3, axis)]
+
+
+def update(optimizer, params, steps=1):
+    """The last of some updates for gradients of 1."""
+    state = optimizer.init(params)
+    step = jax.jit(optimizer.update)
+    for _ in range(steps):
+        updates, state = step(jax.tree.map(jnp.ones_like, params), state, params)
+    return updates
+
+
+def test_linen_leaves_of_the_tree_of_parameters_alone():
+    applied = linen_params()
+    optimizer = critinit.limit_steps(optax.sgd(RATE), applied, RATE)
+    for params, inner in ((applied.model, "params"), (applied.model["params"], None), ({"net": applied.model}, "net")):
+        updates = update(optimizer, params)
+        found = updates if inner is None else updates[inner]
+        found = found["params"] if inner == "net" else found
+        limited = {("hn", "kernel"), ("iz", "bias")}
+        for child, parts in found.items():
+            for part, values in parts.items():
+                expected = LIMIT if (child, part) in limited else RATE
+                assert np.allclose(values, -expected, rtol=1e-6, atol=0), (child, part)
+
+
+def test_equinox():
+    applied = critinit.apply(SPEC, eqx.nn.GRUCell(M, H, key=jax.random.key(0)), seed=0)
+    updates = update(critinit.limit_steps(optax.sgd(RATE), applied, RATE), eqx.filter(applied.model, eqx.is_array))
+    assert rows(updates.weight_hh) == pytest.approx([RATE, RATE, LIMIT])
+    assert rows(updates.bias) == pytest.approx([RATE, LIMIT, RATE])
+    assert rows(updates.weight_ih) == pytest.approx([RATE] * 3)
+
+
+def test_a_second_bias_inside_the_candidate_has_the_limit_of_the_candidates():
+    spec = spec_of(settings=("candidate.bias",))
+    applied = critinit.apply(spec, eqx.nn.GRUCell(M, H, key=jax.random.key(0)), seed=0)
+    updates = update(critinit.limit_steps(optax.sgd(RATE), applied, RATE), eqx.filter(applied.model, eqx.is_array))
+    assert rows(updates.bias) == pytest.approx([RATE, RATE, LIMIT])
+    assert np.allclose(updates.bias_n, -LIMIT)
+
+
+def test_haiku():
+    net = hk.transform(lambda x: hk.dynamic_unroll(hk.LSTM(H, name="lstm"), x, hk.LSTM(H).initial_state(2))[0])
+    params = net.init(jax.random.key(0), jnp.zeros((5, 2, M)))
+    spec = spec_of("lstm", ("cell.recurrent", "cell.bias"))
+    applied = critinit.apply(spec, params, seed=0, haiku={"lstm": "lstm"})
+    updates = update(critinit.limit_steps(optax.sgd(RATE), applied, RATE), applied.model)["lstm/linear"]
+    kernel = np.asarray(updates["w"]).reshape(M + H, 4, H)  # rows [x; h]; input, cell, forget, output
+    assert np.allclose(kernel[M:, 1], -LIMIT)
+    assert np.allclose(kernel[:M], -RATE)
+    assert np.allclose(np.delete(kernel, 1, axis=1), -RATE)
+    assert np.allclose(np.asarray(updates["b"]).reshape(4, H)[:, 0], [-RATE, -LIMIT, -RATE, -RATE])
+
+
+def test_nnx():
+    model = nnx.GRUCell(M, H, rngs=nnx.Rngs(0))
+    applied = critinit.apply(SPEC, model, seed=0)
+    before = np.asarray(model.dense_h.kernel[...])
+    optimizer = nnx.Optimizer(model, critinit.limit_steps(optax.adam(RATE), applied, RATE), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        gradient = nnx.grad(lambda model: jnp.sum(model(jnp.ones((2, H)), jnp.ones((2, M)))[0]))(model)
+        optimizer.update(model, gradient)
+
+    step(model, optimizer)
+    moved = rows(jnp.asarray(np.asarray(model.dense_h.kernel[...]) - before), axis=1)
+    assert moved == pytest.approx([RATE, RATE, LIMIT], rel=1e-3)
+
+
+def test_a_schedule_and_rates_in_the_state_are_followed():
+    applied = linen_params()
+    params = applied.model["params"]
+    schedule = optax.piecewise_constant_schedule(RATE, {1: 0.1, 2: 0.1})  # RATE, RATE/10, RATE/100 < LIMIT
+    scheduled = critinit.limit_steps(optax.sgd(schedule), applied, schedule)
+    injected = critinit.limit_steps(optax.inject_hyperparams(optax.sgd)(schedule), applied)
+    chained = critinit.limit_steps(optax.chain(optax.clip(2.0), optax.inject_hyperparams(optax.sgd)(schedule)), applied)
+    for optimizer in (scheduled, injected, chained):
+        found = [update(optimizer, params, steps)["hn"]["kernel"].max() for steps in (1, 2, 3)]
+        assert np.allclose(found, [-LIMIT, -LIMIT, -RATE / 100], rtol=1e-5)
+
+
+def test_a_limit_that_does_not_bind_changes_no_bit():
+    applied = linen_params()
+    params = applied.model["params"]
+    for rate in (1e-4, optax.constant_schedule(1e-4)):
+        ours = update(critinit.limit_steps(optax.adam(rate), applied, rate), params, 3)
+        theirs = update(optax.adam(rate), params, 3)
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs)))
+
+
+def test_lion_moves_a_limited_region_as_with_the_smaller_rate():
+    applied = linen_params()
+    params = applied.model["params"]
+    limited, plain, slow = (
+        update(optimizer, params, 2)
+        for optimizer in (
+            critinit.limit_steps(optax.lion(RATE, weight_decay=0.1), applied, RATE),
+            optax.lion(RATE, weight_decay=0.1),
+            optax.lion(LIMIT, weight_decay=0.1),
+        )
+    )
+    assert np.allclose(limited["hn"]["kernel"], slow["hn"]["kernel"], rtol=1e-5, atol=0)
+    assert np.array_equal(limited["hr"]["kernel"], plain["hr"]["kernel"])
+
+
+def test_weight_decay_is_limited_and_masked_leaves_are_left_out():
+    applied = linen_params()
+    params = applied.model["params"]
+    inner = critinit.limit_steps(optax.adamw(RATE, weight_decay=0.1), applied, RATE)
+    mask = jax.tree.map(lambda leaf: leaf.ndim == 2, params)
+    updates = update(optax.masked(inner, mask), params)
+    plain = update(optax.adamw(LIMIT, weight_decay=0.1), params)
+    assert np.allclose(updates["hn"]["kernel"], plain["hn"]["kernel"], rtol=1e-5)
+    assert np.allclose(updates["iz"]["bias"], 1.0)  # masked: the gradient, as it was
+
+
+def test_what_cannot_be_limited_is_refused_with_the_way_out():
+    applied = linen_params()
+    params = applied.model["params"]
+    for wrong, said in (
+        (optax.lbfgs(0.1), "searches along a line"),
+        (optax.rprop(0.1), "only that of the first step"),
+        (optax.contrib.schedule_free(optax.sgd(0.1), 0.1), "second copy"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            critinit.limit_steps(wrong, applied, 0.1).init(params)
+    with pytest.raises(ArgumentError, match=r"learning_rate: found none; .*inject_hyperparams"):
+        critinit.limit_steps(optax.adam(RATE), applied).init(params)
+    with pytest.raises(ArgumentError, match=r"an optimizer of head/kernel; .*params/iz/bias"):
+        critinit.limit_steps(optax.adam(RATE), applied, RATE).init({"head": {"kernel": jnp.ones(3)}})
+    twins = {"one": params, "two": params}
+    with pytest.raises(ArgumentError, match="several places"):
+        critinit.limit_steps(optax.adam(RATE), critinit.apply(SPEC, params, seed=0), RATE).init(twins)
+    stacked = jax.tree.map(
+        lambda leaf: jnp.stack([leaf] * 2), eqx.filter(eqx.nn.GRUCell(M, H, key=jax.random.key(0)), eqx.is_array)
+    )
+    cell = critinit.apply(SPEC, eqx.nn.GRUCell(M, H, key=jax.random.key(0)), seed=0)
+    with pytest.raises(ArgumentError, match="not stacked by vmap"):
+        update(critinit.limit_steps(optax.sgd(RATE), cell, RATE), stacked)
+    whole = TrainState.create(apply_fn=None, params=params, tx=optax.adam(RATE))
+    for wrong in (whole, optax.MultiSteps(optax.adam(RATE), 2)):
+        with pytest.raises(ArgumentError, match="limit the transformation before"):
+            critinit.limit_steps(wrong, applied, RATE)
+
+
+def test_limits_inside_the_accumulation_of_gradients():
+    applied = linen_params()
+    params = applied.model["params"]
+    inner = critinit.limit_steps(optax.sgd(RATE), applied, optax.constant_schedule(RATE))
+    updates = update(optax.MultiSteps(inner, 2).gradient_transformation(), params, 2)
+    assert np.allclose(updates["hn"]["kernel"], -LIMIT, rtol=1e-5)
+    assert np.allclose(updates["hr"]["kernel"], -RATE, rtol=1e-5)

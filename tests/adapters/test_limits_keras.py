@@ -1,0 +1,139 @@
+"""Limits on the learning rate in Keras, on the backend that is in use."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("keras")
+
+import keras
+import numpy as np
+from critinit_adapters.keras import LimitedOptimizer
+
+import critinit
+from critinit.errors import ApplyError, ArgumentError
+
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+M, H, T, B, RATE, LIMIT = 2, 4, 5, 3, 0.05, 1e-3
+SETTINGS = [f"layers.0.gates.{part}.max_learning_rate={LIMIT}" for part in ("candidate.recurrent", "update.bias")]
+SPEC = critinit.generate("gru", T=T, settings=SETTINGS)
+X = np.random.default_rng(0).standard_normal((B, T, M)).astype("float32")
+Y = np.ones((B, 1), "float32")
+
+
+def built(spec=SPEC):
+    model = keras.Sequential([keras.Input((T, M)), keras.layers.GRU(H), keras.layers.Dense(1)])
+    return critinit.apply(spec, model, seed=0)
+
+
+def moved(applied, optimizer, epochs=1, **compiled):
+    """How far each gate's part of the kernel, the recurrent kernel and the bias went, and the losses."""
+    model = applied.model
+    before = [np.array(w) for w in model.get_weights()[:3]]
+    model.compile(optimizer, "mse", **compiled)
+    losses = model.fit(X, Y, batch_size=B, epochs=epochs, shuffle=False, verbose=0).history["loss"]
+    after = [np.array(w) for w in model.get_weights()[:3]]
+    steps = [np.abs(new - old) for new, old in zip(after, before, strict=True)]
+    return [[part.max() for part in np.split(step, 3, axis=-1)] for step in steps], losses
+
+
+def test_the_report_names_the_regions_and_the_step_keeps_them():
+    applied = built()
+    names = {limit.tensor.rpartition("/")[2] for limit in applied.limits}
+    assert names == {"recurrent_kernel", "bias"}
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE, epsilon=1e-12), applied)  # small gradients count
+    assert isinstance(optimizer, LimitedOptimizer)
+    (kernel, recurrent, bias), _ = moved(applied, optimizer)
+    assert kernel == pytest.approx([RATE] * 3, rel=0.01)  # update, reset, candidate
+    assert recurrent == pytest.approx([RATE, RATE, LIMIT], rel=0.01)
+    assert bias == pytest.approx([LIMIT, RATE, RATE], rel=0.01)  # both rows
+
+
+def test_a_layer_that_apply_builds_is_limited_too():
+    layer = keras.layers.GRU(H)
+    with pytest.raises(ApplyError, match="build the model first"):
+        critinit.step_limits(SPEC, layer, input_size=M)
+    applied = critinit.apply(SPEC, layer, seed=0, input_size=M)
+    assert applied.limits == critinit.step_limits(SPEC, layer).limits
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), applied)
+    optimizer.build(layer.trainable_variables)
+    assert len(optimizer._limited) == 2
+
+
+def test_a_limit_that_does_not_bind_changes_no_bit():
+    limited, plain = built(), built()
+    plain.model.layers[1].set_weights(limited.model.layers[1].get_weights())
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(1e-4), limited)
+    assert moved(limited, optimizer, 3) == moved(plain, keras.optimizers.Adam(1e-4), 3)
+
+
+def test_the_rate_is_read_and_written_through():
+    applied = built()
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: RATE if epoch else 1e-5)
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(1.0), applied)
+    model = applied.model
+    model.compile(optimizer, "mse")
+    before = np.array(model.get_weights()[1])
+    model.fit(X, Y, batch_size=B, epochs=2, verbose=0, callbacks=[schedule])
+    step = np.abs(model.get_weights()[1] - before)
+    assert step[:, 2 * H :].max() < 1.05 * (LIMIT + 1e-5)
+    assert step[:, : 2 * H].max() > 0.8 * RATE
+    assert float(optimizer.learning_rate) == pytest.approx(RATE)
+    assert int(optimizer.iterations) == int(optimizer.inner_optimizer.iterations) == 2
+
+
+def test_accumulated_gradients_and_scaled_losses():
+    for made in (
+        lambda: keras.optimizers.Adam(RATE, gradient_accumulation_steps=2, loss_scale_factor=8.0),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(RATE)),
+    ):
+        applied = built()
+        optimizer = critinit.limit_steps(made(), applied)
+        (_, recurrent, _), _ = moved(applied, optimizer, 2)
+        assert recurrent[2] < 2.2 * LIMIT
+        assert 0.9 * RATE < recurrent[0] < 2.2 * RATE
+
+
+def test_twice_is_once():
+    once, twice = built(), built()
+    twice.model.layers[1].set_weights(once.model.layers[1].get_weights())
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), twice)
+    again = critinit.limit_steps(optimizer, twice)
+    assert again.inner_optimizer is optimizer.inner_optimizer
+    assert again.limits == optimizer.limits
+    assert moved(twice, again, 3) == moved(once, critinit.limit_steps(keras.optimizers.Adam(RATE), once), 3)
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # as of every optimizer
+def test_saved_before_it_was_trained(tmp_path):
+    applied = built()
+    applied.model.compile(critinit.limit_steps(keras.optimizers.Adam(RATE), applied), "mse")
+    applied.model.save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    before = np.array(model.get_weights()[1])
+    model.fit(X, Y, batch_size=B, verbose=0)
+    assert np.abs(model.get_weights()[1] - before)[:, 2 * H :].max() == pytest.approx(LIMIT, rel=0.01)
+
+
+def test_what_cannot_be_limited_is_refused():
+    applied = built()
+    for wrong, said in (
+        (keras.optimizers.Ftrl(RATE), "computes weights anew"),
+        (keras.optimizers.Adam(RATE, use_ema=True), "average of the weights"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            critinit.limit_steps(wrong, applied)
+    with pytest.raises(ArgumentError, match="states its own"):
+        critinit.limit_steps(keras.optimizers.Adam(RATE), applied, RATE)
+    other = keras.Sequential([keras.Input((M,)), keras.layers.Dense(1)])
+    with pytest.raises(ArgumentError, match=r"an optimizer of .*kernel, .*; allowed: one that trains"):
+        critinit.limit_steps(keras.optimizers.Adam(RATE), applied, model=other)
+    optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), applied)
+    with pytest.raises(ArgumentError, match="trains at least one of the limited"):
+        optimizer.build(other.trainable_variables)
+    none = built(critinit.generate("gru", T=T))
+    plain = keras.optimizers.Adam(RATE)
+    assert critinit.limit_steps(plain, none) is plain
