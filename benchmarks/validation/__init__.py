@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._options import count
-from benchmarks.validation.points import ABOVE, Point, points
+from benchmarks.validation.points import ABOVE, ANYWHERE, Point, points
 
 __all__ = ["main", "points", "run", "simulated", "stored"]
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 RESULTS = DOCS / "validation.jsonl"
-NETWORKS, NETWORKS_MANY = 8, 32
-"""Networks of a point: their scatter is the standard error; and of points whose growth differs most from network to
-network, those without gates and those above criticality."""
-WIDTH, WIDTH_ABOVE, WIDTH_ONE = 500, 1000, 1500
-"""Units of a network that keeps its weights, of one above criticality, and of one with a single gate: theory leaves out
-what is of order 1/width."""
-WIDTH_UNTIED, WIDTH_UNTIED_PLAIN = 1000, 10_000
-"""The same of a network whose weights are drawn anew, which costs less, and of one without a gate."""
+SIZES = {ABOVE: (1000, 32), ANYWHERE: (1000, 16)}
+"""Units and number of the networks that keep their weights, by kind: what theory leaves out is of order 1/units, and
+the scatter of the networks is the standard error.  Points with a slow state, the others, have ``SLOW``."""
+SLOW, PLAIN = (500, 8), (1500, 32)
+"""The same where the state is slow, and of a cell without gates, whose growth differs most from network to network."""
+ONE_GATE = 1500
+"""Units where a cell has one gate, and so costs least."""
+UNTIED, UNTIED_PLAIN = 1000, 10_000
+"""Units of a network whose weights are drawn anew, and of one without gates."""
 
 
 def simulated(point: Point) -> dict[str, Any]:
@@ -37,22 +38,23 @@ def simulated(point: Point) -> dict[str, Any]:
     from tests.theory import oracle
 
     spec, cell = point.spec, point.spec.find_cell()
-    plain = cell.is_plain
     layer = spec.to_dict()["layers"][0]
     row: dict[str, Any] = {"point": point.index, "cell": spec.cell, "kind": point.kind, "T": spec.T, "layer": layer}
     layer.pop("predicted", None)
+    width, networks = PLAIN if cell.is_plain else SIZES.get(point.kind, SLOW)
     widths = {
-        "tied": WIDTH_ONE if len(cell.gates) == 1 else WIDTH_ABOVE if point.kind == ABOVE else WIDTH,
-        "untied": WIDTH_UNTIED_PLAIN if plain else WIDTH_UNTIED,
+        "tied": ONE_GATE if len(cell.gates) == 1 else width,
+        "untied": UNTIED_PLAIN if cell.is_plain else UNTIED,
     }
     for (reading, width), burn_in in zip(widths.items(), point.burn_in, strict=True):
         start = time.process_time()
         found = oracle.measure(
-            spec.cell, layer, T=spec.T, tied=reading == "tied", width=width,
-            networks=NETWORKS_MANY if plain or point.kind == ABOVE else NETWORKS, burn_in=burn_in, seed=point.index,
+            spec.cell, layer, T=spec.T, tied=reading == "tied", width=width, networks=networks, burn_in=burn_in,
+            seed=point.index,
         )  # fmt: skip
         numbers = {name: [float(f"{x:.8g}") for x in estimate] for name, estimate in found._asdict().items()}
-        row[reading] = {"width": width, "seconds": round(time.process_time() - start, 1), **numbers}
+        seconds = round(time.process_time() - start, 1)
+        row[reading] = {"width": width, "networks": networks, "seconds": seconds, **numbers}
     return row
 
 

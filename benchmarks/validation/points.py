@@ -17,7 +17,7 @@ from critinit.spec import InitSpec
 from critinit.spec.reading import validate_object
 from tests.theory import oracle
 
-__all__ = ["ABOVE", "KINDS", "NEAR", "Point", "points"]
+__all__ = ["ABOVE", "ANYWHERE", "KINDS", "NEAR", "Point", "points"]
 
 NEAR = 54
 """Points near criticality: the first ones, six of every cell."""
@@ -28,8 +28,8 @@ KINDS = (
     "spread biases", "spread biases, coupled loop",
 )  # fmt: skip
 """Where a cell's six points near criticality lie."""
-ABOVE = KINDS[3]
-"""Where small differences grow."""
+ABOVE, ANYWHERE = KINDS[3], "anywhere"
+"""Where small differences grow; and what the points are called that are drawn from wide ranges."""
 GAINS = {0: (0.2, 0.5), 1: (0.3, 0.6), 2: (0.6, 0.8), 3: (1.8, 2.2), 4: (0.0, 0.0), 5: (0.2, 0.6)}
 """Gain of the loop by kind."""
 LEAKS = {0: (0.0022, 0.0045), 1: (0.0022, 0.0045), 2: (0.003, 0.006), 3: (0.04, 0.1), 4: (0.0022, 0.0045)}
@@ -45,7 +45,7 @@ class Point(NamedTuple):
 
     Attributes:
         index: Its number.
-        kind: One of ``KINDS``, or "anywhere".
+        kind: One of ``KINDS``, or ``ANYWHERE``.
         spec: The hyperparameters, and T.
         burn_in: Steps from rest until the state is stationary, with weights that stay and with fresh ones.
     """
@@ -174,4 +174,4 @@ def _anywhere(index: int, name: str) -> Point:
         own = {"distribution": str(rng.choice(["orthogonal", "normal"])), "variance": float(rng.uniform(0.5, 1.5))}
         projection = {"kernel": own, "width": float(rng.uniform(0.2, 0.8))}
     T = int(rng.choice([10, 20, 50]))
-    return Point(index, "anywhere", _spec(name, T, gates, float(rng.uniform(0.3, 1.5)), projection), (150, 150))
+    return Point(index, ANYWHERE, _spec(name, T, gates, float(rng.uniform(0.3, 1.5)), projection), (150, 150))

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critinit.dual import Array
 from critinit.theory.roots import excess_over_one, falling_root
@@ -124,7 +126,7 @@ def _operators(response: Response, root: complex) -> tuple[Array, Array, Array, 
     k, weight = response.kernels(root)
     sources = (response.weights[:, None] * response.message).T[None] * k[:, None, :]
     a = sources @ response.coupling
-    t: Array = np.asarray(np.linalg.inv(np.eye(a.shape[-1]) - a))
+    t: Array = np.asarray(np.linalg.inv(np.eye(a.shape[-1]) - a), dtype=a.dtype)
     return k, weight, t, t @ sources, response.coupling
 
 
@@ -187,17 +189,20 @@ def log_retention(response: Response, fluctuations: Fluctuations, chi: float, T:
     t = min(T, _MANY)
     contour = _circle(t) if t < _FEW else _talbot(t)
     terms = [summed(math.log(chi) + z) * np.exp(z * t) * slope for z, slope in zip(*contour, strict=True)]
-    return math.log(max(float(np.sum(terms).real), np.finfo(float).tiny)) + T * math.log(chi)
+    whole = math.log(max(float(np.sum(terms).real), np.finfo(float).tiny)) + T * math.log(chi)
+    with np.errstate(divide="ignore"):
+        alone = np.log(response.weights) + T * np.log(response.keep**2 + fluctuations.keep)
+    return max(whole, float(np.logaddexp.reduce(alone)))  # units by themselves: less cannot be left
 
 
-def _circle(T: int) -> tuple[Array, Array]:
+def _circle(T: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The upper half of a circle of λ around |λ| = χ, as ln λ/χ, and the weights of its points."""
     count = _CIRCLE * T
     angles = (2.0 * math.pi / count) * (np.arange(count // 2) + 0.5)
     return np.asarray(_TURN / count + 1j * angles), np.full(count // 2, 2.0 / count)
 
 
-def _talbot(T: int) -> tuple[Array, Array]:
+def _talbot(T: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The upper half of Talbot's contour around ln λ/χ ≤ 0, and the weights of its points (Weideman 2006)."""
     angles = (2.0 * math.pi / _TALBOT) * (np.arange(_TALBOT // 2) + 0.5)
     half = 0.6407 * angles
