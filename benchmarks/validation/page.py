@@ -136,7 +136,7 @@ def judge(row: Mapping[str, Any]) -> Judged:
     tied = tied_layer(cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, seed=row["point"])
     middle = time.process_time()
     untied = untied_numbers(spec, layer)
-    fast = fast_numbers(spec, layer)
+    fast = fast_numbers(spec)
     seconds = middle - start, time.process_time() - middle
     assert untied is not None
     assert not isinstance(fast, NotComputed)
@@ -275,12 +275,13 @@ def _estimate(found: Sequence[Judged]) -> list[str]:
     rough = [one for one, notes in noted if ROUGH in notes]
     fine = [one for one, notes in noted if not notes & {COARSE, ROUGH}]
     return [
-        f"**The fast estimate** does not hold at {len(sampled) + len(rough)} points, and says so: there the recurrent",
-        f"kernels strengthen the state's fluctuations. At {len(sampled)} of them specs state a coarse sample of the full",
-        f"theory instead (growth holds at {_holding(sampled)}); at {len(rough)}, where that takes too long, the estimate"
-        f" has the note that",
-        f"it is rough (growth holds at {_holding(rough)}). At the {len(fine)} others growth holds at {_holding(fine)},",
-        f"with errors of ln χ of {_errors(fine)}; second moments hold at {sum(one.fast[0].agrees for one in fine)}.",
+        f"**The fast estimate** does not hold at {len(sampled) + len(rough)} points, and says so: there the",
+        "recurrent kernels strengthen the state's fluctuations. Where time allows, specs state a coarse sample of the",
+        f"full theory instead: at {len(sampled)} points, where growth holds at {_holding(sampled)}. Else a note says",
+        f"that the estimate is rough: at {len(rough)} points, where growth holds at {_holding(rough)}."
+        f" At the {len(fine)}",
+        f"others growth holds at {_holding(fine)}, with errors of ln χ of {_errors(fine)}; second moments hold at"
+        f" {sum(one.fast[0].agrees for one in fine)}.",
     ]
 
 

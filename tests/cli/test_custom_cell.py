@@ -100,18 +100,18 @@ def test_a_file_that_is_not_there_is_a_usage_error(run: Run, tmp_path: Path) -> 
 
 
 def test_a_scheme_that_cannot_reach_its_target_is_left_out_and_said(run: Run, tmp_path: Path) -> None:
-    """A rectified cell grows or dies at any input: no variance of it gives the time scale that two schemes aim at."""
-    path = tmp_path / "rectified.py"
+    """Two schemes find no gains for a normalized cell without a gate that keeps the state."""
+    path = tmp_path / "normed.py"
     path.write_text(
-        "import numpy as np\nfrom critinit import Cell\n\n\nclass Rectified(Cell):\n"
-        '    name = "rectified_tested"\n    gates = ("cell",)\n    candidate_gate = "cell"\n\n'
-        '    def update(self, s, u):\n        return np.maximum(u["cell"], 0)\n'
+        "import numpy as np\nfrom critinit import Cell\n\n\nclass Normed(Cell):\n"
+        '    name = "normed_tested"\n    gates = ("cell",)\n    candidate_gate = "cell"\n    normalized = True\n\n'
+        '    def update(self, s, u):\n        return np.tanh(u["cell"])\n'
     )
     result = run("compare", "--cell", str(path), "--T", "50")
     assert (result.code, result.err) == (0, "")
     for name in ("critical", "isometry"):
-        assert f"\n{name}: left out; no variance of the input gives rectified_tested a time scale of 50" in result.out
+        assert f"\n{name}: left out; {name} finds no gains for a normalized cell" in result.out
     assert "\n  torch " in result.out
     refused = run("spec", "--cell", str(path), "--T", "50")
     assert (refused.code, refused.out) == (2, "")
-    assert "no variance of the input" in refused.err
+    assert "critical finds no gains for a normalized cell" in refused.err

@@ -217,8 +217,8 @@ def test_a_kind_that_a_cell_has_not_names_the_kinds_that_work(run: Run, tmp_path
         *("spec", "--cell", "rnn", "--T", "20", "--set", "layers.0.gates.hidden.recurrent.distribution=identity")
     ).out.encode()
     result = run("plot", "-", "--kind", "phase", "-o", str(tmp_path / "a.png"), stdin=identity)
-    assert result.err.endswith("cannot describe an identity kernel; kinds that show this spec: singular-values, "
-                               "distance, compare\n")  # fmt: skip
+    assert "cannot describe an identity kernel" in result.err
+    assert result.err.endswith("; kinds that show this spec: singular-values, distance, compare\n")
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "coupled_lstm"])
