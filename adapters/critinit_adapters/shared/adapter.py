@@ -249,22 +249,25 @@ class BaseAdapter(ABC):
         changed = tuple(changed_tensors(self, made.writes))
         model, rows = self.execute(target, made, sampler, options)
         zeroed = (w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
+        notes = (*made.notes, *trained_note(self.framework, changed), *verified_note(spec, verify))
         limits = self.limits_of(made, model)
-        notes = (
-            *made.notes,
-            *trained_note(self.framework, changed),
-            *verified_note(spec, verify),
-            *((NOTE,) if limits else ()),
-        )
+        notes = (*notes, NOTE) if limits else notes
         report = Report(tuple(rows), number, tuple(dict.fromkeys(zeroed)), made.untouched, notes)
         return Applied(model, report, limits)
 
     def step_limits(
-        self, spec: InitSpec, target: Any, include: Sequence[str] | None, options: Mapping[str, Any]
+        self,
+        spec: InitSpec,
+        target: Any,
+        include: Sequence[str] | None,
+        options: Mapping[str, Any],
+        *,
+        trust: bool = False,
+        where: Any = None,
     ) -> tuple[StepLimit, ...]:
         """Return the limits that ``apply`` would return; changes nothing.  See ``critinit.step_limits``."""
         self._check_options(options)
-        return self.limits_of(self.plan(spec, target, 0, include, options), target)
+        return self.limits_of(self.plan(spec, target, 0, include, options, trust=trust, where=where), target)
 
     def limits_of(self, made: Plan, model: Any) -> tuple[StepLimit, ...]:
         """Return the limits on the learning rate in a plan, by the names that the tensors have in ``model``."""

@@ -212,9 +212,7 @@ class TorchAdapter(InPlaceAdapter):
         full = own
         if sharded:
             full = (
-                parameter.full_tensor()
-                if write.tensor.is_partial
-                else torch.empty(parameter.shape, dtype=own.dtype, device=own.device)
+                parameter.full_tensor() if write.tensor.is_partial else torch.empty_like(own).new_empty(parameter.shape)
             )
         haar = _Haar()
         for block, draw in write.draws:

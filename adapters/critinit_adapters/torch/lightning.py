@@ -104,9 +104,9 @@ class CriticalInit(_callback()):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Limit the steps of the optimizers, which exist now."""
         if states_limits(self.spec):
-            limits = step_limits(self.spec, pl_module, include=self.include).limits
+            limited = step_limits(self.spec, pl_module, include=self.include, trust=self.trust, where=self.where)
             for optimizer in trainer.optimizers:
-                limit_steps(optimizer, limits, dict(named_tensors(pl_module)), required=False)
+                limit_steps(optimizer, limited.limits, dict(named_tensors(pl_module)), required=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps: where the weights came from."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.application import ADAPTERS, Adapter, Applied, StepLimit, find_adapter, patterns_of
+from critinit.tensors.application import ADAPTERS, Adapter, Applied, StepLimit, Where, find_adapter, patterns_of
 
 __all__ = ["NOTE", "LimitingAdapter", "StepLimits", "limit_steps", "not_found", "states_limits", "step_limits"]
 
@@ -42,7 +42,14 @@ class LimitingAdapter(Adapter, Protocol):
     """An adapter that can limit steps, as all of critinit's own can."""
 
     def step_limits(
-        self, spec: InitSpec, target: Any, include: Sequence[str] | None, options: Mapping[str, Any]
+        self,
+        spec: InitSpec,
+        target: Any,
+        include: Sequence[str] | None,
+        options: Mapping[str, Any],
+        *,
+        trust: bool = False,
+        where: Where | None = None,
     ) -> tuple[StepLimit, ...]:
         """Return the limits that a spec states for the tensors of the target; changes nothing."""
         ...
@@ -112,6 +119,8 @@ def step_limits(
     *,
     include: str | Sequence[str] | None = None,
     framework: str | Adapter | None = None,
+    trust: bool = False,
+    where: Where | None = None,
     **options: Any,
 ) -> StepLimits[Model]:
     """Return the limits on the learning rate that a spec states for a model, and change nothing.
@@ -124,6 +133,8 @@ def step_limits(
         target: The model.
         include: Patterns of module paths that narrow what is limited.
         framework: The framework's name, or an adapter.
+        trust: As in ``critinit.apply``.
+        where: As in ``critinit.apply``.
         **options: The adapter's own options.
 
     Returns:
@@ -138,10 +149,11 @@ def step_limits(
     """
     checked_spec(spec)
     patterns = patterns_of(include)
-    adapter = find_adapter(target, framework, options)
+    adapter = find_adapter(target, framework, options, anything=where is not None)
     if not isinstance(adapter, LimitingAdapter):
         raise ArgumentError("framework", found=adapter.framework, hint="its adapter knows no limits on steps")
-    return StepLimits(target, adapter.step_limits(spec, target, patterns, options))
+    limits = adapter.step_limits(spec, target, patterns, options, trust=trust, where=where)
+    return StepLimits(target, limits)
 
 
 def states_limits(spec: InitSpec) -> bool:
