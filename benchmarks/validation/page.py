@@ -40,9 +40,9 @@ NEARLY_CRITICAL = (1e-4, 1e-2)
 """|ln χ| of the networks' growth over T steps, tied, at a point that counts as near criticality."""
 TOLERANCE = 0.01
 """Wanted standard error of the tied theory's asymptotic ln χ: four populations of 1,000 units mostly do."""
-PARTICLES_PLAIN, PARTICLES_ABOVE, FINE = 60_000, 8000, 1e-4
-"""Units of each of eight populations (``FINE`` asks for that many) where growth varies most from step to step: of a
-cell without gates, and above criticality."""
+PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
+"""Units of each of eight populations (``FINE`` asks for as many as there may be) where growth varies most from step to
+step: of a cell without gates, and above criticality."""
 REASONS: Mapping[tuple[str, int], str] = {
     ("tied", 10): "Chance in the sampled theory: with populations of 4,000 other units its second moment is .000817 ±"
     " .000007, 2.5 % from the networks'.",
@@ -133,7 +133,9 @@ def judge(row: Mapping[str, Any]) -> Judged:
     cell, T = spec.find_cell(), spec.T
     particles = PARTICLES_PLAIN if cell.is_plain else PARTICLES_ABOVE if row["kind"] == ABOVE else None
     tolerance = TOLERANCE if particles is None else FINE
-    tied = tied_layer(cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, seed=row["point"])
+    tied = tied_layer(
+        cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, most=POPULATIONS, seed=row["point"]
+    )
     middle = time.process_time()
     untied = untied_numbers(spec, layer)
     fast = fast_numbers(spec)
@@ -277,11 +279,14 @@ def _estimate(found: Sequence[Judged]) -> list[str]:
     return [
         f"**The fast estimate** does not hold at {len(sampled) + len(rough)} points, and says so: there the",
         "recurrent kernels strengthen the state's fluctuations. Where time allows, specs state a coarse sample of the",
-        f"full theory instead: at {len(sampled)} points, where growth holds at {_holding(sampled)}. Else a note says",
-        f"that the estimate is rough: at {len(rough)} points, where growth holds at {_holding(rough)}."
-        f" At the {len(fine)}",
-        f"others growth holds at {_holding(fine)}, with errors of ln χ of {_errors(fine)}; second moments hold at"
-        f" {sum(one.fast[0].agrees for one in fine)}.",
+        f"full theory instead: at {len(sampled)} points, where growth holds at {_holding(sampled)}. Else a note says"
+        + (
+            f" that the estimate is rough: at {len(rough)}, where growth holds at {_holding(rough)}."
+            if rough
+            else " that the estimate is rough; none of these points is one."
+        ),
+        f"At the {len(fine)} others growth holds at {_holding(fine)}, with errors of ln χ of {_errors(fine)};",
+        f"second moments hold at {sum(one.fast[0].agrees for one in fine)}.",
     ]
 
 

@@ -125,6 +125,7 @@ def tied_layer(
     particles: int | None = None,
     steps: int | None = None,
     tolerance: float | None = None,
+    most: int | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
@@ -139,6 +140,7 @@ def tied_layer(
         particles: As for ``tied``, like all the following.
         steps: How long a perturbation is followed.
         tolerance: Wanted standard error of ln χ.
+        most: Populations, at most, from 4 on.  None: 8, or 64 where a tolerance is given.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
@@ -148,7 +150,7 @@ def tied_layer(
         ArgumentError: An argument is out of its range.
     """
     return tied_with_courses(
-        cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, seed=seed, inputs=inputs,
+        cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, most=most, seed=seed, inputs=inputs,
         below=below, progress=progress,
     )[0]  # fmt: skip
 
@@ -161,6 +163,7 @@ def tied_with_courses(
     particles: int | None = None,
     steps: int | None = None,
     tolerance: float | None = None,
+    most: int | None = None,
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
@@ -179,11 +182,12 @@ def tied_with_courses(
     asked = tolerance is not None
     thorough = asked or length <= _MANY_STEPS
     count = (_PARTICLES if thorough else _PARTICLES // 2) if particles is None else particles
-    most = _MOST if tolerance is None else _MOST_ASKED
+    most = (_MOST if tolerance is None else _MOST_ASKED) if most is None else most
     tolerance = _TOLERANCE if tolerance is None else tolerance
     until_T = spread and length >= T
     _check("particles", count, 2)
     _check("steps", length, LEAST_STEPS)
+    _check("most", most, _FEWEST)
     if not tolerance > 0.0:
         raise ArgumentError("tolerance", found=str(tolerance), allowed="more than 0")
     streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + most))
