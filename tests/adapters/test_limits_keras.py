@@ -63,6 +63,30 @@ def test_a_layer_that_apply_builds_is_limited_too():
     assert len(optimizer._limited) == 2
 
 
+class Own(keras.layers.Layer):
+    """Keeps the parts of a GRU in variables of its own."""
+
+    def build(self, shape):
+        self.U = self.add_weight(shape=(M, 3 * H), name="U")
+        self.W = self.add_weight(shape=(H, 3 * H), name="W")
+        self.b = self.add_weight(shape=(3 * H,), name="b")
+
+
+def test_variables_that_the_user_named_are_limited_too():
+    layer = Own()
+    layer.build((None, M))
+    where = critinit.fused(("update", "reset", "candidate"), input="U", recurrent="W", bias="b", axis=1)
+    applied = critinit.apply(SPEC, layer, seed=0, where=where)
+    assert applied.limits == critinit.step_limits(SPEC, layer, where=where).limits
+    assert {limit.tensor.rpartition("/")[2] for limit in applied.limits} == {"W", "b"}
+    optimizer = critinit.limit_steps(keras.optimizers.SGD(RATE), applied)
+    before = np.array(layer.W)
+    trained = layer.trainable_variables
+    optimizer.apply([keras.ops.ones(variable.shape) for variable in trained], trained)
+    moved = [part.max() for part in np.split(before - np.array(layer.W), 3, axis=1)]
+    assert moved == pytest.approx([RATE, RATE, LIMIT], rel=1e-3)
+
+
 def test_a_limit_that_does_not_bind_changes_no_bit():
     limited, plain = built(), built()
     plain.model.layers[1].set_weights(limited.model.layers[1].get_weights())

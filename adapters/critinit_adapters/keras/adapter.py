@@ -266,7 +266,8 @@ class KerasAdapter(InPlaceAdapter):
         names = variable_names(model.variables)
         found: list[StepLimit] = []
         for write in made.writes:
-            if write.limits and not write.tensor.handle.cell.built:
+            cell = getattr(write.tensor.handle, "cell", None)  # none of a variable that the user named
+            if write.limits and cell is not None and not cell.built:
                 raise ApplyError(write.tensor.name, found=_UNBUILT.found, hint="build the model first")
             found += (replace(limit, tensor=names[id(write.tensor.handle.variable)]) for limit in write.limits)
         return tuple(found)
