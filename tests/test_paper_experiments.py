@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import copies, trainability
-from benchmarks.paper.lines import on_the_line, with_bias
-from critinit.theory.analysis import fast_numbers, untied_numbers
+from benchmarks.paper.lines import with_bias
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +22,9 @@ def test_perturbed_copies_follow_their_own_theory():
 
 
 def test_along_the_line_only_the_tied_time_scale_grows():
-    specs = [on_the_line(alpha, 100) for alpha in (0.0, 0.5)]
-    untied, tied = (
-        [numbers(spec).time_scale for spec in specs]
-        for numbers in (lambda spec: untied_numbers(spec, spec.layers[0]), fast_numbers)
-    )
-    assert untied[1] / untied[0] < 1.05
-    assert tied[1] / tied[0] > 4.0
+    edge = trainability.boundary((0.0, 0.5))
+    assert edge.untied[1] / edge.untied[0] < 1.05
+    assert edge.tied[1] / edge.tied[0] > 4.0
     assert with_bias(3.0, 100).layers[0].gates["update"].bias.mean == 3.0
 
 
