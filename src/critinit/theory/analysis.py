@@ -42,8 +42,9 @@ __all__ = [
 Theories = Literal["untied", "tied", "both"]
 """Which theories to ask."""
 
-_COARSE_PARTICLES, _COARSE_STEPS = 300, 100
-"""A sample of the tied theory in a few tenths of a second: second moments to 1 or 2 %, ln χ to .003 or so."""
+_COARSE_PARTICLES, _COARSE_STEPS = 300, 300
+"""A sample of the tied theory in a few tenths of a second: second moments to 1 to 5 %, ln χ to .003 or so; over fewer
+steps slow states come out too fast."""
 _ERROR_DIGITS = 2
 """Digits of a standard error."""
 _ERRORS = 4.0
