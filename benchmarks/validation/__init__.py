@@ -41,10 +41,10 @@ def simulated(point: Point) -> dict[str, Any]:
     layer = spec.to_dict()["layers"][0]
     row: dict[str, Any] = {"point": point.index, "cell": spec.cell, "kind": point.kind, "T": spec.T, "layer": layer}
     layer.pop("predicted", None)
-    width, networks = PLAIN if cell.is_plain else SIZES.get(point.kind, SLOW)
+    width, networks = PLAIN if cell.is_of_one_step else SIZES.get(point.kind, SLOW)
     widths = {
         "tied": ONE_GATE if len(cell.gates) == 1 else width,
-        "untied": UNTIED_PLAIN if cell.is_plain else UNTIED,
+        "untied": UNTIED_PLAIN if cell.is_of_one_step else UNTIED,
     }
     for (reading, width), burn_in in zip(widths.items(), point.burn_in, strict=True):
         start = time.process_time()

@@ -58,7 +58,6 @@ REASONS: Mapping[tuple[str, int], str] = {
     " logarithm and their mean logarithm lies lower: -73.1 at 300 units, -71.6 at 4,000.",
 }
 """What was found where a theory misses, by theory and point."""
-_MOMENTS = ("second_moment", "cell_second_moment")
 
 
 class Judged(NamedTuple):
@@ -131,7 +130,7 @@ def judge(row: Mapping[str, Any]) -> Judged:
     layer = spec.layers[0]
     start = time.process_time()
     cell, T = spec.find_cell(), spec.T
-    particles = PARTICLES_PLAIN if cell.is_plain else PARTICLES_ABOVE if row["kind"] == ABOVE else None
+    particles = PARTICLES_PLAIN if cell.is_of_one_step else PARTICLES_ABOVE if row["kind"] == ABOVE else None
     tolerance = TOLERANCE if particles is None else FINE
     tied = tied_layer(
         cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, most=POPULATIONS, seed=row["point"]

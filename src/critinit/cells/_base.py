@@ -187,14 +187,6 @@ class Cell:
         return bool(np.allclose(there, -mirrored, rtol=_ODD, atol=_ODD))
 
     @cached_property
-    def is_plain(self) -> bool:
-        """Whether it is h' = n(u): one gate, nothing kept, nothing read out."""
-        alone = self.candidate_gate is not None and self.gates == (self.candidate_gate,)
-        return (
-            alone and not self.has_readout and not self.projects and self.keeps_nothing and float(self.write({})) == 1.0
-        )
-
-    @cached_property
     def kinks(self) -> tuple[float, ...]:
         """The pre-activations at which the slope of a function of one gate jumps, as those of maximum and abs do."""
         parts: list[tuple[Callable[[Any], Any], str | None]] = [
@@ -211,6 +203,11 @@ class Cell:
     def keeps_nothing(self) -> bool:
         """Whether no share of the old memory stays, whatever the gates: keep is the constant 0."""
         return self.keep_gate is None and float(value(self.keep({}))) == 0.0
+
+    @property
+    def is_of_one_step(self) -> bool:
+        """Whether the state is a function of the last step's fields alone: nothing kept, nothing read, none scaled."""
+        return self.keeps_nothing and not (self.has_readout or self.projects or self.before or self.after)
 
     @cached_property
     def bounded(self) -> bool:

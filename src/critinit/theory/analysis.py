@@ -208,12 +208,7 @@ def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     zero" is.  Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.  Normal biases
     are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
     """
-    return _is_of_one_step(cell) or _has_small_kernels(cell, layer, T)
-
-
-def _is_of_one_step(cell: Cell) -> bool:
-    """Whether the state is a function of the last step's fields alone: nothing kept, nothing read, no field scaled."""
-    return cell.keeps_nothing and not (cell.has_readout or cell.projects or cell.before or cell.after)
+    return cell.is_of_one_step or _has_small_kernels(cell, layer, T)
 
 
 def _has_small_kernels(cell: Cell, layer: Layer, T: int) -> bool:
@@ -234,7 +229,7 @@ def _is_white(spec: InitSpec, index: int) -> bool:
 def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
     """The tied numbers of a layer where they are the untied ones; else None."""
     cell, layer = spec.find_cell(), spec.layers[index]
-    if not ((_is_white(spec, index) or _is_of_one_step(cell)) and tying_changes_nothing(cell, layer, spec.T)):
+    if not ((_is_white(spec, index) or cell.is_of_one_step) and tying_changes_nothing(cell, layer, spec.T)):
         return None
     source = layer.input.model_copy(update={"correlation": 1.0})
     return untied_numbers(spec, layer.model_copy(update={"input": source, "predicted": Predicted()}))
@@ -243,7 +238,7 @@ def _as_untied(spec: InitSpec, index: int) -> Numbers | None:
 def _untied(spec: InitSpec, index: int) -> Numbers | None:
     """The untied numbers of a layer, with a note where its inputs are correlated in time."""
     numbers = untied_numbers(spec, spec.layers[index])
-    if numbers is None or _is_white(spec, index) or _is_of_one_step(spec.find_cell()):
+    if numbers is None or _is_white(spec, index) or spec.find_cell().is_of_one_step:
         return numbers
     return numbers.model_copy(update={"notes": (*numbers.notes, _UNTIED_NOTE)})
 
