@@ -34,6 +34,8 @@ __all__ = [
     "neutral_memory_gain",
     "normalized",
     "projection",
+    "spread_biases",
+    "spread_gates",
 ]
 
 Quantity = Literal["time_scale", "unit_time_constant"]
@@ -261,6 +263,29 @@ def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:
 def near_zero(T: int) -> float:
     """Return a recurrent variance "near zero": what the kernels add to χ in one step, over T steps, is below 1 %."""
     return min(1e-5, 0.01 / T)
+
+
+def spread_biases(scheme: str, cell: Cell, spread: Parts) -> dict[str, Parts]:
+    """Return the keep gate's bias and, where another gate writes, its bias, the opposite unit by unit.
+
+    Args:
+        scheme: The scheme's name, for messages.
+        cell: The cell.
+        spread: The keep gate's bias.
+
+    Raises:
+        SchemeError: The cell has no keep gate, or keeps otherwise than sigmoid(u).
+    """
+    keep = needs_keep_gate(scheme, cell)
+    return {keep: spread} if cell.write_gate in (None, keep) else {keep: spread, str(cell.write_gate): coupled(keep)}
+
+
+def spread_gates(scheme: str, layer: LayerContext, spread: Parts) -> dict[str, Parts]:
+    """Return gates of the usual kernels (orthogonal recurrent, normal input of variance 1) with ``spread_biases``."""
+    biases = spread_biases(scheme, layer.cell, spread)
+    return {
+        name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates
+    }
 
 
 def needs_keep_gate(scheme: str, cell: Cell) -> str:

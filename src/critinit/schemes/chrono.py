@@ -6,30 +6,14 @@ usual: orthogonal recurrent, normal input of unit variance.
 
 from __future__ import annotations
 
-from critinit.schemes._base import (
-    LayerContext,
-    Parts,
-    Scheme,
-    bias,
-    coupled,
-    gate,
-    kernel,
-    memory_gain_for_times,
-    needs_keep_gate,
-)
+from critinit.schemes._base import LayerContext, Parts, Scheme, memory_gain_for_times, spread_gates
 
 __all__ = ["SCHEME"]
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
-    keep = needs_keep_gate("chrono", layer.cell)
     spread = {"distribution": "uniform_time", "min_time": 2.0, "max_time": float(max(layer.T, 2))}
-    biases = {keep: spread}
-    if layer.cell.write_gate not in (None, keep):
-        biases[str(layer.cell.write_gate)] = coupled(keep)
-    return {
-        name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates
-    }
+    return spread_gates("chrono", layer, spread)
 
 
 SCHEME = Scheme(

@@ -42,15 +42,14 @@ from critinit.schemes._base import (
     Parts,
     Scheme,
     bias,
-    coupled,
     gate,
     input_variance,
     keep_bias,
     kernel,
     near_zero,
-    needs_keep_gate,
     neutral_memory_gain,
     normalized,
+    spread_biases,
 )
 from critinit.schemes._ungated import ungated_gates
 
@@ -94,12 +93,8 @@ def _gates(layer: LayerContext) -> dict[str, Parts]:
 def _spread_gates(layer: LayerContext) -> dict[str, Parts]:
     """The gates of a cell that keeps, without normalization."""
     cell = layer.cell
-    keep = needs_keep_gate("critical", cell)
-    biases: dict[str, Parts] = {
-        keep: {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}
-    }
-    if cell.write_gate not in (None, keep):
-        biases[str(cell.write_gate)] = coupled(keep)
+    spread = {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}
+    biases = spread_biases("critical", cell, spread)
     if cell.read_gate is not None:
         biases[cell.read_gate] = bias(OPEN_OUTPUT)
     for scale in (*cell.before.values(), *cell.after.values()):

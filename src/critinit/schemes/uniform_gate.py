@@ -6,30 +6,15 @@ opposite bias, unit by unit.
 
 from __future__ import annotations
 
-from critinit.schemes._base import (
-    LayerContext,
-    Parts,
-    Scheme,
-    bias,
-    coupled,
-    gate,
-    kernel,
-    memory_gain_for_times,
-    needs_keep_gate,
-)
+from critinit.schemes._base import LayerContext, Parts, Scheme, memory_gain_for_times, spread_gates
 
 __all__ = ["SCHEME"]
 
 
 def _gates(layer: LayerContext) -> dict[str, Parts]:
-    keep = needs_keep_gate("uniform_gate", layer.cell)
     d = float(max(layer.hidden_size or layer.T, 3))
-    biases: dict[str, Parts] = {keep: {"distribution": "uniform_gate", "min_time": d / (d - 1.0), "max_time": d}}
-    if layer.cell.write_gate not in (None, keep):
-        biases[str(layer.cell.write_gate)] = coupled(keep)
-    return {
-        name: gate(layer.orthogonal(), kernel("normal", 1.0), biases.get(name, bias(0.0))) for name in layer.cell.gates
-    }
+    spread = {"distribution": "uniform_gate", "min_time": d / (d - 1.0), "max_time": d}
+    return spread_gates("uniform_gate", layer, spread)
 
 
 SCHEME = Scheme(
