@@ -34,7 +34,6 @@ from critinit_adapters.shared.jax_arrays import (
     PAIRS,
     JaxTreeAdapter,
     declared,
-    embedding_tables,
     paired,
     path_name,
     problem,
@@ -56,6 +55,7 @@ class HaikuAdapter(JaxTreeAdapter):
     module = "haiku"
     cells = tuple(GATES)
     options = MappingProxyType({"haiku": _NAMED, "bidirectional": PAIRS})
+    embeddings = ("embeddings",)
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
         """Return whether the option ``haiku`` is given, or the target may hold one of these."""
@@ -80,11 +80,6 @@ class HaikuAdapter(JaxTreeAdapter):
     ) -> tuple[Recorder, Mapping[str, bool]]:
         """Run the model with its calls intercepted."""
         return record(target, survey, run), {}
-
-    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
-        """Return the tables of ``hk.Embed``: leaves called embeddings."""
-        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
-        return embedding_tables(found, ("embeddings",))
 
 
 ADAPTER = HaikuAdapter()

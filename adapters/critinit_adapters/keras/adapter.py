@@ -37,6 +37,7 @@ from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, Shape, fill
 from critinit.tensors.layouts import Sizes
+from critinit.tensors.limiting import states_its_rate
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
 from critinit_adapters.keras.limits import limit_steps
@@ -278,9 +279,7 @@ class KerasAdapter(InPlaceAdapter):
 
     def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
         """Return a wrapper that keeps the limits."""
-        if learning_rate is not None:
-            hint = "leave it out: the optimizer states its own"
-            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        states_its_rate(learning_rate)
         if not isinstance(model, layers.Layer):
             raise ArgumentError("model", found=type(model).__name__, allowed="a Keras model, layer or cell")
         return limit_steps(optimizer, limits, model.variables)

@@ -45,7 +45,6 @@ from critinit_adapters.shared.jax_arrays import (
     JaxTreeAdapter,
     both_directions,
     declared,
-    embedding_tables,
     paired,
     path_name,
     problem,
@@ -86,6 +85,7 @@ class LinenAdapter(JaxTreeAdapter):
     module = "flax.linen"
     cells = tuple(TABLE)
     options = MappingProxyType({"bidirectional": PAIRS})
+    embeddings = ("embedding", "embedding/value")
 
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
         """Return whether the target is a mapping that holds one of Linen's cells, or what ``init`` returns."""
@@ -114,11 +114,6 @@ class LinenAdapter(JaxTreeAdapter):
     ) -> tuple[Recorder, Mapping[str, bool]]:
         """Run the model with its calls intercepted."""
         return record(target, survey, run), {}
-
-    def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
-        """Return the tables of ``nn.Embed``: leaves called embedding."""
-        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
-        return embedding_tables(found, ("embedding", "embedding/value"))
 
 
 ADAPTER = LinenAdapter()

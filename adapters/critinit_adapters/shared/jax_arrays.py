@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -258,7 +258,13 @@ def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
 
 
 class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
-    """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s."""
+    """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s.
+
+    Attributes:
+        embeddings: How the names of embeddings' tables end, where that tells them.
+    """
+
+    embeddings: ClassVar[Sequence[str]] = ()
 
     def leaf(self, tensor: Tensor, values: NDArray[np.float64]) -> Any:
         """Return an array like the present one."""
@@ -271,6 +277,11 @@ class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
     def rebuild(self, target: Any, leaves: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """Return the tree with new leaves."""
         return replace(target, leaves)
+
+    def tables(self, target: Any, options: Mapping[str, Any]) -> Sequence[tuple[Tensor, bool, bool]]:
+        """Return the leaves that are called as embeddings' tables are."""
+        found = [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target)]
+        return embedding_tables(found, self.embeddings)
 
     def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the tree's arrays."""

@@ -25,6 +25,7 @@ from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
+from critinit.tensors.limiting import states_its_rate
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.shared.adapter import InPlaceAdapter
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -235,9 +236,7 @@ class TorchAdapter(InPlaceAdapter):
 
     def limit_steps(self, optimizer: Any, limits: Sequence[StepLimit], model: Any, learning_rate: Any) -> Any:
         """Return the same optimizer, with hooks."""
-        if learning_rate is not None:
-            hint = "leave it out: the optimizer states its own"
-            raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
+        states_its_rate(learning_rate)
         if not isinstance(model, nn.Module):
             raise ArgumentError("model", found=type(model).__name__, allowed="a torch.nn.Module")
         return limit_steps(optimizer, limits, dict(named_tensors(model)))

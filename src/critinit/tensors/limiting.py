@@ -16,7 +16,16 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.application import ADAPTERS, Adapter, Applied, StepLimit, Where, find_adapter, patterns_of
 
-__all__ = ["NOTE", "LimitingAdapter", "StepLimits", "limit_steps", "not_found", "states_limits", "step_limits"]
+__all__ = [
+    "NOTE",
+    "LimitingAdapter",
+    "StepLimits",
+    "limit_steps",
+    "not_found",
+    "states_its_rate",
+    "states_limits",
+    "step_limits",
+]
 
 NOTE = "the spec limits steps: call critinit.limit_steps(optimizer, applied)"
 """What a report says where limits were stated, as ``apply`` alone cannot make an optimizer keep them."""
@@ -154,6 +163,13 @@ def step_limits(
         raise ArgumentError("framework", found=adapter.framework, hint="its adapter knows no limits on steps")
     limits = adapter.step_limits(spec, target, patterns, options, trust=trust, where=where)
     return StepLimits(target, limits)
+
+
+def states_its_rate(learning_rate: object) -> None:
+    """Raise ``ArgumentError`` where a rate is given beside an optimizer that states its own."""
+    if learning_rate is not None:
+        hint = "leave it out: the optimizer states its own"
+        raise ArgumentError("learning_rate", found=repr(learning_rate), allowed="none", hint=hint)
 
 
 def states_limits(spec: InitSpec) -> bool:
