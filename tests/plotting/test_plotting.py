@@ -360,6 +360,17 @@ def test_few_points_are_joined_without_inventing_a_phase() -> None:
     assert figure.axes[0].get_title(loc="left").endswith("all of it below 1")
 
 
+def test_a_phase_diagram_says_where_it_is_blank() -> None:
+    """A ReLU network's state has no bound from a recurrent variance of 2 on: nothing is known of that part."""
+    pytest.importorskip("matplotlib")
+    found = KINDS["phase"].compute(Study(generate("relu_rnn", T=100), width=60, networks=2), points=5)
+    assert np.isnan(found.chi).any()
+    title = picture(KINDS["phase"], found).axes[0].get_title(loc="left")
+    assert "all of it" not in title
+    assert title.endswith("shown values are below 1\nblank: the state does not settle there or at the next point")
+    assert ", without the 80 % where the state does not settle; this spec is at" in found.summary()
+
+
 def test_a_retention_as_uncertain_as_itself_is_not_stated_in_words() -> None:
     numbers = generate("gru", T=50).layers[0].predicted.tied
     unsure = numbers.model_copy(update={"standard_error": {"retention": 2.0 * numbers.retention}})

@@ -107,9 +107,12 @@ class Phases:
 
     def summary(self) -> str:
         """Return the picture in a sentence."""
-        grows = float(np.mean(self.chi[np.isfinite(self.chi)] > 1.0))
+        known = np.isfinite(self.chi)
+        grows = float(np.mean(self.chi[known] > 1.0))
+        blank = "" if np.all(known) else f", without the {100 * np.mean(~known):.0f} % where the state does not settle"
         return (
-            f"χ over {self.x.label} and {self.y.label}: small differences grow in {100 * grows:.0f} % of the area; "
+            f"χ over {self.x.label} and {self.y.label}: small differences grow in {100 * grows:.0f} % of the area"
+            f"{blank}; "
             f"this spec is at {self.x.value:.4g}, {self.y.value:.4g}, where χ is {self.here:.6g}."
         )
 
@@ -338,8 +341,11 @@ def draw(data: Phases, figure: Figure, theme: Theme) -> None:
     _draw_here(data, axes, theme, halo)
     axes.set(xlabel=data.x.label, ylabel=data.y.label)
     low, high = float(np.nanmin(data.chi)), float(np.nanmax(data.chi))
-    where = "hatched: above 1" if low < 1.0 < high else f"all of it {'below' if high <= 1.0 else 'above'} 1"
-    axes.set_title(f"growth χ of a squared distance per step; {where}")
+    blank = bool(np.any(~np.isfinite(data.chi)))
+    side = "below" if high <= 1.0 else "above"
+    where = "hatched: above 1" if low < 1.0 < high else f"{'shown values are' if blank else 'all of it'} {side} 1"
+    unsettled = "\nblank: the state does not settle there or at the next point" if blank else ""
+    axes.set_title(f"growth χ of a squared distance per step; {where}{unsettled}")
 
 
 def _draw_bands(data: Phases, axes: Axes, theme: Theme, halo: list[AbstractPathEffect]) -> None:
