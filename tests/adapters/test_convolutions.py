@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,7 +286,7 @@ def test_what_arrives_at_a_keras_layer_is_measured_place_by_place(data_format):
     keras = pytest.importorskip("keras")
     first = data_format == "channels_first"
     if first and keras.backend.backend() == "tensorflow":
-        pytest.skip("TensorFlow has no such convolution on a CPU")
+        pytest.skip("TensorFlow has no such convolution on a CPU; the next test runs this one on torch")
     x = 2.0 * np.random.default_rng(0).standard_normal((BATCH, 6, 5, 6, C)).astype("float32")
     shown = np.moveaxis(x, -1, 2) if first else x
     layer = keras.layers.ConvLSTM2D(H, 3, padding="same", data_format=data_format)
@@ -290,6 +294,24 @@ def test_what_arrives_at_a_keras_layer_is_measured_place_by_place(data_format):
     (found,) = critinit.measure(model, shown).networks
     assert found.input_size == C
     assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "torch", reason="this process has that backend")
+def test_channels_may_come_first_where_the_backend_can():
+    """In a process with torch as Keras' backend."""
+    pytest.importorskip("keras")
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "place_by_place", __file__],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "2 passed" in done.stdout
 
 
 def test_what_arrives_at_a_linen_cell_is_measured():
