@@ -133,7 +133,7 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
     most 1000.
     """
-    longest = max(longest_time(cell, one.gates) for one in (layer, *below))
+    longest = max(longest_time(cell, group.gates) for one in (layer, *below) for group in one.groups)
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
@@ -161,7 +161,8 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     """
     if cell.keep_gate is None:
         return tied and not cell.keeps_nothing
-    return layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
+    keep = cell.keep_gate
+    return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
 
 
 def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:

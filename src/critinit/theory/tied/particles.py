@@ -27,7 +27,7 @@ from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.sources import OwnInputs
 
-__all__ = ["Population"]
+__all__ = ["Groups", "Population", "population_of", "rescale"]
 
 _STATE = "state"
 """The name of the message that gates without a scale share."""
@@ -184,16 +184,103 @@ class Population:
         u = self.cell.pre_activations(self._visible(s, self.before.u), recurrent, self.before.external)
         return Couplings(names, self._updated(s, u).tangent, messages)
 
-    def rescale(self) -> float:
-        """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
-        square = float(np.mean(self.s.tangent**2))
-        if square == 0.0:
-            return -math.inf
-        root = math.sqrt(square)
+    def jacobian_moments(self, excess: float) -> Array:
+        """Return the first two moments of the squared singular values of the last step's Jacobian.
+
+        Args:
+            excess: κ of a projection between kernels and state.
+        """
+        factor = self.couplings().factor({name: gate.recurrent for name, gate in self.layer.gates.items()})
+        return np.array([factor.first_moment(), factor.second_moment(excess)])
+
+    def shrink(self, root: float) -> None:
+        """Divide the tangents of the memory by ``root``."""
         same = self.h is self.s
         self.s = Dual(self.s.value, self.s.tangent / root)
         self.h = self.s if same else Dual(self.h.value, self.h.tangent / root)
-        return math.log(square)
+
+
+class Groups:
+    """The populations of a layer's groups of units, which do not read each other, as one population.
+
+    Args:
+        populations: One population a group, with as many particles as its share of the units.
+    """
+
+    def __init__(self, populations: Sequence[Population]) -> None:
+        self.populations = tuple(populations)
+        self.particles = sum(p.particles for p in populations)
+
+    def step(self, t: int) -> None:
+        """Do one step of all particles."""
+        for population in self.populations:
+            population.step(t)
+
+    @property
+    def s(self) -> Any:
+        """The memory of all particles."""
+        return _joined([population.s for population in self.populations])
+
+    @property
+    def h(self) -> Any:
+        """The visible state of all particles."""
+        return _joined([population.h for population in self.populations])
+
+    def kept(self) -> Array:
+        """Return what units kept of their memory in the last step."""
+        return np.concatenate([population.kept() for population in self.populations])
+
+    def perturb(self, steps: int) -> None:
+        """Give the memory new tangents, for ``steps`` steps."""
+        for population in self.populations:
+            population.perturb(steps)
+
+    def jacobian_moments(self, excess: float) -> Array:
+        """Return the first two moments of the squared singular values of the last step's Jacobian."""
+        weighted = [population.particles * population.jacobian_moments(excess) for population in self.populations]
+        return np.asarray(sum(weighted) / self.particles)
+
+    def shrink(self, root: float) -> None:
+        """Divide the tangents of the memory by ``root``."""
+        for population in self.populations:
+            population.shrink(root)
+
+
+def population_of(
+    cell: Cell,
+    layer: Layer,
+    particles: int,
+    rng: np.random.Generator,
+    *,
+    inputs: Inputs,
+    below: Sequence[Layer] = (),
+    recent: int = 32,
+) -> Population | Groups:
+    """Return the particles of a layer, those of all its groups of units; the arguments are those of ``Population``."""
+    counts = layer.split(particles)
+    populations = [
+        Population(cell, one.reduced(), count, rng, inputs=inputs, below=below, recent=recent)
+        for one, count in zip(layer.alone(), counts, strict=True)
+    ]
+    return populations[0] if len(populations) == 1 else Groups(populations)
+
+
+def rescale(population: Population | Groups) -> float:
+    """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
+    square = float(np.mean(population.s.tangent**2))
+    if square == 0.0:
+        return -math.inf
+    population.shrink(math.sqrt(square))
+    return math.log(square)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays or duals side by side."""
+    if not isinstance(parts[0], Dual):
+        return np.concatenate(parts)
+    return Dual(
+        np.concatenate([part.value for part in parts]), np.concatenate([part.tangent for part in parts], axis=-1)
+    )
 
 
 class _StateBelow:
@@ -214,7 +301,7 @@ class _StateBelow:
         recent: int,
     ) -> None:
         *lower, read = below
-        self._population = Population(cell, read.reduced(), particles, rng, inputs=inputs, below=lower, recent=recent)
+        self._population = population_of(cell, read, particles, rng, inputs=inputs, below=lower, recent=recent)
         self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
         gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
         self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}
