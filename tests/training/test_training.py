@@ -26,7 +26,7 @@ from benchmarks.training import generalization, grids, ranking, runner
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.picture import draw_curves, draw_steps
 from benchmarks.training.report import report, shown_curves
-from benchmarks.training.run import DEFAULT, Result, Run, append, read
+from benchmarks.training.run import DEFAULT, Rates, Result, Run, append, read
 from benchmarks.training.runner import WorkerError, Workers, groups, measure, open_executor, reported
 from benchmarks.training.starts import fingerprint, identity
 from benchmarks.training.summary import best_rates, compare, geometric_mean
@@ -165,7 +165,7 @@ def test_settings_out_of_range_are_refused(setting, value, message):
         replace(SMALL, **{setting: value})
 
 
-def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
+def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0", ratio=1.0):
     """A made-up run that reaches the adding problem's target after ``reached`` steps."""
     steps = (0, run.steps) if reached in (None, run.steps) else (0, reached, run.steps)
     metric = [0.2] * len(steps)
@@ -173,7 +173,7 @@ def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
         metric[steps.index(reached)] = 0.01
     if last is not None:
         metric[-1] = last
-    run = replace(run, scheme=scheme, seed=seed, learning_rate=rate)
+    run = replace(run, scheme=scheme, seed=seed, learning_rate=rate, readout_ratio=ratio)
     return Result(run, data, "", steps, tuple(metric), tuple(metric), (math.nan, *metric[1:]), 1.0)
 
 
@@ -396,13 +396,13 @@ def test_the_paper_grid_goes_by_stages():
 def test_the_best_rate_is_chosen_among_those_with_the_most_seeds():
     fast = made("critical", [50, 300, 300], 1e-2)  # slower by its median, but not on seed 0
     slow = made("critical", [100], 1e-3)
-    assert set(best_rates([*fast, *slow]).values()) == {1e-2}
+    assert set(best_rates([*fast, *slow]).values()) == {Rates(1e-2, 1.0)}
     slow = made("critical", [100, 200, 200], 1e-3)
-    assert set(best_rates([*fast, *slow]).values()) == {1e-3}
+    assert set(best_rates([*fast, *slow]).values()) == {Rates(1e-3, 1.0)}
     tied = [result("critical", 0, None, rate, last=last, run=BUDGET) for rate, last in ((1e-3, 0.1), (1e-2, 0.15))]
-    assert set(best_rates(tied).values()) == {1e-3}
+    assert set(best_rates(tied).values()) == {Rates(1e-3, 1.0)}
     broken = replace(tied[0], metric=(0.2, math.nan))
-    assert set(best_rates([broken, tied[1]]).values()) == {1e-2}
+    assert set(best_rates([broken, tied[1]]).values()) == {Rates(1e-2, 1.0)}
 
 
 @pytest.mark.parametrize(
