@@ -36,8 +36,8 @@ _LADDER = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 """Learning rates in steps of about 3; a rate that is best at an edge has its neighbour tried too."""
 _RATIOS = (3.0, 10.0)
 """The readout's learning rate over the recurrent layer's, beside 1."""
-_NEAR = 2.0
-"""A scheme that needs more than so many times the steps of the row's best gets no readout rate of its own."""
+_NEAR = 2.5
+"""A scheme that needs more than so many times the steps of the row's best is searched no further."""
 _SEEDS = range(5)
 _TASKS = ("digits", "digits-noise", "adding", "copy", "pixels", "characters")
 _LENGTHS = {"pixels": (128, 320)}
@@ -180,9 +180,9 @@ def _seeded(known: Sequence[Result], seeds: Iterable[int]) -> list[Run]:
 
 
 def _beyond(known: Sequence[Result]) -> Iterator[Run]:
-    """Of every scheme whose best learning rate is the last one tried: the next one."""
+    """Of every scheme that comes near the best and whose best learning rate is the last one tried: the next one."""
     for row in compare(known):
-        for entry in row.entries.values():
+        for entry in (e for e in row.entries.values() if _near(e, row)):
             own = sorted(rates.recurrent for rates in entry.tried if rates.ratio == entry.rates.ratio)
             best = entry.rates.recurrent
             more = [rate for rate in _LADDER if rate > best][:1] if best == own[-1] else []
@@ -197,9 +197,7 @@ def _ratios(known: Sequence[Result]) -> Iterator[Run]:
     A scheme with limits has such rates by itself, and gets them too.
     """
     for row in compare(known):
-        for entry in row.entries.values():
-            if not _near(entry, row):
-                continue
+        for entry in (e for e in row.entries.values() if _near(e, row)):
             lower = [rate for rate in _LADDER if rate < entry.rates.recurrent][-1:]
             for rate, ratio in product((entry.rates.recurrent, *lower), _RATIOS):
                 yield replace(entry.results[0].run, learning_rate=rate, readout_ratio=ratio)

@@ -494,9 +494,9 @@ def test_a_search_goes_beyond_the_edge_and_then_gives_readouts_their_own_rate():
         for run in runs:
             if run.key not in {r.run.key for r in known}:
                 near = abs(math.log(run.learning_rate / 0.1))
-                steps = round(100 + 50 * near + 10 * abs(run.readout_ratio - 3) + 150 * (run.scheme == "chrono"))
+                steps = round(100 + 50 * near + 10 * abs(run.readout_ratio - 3) + 200 * (run.scheme == "chrono"))
                 known.append(
-                    result(run.scheme, run.seed, min(steps, 390), run.learning_rate, run=run, ratio=run.readout_ratio)
+                    result(run.scheme, run.seed, min(steps, 399), run.learning_rate, run=run, ratio=run.readout_ratio)
                 )
     edges = [{rate for _, rate, _, _ in runs} for runs in asked[1:4]]
     assert edges == [{0.1}, {0.3}, set()]
