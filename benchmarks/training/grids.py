@@ -23,8 +23,8 @@ GRIDS = {
     "best, and at the two best of ours and of the best peer",
     "free": "the rows of paper; each scheme that comes near the best one gets readout rates of its own, and rates "
     "beyond those that are best at an edge",
-    "real": "2 cells × 10 sets of real data; 3 learning rates on one seed, rates beyond the edge, readout rates of "
-    "their own, then 3 seeds at each scheme's best",
+    "real": "2 cells × 10 sets of real data, with the --hidden, --steps and --every given; 3 learning rates, one seed, "
+    "rates beyond the edge, readout rates of their own, then 3 seeds at each scheme's best; every --scheme is added",
 }
 """Name -> what it runs."""
 
@@ -45,18 +45,18 @@ _LENGTHS = {"pixels": (128, 320)}
 _OTHERWISE = (100, 300)
 """Sequence lengths of the other tasks, in steps."""
 _REAL = (
-    ("japanese-vowels", 29, 300),
-    ("basic-motions", 100, 300),
-    ("digit-pixels", 64, 600),
-    ("mnist", 196, 1000),
-    ("mnist-permuted", 196, 1000),
-    ("osuleaf", 427, 1000),
-    ("text", 100, 1000),
-    ("acsf1", 1460, 300),
-    ("mnist", 784, 1000),
-    ("mnist-permuted", 784, 1000),
+    ("japanese-vowels", 29),
+    ("basic-motions", 100),
+    ("digit-pixels", 64),
+    ("mnist", 196),
+    ("mnist-permuted", 196),
+    ("osuleaf", 427),
+    ("text", 100),
+    ("acsf1", 1460),
+    ("mnist", 784),
+    ("mnist-permuted", 784),
 )
-"""Real data: task, length and optimizer steps, the cheap ones first."""
+"""Real data: task and length, the cheap ones first."""
 _REAL_RATES = (3e-2, 1e-2, 3e-3)
 _REAL_SEEDS = range(3)
 
@@ -126,26 +126,22 @@ def free(steps: int = 600) -> tuple[Stage, ...]:
     return _search(_published(steps), _SEEDS)
 
 
-def real(hidden: int = 64) -> tuple[Stage, ...]:
+def real(like: Run, schemes: Iterable[str] = ()) -> tuple[Stage, ...]:
     """Return the stages of the comparison on real data; no run ends early.
 
     Args:
-        hidden: Units.
+        like: A run whose units, steps and evaluations are those of all.
+        schemes: More schemes than ``PEERS``.
     """
-    others = {"lstm": (*PEERS, NORMALIZED), "gru": (*PEERS, DIAGONAL)}
+    more = dict.fromkeys((*PEERS, *schemes))
+    others = {"gru": (*more, DIAGONAL), "lstm": (*more, NORMALIZED)}
     first = [
         run
-        for task, T, steps in _REAL
-        for cell, like in _alike(task, T, steps, hidden)
+        for task, T in _REAL
+        for cell in others
         for run in every([cell], [task], [T], others[cell], _REAL_RATES, [0], like)
     ]
     return _search(first, _REAL_SEEDS)
-
-
-def _alike(task: str, T: int, steps: int, hidden: int) -> Iterator[tuple[str, Run]]:
-    """A cell and its run, of which 15 or more evaluations are made."""
-    for cell in ("gru", "lstm"):
-        yield cell, Run(cell, task, T, DEFAULT, 1.0, hidden=hidden, steps=steps, every=20 if steps < 1000 else 50)
 
 
 def _search(first: Sequence[Run], seeds: Iterable[int]) -> tuple[Stage, ...]:
