@@ -9,8 +9,7 @@ from itertools import product
 
 from benchmarks.training.run import CHRONO_BIASES, DEFAULT, DIAGONAL, NORMALIZED, Rates, Result, Row, Run, row_of
 from benchmarks.training.runner import Stage
-from benchmarks.training.summary import OURS, Comparison, Entry, best_rates, compare, median, merit
-from benchmarks.training.tasks import TASKS
+from benchmarks.training.summary import OURS, Entry, best_rates, compare, median, merit
 
 __all__ = ["GRIDS", "PEERS", "SCHEMES", "every", "free", "paper", "real"]
 
@@ -177,14 +176,13 @@ def _seeded(known: Sequence[Result], seeds: Iterable[int]) -> list[Run]:
 
 def _beyond(known: Sequence[Result]) -> Iterator[Run]:
     """Of every scheme that comes near the best and whose best learning rate is the last one tried: the next one."""
-    for row in compare(known):
-        for entry in (e for e in row.entries.values() if _near(e, row)):
-            own = sorted(rates.recurrent for rates in entry.tried if rates.ratio == entry.rates.ratio)
-            best = entry.rates.recurrent
-            more = [rate for rate in _LADDER if rate > best][:1] if best == own[-1] else []
-            less = [rate for rate in _LADDER if rate < best][-1:] if best == own[0] else []
-            for rate in (*less, *more):
-                yield replace(entry.results[0].run, learning_rate=rate)
+    for entry in _near(known):
+        own = sorted(rates.recurrent for rates in entry.tried if rates.ratio == entry.rates.ratio)
+        best = entry.rates.recurrent
+        more = [rate for rate in _LADDER if rate > best][:1] if best == own[-1] else []
+        less = [rate for rate in _LADDER if rate < best][-1:] if best == own[0] else []
+        for rate in (*less, *more):
+            yield replace(entry.results[0].run, learning_rate=rate)
 
 
 def _ratios(known: Sequence[Result]) -> Iterator[Run]:
@@ -192,19 +190,19 @@ def _ratios(known: Sequence[Result]) -> Iterator[Run]:
 
     A scheme with limits has such rates by itself, and gets them too.
     """
+    for entry in _near(known):
+        lower = [rate for rate in _LADDER if rate < entry.rates.recurrent][-1:]
+        for rate, ratio in product((entry.rates.recurrent, *lower), _RATIOS):
+            yield replace(entry.results[0].run, learning_rate=rate, readout_ratio=ratio)
+
+
+def _near(known: Sequence[Result]) -> Iterator[Entry]:
+    """The schemes that need at most ``_NEAR`` times the steps of their row's best; without a target all are near."""
     for row in compare(known):
-        for entry in (e for e in row.entries.values() if _near(e, row)):
-            lower = [rate for rate in _LADDER if rate < entry.rates.recurrent][-1:]
-            for rate, ratio in product((entry.rates.recurrent, *lower), _RATIOS):
-                yield replace(entry.results[0].run, learning_rate=rate, readout_ratio=ratio)
-
-
-def _near(entry: Entry, row: Comparison) -> bool:
-    """Whether a scheme needs at most ``_NEAR`` times the steps of the row's best; without a target all are near."""
-    if TASKS[row.row.task].target is None:
-        return True
-    best = min(median(other.steps) for other in row.entries.values())
-    return math.isfinite(best) and median(entry.steps) <= _NEAR * best
+        best = min(median(entry.steps) for entry in row.entries.values())
+        for entry in row.entries.values():
+            if not row.has_target or (math.isfinite(best) and median(entry.steps) <= _NEAR * best):
+                yield entry
 
 
 def _ranked(results: Iterable[Result], row: Row, scheme: str) -> list[Rates]:

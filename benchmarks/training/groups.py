@@ -40,6 +40,7 @@ class Grouped:
             A number: evenly from 0 to so many half turns.  ``spectrum``: at quantiles of the inputs' power spectrum.
         decay: Time constant of the loop in units of T; infinite for a gain of 1.
         spread: Whether time constants are log-uniform from 2 steps to ``decay`` T, not all alike.
+        mixed: Whether every unit has a part in every plane, by a random orthogonal matrix; else two units are a plane.
         drive: The candidate's input variance.  ``fixed``: .0005/R.  ``response``: such that the group's mean second
             moment, were it linear, is at most ``reach``/T.  ``equal``: so, and the same for each phase.
         reach: See ``drive``.
@@ -54,6 +55,7 @@ class Grouped:
     phases: float | str = "haar"
     decay: float = np.inf
     spread: bool = False
+    mixed: bool = True
     drive: str = "fixed"
     reach: float = 5.0
     kappa: float = 0.24
@@ -64,8 +66,10 @@ class Grouped:
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits of a hash over the numbers."""
-        return hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits of a hash over the numbers that are not the usual ones."""
+        usual = asdict(Grouped())
+        own = sorted((name, value) for name, value in asdict(self).items() if value != usual[name])
+        return hashlib.sha256(repr(own).encode()).hexdigest()[:8]
 
     def apply(self, layer: Any, cell: str, T: int, data: Data, spec: critinit.InitSpec, seed: int) -> Any:
         """Write the start into a layer of torch and return its limits.
@@ -120,6 +124,8 @@ class Grouped:
         """The loop's kernel and the candidate's input kernel."""
         phases = phases_of(self.phases, n // 2, data, T)
         basis, _ = np.linalg.qr(rng.standard_normal((n, n)))
+        if not self.mixed and phases is not None:
+            basis = np.eye(n)
         times = np.full(n // 2, self.decay * T)
         if self.spread:
             times = np.exp(rng.permutation(np.linspace(np.log(2.0), np.log(self.decay * T), n // 2)))
@@ -220,4 +226,4 @@ def _number(name: str, value: str) -> float:
     low, high = {"shut": (-np.inf, np.inf), "open": (-np.inf, np.inf), "share": (0.0, 1.0)}.get(name, (0.0, np.inf))
     if name == "drive" or not low <= number <= high:
         raise ValueError
-    return bool(number) if name == "spread" else number
+    return bool(number) if name in ("spread", "mixed") else number
