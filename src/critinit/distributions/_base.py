@@ -67,6 +67,7 @@ class Kernel(Part):
         variance: Var(entry)·fan-in, or the gain squared of an orthogonal or identity kernel.
         family: How it acts at large width.
         is_square: Whether it needs as many rows as columns.
+        pairs_units: Whether each unit reads itself and one other unit alone; it then has ``turned``.
     """
 
     if TYPE_CHECKING:  # fields of every subclass, in its own order
@@ -78,6 +79,7 @@ class Kernel(Part):
     optional: ClassVar[tuple[str, ...]] = ("max_learning_rate", "learning_rate_fan")
     family: ClassVar[KernelFamily]
     is_square: ClassVar[bool] = False
+    pairs_units: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, drawing: Drawing[A]) -> A:
@@ -104,6 +106,10 @@ class Kernel(Part):
             [[2.0, 0.0], [0.0, 2.0]]
         """
         return self.draw(NumpyDrawing(maker(generator), rows, columns))
+
+    def turned(self, x: Any) -> Any:
+        """Return W x, for x with the units along its last axis, of a kernel that ``pairs_units``."""
+        raise NotImplementedError(f"{self.distribution} does not pair units")
 
     def problem(self, rows: int, columns: int) -> str | None:
         """Return why the matrix cannot have this shape, or None."""

@@ -35,7 +35,7 @@ class OrthogonalKernel(Kernel):
             return (goodness.all_zero(observed),)
         w = observed.values / self.gain
         found = goodness.haar_rows(w, observed.roundoff)
-        return (*found, Outcome("phases", goodness.haar_trace(w))) if w.shape[0] == w.shape[1] else found
+        return (*found, Outcome("trace", goodness.haar_trace(w))) if w.shape[0] == w.shape[1] else found
 
     def describe(self) -> str:
         """Return the name and the gain."""

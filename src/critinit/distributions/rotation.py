@@ -1,8 +1,9 @@
-"""Orthogonal kernels whose eigenvalues gather around 1, as the power of smooth signals gathers around frequency 0."""
+"""Kernels that rotate pairs of units, each by an angle of its own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+import math
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from critinit.distributions import goodness
 from critinit.distributions._base import Kernel, KernelFamily
-from critinit.distributions.drawing import Drawing, haar
+from critinit.distributions.drawing import Drawing
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import NonNegative
 
@@ -19,57 +20,59 @@ __all__ = ["RotationKernel"]
 Array = NDArray[np.float64]
 A = TypeVar("A")
 
-_MOST = 0.999
-"""At more nearly all phases are 0, and the inverse of I + aQ loses digits."""
-
 
 class RotationKernel(Kernel):
-    """A gain times an orthogonal matrix whose eigenvalues e^(iθ) have phases from a wrapped Cauchy distribution.
+    """A gain times rotations in the planes of units (0, 1), (2, 3), …; nothing is left to chance.
 
-    With Q a Haar-distributed orthogonal matrix and a the concentration it is gain·(Q + a I)(I + a Q)⁻¹.  This Möbius
-    map keeps the unit circle and takes uniform phases to a density proportional to 1/(1 − 2a cos θ + a²), the power
-    spectrum of a signal whose correlation from step to step is a; so E cos kθ = a^k, and tr Wᵏ = n·aᵏ at gain 1.
-    Concentration 0 is a Haar matrix, and 1 would be the identity.  Both samplers draw it with NumPy.
+    The angles are at quantiles p = (j + ½)/planes of a wrapped Cauchy distribution of concentration a,
 
-    Validity: the theories take it as a Haar matrix.  That is right for χ, for singular values and, where inputs at
-    different steps are independent, for second moments.  Where inputs have the correlation a themselves, the second
-    moment of a linear loop is larger by (1 + a²)/(1 − a²).
+        θ_j = 2 arctan((1 − a)/(1 + a)·tan(πp/2)),        0 < θ_j < π,
+
+    whose density over ±θ, proportional to 1/(1 − 2a cos θ + a²), is the power spectrum of a signal with correlation a
+    from step to step.  Concentration 0 spreads them evenly.  An odd unit at the end is multiplied by the gain.
+
+    The eigenvectors are the planes of units, so a step of an optimizer that treats all entries alike, such as Adam,
+    adds up over time in the plane's own four entries alone; elsewhere it couples planes that turn at different speeds.
+
+    Validity: the untied theory, which draws weights anew, takes it as an orthogonal kernel of the same gain.  The tied
+    theory follows pairs of units.
     """
 
     distribution: Literal["rotation"] = "rotation"
     variance: NonNegative = Field(description="The gain squared.")
-    concentration: Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)] = Field(
-        description="a = E cos θ of the eigenvalues' phases: 0 where they are uniform, near 1 where they are near 0."
+    concentration: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        description="a: 0 spreads the angles evenly over half a turn; near 1 most are near 0."
     )
     family = KernelFamily.HAAR
     is_square = True
+    pairs_units: ClassVar[bool] = True
+
+    def angles(self, planes: int) -> Array:
+        """Return the angle of each plane, in radians, ascending."""
+        p = (np.arange(planes) + 0.5) / planes
+        ratio = (1.0 - self.concentration) / (1.0 + self.concentration)
+        return np.asarray(2.0 * np.arctan(ratio * np.tan(0.5 * math.pi * p)))
+
+    def turned(self, x: Any) -> Any:
+        """Return W x for x with the units along its last axis, an array of NumPy."""
+        units = x.shape[-1]
+        theta = self.angles(units // 2)
+        y = np.array(x, dtype=float)
+        first, second = x[..., 0 : units - 1 : 2], x[..., 1::2]
+        y[..., 0 : units - 1 : 2] = np.cos(theta) * first - np.sin(theta) * second
+        y[..., 1::2] = np.sin(theta) * first + np.cos(theta) * second
+        return self.gain * y
 
     def draw(self, drawing: Drawing[A]) -> A:
-        """Return the matrix, or its first rows."""
-        rows, columns = drawing.rows, drawing.columns
-
-        def sample(rng: np.random.Generator) -> Array:
-            q, identity = haar(rng, columns, columns), np.eye(columns)
-            w = np.linalg.solve(identity + self.concentration * q, q + self.concentration * identity)
-            return np.asarray(self.gain * w[:rows])
-
-        return drawing.numpy(sample)
+        """Return the matrix."""
+        return drawing.numpy(lambda rng: self.turned(np.eye(drawing.columns)).T)
 
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
-        """Test W Wᵀ = gain²·I (exactly), and the Haar matrix that W comes from."""
-        if self.is_zero:
-            return (goodness.all_zero(observed),)
-        w = observed.values / self.gain
-        gram, *_ = goodness.haar_rows(w, observed.roundoff)
-        if w.shape[0] != w.shape[1] or not gram.p:
-            return (gram,)
-        identity = np.eye(len(w))
-        q = np.asarray(
-            np.linalg.solve(identity - self.concentration * w, w - self.concentration * identity), np.float64
-        )
-        roundoff = observed.roundoff / (1.0 - self.concentration) ** 2
-        _, *rest = goodness.haar_rows(q, roundoff)
-        return gram, *rest, Outcome("phases", goodness.haar_trace(q))
+        """Compare every entry with its number."""
+        x = observed.values
+        expected = self.turned(np.eye(len(x))).T
+        slack = observed.rounding + 4.0 * observed.roundoff * self.gain
+        return (goodness.exact("rotation", np.abs(x - expected).max() <= slack),)
 
     def describe(self) -> str:
         """Return the name, the gain and the concentration."""

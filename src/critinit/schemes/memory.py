@@ -1,19 +1,19 @@
-"""Scheme ``memory``: half of the units a linear orthogonal memory, half ``critical``, with limits on the learning rate.
+"""Scheme ``memory``: half of the units a linear memory, half ``critical``, with limits on the learning rate.
 
 **The memory group.**  The keep gate is shut and the other gates are open, so that the state goes round through the
-candidate's recurrent kernel alone.  That kernel is orthogonal, times the gain at which the loop's gain at rest is 1:
-dynamical isometry, as the paper means it.  Nothing but the saturation of tanh makes such a memory forget, so the inputs
-are made so small that it costs 1/T a step (χ = e^(−1/T), a time scale of T steps).  In a GRU the second moment is then
-1/(2T), and ν²R = 1/(2T²).
+candidate's recurrent kernel alone.  That kernel rotates pairs of units (``rotation``), times the gain at which the
+loop's gain at rest is 1: dynamical isometry, as the paper means it.  Nothing but the saturation of tanh makes such a
+memory forget, so the inputs are made so small that it costs 1/T a step: χ = e^(−1/T) for an orthogonal kernel whose
+weights are drawn anew.  In a GRU the second moment is then 1/(2T), and ν²R = 1/(2T²).
 
-**Phases.**  An orthogonal kernel turns the state by the angles of its eigenvalues.  Inputs reach the directions whose
-angles are in their power spectrum.  White inputs have all angles, and so has a Haar matrix.  Of inputs whose
-correlation from step to step is a, the spectrum is that of a wrapped Cauchy distribution around 0.  The angles are
-drawn from it (``rotation``), and ν²R is divided by (1 + a²)/(1 − a²), by which such inputs add up to more.
+**Angles.**  A pair keeps what its inputs have at the frequency of its angle.  White inputs have all frequencies.  Of
+inputs whose correlation from step to step is a, the power spectrum is that of a wrapped Cauchy distribution around 0.
+The angles are at its quantiles, and ν²R is divided by (1 + a²)/(1 − a²), by which such inputs add up to more.
 
-**Limits.**  A step of size η on every entry of the loop's kernel changes the logarithm of its gain by up to n·η, for n
-units, and T times through the loop multiply that by T.  So the limit is κ/(T·n).  A step on an input kernel changes
-what every input writes, by up to M·√R·η for M coordinates; the limit is a tenth of √(ν²R).  The gated group bears .03.
+**Limits.**  An optimizer of Adam's kind moves every entry by about its rate η.  Entries that couple pairs of different
+angles add up to nothing over time.  Those of a pair itself change the logarithm of its gain by about η, and T times
+through the loop multiply that by T: the limit is κ/T, whatever the width.  A step on an input kernel changes what every
+input writes, by up to M·√R·η for M coordinates; the limit is a tenth of √(ν²R).  The gated group bears .03.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ LEAK = 0.01
 """What the shut keep gate lets through over T steps, so that the loop's gain is that of the kernel."""
 OPEN = 5.0
 """The other gates' bias: they stand at .993, and a shift of it by 1 moves them by less than .01."""
-LOOP_STEP = 0.3
-"""κ: T times the largest change of the logarithm of the loop's gain in one step of the optimizer."""
+LOOP_STEP = 0.06
+"""κ: T times the largest change of the logarithm of a pair's gain in one step of the optimizer."""
 INPUT_STEP = 0.1
 """The largest change of what an input kernel writes in one step of the optimizer, as a share of it."""
 GATED_LIMIT = 0.03
 """The learning rate that the gated group bears."""
 MOST_CONCENTRATED = 0.95
-"""Of the phases, however smooth the inputs: more would leave few units to all but the slowest changes."""
+"""Of the angles, however smooth the inputs: more would leave few units to all but the slowest changes."""
 _LOWEST, _HIGHEST = 1e-3, 1e2
 """ν²R is sought from the first over T² to the second."""
 _ACCURACY = 1e-6
@@ -78,29 +78,23 @@ def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[
     cell, step = layer.cell, INPUT_STEP * math.sqrt(power)
     closed = {str(cell.keep_gate): -math.log(layer.T / LEAK), str(cell.candidate_gate): 0.0}
     biases = dict.fromkeys(cell.gates, OPEN) | closed
-    loop = _loop(layer, _gain(cell, biases))
+    loop = kernel("rotation", rounded(_gain(cell, biases) ** 2), concentration=_concentration(layer))
     inputs = kernel("normal", layer.input_variance_for(power))
     gates = {}
     for name in cell.gates:
         parts = (loop, inputs) if name == cell.candidate_gate else (kernel("zero"), kernel("zero"))
         rest = bias(rounded(biases[name]))
         if limits:
-            rates = rounded(LOOP_STEP / layer.T), rounded(step / math.sqrt(layer.input_variance or 1.0))
-            parts = limited(parts[0], rates[0], fan="in"), limited(parts[1], rates[1], fan="in")
+            rate = rounded(step / math.sqrt(layer.input_variance or 1.0))
+            parts = limited(parts[0], rounded(LOOP_STEP / layer.T)), limited(parts[1], rate, fan="in")
             rest = limited(rest, rounded(step))
         gates[name] = gate(*parts, rest)
     return gates
 
 
 def _concentration(layer: LayerContext) -> float:
-    """a: the correlation of the inputs from step to step, as far as phases follow it; 0 where it is unknown."""
+    """a: the correlation of the inputs from step to step, as far as angles follow it; 0 where it is unknown."""
     return min(max(layer.autocorrelation or 0.0, 0.0), MOST_CONCENTRATED)
-
-
-def _loop(layer: LayerContext, gain: float) -> Parts:
-    """The loop's kernel, with the phases of the inputs' spectrum."""
-    a = _concentration(layer)
-    return kernel("rotation", rounded(gain**2), concentration=a) if a else kernel("orthogonal", rounded(gain**2))
 
 
 def _power(layer: LayerContext) -> float:
@@ -133,7 +127,7 @@ def _slope(cell: Cell, biases: dict[str, float], gain: float) -> float:
 
 SCHEME = Scheme(
     "memory",
-    "half a linear orthogonal memory, half critical, with limits on the learning rate",
+    "half a linear memory of rotations, half critical, with limits on the learning rate",
     _groups,
     "unit_time_constant",
 )

@@ -387,7 +387,9 @@ class Projection(StrictModel):
 
 def _can_project(kernel: Kernel | type[Kernel]) -> bool:
     """Whether a kernel can have fewer rows than columns, and mixes what it reads."""
-    return kernel.family is KernelFamily.HAAR or (kernel.family is KernelFamily.INDEPENDENT and not kernel.is_square)
+    if kernel.family is KernelFamily.HAAR:
+        return not kernel.pairs_units
+    return kernel.family is KernelFamily.INDEPENDENT and not kernel.is_square
 
 
 def _fan(kernel: Kernel) -> str:

@@ -57,6 +57,8 @@ Theories = Literal["untied", "tied", "both"]
 _COARSE_PARTICLES, _COARSE_STEPS = 300, 300
 """A sample of the tied theory in a few tenths of a second: second moments to 1 to 5 %, ln χ to .003 or so; over fewer
 steps slow states come out too fast."""
+_PAIRED_STEPS = 2000
+"""Steps that a sample of pairs of units is followed, at most: they need no fields, so a step is cheap."""
 _ERROR_DIGITS = 2
 """Digits of a standard error."""
 _ERRORS = 4.0
@@ -507,6 +509,9 @@ def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
 def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | NotComputed:
     from critinit.theory.tied.estimate import ROUGH, fast_tied
 
+    if any(gate.recurrent.pairs_units for gate in layer.gates.values()):  # no mean field, and cheap to sample
+        found = _coarse(cell, layer, T, steps=min(max(T, _COARSE_STEPS), _PAIRED_STEPS))
+        return NotComputed() if found is None else _stated(found)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
     if found is not None and ROUGH in found.notes and not has_spread(cell, layer, tied=True):
@@ -514,18 +519,18 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
     return NotComputed() if found is None else _stated(found)
 
 
-def _coarse(cell: Cell, layer: Layer, T: int) -> Numbers | None:
+def _coarse(cell: Cell, layer: Layer, T: int, *, steps: int = _COARSE_STEPS) -> Numbers | None:
     """A coarse sample of the tied theory; None where chaos takes its numbers beyond what can be stated."""
     from critinit.theory.tied.estimate import COARSE
     from critinit.theory.tied.solution import tied_layer
 
-    sample = partial(tied_layer, cell, layer, particles=_COARSE_PARTICLES, steps=_COARSE_STEPS, tolerance=1.0)
+    sample = partial(tied_layer, cell, layer, particles=_COARSE_PARTICLES, steps=steps, tolerance=1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             found = sample(T=T)
         except ArgumentError:  # its retention is beyond what can be stated; all else is not
             try:
-                found = _beyond(sample(T=_COARSE_STEPS), T)
+                found = _beyond(sample(T=steps), T)
             except ArgumentError:
                 return None
     return found.model_copy(update={"notes": (COARSE, *found.notes)})

@@ -152,13 +152,17 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     Then the asymptotic χ belongs to the slowest of them alone, after all the others have forgotten, and neither a
     network nor a population of a few thousand units shows it: only the growth over T steps can be sampled.  Units do so
     where the keep gate's bias is spread; directions where units keep a constant share f beside a kernel that stays, as
-    leaky units do: an eigenvector of W of eigenvalue z keeps f + (1 − f)·z.
+    leaky units do: an eigenvector of W of eigenvalue z keeps f + (1 − f)·z.  Pairs of units that a rotation couples do,
+    as each saturates by a state of its own, which lasts.
 
     Args:
         cell: The cell.
         layer: The layer.
         tied: Whether the weights stay.
     """
+    kernels = [gate.recurrent for group in layer.groups for gate in group.gates.values()]
+    if tied and any(kernel.pairs_units and not kernel.is_zero for kernel in kernels):
+        return True
     if cell.keep_gate is None:
         return tied and not cell.keeps_nothing
     keep = cell.keep_gate

@@ -5,7 +5,7 @@ Each of P particles is one unit of an infinitely wide network.  Its biases stay 
 are such a field too, fed by the states of a population of the layer below.  K tangents a particle ride along by
 forward mode, in fields of their own: a perturbation is random, so it has no overlap with the state and its fields
 are independent of the state's, with covariance σ² E δm(t) δm(s) over particles and tangents.  An identity kernel
-returns a unit's own message and needs no field.
+returns a unit's own message and needs no field; neither does a rotation, which couples particles in pairs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Fields:
         shared: dict[str, str] = {}
         gains: dict[str, dict[str, float]] = {}
         for name, gate in layer.gates.items():
-            if gate.recurrent.variance > 0 and not gate.recurrent.reads_itself:
+            if gate.recurrent.variance > 0 and not (gate.recurrent.reads_itself or gate.recurrent.pairs_units):
                 shared[name] = name if name in cell.before else _STATE
                 gains.setdefault(shared[name], {})[name] = math.sqrt(gate.recurrent.variance)
         return cls({m: Field(rows, g, rng, recent=recent) for m, g in gains.items()}, shared, {})
@@ -105,10 +105,15 @@ class Population:
             if below
             else OwnInputs(cell, layer, particles, rng, inputs)
         )
+        self._pairing = {
+            name: gate.recurrent
+            for name, gate in layer.gates.items()
+            if gate.recurrent.pairs_units and gate.recurrent.variance > 0
+        }
         self._own = {
             name: math.sqrt(gate.recurrent.variance)
             for name, gate in layer.gates.items()
-            if name not in self.states.shared
+            if name not in self.states.shared and name not in self._pairing
         }
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
@@ -127,6 +132,11 @@ class Population:
             return self._own[gate] * message if self._own[gate] else 0.0
         if self.cell.normalized:
             message = normalized_message(message)
+        if gate in self._pairing:
+            turned = self._pairing[gate].turned
+            if not isinstance(message, Dual):
+                return turned(message)
+            return Dual(turned(message.value), turned(message.tangent))
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
 
@@ -168,7 +178,7 @@ class Population:
 
     def couplings(self) -> Couplings:
         """Return the derivatives of the last step: of s' by s and by fields, of messages by s and by other fields."""
-        names = list(self.states.shared)
+        names = [*self.states.shared, *self._pairing]
         unit = np.eye(1 + len(names))[:, :, None] * np.ones(self.particles)
         s = Dual(self.before.s, unit[0][None] if not names else unit[0] * np.eye(1 + len(names))[:, :1])
         messages: dict[str, Array] = {}
@@ -179,7 +189,9 @@ class Population:
             if self.cell.normalized:
                 message = normalized_message(message)
             messages[gate] = message.tangent
-            return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
+            pairing = self._pairing.get(gate)
+            signal = self.states.signal(gate, message.value) if pairing is None else pairing.turned(message.value)
+            return Dual(signal, unit[1 + names.index(gate)])
 
         u = self.cell.pre_activations(self._visible(s, self.before.u), recurrent, self.before.external)
         return Couplings(names, self._updated(s, u).tangent, messages)
