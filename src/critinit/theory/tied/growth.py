@@ -68,8 +68,8 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
 def settle(step: Callable[[], float], first: int, steps: int) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
-    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to three times their
-    own noise, which the scatter of four parts of the later ones shows.
+    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to three times
+    their own noise, which the scatter of four parts of the later ones shows.
 
     Args:
         step: Does one step and returns the second moment of the state.
