@@ -7,7 +7,7 @@ sequences, and the same numbers are measured, with exact derivatives and in NumP
     sweeps       perturbations carried forward, gradients carried back, one-step Jacobians
     numbers      the numbers of a layer
     findings     what is wrong, in words
-    fresh        whether weights that look untrained are as a spec says
+    stated       what the weights say of the spec that they should have started from
     result       the result, which prints as tables and as JSON
     diagnosing   ``critinit.diagnose``: models
     files        weights and data in files, where no framework is needed

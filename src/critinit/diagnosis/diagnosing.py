@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.diagnosis.findings import findings_of
-from critinit.diagnosis.fresh import parts_that_differ
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
 from critinit.diagnosis.result import Diagnosis, LayerDiagnosis
+from critinit.diagnosis.stated import weights_that_differ
 from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.inputs.network import traced_run
 from critinit.inputs.traced import Arrival, Reached
@@ -20,8 +21,9 @@ from critinit.tensors.application import Adapter
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import check_seed
 from critinit.tensors.stacking import Stack, stacks
+from critinit.theory.protocol import has_spread
 
-__all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers"]
+__all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "some_of"]
 
 EXPONENTS = 4
 """Perturbations, gradients and Lyapunov exponents of a layer, by default."""
@@ -138,13 +140,13 @@ def diagnose(
     networks = [network for network in traced.networks if network.arrivals and network.name in layers]
     taken, notes = _spec_layers(networks, layers, spec)
     places = [
-        place
-        for network in networks
-        for place in _places(network, layers[network.name], taken.get(network.name))
+        place for network in networks for place in _places(network, layers[network.name], taken.get(network.name))
     ]
     notes += [f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal]
     silent = [network.name for network in traced.networks if not network.arrivals and not network.refusal]
-    notes += [f"not reached by the batch: {', '.join(name or 'the target itself' for name in silent)}"] if silent else []
+    notes += (
+        [f"not reached by the batch: {', '.join(name or 'the target itself' for name in silent)}"] if silent else []
+    )
     return diagnose_layers(places, spec, settings, notes)
 
 
@@ -168,24 +170,25 @@ def diagnose_layers(
         if not all(np.all(np.isfinite(x)) for x in place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         if not all(_is_finite(place.weights)):
-            raise DataError(f"{place.network or 'the target'}, layer {place.layer}", found="weights that are not finite")
+            raise DataError(
+                f"{place.network or 'the target'}, layer {place.layer}", found="weights that are not finite"
+            )
         T = None if spec is None else spec.T
-        used = _some(place.sequences, settings.sequences)
+        used = some_of(place.sequences, settings.sequences)
         try:
             numbers = layer_numbers(place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed)
         except DataError as error:
             raise error.replace(where=where) from None
         found = list(findings_of(place.weights.cell, numbers))
-        stated = None
+        stated = exponent = None
         if spec is not None and place.spec_layer is not None:
-            found += parts_that_differ(spec, place.spec_layer, place.direction, place.weights)
+            found += weights_that_differ(spec, place.spec_layer, place.direction, place.weights)
             predicted = spec.layers[place.spec_layer].predicted
             stated = next((one for one in (predicted.tied, predicted.untied) if isinstance(one, Numbers)), None)
-        layers.append(
-            LayerDiagnosis(
-                place.network, place.layer, place.direction, place.cell, numbers, T, stated, tuple(found)
-            )
-        )
+            is_spread = has_spread(spec.find_cell(), spec.layers[place.spec_layer], tied=True)
+            exponent = 0.5 * math.log(stated.chi) if stated is not None and stated.chi and not is_spread else None
+        where_it_is = place.network, place.layer, place.direction, place.cell
+        layers.append(LayerDiagnosis(*where_it_is, numbers, T, stated, exponent, tuple(found)))
     return Diagnosis(tuple(layers), tuple(notes))
 
 
@@ -195,8 +198,13 @@ def _is_finite(weights: LayerWeights) -> Iterator[bool]:
     yield weights.projection is None or bool(np.all(np.isfinite(weights.projection)))
 
 
-def _some(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[NDArray[Any]]:
-    """Some of the longer half of the sequences, spread evenly over it, the longest among them."""
+def some_of(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[NDArray[Any]]:
+    """Return some of the longer half of the sequences, spread evenly over it, the longest among them.
+
+    Args:
+        sequences: All of them.
+        wanted: How many; None: one in sixteen, but two to eight.
+    """
     enough = [x for x in sequences if len(x) >= LEAST_STEPS] or list(sequences)
     ordered = sorted(enough, key=len, reverse=True)
     count = wanted or int(np.clip(len(ordered) // _SHARE, _FEWEST, _MOST))
@@ -205,9 +213,7 @@ def _some(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[NDArray
     return [half[i] for i in chosen]
 
 
-def _places(
-    network: Reached, layers: Mapping[tuple[int, int], LayerWeights], first: int | None
-) -> Iterator[Place]:
+def _places(network: Reached, layers: Mapping[tuple[int, int], LayerWeights], first: int | None) -> Iterator[Place]:
     """The layers of a network in their directions."""
     for (layer, direction), weights in sorted(layers.items()):
         read = [x for arrival in network.arrivals if arrival.layer == layer for x in _read(arrival, direction)]
@@ -238,7 +244,9 @@ def _spec_layers(
     ours = [network for network in networks if _is_for(spec, layers[network.name])]
     if not ours:
         cells = ", ".join(dict.fromkeys(network.cell for network in networks))
-        raise ArgumentError("spec", found=f"a spec for {spec.cell}", allowed=f"one for {cells}, which the batch reaches")
+        raise ArgumentError(
+            "spec", found=f"a spec for {spec.cell}", allowed=f"one for {cells}, which the batch reaches"
+        )
     widths = []
     for network in ours:
         found = layers[network.name]
@@ -246,7 +254,9 @@ def _spec_layers(
     together = stacks(widths, len(spec.layers))
     if together is None:
         counts = ", ".join(f"{network.name or 'the target itself'} has {network.layers}" for network in ours)
-        return {}, [f"the spec's {len(spec.layers)} layers are not compared, as it is not clear whose they are: {counts}"]
+        return {}, [
+            f"the spec's {len(spec.layers)} layers are not compared, as it is not clear whose they are: {counts}"
+        ]
     taken = {}
     for stack in together:
         start = 0

@@ -228,9 +228,7 @@ def _aligned(logs: Sequence[Array]) -> Array:
     return np.asarray(np.logaddexp.reduce(whole, axis=0) - np.log(reached))
 
 
-def _lyapunov(
-    course: Course, ahead: Forward
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float | None, ...]]:
+def _lyapunov(course: Course, ahead: Forward) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float | None, ...]]:
     """The exponents over the later half, what the later quarter changes, and the standard error over sequences."""
     half, quarter = (_exponents(course, ahead, part) for part in (0.5, 0.75))
     with np.errstate(invalid="ignore"):

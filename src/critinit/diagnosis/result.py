@@ -35,6 +35,8 @@ class LayerDiagnosis:
         numbers: What was measured.
         T: The spec's T; None without a spec.
         predicted: What the spec predicted of this layer; None where it does not say, or there is no spec.
+        predicted_exponent: The largest Lyapunov exponent that the spec predicts, ½ ln χ; None also where units have
+            time constants of their own on purpose: it is then that of a few slowest units after very many steps.
         findings: What is wrong, the worst first.
     """
 
@@ -45,11 +47,12 @@ class LayerDiagnosis:
     numbers: LayerNumbers
     T: int | None
     predicted: Numbers | None
+    predicted_exponent: float | None
     findings: tuple[Finding, ...]
 
     @property
     def verdict(self) -> str:
-        """"fine", or all that was found, in words."""
+        """ "fine", or all that was found, in words."""
         return "; ".join(map(str, self.findings)) or FINE
 
     @property
@@ -95,10 +98,8 @@ class LayerDiagnosis:
             None,
             None,
         )
-        chi = predicted("chi")
         for k, (exponent, error) in enumerate(zip(found.lyapunov, errors["lyapunov"], strict=True)):
-            asymptotic = 0.5 * math.log(chi) if k == 0 and chi else None
-            yield f"Lyapunov exponent {k + 1}", exponent, error, asymptotic
+            yield f"Lyapunov exponent {k + 1}", exponent, error, self.predicted_exponent if k == 0 else None
         yield "saturated units", found.saturated_units, None, None
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Diagnosis(Shown):
 
     @property
     def verdict(self) -> str:
-        """"fine", or what was found in each layer, in words."""
+        """ "fine", or what was found in each layer, in words."""
         return "; ".join(f"{layer.place}: {layer.verdict}" for layer in self.layers if layer.findings) or FINE
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,11 +209,14 @@ class Diagnosis(Shown):
         for layer in self.layers:
             found = layer.numbers
             lengths = f"{found.steps}" if found.shortest == found.steps else f"{found.shortest} to {found.steps}"
-            size = f"{layer.cell}, {found.units} units, {found.sequences} sequences of {lengths} steps"
+            plural = "s" * (found.sequences != 1)
+            followed = (
+                f"{layer.cell}, {found.units} units; followed: {found.sequences} sequence{plural} of {lengths} steps"
+            )
             rows = tuple((name, *map(_number, values)) for name, *values in layer.rows())
             last = layer is self.layers[-1]
-            below = (f"verdict: {layer.verdict}", *(f"note: {note}" for note in self.notes if last))
-            yield Table(f"{layer.place} ({size})", _COLUMNS, rows, below)
+            below = (followed, f"verdict: {layer.verdict}", *(f"note: {note}" for note in self.notes if last))
+            yield Table(layer.place, _COLUMNS, rows, below)
 
 
 _LOWEST = 100.0

@@ -114,7 +114,9 @@ def measure(
             reported = numbers
             progress(numbers)
 
-    source = source_of(data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell)
+    source = source_of(
+        data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell
+    )
     lacking = np.zeros(source.features, dtype=np.int64)
 
     def chunks() -> Iterator[Chunk]:

@@ -204,7 +204,9 @@ def layer_weights(cell: Cell, stored: Iterable[tuple[Block, Any]]) -> LayerWeigh
         parts[key] = parts[key] + numbers if key in parts else numbers
     gates = cell.gates
     none = np.zeros(len(parts[gates[0], "recurrent"]))
-    gains = {part: {g: parts[g, part] for g in gates if (g, part) in parts} for part in ("recurrent_gain", "input_gain")}
+    gains = {
+        part: {g: parts[g, part] for g in gates if (g, part) in parts} for part in ("recurrent_gain", "input_gain")
+    }
     return LayerWeights(
         cell,
         {gate: parts[gate, "recurrent"] for gate in gates},
