@@ -93,7 +93,7 @@ def test_linear_networks_have_the_logarithms_of_their_eigenvalues(cell: Cell, ki
 def complex_step_exponents(kernel: Array, state: Array, steps: int, burn: int, count: int) -> Array:
     """Exponents of h' = tanh(W h): derivatives are imaginary parts, and volumes of Gram–Schmidt by hand."""
     h = state.copy()
-    vectors = [v for v in np.random.default_rng(8).standard_normal((count, len(h)))]
+    vectors = list(np.random.default_rng(8).standard_normal((count, len(h))))
     logs = np.zeros(count)
     for t in range(burn + steps):
         size = 1e-150

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.cells import Cell
 from critinit.cells.normalizing import normalized
 from critinit.dual import Array, Dual, tangent
 from critinit.tensors.recurrence import LayerWeights, times
@@ -201,7 +203,7 @@ class Linear:
                 after[gate] = scale[..., None, :], (_slope(factor, u[other]) * whole)[..., None, :]
         keep = np.broadcast_to(cell.keep(u), s.shape)
         gates = dict.fromkeys(g for g in (cell.keep_gate, cell.write_gate, cell.candidate_gate) if g is not None)
-        writes = {g: _slope(lambda x, g=g: cell.update(s, {**u, g: x}), u[g])[..., None, :] for g in gates}
+        writes = {gate: _slope(partial(_updated, cell, s, u, gate), u[gate])[..., None, :] for gate in gates}
         new = np.asarray(cell.update(s, u))
         kept_norm = shown_norm = None
         if cell.keeps_normalized and weights.memory_gain is not None:
@@ -323,6 +325,11 @@ class Linear:
 
     def _projected(self, shown: Array) -> Array:
         return shown if self.weights.projection is None else times(shown, self.weights.projection.T)
+
+
+def _updated(cell: Cell, s: Array, u: Mapping[str, Array], gate: str, x: Any) -> Any:
+    """The next memory as a function of one gate's pre-activation."""
+    return cell.update(s, {**u, gate: x})
 
 
 def _slope(function: Callable[[Any], Any], x: Array) -> Array:

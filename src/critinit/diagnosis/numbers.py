@@ -170,11 +170,11 @@ def _finite(course: Course) -> tuple[Course, int | None]:
     return Course(course.weights, course.starts[:keep], h, s, u), ends - 1
 
 
-def _mean(x: Array) -> float:
+def _mean(x: NDArray[Any]) -> float:
     return float(np.mean(x))
 
 
-def _error(x: Array) -> float:
+def _error(x: NDArray[Any]) -> float:
     """The standard error of the mean."""
     return float(np.std(x, ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
 

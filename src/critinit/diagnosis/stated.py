@@ -1,8 +1,8 @@
 """What the weights say of a spec that they should have started from, part by part and roughly.
 
-Training moves every number.  Some parts a spec fixes: constant biases, and biases that are another gate's.  Where one of
-these is exactly as the spec says and none is a little off, nothing was trained, so parts that are far off were changed
-by a mistake.  ``critinit.check`` tests every part; here moments are compared, which costs next to nothing.
+Training moves every number.  Some parts a spec fixes: constant biases, and biases that are another gate's.  Where one
+of these is exactly as the spec says and none is a little off, nothing was trained, so parts that are far off were
+changed by a mistake.  ``critinit.check`` tests every part; here moments are compared, which costs next to nothing.
 """
 
 from __future__ import annotations

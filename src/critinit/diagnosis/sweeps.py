@@ -29,8 +29,8 @@ class Forward:
     """Perturbations carried forward.
 
     Attributes:
-        log_square: ln of the mean over perturbations of |δ|²/|δ₀|², at every state, (steps + 1, sequences); NaN before a
-            perturbation begins, −∞ where nothing is left.
+        log_square: ln of the mean over perturbations of |δ|²/|δ₀|², at every state, (steps + 1, sequences); NaN before
+            a perturbation begins, −∞ where nothing is left.
         log_stretch: The logarithms of the diagonal of each R, (times, sequences, K).
         until: The states at which these were taken, (times,).
         since: The states since which they count, (times, sequences).

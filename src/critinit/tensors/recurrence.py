@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from critinit.cells import EMBEDDED, Cell
 from critinit.cells.normalizing import normalized
+from critinit.spec.model import GAINS
 from critinit.tensors.blocks import Block
 
 __all__ = ["LayerWeights", "layer_weights", "times"]
@@ -204,9 +205,7 @@ def layer_weights(cell: Cell, stored: Iterable[tuple[Block, Any]]) -> LayerWeigh
         parts[key] = parts[key] + numbers if key in parts else numbers
     gates = cell.gates
     none = np.zeros(len(parts[gates[0], "recurrent"]))
-    gains = {
-        part: {g: parts[g, part] for g in gates if (g, part) in parts} for part in ("recurrent_gain", "input_gain")
-    }
+    gains = {part: {g: parts[g, part] for g in gates if (g, part) in parts} for part in GAINS}
     return LayerWeights(
         cell,
         {gate: parts[gate, "recurrent"] for gate in gates},
