@@ -40,7 +40,7 @@ def test_the_layers_that_were_read_give_what_the_model_gives(row: Row) -> None:
     adapter: Any = find_adapter(built.model, row.framework, built.options)
     before = {name: np.array(tensor).tobytes() for name, tensor in tensors(built, built.model).items()}
     networks = adapter.trace(built.model, lambda model, *_: run(built, model, x), options).networks
-    layers = adapter.layers(built.model, options)
+    layers = adapter.layers(built.model, options, cell=row.cell)
     given = x
     for network in networks:
         for layer in range(network.layers):
@@ -51,7 +51,7 @@ def test_the_layers_that_were_read_give_what_the_model_gives(row: Row) -> None:
             given = np.concatenate(ways, axis=-1)
     np.testing.assert_allclose(given, run(built, built.model, x), atol=2e-6)
     found = critinit.diagnose(
-        built.model, x, call=lambda model, _: run(built, model, x), framework=row.framework, **options
+        built.model, x, call=lambda model, _: run(built, model, x), framework=row.framework, cell=row.cell, **options
     )
     assert len(found) == row.layers * row.directions
     assert {layer.numbers.steps for layer in found} == {STEPS}

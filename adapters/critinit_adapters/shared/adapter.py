@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.cells import find_cell
+from critinit.cells import Cell, find_cell
 from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
 from critinit.inputs.traced import Embedding, Traced
 from critinit.spec import InitSpec
@@ -187,7 +187,7 @@ class BaseAdapter(ABC):
         return Traced(recorder.networks(survey, trains), tuple(embeddings))
 
     def layers(
-        self, target: Any, options: Mapping[str, Any], *, trust: bool = False
+        self, target: Any, options: Mapping[str, Any], *, trust: bool = False, cell: str | None = None
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
         """Return the present weights of every recurrent network whose step is known, by its path and then by (layer,
         direction).
@@ -196,13 +196,14 @@ class BaseAdapter(ABC):
             target: The model.
             options: The adapter's options.
             trust: Whether a class that overrides the step of a known layer is taken for that layer.
+            cell: The cell of networks whose weights are alike for two, or None.
 
         Raises:
-            ApplyError: A network's step is not that of its cell.
+            ApplyError: A network's step is not that of its cell, or could be that of two.
         """
         return {
             module.name: {
-                (slot.layer, slot.direction): layer_weights(find_cell(module.cell), self._stored(slot))
+                (slot.layer, slot.direction): layer_weights(_cell_of(module, cell), self._stored(slot))
                 for slot in _slots_of_known_step(module, trust)
             }
             for module in self.survey(target, options).modules
@@ -483,6 +484,17 @@ class TreeAdapter(BaseAdapter):
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
         model, _ = self.execute(target, plan, "portable", options)
         run(model, plan.writes[0].tensor)
+
+
+def _cell_of(module: RecurrentModule, cell: str | None) -> Cell:
+    """The cell of a module; refuses one whose weights do not say which of two it is."""
+    if module.also is None or module.projection_size is not None:  # a projection is the weights' own word
+        return find_cell(module.cell)
+    if cell is None or not module.takes(cell):
+        found, allowed = f"weights of {module.cell} or {module.also}, which look alike", "a word on which they are"
+        hint = f"say cell='{module.cell}' or cell='{module.also}', or give the spec"
+        raise ApplyError(str(module), found=found, allowed=allowed, hint=hint)
+    return find_cell(cell)
 
 
 def _slots_of_known_step(module: RecurrentModule, trust: bool) -> Sequence[LayerSlot]:

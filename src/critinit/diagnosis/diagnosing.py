@@ -91,6 +91,7 @@ def diagnose(
     exponents: int = EXPONENTS,
     seed: int = 0,
     trust: bool = False,
+    cell: str | None = None,
     call: Callable[..., object] | None = None,
     framework: str | Adapter | None = None,
     **options: Any,
@@ -112,6 +113,7 @@ def diagnose(
         exponents: How many perturbations and gradients each sequence has, and how many Lyapunov exponents are stated.
         seed: The seed of their directions.
         trust: Whether to take a class that overrides the step of the framework's layer for that layer.
+        cell: The cell, where a tree of weights is alike for two cells (rnn and relu_rnn) and there is no spec.
         call: How to run the model, where not by calling it, as for ``critinit.measure``.
         framework: The framework's name, where the target could be of several, or an adapter.
         **options: The adapter's own options, as of ``critinit.apply``.
@@ -136,7 +138,9 @@ def diagnose(
     if read is None:
         found = f"an adapter, {adapter.framework}, that cannot read weights"
         raise ArgumentError("framework", found=found, hint="critinit diagnose reads them from a file")
-    layers: Mapping[str, Mapping[tuple[int, int], LayerWeights]] = read(model, options, trust=trust)
+    layers: Mapping[str, Mapping[tuple[int, int], LayerWeights]] = read(
+        model, options, trust=trust, cell=cell if spec is None else spec.cell
+    )
     networks = [network for network in traced.networks if network.arrivals and network.name in layers]
     taken, notes = _spec_layers(networks, layers, spec)
     places = [
@@ -223,7 +227,7 @@ def _places(network: Reached, layers: Mapping[tuple[int, int], LayerWeights], fi
             found = f"inputs of {read[0].shape[1]} features, where its kernels read {weights.inputs}"
             raise ApplyError(network.name or "the target itself", found=found)
         number = None if first is None else first + layer
-        yield Place(network.name, layer, direction, network.cell, weights, read, number)
+        yield Place(network.name, layer, direction, weights.cell.name, weights, read, number)
 
 
 def _read(arrival: Arrival, direction: int) -> Iterator[NDArray[Any]]:

@@ -37,6 +37,7 @@ class Watch:
         exponents: How many perturbations and exponents.
         seed: The seed of their directions.
         trust: Whether to take classes that override a layer's step.
+        cell: The cell, where the weights leave it open.
         call: How to run the model.
         framework: The framework's name, or an adapter.
         **options: The adapter's own options.
@@ -66,6 +67,7 @@ class Watch:
         exponents: int = EXPONENTS,
         seed: int = 0,
         trust: bool = False,
+        cell: str | None = None,
         call: Callable[..., object] | None = None,
         framework: str | Adapter | None = None,
         **options: Any,
@@ -82,6 +84,7 @@ class Watch:
             "exponents": exponents,
             "seed": seed,
             "trust": trust,
+            "cell": cell,
             "call": call,
             "framework": framework,
             **options,
