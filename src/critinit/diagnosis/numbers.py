@@ -26,8 +26,8 @@ _PLACES = 2**22
 """Multiplications that one-step Jacobians may cost by their size alone, units³ each; at least two are made ..."""
 _MOST_PLACES = 4
 """... and at most four: their numbers differ little between steps."""
-_LARGEST = 1e100
-"""Size of a state from which on it counts as no longer finite: its square is still a number."""
+_LARGEST = 1e30
+"""Size of a state from which on it counts as no longer finite: single precision ends at 1e38."""
 _LOG_LARGEST = 690.0
 """ln of the largest square that is stated, 1e300: beyond it double precision overflows."""
 _FLAT = 0.1

@@ -20,6 +20,10 @@ __all__ = ["Backward", "Forward", "backward", "forward", "jacobians"]
 
 _QR_EVERY = 8
 """Steps between two orthonormalizations: perturbations of gated cells turn little in so many."""
+_DEAD = 32.0
+"""A perturbation that shrank by e⁻³² against the largest between two of them is gone: what is left is rounding."""
+_LEAST = 600.0
+"""... and so is one of e⁻⁶⁰⁰ of its size."""
 _QR_PARTS = 8
 """Short sequences are orthonormalized at least so many times."""
 
@@ -77,6 +81,7 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
     scales = np.zeros((steps + 1, sequences))
     last = course.starts + 1
     stretches, until, since = [], [], []
+    dead = np.zeros((sequences, count), dtype=np.bool_)
     begun = 0
     for t in range(1, steps):
         n = course.running(t - 1)
@@ -93,7 +98,9 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
         scales[t + 1, :n] = log_scale[:n]
         if (t + 1) % every == 0 or t + 1 == steps:
             stretch = np.full((sequences, count), np.nan)
-            stretch[:n] = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
+            logs = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
+            dead[:n] |= logs <= np.maximum(np.max(logs, axis=1, keepdims=True), -_LEAST) - _DEAD
+            stretch[:n] = np.where(dead[:n], -np.inf, logs)
             stretches.append(stretch)
             until.append(t + 1)
             since.append(last.copy())
