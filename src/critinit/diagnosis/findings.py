@@ -27,9 +27,9 @@ _CHAOS = 10.0
 """How many times a perturbation has to grow within the later half of the sequences to be called chaos ..."""
 _ERRORS = 3.0
 """... and by how many standard errors its exponent has to be above 0."""
-_SATURATED = 0.8
+_SATURATED = 2.0 / 3.0
 """Share of the units that hardly react from which on a layer saturates.  Networks that learned to hold a value by
-saturated units had up to .56 (measured)."""
+saturated units had up to .56, those whose inputs were 30 times too large .75 and more (measured)."""
 
 
 class Finding(NamedTuple):
