@@ -164,6 +164,16 @@ def refused(model: Any, batch: Any, kind: type[Exception] = ApplyError, **option
     return text
 
 
+def test_an_initial_state_is_noted_and_so_is_another_length() -> None:
+    torch = pytest.importorskip("torch")
+    model, x = torch.nn.GRU(3, 5, batch_first=True), torch.randn(4, 9, 3)
+    assert critinit.diagnose(model, (x, torch.zeros(1, 4, 5))).notes == ()
+    (note,) = critinit.diagnose(model, (x, torch.ones(1, 4, 5))).notes
+    assert "began at another state than zero" in note
+    (note,) = critinit.diagnose(model, x, critinit.generate("gru", T=50)).notes
+    assert note == "the spec is for T = 50; over 8 steps no retention is predicted"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_torch_refuses_what_it_cannot_see_in_one_line() -> None:
     torch = pytest.importorskip("torch")

@@ -96,7 +96,10 @@ def _sequences(
                 read = np.repeat(read, len(seen) // len(read), axis=0)
             if layer.go_backwards and place.direction == 0:  # alone, no second direction of a network
                 seen, read = seen[:, ::-1], None if read is None else read[:, ::-1]
-            recorder.sequence(place, seen, read, keras.backend.standardize_dtype(sequences.dtype))
+            given = named.get("initial_state", args[0] if args else None)
+            begun = any(np.any(host(part)) for part in keras.tree.flatten(given) if part is not None)
+            dtype = keras.backend.standardize_dtype(sequences.dtype)
+            recorder.sequence(place, seen, read, dtype, from_rest=not begun)
             with recorder.scan(read=read, steps=sequences.shape[1]), recorder.without(place):
                 return call(sequences, *args, **named)
 

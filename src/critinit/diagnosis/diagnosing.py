@@ -30,6 +30,9 @@ EXPONENTS = 4
 _SHARE, _FEWEST, _MOST = 16, 2, 8
 """One sixteenth of the batch's sequences is followed, two at least and eight at most, so that the whole costs about as
 much as one or two training steps."""
+_NUMBERS = 2**23
+"""Numbers of a course, steps · sequences · units, beyond which fewer sequences are followed: 64 MB an array, of which
+there are about eight."""
 
 
 class Place(NamedTuple):
@@ -151,6 +154,9 @@ def diagnose(
     notes += (
         [f"not reached by the batch: {', '.join(name or 'the target itself' for name in silent)}"] if silent else []
     )
+    begun = [n.name for n in networks if not all(arrival.from_rest for arrival in n.arrivals)]
+    names = ", ".join(name or "the target itself" for name in begun)
+    notes += [f"{names}: began at another state than zero, from which this starts all the same"] if names else []
     return diagnose_layers(places, spec, settings, notes)
 
 
@@ -179,6 +185,8 @@ def diagnose_layers(
             )
         T = None if spec is None else spec.T
         used = some_of(place.sequences, settings.sequences)
+        if settings.sequences is None:
+            used = used[: max(1, _NUMBERS // (max(map(len, used), default=1) * place.weights.units))]
         try:
             numbers = layer_numbers(place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed)
         except DataError as error:
@@ -193,6 +201,11 @@ def diagnose_layers(
             exponent = 0.5 * math.log(stated.chi) if stated is not None and stated.chi and not is_spread else None
         where_it_is = place.network, place.layer, place.direction, place.cell
         layers.append(LayerDiagnosis(*where_it_is, numbers, T, stated, exponent, tuple(found)))
+    compared = [layer for layer in layers if layer.predicted is not None]
+    short = [layer for layer in compared if not layer.is_at_T]
+    if spec is not None and short:
+        steps = max(layer.numbers.retention_steps for layer in short)
+        notes = [*notes, f"the spec is for T = {spec.T}; over {steps} steps no retention is predicted"]
     return Diagnosis(tuple(layers), tuple(notes))
 
 

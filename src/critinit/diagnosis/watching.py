@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = ["NOT_FINITE", "SHARE", "Watch"]
 
 SHARE = 0.02
 """The share of the training time that measuring may take, by default."""
+_KEPT = 100
+"""Diagnoses that are kept: each has courses as long as the sequences."""
 NOT_FINITE = "critinit/not_finite"
 """The name under which it is logged, as 1, that weights or states are no longer numbers."""
 
@@ -43,7 +46,7 @@ class Watch:
         **options: The adapter's own options.
 
     Attributes:
-        history: The diagnoses so far, each with the number of the call that it was made at, from 1.
+        history: The last hundred diagnoses, each with the number of the call that it was made at, from 1.
 
     Raises:
         ArgumentError: An argument is out of its range.
@@ -89,7 +92,7 @@ class Watch:
             "framework": framework,
             **options,
         }
-        self.history: list[tuple[int, Diagnosis]] = []
+        self.history: deque[tuple[int, Diagnosis]] = deque(maxlen=_KEPT)
         self._calls, self._spent, self._last = 0, 0.0, 0.0
         self._began: float | None = None
 
