@@ -212,3 +212,13 @@ def test_more_exponents_than_units_and_one_sequence_are_taken() -> None:
     assert len(layer.numbers.lyapunov) == 3
     assert layer.numbers.standard_error["lyapunov"] == (None, None, None)
     json.loads(Diagnosis((layer,)).to_json())
+
+
+@pytest.mark.parametrize("framework", ["canonical", "torch", "keras", "linen", "nnx", "equinox"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_every_layout_gives_the_same_numbers(framework: str, cell: str) -> None:
+    spec = generate(cell, T=20, layers=2)
+    sizes: dict[str, Any] = {"input_size": INPUTS, "hidden_size": 12, "seed": 4}
+    wanted = diagnose_file(spec, materialize(spec, "torch", **sizes), data(20))
+    found = diagnose_file(spec, materialize(spec, framework, **sizes), data(20))
+    assert [layer.numbers for layer in found] == [layer.numbers for layer in wanted]
