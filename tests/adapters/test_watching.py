@@ -93,7 +93,7 @@ def test_lightning_logs_to_its_loggers(tmp_path: Any, monkeypatch: pytest.Monkey
 
     spec = critinit.generate("gru", T=11)
     data = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
-    watching = DiagnoseTraining(spec, every=3)
+    watching = DiagnoseTraining(every=3)
     logger, logged = CSVLogger(tmp_path), []
     monkeypatch.setattr(CSVLogger, "log_metrics", lambda self, metrics, step: logged.append((step, metrics)))
     trainer = lightning.Trainer(
@@ -103,6 +103,7 @@ def test_lightning_logs_to_its_loggers(tmp_path: Any, monkeypatch: pytest.Monkey
     trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=4))
     assert [step for step, _ in watching.watch.history] == [1, 4, 7]
     assert watching.watch.history[0][1].is_fine
+    assert watching.watch.spec is spec  # that of the start
     assert [step for step, metrics in logged if "critinit/rnn/0/log10_retention" in metrics] == [0, 3, 6]
     assert "critinit/rnn/0/findings" in trainer.callback_metrics
 

@@ -143,7 +143,7 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
     the same names, in ``trainer.callback_metrics``.  Of several processes the first one measures.
 
     Args:
-        spec: The spec that the weights started from, or None.
+        spec: The spec that the weights started from.  None: that of a ``CriticalInit`` beside it, if there is one.
         batch: What the model is called with.  None: the inputs of the first batch of the training, of a tuple or list
             its first element.
         **settings: The arguments of ``critinit.Watch``.
@@ -170,7 +170,8 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
             inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
             if self._batch is not None:
                 inputs = trainer.strategy.batch_to_device(self._batch)
-            self.watch = Watch(inputs, self._spec, **self._settings)
+            starts = (one.spec for one in trainer.callbacks if isinstance(one, CriticalInit))
+            self.watch = Watch(inputs, self._spec or next(starts, None), **self._settings)
             self._log(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

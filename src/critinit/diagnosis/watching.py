@@ -93,7 +93,7 @@ class Watch:
             **options,
         }
         self.history: deque[tuple[int, Diagnosis]] = deque(maxlen=_KEPT)
-        self._calls, self._spent, self._last = 0, 0.0, 0.0
+        self._calls, self._spent, self._last, self._ended = 0, 0.0, 0.0, 0.0
         self._began: float | None = None
 
     def __call__(self, model: Any) -> dict[str, float]:
@@ -114,7 +114,11 @@ class Watch:
         self._began = now if self._began is None else self._began
         if self.every is not None:
             return (self._calls - 1) % self.every == 0
-        return self._spent == 0.0 or self._spent + self._last <= self.share * (now - self._began - self._spent)
+        if self._spent == 0.0:
+            return True
+        trained = now - self._began - self._spent
+        # the second keeps measurements apart after a first one that was slow, as imports and caches make it
+        return self._spent + self._last <= self.share * trained and self._last <= self.share * (now - self._ended)
 
     def measured(self, model: Any) -> dict[str, float]:
         """Measure, and return the numbers; the second half of a call.
@@ -134,7 +138,8 @@ class Watch:
             warnings.warn(f"call {self._calls}: {error}", stacklevel=2)
             return {NOT_FINITE: 1.0}
         finally:
-            self._last = time.perf_counter() - start
+            self._ended = time.perf_counter()
+            self._last = self._ended - start
             self._spent += self._last
         self.history.append((self._calls, found))
         return {**found.scalars(), NOT_FINITE: float(any(layer.numbers.ends_at is not None for layer in found))}
