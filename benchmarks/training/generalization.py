@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from benchmarks.training.run import Result
-from benchmarks.training.summary import OURS, Comparison, Entry, median
+from benchmarks.training.summary import Comparison, Entry, median
 from benchmarks.training.tasks import TASKS
 
 __all__ = ["at_level", "level_of", "table"]
@@ -29,16 +29,17 @@ def at_level(result: Result, level: float) -> float:
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """A line a row that ``critical`` and a peer learned, ``critical`` first; every peer with its difference to it."""
-    lines = [f"| row | training loss | {OURS} | peers |", "|---|---|---|---|"]
+    """A line a row that ours and another scheme learned, ours first."""
+    ours = rows[0].ours if rows else ""
+    lines = [f"| row | training loss | {ours} | others |", "|---|---|---|---|"]
     for row in rows:
         learned = {s: e for s, e in row.entries.items() if math.isfinite(median(e.steps))}
-        if OURS not in learned or len(learned) < 2:
+        if ours not in learned or len(learned) < 2:
             continue
         if math.isnan(level := level_of(learned.values())):  # nothing was trained: they ended at step 0
             continue
         found = {s: median(at_level(r, level) for r in e.results) for s, e in learned.items()}
-        peers = "; ".join(f"{s} {m:.3f}" for s, m in sorted(found.items()) if s != OURS)
+        peers = "; ".join(f"{s} {m:.3f}" for s, m in sorted(found.items()) if s != ours)
         name = TASKS[row.row.task].metric.name
-        lines.append(f"| {row.row} ({name}) | {level:.3g} | {found[OURS]:.3f} | {peers} |")
+        lines.append(f"| {row.row} ({name}) | {level:.3g} | {found[ours]:.3f} | {peers} |")
     return "\n".join(lines) if len(lines) > 2 else ""

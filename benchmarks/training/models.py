@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 import critinit
+from benchmarks.training.groups import grouped
+from benchmarks.training.peers import Diagonal, NormalizedLstm
 from benchmarks.training.recurrence import Gru
-from benchmarks.training.run import CELLS, Run
+from benchmarks.training.run import CELLS, DIAGONAL, NORMALIZED, Run
 from benchmarks.training.starts import spec_of
 from benchmarks.training.tasks import Data
 
@@ -30,8 +32,17 @@ class Model(torch.nn.Module):
             self.layer = LAYERS[run.cell](data.inputs, run.hidden, num_layers=run.layers)
             self.readout = torch.nn.Linear(run.hidden, data.outputs)
         self.spec = spec_of(run, data)
-        if self.spec is not None:
-            critinit.apply(self.spec, self.layer, seed=run.seed)
+        self.limited: Any = None
+        """What ``critinit.limit_steps`` takes; None where no part has a limit."""
+        if run.scheme == DIAGONAL:
+            self.layer = Diagonal(data.inputs, run.hidden, run.T, run.seed)
+        elif self.spec is not None and run.scheme == NORMALIZED:
+            self.layer = NormalizedLstm(self.spec, data.inputs, run.hidden, run.seed)
+        elif self.spec is not None and (by_hand := grouped(run.scheme)):
+            self.limited = by_hand.apply(self.layer, run.cell, run.T, data, self.spec, run.seed)
+        elif self.spec is not None:
+            applied = critinit.apply(self.spec, self.layer, seed=run.seed)
+            self.limited = applied if applied.limits else None
 
 
 def outputs(models: Sequence[Model], x: Sequence[Tensor], last: int) -> list[Tensor]:
@@ -39,10 +50,9 @@ def outputs(models: Sequence[Model], x: Sequence[Tensor], last: int) -> list[Ten
 
     GRUs run together, which takes half the time; the other layers are as fast alone.
     """
-    if isinstance(models[0].layer, torch.nn.GRU):
-        states = _together([model.layer for model in models], x)
-    else:
-        states = [model.layer(own)[0] for model, own in zip(models, x, strict=True)]
+    grus = [k for k, model in enumerate(models) if isinstance(model.layer, torch.nn.GRU)]
+    together = iter(_together([models[k].layer for k in grus], [x[k] for k in grus]) if grus else ())
+    states = [next(together) if k in grus else model.layer(x[k])[0] for k, model in enumerate(models)]
     return [model.readout(h[-last:]) for model, h in zip(models, states, strict=True)]
 
 

@@ -106,13 +106,14 @@ def draw_curves(row: Comparison, file: Path) -> list[Path]:
         line, marker, colour = _LOOKS.get(entry.scheme, _OTHER)
         steps = min((result.steps for result in entry.results), key=len)
         values = np.array([result.metric[: len(steps)] for result in entry.results])
-        label = f"{entry.scheme}, {entry.learning_rate:g}"
+        label = f"{entry.scheme}, {entry.rates}"
         spacing = math.ceil(len(steps) / 20)
         looks = {"linestyle": line, "marker": marker, "color": colour, "markersize": 5, "markevery": spacing}
         axes.plot(steps, np.median(values, axis=0), label=label, **looks)
         if len(values) > 1:
             axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(task.target, color="#999999", linewidth=0.8)
+    if task.target is not None:
+        axes.axhline(task.target, color="#999999", linewidth=0.8)
     axes.set(xlabel="optimizer steps", ylabel=f"held-out {task.metric.name}", xlim=(0, row.budget))
     if task.metric.name == "accuracy":
         axes.set_ylim(0, 1)

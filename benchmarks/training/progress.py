@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.training.run import Result
+from benchmarks.training.tasks import TASKS
 
 __all__ = ["Bar"]
 
@@ -43,10 +44,12 @@ class Bar:
         for result in results:
             run, steps = result.run, result.steps_to_target
             outcome = (
-                f"{steps:.0f} steps to target" if math.isfinite(steps) else f"target not reached in {result.steps[-1]}"
+                f"{steps:.0f} steps to target"
+                if math.isfinite(steps)
+                else f"{'' if TASKS[run.task].target is None else 'target not reached in '}{result.steps[-1]} steps"
             )
             self._console.print(
-                f"[{self._ended}/{self._asked}] {run.cell} {run.task} T={run.T} {run.scheme} lr={run.learning_rate:g} "
+                f"[{self._ended}/{self._asked}] {run.cell} {run.task} T={run.T} {run.scheme} lr={run.rates} "
                 f"seed={run.seed}: {outcome}, last {result.metric[-1]:.3f}, {result.seconds:.0f} s",
                 markup=False,
                 soft_wrap=True,

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from benchmarks.training.run import DEFAULT, Run
+from benchmarks.training.groups import grouped
+from benchmarks.training.run import DEFAULT, DIAGONAL, NORMALIZED, Run
 from benchmarks.training.starts import inputs_of, spec_of
 from benchmarks.training.summary import Comparison, median, merit
 from critinit.errors import ArgumentError
@@ -24,6 +25,8 @@ __all__ = ["NUMBERS", "correlations", "numbers_of", "table"]
 
 NUMBERS = ("early-input response", "padding retention", "response gain")
 """The numbers that are correlated, as ``critinit compare`` calls them."""
+_UNTOLD = (DIAGONAL, NORMALIZED)
+"""Starts that no spec of the row's cell says, beside those that are set by hand."""
 _FEWEST = 4
 """Schemes of a row; fewer have no order to speak of."""
 
@@ -54,7 +57,7 @@ def correlations(row: Comparison) -> Mapping[str, float]:
     """
     from scipy.stats import spearmanr
 
-    schemes = list(row.entries)
+    schemes = [scheme for scheme in row.entries if scheme not in _UNTOLD and not grouped(scheme)]
     if len(schemes) < _FEWEST or all(math.isinf(median(e.steps)) for e in row.entries.values()):
         return {}
     merits = [merit(row.entries[s].results) for s in schemes]

@@ -13,15 +13,17 @@ from benchmarks.training.tasks import TASKS
 __all__ = ["report", "shown_curves", "shown_steps"]
 
 
-def report(results: Sequence[Result], table: str, wanted: int | None = None) -> str:
+def report(results: Sequence[Result], table: str, wanted: int | None = None, ours: str = OURS) -> str:
     """Return the page; rows that were lost come first.
 
     Args:
         results: What was found.
         table: The name of their file; empty where they have none.
         wanted: How many were asked for, where that is known.
+        ours: The scheme that the others are compared with.
     """
-    rows = compare(results)
+    every = compare(results, ours)
+    rows, free = [row for row in every if row.has_target], [row for row in every if not row.has_target]
     decided = [row for row in rows if row.decided]
     lost = [row for row in decided if row.lost]
     rest = [row for row in rows if row not in lost]
@@ -30,23 +32,82 @@ def report(results: Sequence[Result], table: str, wanted: int | None = None) -> 
         f"Written by `python -m benchmarks training --report FILE` from {len(results)} runs"
         f"{f' in `{table}`' if table else ''}{_lacking(len(results), wanted)}.",
         _conditions(results),
-        "## Summary",
-        _summary(rows, decided, lost),
-        "## Rows lost",
-        "\n\n".join(map(_table, lost)) if lost else _none_lost(rows),
-        "## All other rows",
-        "\n\n".join(map(_table, rest)) if rest else "None.",
-        *_sections(rows),
+        *_edges(every),
+        *(_with_target(rows, decided, lost, rest, ours) if rows or not free else []),
+        *_without_target(free, ours),
+        *_sections(every),
         "## How to read it",
         _legend(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _none_lost(rows: Sequence[Comparison]) -> str:
-    if any(OURS in row.entries for row in rows):
-        return f"None: no peer needed fewer median steps than `{OURS}`."
-    return f"None: `{OURS}` was not run."
+def _edges(rows: Sequence[Comparison]) -> list[str]:
+    """Where the best learning rate of ours or of a row's best peer is the last one tried."""
+    compared = [
+        (row, entry) for row in rows for entry in (row.entries.get(row.ours), row.best_peer) if entry is not None
+    ]
+    found = [f"{row.row}, {entry.scheme}: {entry.rates} ({entry.edge})" for row, entry in compared if entry.edge]
+    if not found:
+        return []
+    head = f"Best learning rates at the edge of what was tried, of the {len(compared)} that the comparison rests on"
+    return [f"{head}: {len(found)}. A better one may lie beyond.", "\n".join(f"- {line}" for line in found)]
+
+
+def _with_target(
+    rows: Sequence[Comparison],
+    decided: Sequence[Comparison],
+    lost: Sequence[Comparison],
+    rest: Sequence[Comparison],
+    ours: str,
+) -> list[str]:
+    return [
+        "## Summary",
+        _summary(rows, decided, lost, ours),
+        "## Rows lost",
+        "\n\n".join(map(_table, lost)) if lost else _none_lost(rows, ours),
+        "## All other rows",
+        "\n\n".join(map(_table, rest)) if rest else "None.",
+    ]
+
+
+def _without_target(rows: Sequence[Comparison], ours: str) -> list[str]:
+    """The tasks that have no fixed target: every scheme is counted to what the best peer reaches at last."""
+    if not rows:
+        return []
+    decided = [row for row in rows if ours in row.entries and row.best_peer is not None]
+    worse = [row for row in decided if row.gain < -row.spread]
+    ratios = [row.ratio for row in decided if row.decided]
+    lines = [
+        f"| row | {ours}, final | best peer, final | ours better by | half the seeds' range | steps to it: {ours} "
+        "| the peer | ratio | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(decided, key=lambda row: row.gain):
+        own, peer = row.entries[ours], row.best_peer
+        assert peer is not None
+        ratio = f"{row.bound}{row.ratio:.2f}" if row.decided else ""
+        lines.append(
+            f"| {row.row} | {_final(own)} | {peer.scheme} {_final(peer)} | {row.gain:+.3f} | {row.spread:.3f} "
+            f"| {shown_steps(own, row.budget)} | {shown_steps(peer, row.budget)} | {ratio} "
+            f"| {len(own.results)}, {len(peer.results)} |"
+        )
+    return [
+        "## Tasks without a target",
+        "Each scheme at the rates of its best final metric, which is the median of the last five evaluations. Steps "
+        "are counted to the best peer's median final metric.",
+        f"- {len(rows)} rows; in {len(decided)} of them `{ours}` and a peer were run.\n"
+        f"- Rows whose final metric is below the best peer's by more than half the seeds' range: {len(worse)}.\n"
+        f"- Geometric mean of (best peer's steps / ours) over {len(ratios)} rows: {geometric_mean(ratios):.2f}.",
+        "\n".join(lines),
+        "\n\n".join(map(_table, rows)),
+    ]
+
+
+def _none_lost(rows: Sequence[Comparison], ours: str) -> str:
+    if any(ours in row.entries for row in rows):
+        return f"None: no peer needed fewer median steps than `{ours}`."
+    return f"None: `{ours}` was not run."
 
 
 def _lacking(found: int, wanted: int | None) -> str:
@@ -88,36 +149,38 @@ def _conditions(results: Sequence[Result]) -> str:
     return (
         f"Hidden units {values('hidden')}, layers {values('layers')}, batch {values('batch')}, optimizer "
         f"{values('optimizer')}, gradient norm clipped at {values('clip')}, learning rates {values('learning_rate')}, "
+        f"the readout's {values('readout_ratio')} times that, "
         f"at most {values('steps')} steps, judged on held-out data every {values('every')}. For a seed every scheme "
-        "has the same batches and the same readout; only the recurrent layer's weights differ."
+        "has the same batches and the same readout; only the recurrent layer differs."
     )
 
 
-def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Sequence[Comparison]) -> str:
+def _summary(rows: Sequence[Comparison], decided: Sequence[Comparison], lost: Sequence[Comparison], ours: str) -> str:
     fresh = [row for row in decided if not row.used_to_fix]
     beyond = [row for row in lost if not row.overlaps]
     lines = [
-        f"- {len(rows)} rows (cell, task, T); in {len(decided)} of them `{OURS}` and a peer were run and one of them "
+        f"- {len(rows)} rows (cell, task, T); in {len(decided)} of them `{ours}` and a peer were run and one of them "
         "reached the target, and those count.",
         f"- Rows lost to a peer: {len(lost)} of {len(decided)}, {len(beyond)} of them beyond the seeds' range.",
         f"- Geometric mean of (best peer's steps / ours): {_mean(decided)}; on tasks and lengths never used to fix a "
         f"constant ({len(fresh)} rows): {_mean(fresh)}. "
-        "Best peer: whichever scheme had the fewest median steps on that row.",
+        "Best peer: whichever other scheme had the fewest median steps on that row; schemes of this project and other "
+        "architectures are none.",
         "- A scheme that did not reach the target counts with the row's budget of steps: where that is the peer, the "
         "ratio is a lower bound; where it is ours, the row is lost, and its ratio an upper bound.",
     ]
     if decided:
-        lines += ["", *_overview(decided, max(len(row.entries) for row in rows) - 1), "", *_alone(rows)]
+        lines += ["", *_overview(decided, max(len(row.peers) for row in rows), ours), "", *_alone(rows, ours)]
     return "\n".join(lines)
 
 
-def _alone(rows: Sequence[Comparison]) -> list[str]:
+def _alone(rows: Sequence[Comparison], ours: str) -> list[str]:
     """A line a scheme: where it reached the target, and its ratio to ours on the rows that one of the two learns."""
     lines = [
         "Each scheme alone, over the rows that it was run on:",
         "",
-        f"| scheme | reached the target | geometric mean of (its steps / {OURS}'s) "
-        f"| rows with fewer steps than {OURS} |",
+        f"| scheme | reached the target | geometric mean of (its steps / {ours}'s) "
+        f"| rows with fewer steps than {ours} |",
         "|---|---|---|---|",
     ]
     for scheme in dict.fromkeys(scheme for row in rows for scheme in row.entries):
@@ -126,17 +189,17 @@ def _alone(rows: Sequence[Comparison]) -> list[str]:
         shared = [
             (row, entry)
             for row, entry in own
-            if scheme != OURS
-            and OURS in row.entries
-            and math.isfinite(min(median(row.entries[OURS].steps), median(entry.steps)))
+            if scheme != ours
+            and ours in row.entries
+            and math.isfinite(min(median(row.entries[ours].steps), median(entry.steps)))
         ]
         ratio, fewer = "", ""
         if shared:
             theirs = any(math.isinf(median(entry.steps)) for _, entry in shared)
-            ours = any(math.isinf(median(row.entries[OURS].steps)) for row, _ in shared)
-            bound = {(True, False): "≥ ", (False, True): "≤ ", (True, True): "about "}.get((theirs, ours), "")
+            own_ones = any(math.isinf(median(row.entries[ours].steps)) for row, _ in shared)
+            bound = {(True, False): "≥ ", (False, True): "≤ ", (True, True): "about "}.get((theirs, own_ones), "")
             ratio = f"{bound}{geometric_mean([row.against(entry) for row, entry in shared]):.2f}"
-            fewer = str(sum(median(entry.steps) < median(row.entries[OURS].steps) for row, entry in shared))
+            fewer = str(sum(median(entry.steps) < median(row.entries[ours].steps) for row, entry in shared))
         lines.append(f"| {scheme} | {reached} of {len(own)} | {ratio} | {fewer} |")
     return lines
 
@@ -149,22 +212,22 @@ def _mean(rows: Sequence[Comparison]) -> str:
     return f"{geometric_mean([row.ratio for row in rows]):.2f} ({bounds})"
 
 
-def _overview(rows: Iterable[Comparison], peers: int) -> list[str]:
+def _overview(rows: Iterable[Comparison], peers: int, ours: str) -> list[str]:
     """A line a row, the least ratio first; ``peers``: how many the grid has."""
-    lines = [f"| row | {OURS} | best peer | ratio | seeds | |", "|---|---|---|---|---|---|"]
+    lines = [f"| row | {ours} | best peer | ratio | seeds | |", "|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: row.ratio):
         peer = row.best_peer
         assert peer is not None
-        ours = row.entries[OURS]
+        own = row.entries[ours]
         notes = [
             *(["lost, within the seeds' range" if row.overlaps else "lost"] if row.lost else []),
             *(["used to fix constants"] if row.used_to_fix else []),
             *([] if row.paired else ["the two ran from different seeds"]),
-            *([f"only {ran} of {peers} peers run"] if (ran := len(row.entries) - 1) < peers else []),
+            *([f"only {ran} of {peers} peers run"] if (ran := len(row.peers)) < peers else []),
         ]
         lines.append(
-            f"| {row.row} | {shown_steps(ours, row.budget)} | {peer.scheme} {shown_steps(peer, row.budget)} "
-            f"| {row.bound}{row.ratio:.2f} | {len(ours.results)}, {len(peer.results)} | {'; '.join(notes)} |"
+            f"| {row.row} | {shown_steps(own, row.budget)} | {peer.scheme} {shown_steps(peer, row.budget)} "
+            f"| {row.bound}{row.ratio:.2f} | {len(own.results)}, {len(peer.results)} | {'; '.join(notes)} |"
         )
     return lines
 
@@ -173,16 +236,18 @@ def _table(row: Comparison) -> str:
     task = TASKS[row.row.task]
     sign = "≥" if task.metric.rises else "≤"
     used = " (used to fix constants)" if row.used_to_fix else ""
-    head = f"### {row.row}: {task.metric.name} {sign} {task.target:g}{used}"
+    goal = next(iter(row.entries.values())).goal
+    aim = "" if math.isnan(goal) else f" {sign} {goal:.4g}"
+    head = f"### {row.row}: {task.metric.name}{aim}{used}"
     lines = [
         head,
         "",
-        f"| scheme | best learning rate | tried | seeds | steps to target | last {task.metric.name} |",
+        f"| scheme | best learning rate | tried | seeds | steps to it | last {task.metric.name} |",
         "|---|---|---|---|---|---|",
     ]
-    for entry in sorted(row.entries.values(), key=lambda e: (median(e.steps), e.scheme != OURS, e.scheme)):
-        name = f"**{entry.scheme}**" if entry.scheme == OURS else entry.scheme
-        rate = f"{entry.learning_rate:g} ({entry.edge})" if entry.edge else f"{entry.learning_rate:g}"
+    for entry in sorted(row.entries.values(), key=lambda e: (median(e.steps), e.scheme != row.ours, e.scheme)):
+        name = f"**{entry.scheme}**" if entry.scheme == row.ours else entry.scheme
+        rate = f"{entry.rates} ({entry.edge})" if entry.edge else str(entry.rates)
         final = _final(entry)
         reached = shown_steps(entry, row.budget)
         lines.append(f"| {name} | {rate} | {len(entry.tried)} | {len(entry.results)} | {reached} | {final} |")
@@ -203,12 +268,12 @@ def shown_steps(entry: Entry, budget: int) -> str:
 def shown_curves(row: Comparison) -> str:
     """Return the held-out metric by steps, a column a scheme: median of its seeds; blank after the first one ends."""
     task = TASKS[row.row.task]
-    entries = sorted(row.entries.values(), key=lambda e: (e.scheme != OURS, e.scheme))
+    entries = sorted(row.entries.values(), key=lambda e: (e.scheme != row.ours, e.scheme))
     curves = [_curve(e.results) for e in entries]
     lines = [
         f"### {row.row}: held-out {task.metric.name}",
         "",
-        f"| steps | {' | '.join(f'{e.scheme}, {e.learning_rate:g}' for e in entries)} |",
+        f"| steps | {' | '.join(f'{e.scheme}, {e.rates}' for e in entries)} |",
         "|---" * (len(entries) + 1) + "|",
     ]
     for step in sorted(set().union(*curves)):
@@ -235,11 +300,12 @@ def _final(entry: Entry) -> str:
 def _legend() -> str:
     tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in TASKS.values())
     return f"""\
-- Steps to target: optimizer steps at the first evaluation that reaches the target, median over seeds and their range.
-- Best learning rate: the one with the fewest median steps, ties by the last metric, among those with the most seeds.
-- Tried: learning rates, of those named above.
+- Steps: optimizer steps at the first evaluation that reaches the metric in the heading, median over seeds and range.
+- Best learning rate: the one with the fewest median steps, ties by the last metric, among those with the most seeds;
+  without a target the one of the best final metric. "readout r times": the readout's rate over it.
+- Tried: pairs of the two.
 - The last metric is the one at the target where runs end there (`--stop-at-target`), else after all steps.
-- `used to fix constants`: this task and length were used to choose or try a constant of `{OURS}`.
+- `used to fix constants`: this task and length were used to choose or try a constant of `critical`.
 
 Tasks:
 

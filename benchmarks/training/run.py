@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from benchmarks.training.groups import grouped
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, FileError
 from critinit.files import refusal
@@ -18,10 +20,30 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["CELLS", "DEFAULT", "OPTIMIZERS", "Result", "Row", "Run", "append", "read", "row_of"]
+__all__ = [
+    "CELLS",
+    "CHRONO_BIASES",
+    "DEFAULT",
+    "DIAGONAL",
+    "NORMALIZED",
+    "OPTIMIZERS",
+    "Rates",
+    "Result",
+    "Row",
+    "Run",
+    "append",
+    "read",
+    "row_of",
+]
 
 DEFAULT = "torch default"
-"""The scheme that leaves the layer as PyTorch makes it; every other is one of ``critinit``."""
+"""The scheme that leaves the layer as PyTorch makes it; every other is one of ``critinit``, or one of these."""
+CHRONO_BIASES = "chrono biases"
+"""The biases of ``chrono`` on PyTorch's own kernels; the scheme itself has orthogonal ones."""
+NORMALIZED = "layer norm"
+"""A layer-normalized LSTM of orthogonal kernels, gains 1 and forget bias 1."""
+DIAGONAL = "diagonal recurrence"
+"""Another architecture: a linear recurrence of as many complex units, each with its own time constant and phase."""
 
 CELLS = ("rnn", "gru", "lstm")
 """Those of which PyTorch has a layer."""
@@ -30,6 +52,27 @@ _START = '{"cell": "'
 """Of a record."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+
+_LAST = 5
+"""Evaluations whose median is a run's final metric: a single one is a matter of luck."""
+
+
+_KNOWN_FOR: dict[str, tuple[tuple[str, ...], int]] = {
+    NORMALIZED: (("lstm",), 1),
+    DIAGONAL: (CELLS, 1),
+    "groups": (("gru", "lstm"), 1),
+}
+"""Starts that some cells lack, and how many layers they have."""
+
+
+class Rates(NamedTuple):
+    """The recurrent layer's learning rate, and the readout's over it."""
+
+    recurrent: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.recurrent:g}" if self.ratio == 1.0 else f"{self.recurrent:g}, readout {self.ratio:g} times"
 
 
 @dataclass(frozen=True)
@@ -43,6 +86,7 @@ class Run:
         scheme: critinit's name of a scheme, ``DEFAULT``, or the path of a spec's file.
         learning_rate: Of the optimizer.
         seed: Of weights and batches.
+        readout_ratio: The readout's learning rate over the recurrent layer's, which is ``learning_rate``.
         hidden: Units of a layer.
         layers: Recurrent layers.
         batch: Sequences of an optimizer step.
@@ -63,6 +107,7 @@ class Run:
     scheme: str
     learning_rate: float
     seed: int = 0
+    readout_ratio: float = 1.0
     hidden: int = 64
     layers: int = 1
     batch: int = 32
@@ -74,12 +119,23 @@ class Run:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "clip"):
+        for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "readout_ratio", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(name, found=str(getattr(self, name)), allowed="a finite number above 0")
         for name, allowed in (("cell", CELLS), ("task", TASKS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in allowed:
                 raise ArgumentError(name, found=str(getattr(self, name)), allowed=", ".join(allowed))
+        cells, layers = _KNOWN_FOR.get("groups" if grouped(self.scheme) else self.scheme, (CELLS, self.layers))
+        if self.cell not in cells or self.layers != layers:
+            found = f"{self.scheme!r} for {self.cell} of {self.layers} layer(s)"
+            raise ArgumentError("scheme", found=found, allowed=f"{', '.join(cells)} of {layers}")
+        if self.stop_at_target and TASKS[self.task].target is None:
+            raise ArgumentError("stop_at_target", found=self.task, allowed="a task with a target")
+
+    @property
+    def rates(self) -> Rates:
+        """What a scheme is free to choose."""
+        return Rates(self.learning_rate, self.readout_ratio)
 
     @property
     def key(self) -> Run:
@@ -113,15 +169,29 @@ class Result:
 
     @property
     def steps_to_target(self) -> float:
-        """Steps at the first evaluation that reaches the target; infinite where none does."""
-        task = TASKS[self.run.task]
-        found = (s for s, m in zip(self.steps, self.metric, strict=True) if task.metric.reached(m, task.target))
-        return next(found, math.inf)
+        """Steps at the first evaluation that reaches the task's target; infinite where none does, or it has none."""
+        target = TASKS[self.run.task].target
+        return math.inf if target is None else self.steps_to(target)
+
+    def steps_to(self, goal: float) -> float:
+        """Steps at the first evaluation that reaches ``goal``; infinite where none does."""
+        metric = TASKS[self.run.task].metric
+        return next((s for s, m in zip(self.steps, self.metric, strict=True) if metric.reached(m, goal)), math.inf)
+
+    @property
+    def final(self) -> float:
+        """The held-out metric at the end; NaN where the run broke off.
+
+        Of a task without a target, where it is what schemes are compared by, the median of the last evaluations.
+        """
+        if math.isnan(self.metric[-1]) or TASKS[self.run.task].target is not None:
+            return self.metric[-1]
+        return statistics.median(self.metric[-_LAST:])
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the schemes are compared on: all settings but scheme, learning rate and seed; the run holds placeholders."""
+    """What the schemes are compared on: all settings but scheme, rates and seed; the run holds placeholders."""
 
     cell: str
     task: str
@@ -139,7 +209,7 @@ class Row:
         return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}"
 
 
-_COMPARED = ("scheme", "learning_rate", "seed")
+_COMPARED = ("scheme", "learning_rate", "readout_ratio", "seed")
 
 
 def row_of(run: Run, data: str = "") -> Row:

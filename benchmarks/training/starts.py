@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import critinit
-from benchmarks.training.run import DEFAULT, Result, Run
+from benchmarks.training.groups import grouped
+from benchmarks.training.run import CHRONO_BIASES, DEFAULT, DIAGONAL, NORMALIZED, Result, Run
 from benchmarks.training.tasks import TASKS, Data
 from critinit.errors import ArgumentError
 from critinit.spec import Padding
 
-__all__ = ["Identity", "Inputs", "fingerprint", "found_of", "identity", "inputs_of", "spec_of"]
+__all__ = ["Identity", "Inputs", "fingerprint", "found_of", "identity", "inputs_of", "spec_of", "start_of"]
 
 _DIGITS = 9
 """Digits of a spec's numbers that decide whether two starts are the same: float32 weights hold seven."""
@@ -42,13 +44,23 @@ def inputs_of(task: str, T: int, files: tuple[str, ...]) -> Inputs:
 
 
 def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
-    """Return the spec of the run's scheme, or in the file that it names; None where PyTorch's own weights stay.
+    """Return the spec of the run's scheme, or in the file that it names; None where the module's own weights stay.
+
+    Of a start that is set by hand it is the spec of the units that no group takes.
 
     Raises:
         ArgumentError: There is none for the run's cell and layers.
     """
-    if run.scheme == DEFAULT:
+    if run.scheme in (DEFAULT, DIAGONAL):
         return None
+    if grouped(run.scheme):
+        return spec_of(replace(run, scheme="critical"), inputs)
+    if run.scheme == CHRONO_BIASES:
+        return _rebiased(*(spec_of(replace(run, scheme=name), inputs) for name in ("torch", "chrono")))
+    if run.scheme == NORMALIZED:
+        return _generated(
+            "layernorm_lstm", run.T, scheme="orthogonal", hidden_size=run.hidden, input_size=inputs.inputs
+        )
     if not run.scheme.endswith(".json"):
         return _generated(
             run.cell,
@@ -84,6 +96,25 @@ def fingerprint(spec: critinit.InitSpec | None) -> str:
     return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def start_of(run: Run, spec: critinit.InitSpec | None) -> str:
+    """Return the fingerprint of a run's start, whose spec is given: that of the spec, and of what is set by hand."""
+    found, by_hand = fingerprint(spec), grouped(run.scheme)
+    return f"{found}-{by_hand.fingerprint}" if by_hand else found
+
+
+def _rebiased(kernels: critinit.InitSpec | None, biases: critinit.InitSpec | None) -> critinit.InitSpec:
+    """The kernels of one spec with the biases of another."""
+    assert kernels is not None
+    assert biases is not None
+    document = kernels.to_dict()
+    for layer, other in zip(document["layers"], biases.to_dict()["layers"], strict=True):
+        layer.pop("predicted", None)
+        for name, gate in layer["gates"].items():
+            gate["bias"] = other["gates"][name]["bias"]
+    document.pop("target", None)
+    return critinit.parse(document)
+
+
 def _rounded(node: Any) -> Any:
     """A JSON value with its numbers rounded; next to nothing is nothing."""
     if isinstance(node, dict):
@@ -96,7 +127,7 @@ def _rounded(node: Any) -> Any:
 def identity(run: Run) -> Identity:
     """Return the identity that a result must have to be this run's."""
     inputs = inputs_of(run.task, run.T, run.files)
-    return run.key, inputs.fingerprint, fingerprint(spec_of(run, inputs))
+    return run.key, inputs.fingerprint, start_of(run, spec_of(run, inputs))
 
 
 def found_of(result: Result) -> Identity:

@@ -5,55 +5,65 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from benchmarks.training.run import Result, Row, row_of
+from benchmarks.training.groups import grouped
+from benchmarks.training.run import DIAGONAL, Rates, Result, Row, row_of
 from benchmarks.training.tasks import TASKS
 
 __all__ = ["OURS", "Comparison", "Entry", "best_rates", "compare", "geometric_mean", "median", "merit"]
 
 OURS = "critical"
+_NO_PEERS = (OURS, DIAGONAL)
+"""Beside starts that are set by hand: of this project, and another architecture.  They are shown, and are no peers."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A scheme on a row at its best learning rate; infinite steps are those of runs that did not reach the target.
+    """A scheme on a row at its best rates; infinite steps are those of runs that did not reach the goal.
 
-    ``tried``: the learning rates compared, sorted.
+    ``goal``: the metric that ``steps`` are counted to.  ``tried``: the rates compared, sorted.
     """
 
     scheme: str
-    learning_rate: float
-    tried: tuple[float, ...]
+    goal: float
+    rates: Rates
+    tried: tuple[Rates, ...]
     results: tuple[Result, ...]
 
     @property
     def edge(self) -> str:
-        """Where the best learning rate is the last one tried, so that a better one may lie beyond."""
-        if len(self.tried) == 1:
+        """Where the best learning rate is the last one tried at its ratio, so that a better one may lie beyond."""
+        own = [rates.recurrent for rates in self.tried if rates.ratio == self.rates.ratio]
+        if len(own) == 1:
             return "the only one"
-        if self.learning_rate in (self.tried[0], self.tried[-1]):
-            return "the least tried" if self.learning_rate == self.tried[0] else "the largest tried"
+        if self.rates.recurrent in (own[0], own[-1]):
+            return "the least tried" if self.rates.recurrent == own[0] else "the largest tried"
         return ""
 
     @property
     def steps(self) -> tuple[float, ...]:
-        """Steps to target by seed, sorted."""
-        return tuple(sorted(result.steps_to_target for result in self.results))
+        """Steps to the goal by seed, sorted."""
+        return tuple(sorted(result.steps_to(self.goal) for result in self.results))
 
     @property
     def final(self) -> tuple[float, ...]:
-        """The last held-out metric by seed, sorted, of the runs that did not break off."""
-        return tuple(sorted(m for result in self.results if not math.isnan(m := result.metric[-1])))
+        """The final held-out metric by seed, sorted, of the runs that did not break off."""
+        return tuple(sorted(final for result in self.results if not math.isnan(final := result.final)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row: its entries, and what of it is ``critical``'s against the best of the others by median steps."""
+    """A row: its entries, and what of it is ours against the best of the peers.
+
+    The best peer has the fewest median steps to the task's target, or, where it has none, the best final metric, which
+    is then every scheme's goal.  ``ours``: the name of our scheme.
+    """
 
     row: Row
     budget: int
     entries: Mapping[str, Entry]
+    ours: str = OURS
 
     @property
     def used_to_fix(self) -> bool:
@@ -61,20 +71,30 @@ class Comparison:
         return self.row.T in TASKS[self.row.task].used_to_fix and not self.row.files
 
     @property
+    def has_target(self) -> bool:
+        """Whether its task has a target of its own."""
+        return TASKS[self.row.task].target is not None
+
+    @property
+    def peers(self) -> list[Entry]:
+        """The entries that ours is compared with."""
+        others = (e for scheme, e in self.entries.items() if scheme not in (*_NO_PEERS, self.ours))
+        return [entry for entry in others if not grouped(entry.scheme)]
+
+    @property
     def best_peer(self) -> Entry | None:
-        """The peer with the fewest median steps; ties go to the better final metric; None where there is none."""
-        peers = [entry for scheme, entry in self.entries.items() if scheme != OURS]
-        return min(peers, key=lambda entry: merit(entry.results), default=None)
+        """The peer of the best ``merit``; None where there is none."""
+        return min(self.peers, key=lambda entry: merit(entry.results), default=None)
 
     @property
     def decided(self) -> bool:
-        """Whether ``critical`` and a peer ran and at least one of the two reached the target (median)."""
-        return OURS in self.entries and self.best_peer is not None and math.isfinite(min(self._medians()))
+        """Whether ours and a peer ran and at least one of the two reached the goal (median)."""
+        return self.ours in self.entries and self.best_peer is not None and math.isfinite(min(self._medians()))
 
     def _medians(self) -> tuple[float, float]:
         peer = self.best_peer
         assert peer is not None
-        return median(self.entries[OURS].steps), median(peer.steps)
+        return median(self.entries[self.ours].steps), median(peer.steps)
 
     @property
     def ratio(self) -> float:
@@ -84,8 +104,8 @@ class Comparison:
         return self.against(peer)
 
     def against(self, peer: Entry) -> float:
-        """A peer's median steps over ours; a side that did not reach the target counts with the budget."""
-        ours, theirs = (min(median(entry.steps), self.budget) for entry in (self.entries[OURS], peer))
+        """A peer's median steps over ours; a side that did not reach the goal counts with the budget."""
+        ours, theirs = (min(median(entry.steps), self.budget) for entry in (self.entries[self.ours], peer))
         return max(theirs, 1) / max(ours, 1)
 
     @property
@@ -96,15 +116,15 @@ class Comparison:
 
     @property
     def paired(self) -> bool:
-        """Whether ``critical`` and the best peer ran from the same seeds."""
+        """Whether ours and the best peer ran from the same seeds."""
         peer = self.best_peer
         assert peer is not None
-        seeds = [{result.run.seed for result in entry.results} for entry in (self.entries[OURS], peer)]
+        seeds = [{result.run.seed for result in entry.results} for entry in (self.entries[self.ours], peer)]
         return seeds[0] == seeds[1]
 
     @property
     def bound(self) -> str:
-        """Of ``ratio``, where one of the two did not reach the target: ≥ where it was the peer, else ≤."""
+        """Of ``ratio``, where one of the two did not reach the goal: ≥ where it was the peer, else ≤."""
         ours, peer = self._medians()
         return "≥ " if math.isinf(peer) else "≤ " if math.isinf(ours) else ""
 
@@ -113,8 +133,24 @@ class Comparison:
         """Whether the seeds' ranges of the two overlap."""
         peer = self.best_peer
         assert peer is not None
-        ours, theirs = self.entries[OURS].steps, peer.steps
+        ours, theirs = self.entries[self.ours].steps, peer.steps
         return ours[0] <= theirs[-1] and theirs[0] <= ours[-1]
+
+    @property
+    def gain(self) -> float:
+        """Our median final metric less the best peer's; more is better whatever the metric."""
+        peer = self.best_peer
+        assert peer is not None
+        sign = 1 if TASKS[self.row.task].metric.rises else -1
+        return sign * (median(self.entries[self.ours].final) - median(peer.final))
+
+    @property
+    def spread(self) -> float:
+        """Half the range of the final metric over seeds, the larger one of ours and the best peer."""
+        peer = self.best_peer
+        assert peer is not None
+        ranges = [entry.final[-1] - entry.final[0] for entry in (self.entries[self.ours], peer) if entry.final]
+        return max(ranges, default=math.nan) / 2
 
 
 def median(values: Iterable[float]) -> float:
@@ -123,25 +159,31 @@ def median(values: Iterable[float]) -> float:
 
 
 def merit(results: Sequence[Result]) -> tuple[float, float]:
-    """What is less is better: median steps to target, then the final metric (a broken run's is the worst)."""
-    metric = TASKS[results[0].run.task].metric
-    finals = [(-1 if metric.rises else 1) * r.metric[-1] for r in results]
-    return median([r.steps_to_target for r in results]), median([math.inf if math.isnan(f) else f for f in finals])
+    """What is less is better: median steps to target, then the final metric (a broken run's is the worst).
+
+    Of a task without a target: the final metric, then its mean over the run, which is better the sooner it was learned.
+    """
+    task = TASKS[results[0].run.task]
+    sign = -1 if task.metric.rises else 1
+    final = median([math.inf if math.isnan(r.final) else sign * r.final for r in results])
+    if task.target is None:
+        return final, median([math.inf if math.isnan(r.final) else sign * statistics.fmean(r.metric) for r in results])
+    return median([r.steps_to_target for r in results]), final
 
 
-def _by_rate(results: Iterable[Result]) -> dict[float, list[Result]]:
-    rates: dict[float, list[Result]] = {}
+def _by_rates(results: Iterable[Result]) -> dict[Rates, list[Result]]:
+    rates: dict[Rates, list[Result]] = {}
     for result in results:
-        rates.setdefault(result.run.learning_rate, []).append(result)
+        rates.setdefault(result.run.rates, []).append(result)
     return rates
 
 
-def _best_rate(results: Sequence[Result]) -> float:
-    """By median steps to target, ties by the final metric, of the learning rates that were run with the most seeds."""
-    rates = _by_rate(results)
+def _best_rates(results: Sequence[Result]) -> Rates:
+    """By ``merit``, of the rates that were run with the most seeds."""
+    rates = _by_rates(results)
     most = max(map(len, rates.values()))
-    compared = {rate: group for rate, group in rates.items() if len(group) == most}
-    return min(sorted(compared), key=lambda rate: merit(compared[rate]))
+    compared = {own: group for own, group in rates.items() if len(group) == most}
+    return min(sorted(compared), key=lambda own: merit(compared[own]))
 
 
 def _grouped(results: Iterable[Result]) -> dict[Row, dict[str, list[Result]]]:
@@ -151,27 +193,35 @@ def _grouped(results: Iterable[Result]) -> dict[Row, dict[str, list[Result]]]:
     return rows
 
 
-def best_rates(results: Iterable[Result]) -> dict[tuple[Row, str], float]:
-    """(row, scheme) -> its best learning rate."""
+def best_rates(results: Iterable[Result]) -> dict[tuple[Row, str], Rates]:
+    """(row, scheme) -> its best rates."""
     return {
-        (row, scheme): _best_rate(group)
+        (row, scheme): _best_rates(group)
         for row, schemes in _grouped(results).items()
         for scheme, group in schemes.items()
     }
 
 
-def compare(results: Iterable[Result]) -> list[Comparison]:
-    """Every row of the results, in the order of their first."""
-    return [
-        Comparison(row, dict(row.rest)["steps"], {scheme: _entry(scheme, group) for scheme, group in schemes.items()})
-        for row, schemes in _grouped(results).items()
-    ]
+def compare(results: Iterable[Result], ours: str = OURS) -> list[Comparison]:
+    """Every row of the results, in the order of their first; ``ours``: the name of our scheme."""
+    return [_compared(row, schemes, ours) for row, schemes in _grouped(results).items()]
 
 
-def _entry(scheme: str, results: Sequence[Result]) -> Entry:
-    best = _best_rate(results)
-    rates = _by_rate(results)
-    return Entry(scheme, best, tuple(sorted(rates)), tuple(sorted(rates[best], key=lambda r: r.run.seed)))
+def _compared(row: Row, schemes: Mapping[str, Sequence[Result]], ours: str) -> Comparison:
+    target = TASKS[row.task].target
+    goal = math.nan if target is None else target
+    entries = {scheme: _entry(scheme, goal, group) for scheme, group in schemes.items()}
+    found = Comparison(row, dict(row.rest)["steps"], entries, ours)
+    if target is None and found.best_peer is not None:
+        goal = median(found.best_peer.final)
+        return replace(found, entries={scheme: replace(entry, goal=goal) for scheme, entry in entries.items()})
+    return found
+
+
+def _entry(scheme: str, goal: float, results: Sequence[Result]) -> Entry:
+    best = _best_rates(results)
+    rates = _by_rates(results)
+    return Entry(scheme, goal, best, tuple(sorted(rates)), tuple(sorted(rates[best], key=lambda r: r.run.seed)))
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
+import critinit
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.run import Result, Run, row_of
-from benchmarks.training.starts import fingerprint
+from benchmarks.training.starts import start_of
 from benchmarks.training.tasks import TASKS, Batch, Data, Metric
 from critinit.errors import ArgumentError
 
@@ -54,10 +55,10 @@ def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
     """Train runs of one row, side by side, and return their results in order.
 
     Raises:
-        ArgumentError: The runs differ in more than scheme, learning rate and seed.
+        ArgumentError: The runs differ in more than scheme, rates and seed.
     """
     if len({row_of(run) for run in runs}) != 1:
-        allowed = "runs that differ in scheme, learning rate and seed"
+        allowed = "runs that differ in scheme, learning rates and seed"
         raise ArgumentError("runs", found="several rows", allowed=allowed)
     start, first = time.perf_counter(), runs[0]
     data = _data(first.task, first.T, first.files)
@@ -109,7 +110,7 @@ class _Course:
         if not self._curves:
             return True
         metric, loss, _ = self._curves[-1]
-        done = self.run.stop_at_target and self._metric.reached(metric, self._target)
+        done = self.run.stop_at_target and self._target is not None and self._metric.reached(metric, self._target)
         return not done and math.isfinite(loss)
 
     def judge(self, step: int, out: Tensor, y: Tensor) -> None:
@@ -122,7 +123,7 @@ class _Course:
 
     def result(self, seconds: float) -> Result:
         metric, loss, training = zip(*self._curves, strict=True)
-        start = fingerprint(self.model.spec)
+        start = start_of(self.run, self.model.spec)
         return Result(self.run.key, self._data.fingerprint, start, tuple(self.steps), metric, loss, training, seconds)
 
 
@@ -153,7 +154,15 @@ def _evaluate(step: int, courses: Sequence[_Course], held: tuple[Tensor, Tensor]
 
 
 def _optimizer(courses: Sequence[_Course]) -> Any:
-    """One optimizer object; parameters of their own, and a learning rate, for every run."""
+    """One optimizer object; parameters of their own, and learning rates, for every run, and its start's limits."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    groups = [{"params": [*c.model.parameters()], "lr": c.run.learning_rate} for c in courses]
-    return kinds[courses[0].run.optimizer](groups)
+    groups = [
+        {"params": [*part.parameters()], "lr": c.run.learning_rate * ratio}
+        for c in courses
+        for part, ratio in ((c.model.layer, 1.0), (c.model.readout, c.run.readout_ratio))
+    ]
+    optimizer = kinds[courses[0].run.optimizer](groups)
+    for course in courses:
+        if course.model.limited is not None:
+            critinit.limit_steps(optimizer, course.model.limited)
+    return optimizer

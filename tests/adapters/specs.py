@@ -65,3 +65,15 @@ def make_spec(
             ],
         }
     )
+
+
+def make_grouped_spec(cell: str, /, layers: int = 1, *, bias: dict[str, Any] | None = None) -> InitSpec:
+    """A spec whose layers have two groups of units, a third and the rest, the first with orthogonal kernels."""
+    first, second = (make_spec(cell, layers, recurrent=kind, bias=bias).to_dict() for kind in ("orthogonal", "normal"))
+    for one, other in zip(first["layers"], second["layers"], strict=True):
+        gates = one.pop("gates")
+        one["groups"] = [
+            {"name": "first", "share": 0.25, "gates": gates},
+            {"name": "second", "share": 0.75, "gates": other["gates"]},
+        ]
+    return parse(first)

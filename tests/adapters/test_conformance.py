@@ -26,7 +26,7 @@ from critinit.tensors.application import ADAPTERS, apply
 from critinit.tensors.sampling import draw
 from tests.adapters.frameworks import INPUT, Row, build, inputs, rows, run, tensors
 from tests.adapters.numpy_reference import forward
-from tests.adapters.specs import GATES, make_spec
+from tests.adapters.specs import GATES, make_grouped_spec, make_spec
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
@@ -94,6 +94,32 @@ def test_conformance(row):
     for time, found in outputs.items():
         np.testing.assert_allclose(found, expected(row, spec_of(row), time), atol=TOLERANCE, rtol=0)
     assert len(report) == row.layers * row.directions * len(GATES[row.cell]) * (3 if row.bias else 2)
+
+
+@pytest.mark.parametrize("row", FIRST.values(), ids=str)
+def test_groups_of_units_read_themselves_alone(row):
+    """Outputs are those of the plain recurrence, and natively drawn weights pass ``check``; groups do not mix."""
+    spec = make_grouped_spec(row.cell, row.layers, bias=None if row.bias else ZERO_BIAS)
+    built = build(row)
+    applied = apply(spec, built.model, seed=SEED, **built.options)
+    for time in (1, 20):
+        found = run(built, applied.model, inputs(time))
+        np.testing.assert_allclose(found, expected(row, spec, time), atol=TOLERANCE, rtol=0)
+    assert {r.group for r in applied.report} == {"first", "second"}
+    weights = draw(spec, INPUT, hidden_size=12, seed=SEED, directions=row.directions)
+    for gate in weights.layers[0][0].gates.values():
+        assert not gate.recurrent[:3, 3:].any()
+        assert not gate.recurrent[3:, :3].any()
+    built = build(row, 96, 64)
+    native = apply(spec, built.model, seed=SEED, sampler="native", **built.options)
+    for r in native.report:
+        fan_in = (24 if r.group == "first" else 72) if r.part == "recurrent" else 64
+        if r.part == "recurrent" and r.group == "first":
+            assert r.orthogonality_error is not None
+            assert r.orthogonality_error < 1e-5
+        elif r.part != "bias":
+            units = 24 if r.group == "first" else 72
+            assert abs(r.realised_variance / r.variance - 1) < Z * math.sqrt(2.0 / (units * fan_in))
 
 
 @pytest.mark.parametrize("row", FIRST.values(), ids=str)

@@ -23,6 +23,7 @@ BIAS = {
     "uniform_gate": [0.008670108797552483, 1.1091556305472376, -0.506111997198071, 1.987607896553608],
 }
 TRUNCATED = [0.09462035145783945, 0.36448415763325015, 0.2230570958391089]
+ROTATION = [0.3882565748827292, -0.033093654213526585, -0.06544877202099915]
 SPARSE = [0.0005740390212364096, 0.13940668040044463, -0.12792374643273283]
 PARAMETERS = {"constant": {"mean": 0.3}, "normal": {"mean": -0.4, "variance": 0.2}}
 TIMES = {"min_time": 1.5, "max_time": 300.0}
@@ -57,10 +58,12 @@ def test_a_stack_in_two_directions_with_a_projection() -> None:
 def test_distributions_that_no_framework_draws() -> None:
     truncated = kernel("truncated_normal", 0.3).sample(np.random.default_rng(7), 4, 4)
     assert truncated.ravel()[:3] == pytest.approx(TRUNCATED, rel=1e-12)
+    rotation = kernel("rotation", 0.3, concentration=0.5).sample(np.random.default_rng(7), 4, 4)
+    assert rotation.ravel()[:3] == pytest.approx(ROTATION, rel=1e-12)
     sparse = kernel("spectral_radius", spectral_radius=0.9, density=0.5).sample(np.random.default_rng(7), 8, 8)
     assert sparse[sparse != 0][:3] == pytest.approx(SPARSE, rel=1e-9)
 
 
 def test_every_distribution_has_its_golden_numbers() -> None:
-    assert set(KERNELS.built_in) == {*RECURRENT, "truncated_normal", "spectral_radius", "zero"}
+    assert set(KERNELS.built_in) == {*RECURRENT, "truncated_normal", "rotation", "spectral_radius", "zero"}
     assert set(BIASES.built_in) == {*BIAS, "coupled"}

@@ -187,11 +187,8 @@ def test_a_zero_kernel_is_zero_and_draws_nothing() -> None:
 
 def test_a_generator_and_a_function_that_makes_one_draw_the_same() -> None:
     for name, kind in KERNELS.built_in.items():
-        asked = (
-            kernel(name, spectral_radius=0.9)
-            if name == "spectral_radius"
-            else kernel(name, 0.0 if name == "zero" else 0.4)
-        )
+        others = {"spectral_radius": {"spectral_radius": 0.9}, "rotation": {"variance": 0.4, "concentration": 0.5}}
+        asked = kernel(name, **others.get(name, {"variance": 0.0 if name == "zero" else 0.4}))
         assert isinstance(asked, kind)
         made = asked.sample(lambda: np.random.default_rng(3), 6, 6)
         assert (made == asked.sample(np.random.default_rng(3), 6, 6)).all()
@@ -319,3 +316,44 @@ def test_it_refuses_what_is_not_its_own(asked: Kernel) -> None:
     for what, values in planted.items():
         assert min(p for p, _ in outcomes(asked, values).values()) < 1e-6, what
     assert min(p for p, _ in outcomes(asked, x).values()) > 1e-4
+
+
+# ---- rotations -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concentration", [0.0, 0.3, 0.9])
+def test_the_phases_of_a_rotation_are_wrapped_cauchy(concentration: float) -> None:
+    """E cos kθ = aᵏ over many matrices; every matrix is orthogonal times the gain."""
+    asked, size, count = kernel("rotation", 1.44, concentration=concentration), 24, 200
+    found = [sampled(asked, size, size, seed) / 1.2 for seed in range(count)]
+    assert max(np.abs(w @ w.T - np.eye(size)).max() for w in found) < 1e-12
+    for k in (1, 2, 3):
+        traces = np.array([np.trace(np.linalg.matrix_power(w, k)) / size for w in found])
+        # an orthogonal matrix has eigenvalues in pairs, and ±1 more often than a unitary one: of order 1/size
+        assert abs(traces.mean() - concentration**k) < Z * traces.std() / math.sqrt(count) + 1.5 / size
+
+
+def test_the_phases_have_the_quantiles_of_scipys_wrapped_cauchy() -> None:
+    phases = np.concatenate(
+        [
+            np.angle(np.linalg.eigvals(sampled(kernel("rotation", 1.0, concentration=0.6), 100, 100, seed)))
+            for seed in range(20)
+        ]
+    )
+    exact = stats.wrapcauchy(0.6)
+    inside = phases[phases != 0.0] % (2.0 * math.pi)
+    for q in (0.1, 0.25, 0.4, 0.6, 0.9):
+        assert abs(np.mean(inside < exact.ppf(q)) - q) < 0.015
+
+
+@pytest.mark.parametrize("size", [2, 10, 64, 300])
+def test_check_accepts_rotations_and_refuses_other_phases(size: int) -> None:
+    asked = kernel("rotation", 1.1, concentration=0.8)
+    w = sampled(asked, size, size, seed=4)
+    for dtype in (np.float64, np.float32):
+        observed = Observed(w.astype(dtype).astype(np.float64), float(np.finfo(dtype).eps) / 2, np.abs(w).max())
+        assert all(test.p > 1e-6 for test in asked.check(observed)), (size, dtype)
+    if size >= 10:
+        other = sampled(kernel("orthogonal", 1.1), size, size, seed=4)
+        assert min(test.p for test in asked.check(Observed(other, DOUBLE, 1.0))) < 1e-6
+        assert min(test.p for test in kernel("orthogonal", 1.1).check(Observed(w, DOUBLE, 1.0))) < 1e-6

@@ -140,7 +140,7 @@ def spec_objects(draw: st.DrawFn) -> dict[str, Any]:
             source |= {"correlation": draw(st.floats(min_value=0, max_value=1)), "padding": draw(paddings())}
         layer: dict[str, Any] = {"input": source}
         one = gates(cell, first=index == 0)
-        if draw(st.integers(0, 3)) == 0:
+        if draw(st.integers(0, 3)) == 0 and not cell.normalized:
             layer["groups"] = draw(groups(one))
         else:
             layer["gates"] = draw(one)

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from critinit import analyze, apply, generate
+from critinit import generate
 from critinit.cells import CELLS
 from critinit.distributions import BIASES, ConstantBias, CoupledBias, NormalBias, NormalKernel
 from critinit.errors import ArgumentError, SpecError
 from critinit.spec import Gate, Gates, Generated, InitSpec, Layer, Numbers, Padding, parse
 from critinit.spec.reading import MAX_BYTES, validate_object
-from critinit.tensors.sampling import draw
-from critinit.theory.analysis import deviations, predict
+from critinit.theory.analysis import predict
 from tests.spec.examples import gate, grouped_object, plain, plain_object, spread_lstm, spread_object
 
 GATES = "layers.0.gates"
@@ -408,34 +407,43 @@ def test_errors_within_groups_name_the_group() -> None:
         validate_object(value)
 
 
-def test_what_takes_one_group_refuses_several_clearly() -> None:
-    spec = validate_object(grouped_object(0.5, 0.5))
+def test_the_gates_of_a_layer_of_several_groups_are_refused_clearly() -> None:
+    layer = validate_object(grouped_object(0.5, 0.5)).layers[0]
     message = r"^groups: found 2 groups of units \(group 0, group 1\); allowed: layers of one group"
+    with pytest.raises(ArgumentError, match=message):
+        _ = layer.gates
+    with pytest.raises(ArgumentError, match=message):
+        layer.with_gates({})
+
+
+def test_groups_alone_are_layers_of_their_gates() -> None:
+    spec = validate_object(grouped_object(0.25, 0.75))
     layer = spec.layers[0]
-    uses = (
-        lambda: layer.gates,
-        lambda: layer.with_gates({}),
-        lambda: predict(spec),
-        lambda: analyze(spec, weights="untied"),
-        lambda: analyze(spec, weights="tied"),
-        lambda: deviations(spec),
-        lambda: draw(spec, 3, 4),
-    )
-    for use in uses:
-        with pytest.raises(ArgumentError, match=message):
-            use()
+    assert [one.gates for one in layer.alone()] == [group.gates for group in layer.groups]
+    assert all(one.input == layer.input for one in layer.alone())
+    assert generate("gru", 20).layers[0].alone() == (generate("gru", 20).layers[0],)
 
 
-def test_apply_refuses_several_groups_before_anything_is_written() -> None:
-    class Toy:
-        framework = module = "toy"
+@pytest.mark.parametrize(
+    ("shares", "total", "counts"),
+    [
+        ((0.25, 0.75), 64, (16, 48)),
+        ((0.25, 0.75), 5, (1, 4)),
+        ((0.5, 0.5), 5, (3, 2)),
+        ((0.1, 0.2, 0.7), 10, (1, 2, 7)),
+        ((1 / 3, 1 / 3, 1 / 3), 3, (1, 1, 1)),
+        ((0.3, 0.3, 0.4), 11, (3, 3, 5)),
+    ],
+)
+def test_units_are_split_by_shares(shares: tuple[float, ...], total: int, counts: tuple[int, ...]) -> None:
+    assert validate_object(grouped_object(*shares)).layers[0].split(total) == counts
 
-        def apply(self, spec: InitSpec, target: Any, **_: Any) -> Any:
-            return [layer.gates for layer in spec.layers]
 
-    spec = validate_object(grouped_object(0.5, 0.5))
-    with pytest.raises(ArgumentError, match="allowed: layers of one group"):
-        apply(spec, [], framework=Toy())  # type: ignore[arg-type]
+def test_too_few_units_for_every_group_are_refused() -> None:
+    layer = validate_object(grouped_object(0.1, 0.9)).layers[0]
+    message = r"^hidden_size: found 2, of which group group 0 \(share 0\.1\) would have none; allowed: at least 10$"
+    with pytest.raises(ArgumentError, match=message):
+        layer.split(2)
 
 
 def test_other_gates_make_a_layer_without_prediction() -> None:
@@ -471,7 +479,7 @@ def test_a_kernel_of_a_projection_has_rows_to_choose_from() -> None:
         with pytest.raises(SpecError) as caught:
             validate_object(value)
         assert caught.value.where == "layers.0.projection.kernel.distribution"
-        assert caught.value.allowed == "normal, uniform, truncated_normal, orthogonal"
+        assert caught.value.allowed == "normal, uniform, truncated_normal, orthogonal, rotation"
     value["layers"][0]["projection"]["kernel"] = {"distribution": "normal", "variance": 1.0, "fan": "out"}
     with pytest.raises(SpecError, match=r'^layers\.0\.projection\.kernel\.fan: found "out"; allowed: in$'):
         validate_object(value)

@@ -188,7 +188,7 @@ def test_what_generated_a_spec_no_longer_holds_for_a_changed_one() -> None:
         ("layers.0.gates.cell.bias.mean.x=2", "found no such field"),
         ("layers.0.gates.cell.bias={bad", "found no JSON at line 1 column 2"),
         ('layers.0.gates.cell.bias={"mean":1,"mean":2}', 'found the key "mean" twice'),
-        ("layers.0.gates.cell.recurrent.mean=1", "allowed: max_learning_rate, fan, distribution, variance"),
+        ("layers.0.gates.cell.recurrent.mean=1", "allowed: max_learning_rate, learning_rate_fan, fan, distribution, "),
         ("layers.0.gates.input.bias.mean=1", "input.bias.mean: follows the bias of forget"),
         ("layers.0.gates.input.bias.variance=1", "input.bias.variance: follows the bias of forget"),
         ("layers.0.gates.forget.bias.variance=1", "follows min_time and max_time"),

@@ -18,8 +18,8 @@ OF_A_FRAMEWORK = {"critinit.schemes.torch", "critinit.schemes.keras"}
 """The two modules of the core that are about a framework: its default initialization as a scheme."""
 NAMES = {
     "critinit.schemes": {
-        "from critinit.schemes import chrono, critical, isometry, keras, orthogonal, torch, uniform_gate",
-        "for module in (critical, isometry, chrono, uniform_gate, orthogonal, torch, keras)",
+        "from critinit.schemes import chrono, critical, isometry, keras, memory, orthogonal, torch, uniform_gate",
+        "for module in (critical, memory, isometry, chrono, uniform_gate, orthogonal, torch, keras)",
     },
     "critinit.tensors.application": {
         'applied = critinit.apply(critinit.generate("gru", T=784), torch.nn.GRU(10, 64), seed=0)',

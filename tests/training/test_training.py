@@ -26,7 +26,7 @@ from benchmarks.training import generalization, grids, ranking, runner
 from benchmarks.training.models import Model, outputs
 from benchmarks.training.picture import draw_curves, draw_steps
 from benchmarks.training.report import report, shown_curves
-from benchmarks.training.run import DEFAULT, Result, Run, append, read
+from benchmarks.training.run import DEFAULT, DIAGONAL, Rates, Result, Run, append, read
 from benchmarks.training.runner import WorkerError, Workers, groups, measure, open_executor, reported
 from benchmarks.training.starts import fingerprint, identity
 from benchmarks.training.summary import best_rates, compare, geometric_mean
@@ -165,7 +165,7 @@ def test_settings_out_of_range_are_refused(setting, value, message):
         replace(SMALL, **{setting: value})
 
 
-def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
+def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0", ratio=1.0):
     """A made-up run that reaches the adding problem's target after ``reached`` steps."""
     steps = (0, run.steps) if reached in (None, run.steps) else (0, reached, run.steps)
     metric = [0.2] * len(steps)
@@ -173,7 +173,7 @@ def result(scheme, seed, reached, rate=1e-2, last=None, run=SMALL, data="0"):
         metric[steps.index(reached)] = 0.01
     if last is not None:
         metric[-1] = last
-    run = replace(run, scheme=scheme, seed=seed, learning_rate=rate)
+    run = replace(run, scheme=scheme, seed=seed, learning_rate=rate, readout_ratio=ratio)
     return Result(run, data, "", steps, tuple(metric), tuple(metric), (math.nan, *metric[1:]), 1.0)
 
 
@@ -396,13 +396,13 @@ def test_the_paper_grid_goes_by_stages():
 def test_the_best_rate_is_chosen_among_those_with_the_most_seeds():
     fast = made("critical", [50, 300, 300], 1e-2)  # slower by its median, but not on seed 0
     slow = made("critical", [100], 1e-3)
-    assert set(best_rates([*fast, *slow]).values()) == {1e-2}
+    assert set(best_rates([*fast, *slow]).values()) == {Rates(1e-2, 1.0)}
     slow = made("critical", [100, 200, 200], 1e-3)
-    assert set(best_rates([*fast, *slow]).values()) == {1e-3}
+    assert set(best_rates([*fast, *slow]).values()) == {Rates(1e-3, 1.0)}
     tied = [result("critical", 0, None, rate, last=last, run=BUDGET) for rate, last in ((1e-3, 0.1), (1e-2, 0.15))]
-    assert set(best_rates(tied).values()) == {1e-3}
+    assert set(best_rates(tied).values()) == {Rates(1e-3, 1.0)}
     broken = replace(tied[0], metric=(0.2, math.nan))
-    assert set(best_rates([broken, tied[1]]).values()) == {1e-2}
+    assert set(best_rates([broken, tied[1]]).values()) == {Rates(1e-2, 1.0)}
 
 
 @pytest.mark.parametrize(
@@ -412,6 +412,106 @@ def test_the_best_rate_is_chosen_among_those_with_the_most_seeds():
 def test_a_best_rate_at_the_edge_is_told(rates, edge):
     (row,) = compare([result("critical", 0, 50 if rate == 1 else 90, rate, run=BUDGET) for rate in rates])
     assert row.entries["critical"].edge == edge
+
+
+def test_the_best_rates_are_a_pair_and_an_edge_is_of_its_ratio():
+    tried = {(1e-3, 1.0): 90, (1e-2, 1.0): 80, (3e-2, 1.0): 90, (1e-3, 3.0): 60, (1e-2, 3.0): 70}
+    (row,) = compare(
+        [result("chrono", 0, steps, rate, ratio=ratio, run=BUDGET) for (rate, ratio), steps in tried.items()]
+    )
+    entry = row.entries["chrono"]
+    assert entry.rates == Rates(1e-3, 3.0)
+    assert str(entry.rates) == "0.001, readout 3 times"
+    assert len(entry.tried) == 5
+    assert entry.edge == "the least tried"
+
+
+def test_neither_our_own_nor_other_architectures_are_peers():
+    schemes = {"memory": 60, "critical": 30, "chrono": 90, "groups share=0.5": 20, DIAGONAL: 10}
+    (row,) = compare([r for scheme, steps in schemes.items() for r in made(scheme, [steps])], ours="memory")
+    assert [entry.scheme for entry in row.peers] == ["chrono"]
+    assert (row.best_peer.scheme, row.ratio) == ("chrono", 1.5)
+    page = report([r for scheme, steps in schemes.items() for r in made(scheme, [steps])], "", ours="memory")
+    assert "| gru adding T = 12 | 60 | chrono 90 | 1.50 | 1, 1 |" in page
+    assert "| **memory** |" in page
+
+
+REAL = replace(SMALL, task="basic-motions", T=100, steps=60, every=10)
+
+
+def curve(scheme, seed, *metric):
+    """A run of a task without a target."""
+    run = replace(REAL, scheme=scheme, seed=seed)
+    loss = tuple(1 - m for m in metric)
+    return Result(run, "0", "", tuple(range(0, 10 * len(metric), 10)), metric, loss, (math.nan, *loss[1:]), 1.0)
+
+
+def test_without_a_target_the_best_peers_final_metric_is_the_goal():
+    results = [
+        curve("critical", 0, 0.1, 0.5, 0.9, 0.9, 0.9, 0.9, 0.9),
+        curve("critical", 1, 0.1, 0.5, 0.5, 0.8, 0.92, 0.92, 0.92),
+        curve("chrono", 0, 0.1, 0.2, 0.3, 0.4, 0.8, 0.85, 1.0),  # the last one is luck: the median of five is .8
+        curve("chrono", 1, 0.1, 0.2, 0.3, 0.4, 0.8, 0.85, 1.0),
+        curve("orthogonal", 0, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),
+    ]
+    (row,) = compare(results)
+    assert results[2].final == 0.8
+    assert row.best_peer.scheme == "chrono"
+    assert {entry.goal for entry in row.entries.values()} == {0.8}
+    assert row.entries["critical"].steps == (20, 30)
+    assert (row.best_peer.steps, row.ratio) == ((40, 40), 40 / 25)
+    assert row.gain == pytest.approx(0.91 - 0.8)
+    assert row.spread == pytest.approx(0.01)
+    page = report(results, "")
+    assert "Rows whose final metric is below the best peer's by more than half the seeds' range: 0." in page
+    assert "| gru basic-motions T = 100 | 0.910 (0.900–0.920) | chrono 0.800 (0.800–0.800) | +0.110 | 0.010 |" in page
+    assert "## Summary" not in page
+    worse = report(
+        [
+            replace(r, run=replace(r.run, scheme={"critical": "chrono", "chrono": "critical"}[r.run.scheme]))
+            for r in results[:4]
+        ],
+        "",
+    )
+    assert "more than half the seeds' range: 1." in worse
+
+
+def test_without_a_target_the_best_rate_is_of_the_best_final_metric():
+    slow, fast = curve("chrono", 0, 0.1, *[0.7] * 6), curve("chrono", 0, 0.6, *[0.6] * 6)
+    found = [slow, replace(fast, run=replace(fast.run, learning_rate=0.1))]
+    assert set(best_rates(found).values()) == {slow.run.rates}
+
+
+def test_a_search_goes_beyond_the_edge_and_then_gives_readouts_their_own_rate():
+    """Steps fall as the rate rises to .1; with a readout ratio of 3 they are fewer still."""
+    first = [
+        replace(BUDGET, scheme=scheme, learning_rate=rate) for scheme in ("critical", "chrono") for rate in (0.01, 0.03)
+    ]
+    known, asked = [], []
+    for stage in grids._search(first, range(2)):
+        runs = list(stage(known))
+        asked.append({(r.scheme, *r.rates, r.seed) for r in runs})
+        for run in runs:
+            if run.key not in {r.run.key for r in known}:
+                near = abs(math.log(run.learning_rate / 0.1))
+                steps = round(100 + 50 * near + 10 * abs(run.readout_ratio - 3) + 200 * (run.scheme == "chrono"))
+                known.append(
+                    result(run.scheme, run.seed, min(steps, 399), run.learning_rate, run=run, ratio=run.readout_ratio)
+                )
+    edges = [{rate for _, rate, _, _ in runs} for runs in asked[1:4]]
+    assert edges == [{0.1}, {0.3}, set()]
+    assert asked[4] == {("critical", rate, ratio, 0) for rate in (0.1, 0.03) for ratio in (3.0, 10.0)}  # chrono is far
+    assert asked[5] == {("critical", 0.3, 3.0, 0)}
+    assert asked[-1] == {(s, 0.1, ratio, seed) for s, ratio in (("critical", 3.0), ("chrono", 1.0)) for seed in (0, 1)}
+
+
+@pytest.mark.parametrize("name", grids.GRIDS)
+def test_every_grid_has_runs(name):
+    first, *rest = grids.real(REAL, ["isometry"]) if name == "real" else getattr(grids, name)()
+    runs = list(first([]))
+    assert len(runs) == len(set(runs)) > 100
+    assert {run.seed for run in runs} == {0}
+    assert rest
 
 
 def test_ratios_count_unreached_runs_with_the_budget():
@@ -514,6 +614,9 @@ def test_the_command(tmp_path, threads, capsys):
         (["--scheme", "nonesuch.json", "--T", "64"], 1, "nonesuch.json: found no such file"),
         (["--task", "digits", "--T", "3", "--workers", "1"], 1, "T: found 3; allowed: 64"),
         (["--cell", "nonesuch", "--T", "64", "--workers", "1"], 1, "cell: found nonesuch"),
+        (["--readout-ratio", "0"], 1, "readout_ratio: found 0.0; allowed: a finite number above 0"),
+        (["--scheme", "groups share=2", "--T", "64"], 1, "share: found '2'"),
+        (["--task", "mnist", "--stop-at-target"], 1, "stop_at_target: found mnist"),
     ],
 )
 def test_wrong_usage_is_one_plain_line(options, status, message, threads, capsys):

@@ -277,7 +277,12 @@ class BaseAdapter(ABC):
         number = self.seed_of(seed, target)
         made = self.plan(spec, target, number, include, options, trust=trust, where=where)
         if verify:
-            verify_plan(self, spec, target, made, verify, options)
+            trial = made
+            if any(len(layer.groups) > 1 for layer in spec.layers):  # the equations are those of one group
+                layers = tuple(layer.alone()[0] for layer in spec.layers)
+                one = spec.model_copy(update={"layers": layers})
+                trial = self.plan(one, target, number, include, options, trust=trust, where=where)
+            verify_plan(self, spec, target, trial, verify, options)
         changed = tuple(changed_tensors(self, made.writes))
         model, rows = self.execute(target, made, sampler, options)
         zeroed = (w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
@@ -325,7 +330,7 @@ class BaseAdapter(ABC):
                 raise ApplyError(write.tensor.name, found=found, hint="nothing was changed")
             distribution = "coupled" if draw.coupled_to else draw.distribution.distribution
             place = (write.tensor.name, write.layer, write.direction, draw.gate, draw.part, distribution)
-            rows.append(ReportRow(*place, draw.mean, draw.variance, mean, variance, error))
+            rows.append(ReportRow(*place, draw.mean, draw.variance, mean, variance, error, draw.group))
         return rows
 
 

@@ -12,7 +12,8 @@ from critinit.cells import find_cell
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.blocks import Block, Shape
-from critinit.tensors.convolutions import Pairs, on_taps
+from critinit.tensors.convolutions import Pairs
+from critinit.tensors.grouping import pairs_of
 from critinit.tensors.sampling import check_seed, draws_of
 
 __all__ = ["Place", "check_cell", "check_gates", "draws_in"]
@@ -111,7 +112,7 @@ def draws_in(
         ApplyError: The blocks do not fit the shape.
         ArgumentError: The spec's distribution cannot have that shape.
     """
-    draws = draws_of(
+    groups = draws_of(
         place.spec,
         place.layer,
         seed=place.seed or 0,
@@ -121,12 +122,8 @@ def draws_in(
         module=place.module,
         window=window,
     )
-    pairs = tuple(
-        pair
-        for block in blocks
-        for pair in on_taps(block, None if block.part == "zero" else draws[block.gate, block.part])
-    )
     whole = tuple(shape)
+    pairs = pairs_of(blocks, whole, groups)
     filled = sum(prod(block.region(whole)) for block, _ in pairs)
     if filled != prod(whole) or any(block.holds(whole) != draw.shape for block, draw in pairs if draw is not None):
         allowed = f"that of a {place.spec.cell} of {hidden_size} units"

@@ -14,7 +14,7 @@ from critinit.errors import ApplyError
 from critinit.spec import InitSpec
 from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Block
-from critinit.tensors.convolutions import on_taps
+from critinit.tensors.grouping import limits_of, pairs_of
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import stacks
@@ -291,7 +291,7 @@ def _starts(stack: Sequence[RecurrentModule]) -> Iterator[tuple[int, RecurrentMo
 def _writes(
     spec: InitSpec, module: RecurrentModule, slot: LayerSlot, layer: int, number: int, seed: int
 ) -> Iterator[Write]:
-    draws = draws_of(
+    groups = draws_of(
         spec,
         layer,
         seed=seed,
@@ -302,23 +302,15 @@ def _writes(
         module=number,
         window=slot.window,
     )
-    _check_complete(draws, module, slot)
+    for group in groups:
+        _check_complete(group.draws, module, slot)
     for tensor in slot.tensors:
-        pairs = tuple(
-            pair
-            for block in tensor.blocks
-            for pair in on_taps(block, None if block.part == "zero" else draws[block.gate, block.part])
-        )
+        pairs = pairs_of(tensor.blocks, tensor.shape, groups)
         _check_shapes(tensor, pairs)
-        yield Write(tensor, layer, slot.direction, pairs, tuple(_limits(tensor, draws)))
-
-
-def _limits(tensor: Tensor, draws: Mapping[tuple[str, Part], Draw]) -> Iterator[StepLimit]:
-    """What the spec states for each block; a second bias vector has the limit of the bias that it adds to."""
-    for block in tensor.blocks:
-        found = draws.get((block.gate or block.inside, "bias" if block.part == "zero" else block.part))
-        if found is not None and found.max_learning_rate is not None:
-            yield StepLimit(tensor.name, block.index, found.max_learning_rate)
+        limits = tuple(
+            StepLimit(tensor.name, index, limit) for index, limit in limits_of(tensor.blocks, tensor.shape, groups)
+        )
+        yield Write(tensor, layer, slot.direction, pairs, limits)
 
 
 def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentModule, slot: LayerSlot) -> None:

@@ -59,7 +59,7 @@ def verify_plan(
         adapter: The adapter of the model.
         spec: The spec.
         target: The model; it is as before in the end.
-        plan: The plan.
+        plan: The plan, of a spec whose layers have one group of units.
         verify: How to run the model, as ``critinit.apply`` takes it.
         options: The adapter's options.
 
@@ -115,7 +115,7 @@ def _count(function: Any) -> int:
 
 def _probe(spec: InitSpec, plan: Plan) -> Plan:
     """The same plan with weights of order 1 in the place of the spec's."""
-    gates = tuple(spec.layers[0].gates)
+    gates = spec.find_cell().gates
     seen: set[tuple[int, int, str, str]] = set()
 
     def probe(draw: Draw | None, layer: int, direction: int) -> Draw | None:

@@ -68,7 +68,7 @@ class Task:
         name: Its name on the command line and in tables.
         summary: What is asked, in words.
         metric: How answers are judged.
-        target: The metric at which a run has learned the task.
+        target: The metric at which a run has learned the task.  None: what a row's best peer reaches at last.
         make: From T and a list of files to the data.
         used_to_fix: Lengths at which a scheme's constants were chosen or tried.
     """
@@ -76,7 +76,7 @@ class Task:
     name: str
     summary: str
     metric: Metric
-    target: float
+    target: float | None
     make: Callable[[int, Sequence[str]], Data]
     used_to_fix: frozenset[int] = frozenset()
 

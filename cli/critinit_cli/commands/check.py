@@ -100,7 +100,7 @@ def _as_object(checked: Checked) -> dict[str, Any]:
 def _row_as_object(row: CheckRow) -> dict[str, Any]:
     from math import isfinite
 
-    names = ("module", "layer", "direction", "gate", "part", "asked", "found", "matches")
+    names = ("module", "layer", "direction", "group", "gate", "part", "asked", "found", "matches")
     numbers = {name: getattr(row, name) for name in ("mean", "variance")}
     return {
         **{name: getattr(row, name) for name in names},

@@ -158,7 +158,7 @@ def _stated_row(spec: InitSpec, specs: Mapping[str, InitSpec]) -> dict[str, Any]
     layer = spec.layers[0]
     return {
         "padding": layer.input.padding and layer.input.padding.model_dump(mode="json"),
-        "same_gates": layer.gates == specs[DEFAULT].layers[0].gates,
+        "same_gates": layer.groups == specs[DEFAULT].layers[0].groups,
         "requirements": _requirements(spec),
     }
 
@@ -206,7 +206,7 @@ def _padding(compared: _Compared) -> list[str]:
     unknown = compared.specs[DEFAULT].layers[0]
     for name, spec in compared.stated.items():
         layer = spec.layers[0]
-        gates = "the same gates" if layer.gates == unknown.gates else "gates that react less to inputs"
+        gates = "the same gates" if layer.groups == unknown.groups else "gates that react less to inputs"
         option = f"--padding-variance {layer.input.padding_power:g}"
         kept = requirements(spec).padding_retention
         lines.append(f"  with {option} ({name}): {gates}, padding retention {kept:.3g}\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from critinit.diagnosis.findings import Finding
 from critinit.spec import InitSpec
 from critinit.tensors.recurrence import LayerWeights
-from critinit.tensors.sampling import Draw, Part, draws_of
+from critinit.tensors.sampling import Draw, GroupDraws, Part, draws_of
 
 __all__ = ["weights_that_differ"]
 
@@ -50,7 +51,7 @@ def weights_that_differ(spec: InitSpec, layer: int, direction: int, weights: Lay
         direction: 0 forward, 1 backward.
         weights: The weights, fresh or trained.
     """
-    draws = draws_of(
+    groups = draws_of(
         spec,
         layer,
         seed=0,
@@ -59,6 +60,32 @@ def weights_that_differ(spec: InitSpec, layer: int, direction: int, weights: Lay
         projection_size=None if weights.projection is None else weights.outputs,
         direction=direction,
     )
+    for group in groups:
+        for finding in _group_that_differs(group.draws, _of_group(weights, group)):
+            name = next(iter(group.draws.values())).group
+            yield finding._replace(text=f"group {name}: {finding.text}") if name else finding
+
+
+def _of_group(weights: LayerWeights, group: GroupDraws) -> LayerWeights:
+    """The weights of a group of units, which reads its own."""
+
+    def own(table: Mapping[str, Numbers], part: Part) -> dict[str, Numbers]:
+        return {gate: x[group.place(part)] for gate, x in table.items()}
+
+    return replace(
+        weights,
+        recurrent=own(weights.recurrent, "recurrent"),
+        input=own(weights.input, "input"),
+        bias=own(weights.bias, "bias"),
+        recurrent_gain=own(weights.recurrent_gain, "recurrent_gain"),
+        input_gain=own(weights.input_gain, "input_gain"),
+        projection=None if weights.projection is None else weights.projection[group.place("projection")],
+        memory_gain=None if weights.memory_gain is None else weights.memory_gain[group.place("memory_gain")],
+    )
+
+
+def _group_that_differs(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> Iterator[Finding]:
+    """What is wrong with the weights of one group."""
     swapped = _swapped(draws, weights)
     if swapped:
         yield Finding("differs", f"gates look swapped: {swapped}")

@@ -25,6 +25,7 @@ from critinit.distributions.identity import IdentityKernel
 from critinit.distributions.normal import NormalBias, NormalKernel
 from critinit.distributions.orthogonal import OrthogonalKernel
 from critinit.distributions.registry import BIASES, KERNELS, kernel, register_distribution
+from critinit.distributions.rotation import RotationKernel
 from critinit.distributions.spectral_radius import SpectralRadiusKernel
 from critinit.distributions.spread import LogUniformTimeBias, SpreadBias, UniformGateBias, UniformTimeBias
 from critinit.distributions.truncated_normal import TruncatedNormalKernel
@@ -49,6 +50,7 @@ __all__ = [
     "Observed",
     "OrthogonalKernel",
     "Outcome",
+    "RotationKernel",
     "SpectralRadiusKernel",
     "SpreadBias",
     "TruncatedNormalKernel",

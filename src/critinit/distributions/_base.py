@@ -58,18 +58,28 @@ class Part(StrictModel):
 class Kernel(Part):
     """The distribution of a weight matrix.
 
+    Where an optimizer moves all entries of a row alike, the sum that the row makes moves by fan-in times as much.  So a
+    limit on the learning rate can be stated for a row: with ``learning_rate_fan`` "in" an entry's limit is
+    ``max_learning_rate`` over the fan-in, and the spec holds for every size.
+
     Attributes:
         distribution: Its name in a spec.
         variance: Var(entry)·fan-in, or the gain squared of an orthogonal or identity kernel.
         family: How it acts at large width.
         is_square: Whether it needs as many rows as columns.
+        pairs_units: Whether each unit reads itself and one other unit alone; it then has ``turned``.
     """
 
     if TYPE_CHECKING:  # fields of every subclass, in its own order
         distribution: str
         variance: float
+    learning_rate_fan: Literal["none", "in"] = Field(
+        default="none", description='What divides max_learning_rate: nothing, or with "in" the fan-in.'
+    )
+    optional: ClassVar[tuple[str, ...]] = ("max_learning_rate", "learning_rate_fan")
     family: ClassVar[KernelFamily]
     is_square: ClassVar[bool] = False
+    pairs_units: ClassVar[bool] = False
 
     @abstractmethod
     def draw(self, drawing: Drawing[A]) -> A:
@@ -97,6 +107,10 @@ class Kernel(Part):
         """
         return self.draw(NumpyDrawing(maker(generator), rows, columns))
 
+    def turned(self, x: Any) -> Any:
+        """Return W x, for x with the units along its last axis, of a kernel that ``pairs_units``."""
+        raise NotImplementedError(f"{self.distribution} does not pair units")
+
     def problem(self, rows: int, columns: int) -> str | None:
         """Return why the matrix cannot have this shape, or None."""
         if self.is_square and rows != columns:
@@ -106,6 +120,11 @@ class Kernel(Part):
     def variance_at(self, rows: int, columns: int) -> float:
         """Return Var(entry)·fan-in (or the gain squared) of a matrix of this shape."""
         return self.variance
+
+    def limit_at(self, columns: int) -> float | None:
+        """Return the largest learning rate of an entry of a matrix with so many columns; None where there is none."""
+        limit = self.max_learning_rate
+        return limit / columns if limit is not None and self.learning_rate_fan == "in" else limit
 
     def entry_mean(self, columns: int) -> float:
         """Return the mean of the entries of a matrix with so many columns."""
@@ -144,7 +163,7 @@ class EntryKernel(Kernel):
     fan: Literal["in", "out", "average"] = Field(
         default="in", description="The width that divides the variance: fan-in, fan-out or their average."
     )
-    optional: ClassVar[tuple[str, ...]] = ("fan", "max_learning_rate")
+    optional: ClassVar[tuple[str, ...]] = ("fan", *Kernel.optional)
 
     def deviation(self, rows: int, columns: int) -> float:
         """Return the standard deviation of an entry of a (rows, columns) matrix."""

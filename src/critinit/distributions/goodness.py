@@ -47,6 +47,7 @@ __all__ = [
     "constant",
     "exact",
     "haar_rows",
+    "haar_trace",
     "kolmogorov_smirnov",
     "orthogonality_error",
     "rows",
@@ -82,6 +83,8 @@ COMPARED = {
     "range": "the smallest and largest number with the ends of the distribution",
     "orthogonal": "W Wᵀ with gain²·I",
     "largest entry": "the largest entry with that of a random orthogonal matrix",
+    "trace": "the trace with that of a random orthogonal matrix",
+    "rotation": "every entry with that of the rotations",
     "spectral radius": "the largest absolute eigenvalue with the one that is asked for",
     "density": "how many entries are not 0 with the density that is asked for",
     "signs": "how many entries are positive with one half",
@@ -197,6 +200,17 @@ def haar_rows(x: Array, roundoff: float) -> tuple[Outcome, ...]:
     mean = _beyond(float(x.sum()) ** 2 / (height * columns) - 2.0 * slack, columns)
     largest = min(1.0, x.size * _beyond(float(np.abs(x).max()) ** 2 - 2.0 * slack, columns))
     return gram, Outcome("mean", mean), Outcome("largest entry", largest)
+
+
+def haar_trace(x: Array) -> float:
+    """Return the p of the trace of a Haar-distributed orthogonal matrix, which is N(0, 1).
+
+    The trace has the moments of N(0, 1) up to order 2n − 1 (Diaconis & Shahshahani 1994), so no width is too small for
+    it to matter.
+    """
+    from scipy.special import ndtr
+
+    return float(2.0 * ndtr(-abs(np.trace(x))))
 
 
 def orthogonality_error(x: Array) -> float:

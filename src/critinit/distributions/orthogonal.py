@@ -30,10 +30,12 @@ class OrthogonalKernel(Kernel):
         return drawing.orthogonal(self.gain)
 
     def check(self, observed: Observed) -> tuple[Outcome, ...]:
-        """Test W Wᵀ = gain²·I (exactly), the mean, and the largest entry."""
+        """Test W Wᵀ = gain²·I (exactly), the mean, the largest entry, and the trace of a square matrix."""
         if self.is_zero:
             return (goodness.all_zero(observed),)
-        return goodness.haar_rows(observed.values / self.gain, observed.roundoff)
+        w = observed.values / self.gain
+        found = goodness.haar_rows(w, observed.roundoff)
+        return (*found, Outcome("trace", goodness.haar_trace(w))) if w.shape[0] == w.shape[1] else found
 
     def describe(self) -> str:
         """Return the name and the gain."""

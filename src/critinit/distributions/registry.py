@@ -14,6 +14,7 @@ from critinit.distributions.coupled import CoupledBias
 from critinit.distributions.identity import IdentityKernel
 from critinit.distributions.normal import NormalBias, NormalKernel
 from critinit.distributions.orthogonal import OrthogonalKernel
+from critinit.distributions.rotation import RotationKernel
 from critinit.distributions.spectral_radius import SpectralRadiusKernel
 from critinit.distributions.spread import LogUniformTimeBias, UniformGateBias, UniformTimeBias
 from critinit.distributions.truncated_normal import TruncatedNormalKernel
@@ -64,6 +65,7 @@ KERNELS: Registry[type[Kernel]] = _registry(
         UniformKernel,
         TruncatedNormalKernel,
         OrthogonalKernel,
+        RotationKernel,
         IdentityKernel,
         ZeroKernel,
         SpectralRadiusKernel,

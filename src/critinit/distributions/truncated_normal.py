@@ -32,7 +32,7 @@ class TruncatedNormalKernel(EntryKernel):
     cut: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
         default=2.0, description="Where the tails end, in deviations of the normal distribution before the cut."
     )
-    optional: ClassVar[tuple[str, ...]] = ("cut", "fan", "max_learning_rate")
+    optional: ClassVar[tuple[str, ...]] = ("cut", *EntryKernel.optional)
 
     @property
     def shrinkage(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +17,7 @@ from critinit.simulation import Measurement, simulate_layer
 from critinit.simulation.network import Regime
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.analysis import untied_numbers
-from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.parameters import LayerParameters, has_identity, layer_parameters
 from critinit.theory.protocol import layers_below
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 from critinit.theory.tied.solution import tied_with_courses
@@ -67,6 +68,39 @@ def _unit_biases(gate: str, layer: Layer) -> Array:
     if not np.all(np.isfinite(biases)):
         biases = bias.quantile(np.clip(QUANTILES, _TAIL, 1.0 - _TAIL))
     return np.sort(sign * biases)
+
+
+@dataclass(frozen=True)
+class LayerTheory:
+    """The untied theory of a layer, group by group of its units.
+
+    Attributes:
+        shares: The share of the units of each group.
+        parts: The theory of each group.
+    """
+
+    shares: tuple[float, ...]
+    parts: tuple[Untied, ...]
+
+    @property
+    def chi(self) -> float:
+        """χ of the group in which perturbations last longest."""
+        return max(float(part.chi) for part in self.parts)
+
+    def retention(self, steps: int) -> float:
+        """Return what ``steps`` steps leave of a perturbation, relative squared length."""
+        return sum(share * float(part.retention(steps)) for share, part in zip(self.shares, self.parts, strict=True))
+
+
+def _mixed_times(shares: Sequence[float], times: Sequence[Array]) -> Array:
+    """The time constants at ``QUANTILES`` of all units, from those of each group."""
+    if len(times) == 1:
+        return times[0]
+    every = np.concatenate(times)
+    weights = np.concatenate([np.full(len(t), share / len(t)) for share, t in zip(shares, times, strict=True)])
+    order = np.argsort(every)
+    reached = np.searchsorted(np.cumsum(weights[order]), QUANTILES)
+    return np.asarray(every[order][np.minimum(reached, len(every) - 1)])
 
 
 class Study:
@@ -126,9 +160,9 @@ class Study:
     @property
     def has_untied(self) -> bool:
         """Whether the untied theory can describe the layer; it cannot where a recurrent kernel is the identity."""
-        return not has_identity(self.layer.gates)
+        return not any(has_identity(group.gates) for group in self.layer.groups)
 
-    def needs_untied(self, picture: str) -> Untied:
+    def needs_untied(self, picture: str) -> LayerTheory:
         """Return the untied theory under the layer's input, for a picture that cannot do without it.
 
         Raises:
@@ -141,15 +175,16 @@ class Study:
         return self.solution
 
     @cached_property
-    def solution(self) -> Untied | None:
+    def solution(self) -> LayerTheory | None:
         """The untied theory under the layer's input; None with an identity kernel, or without a steady state."""
         if not self.has_untied:
             return None
-        found = solve(layer_parameters(self.cell, self.layer))
-        return None if self.cell.keeps_normalized and not bool(found.converged) else found
+        found = self._solved(layer_parameters)
+        settled = all(bool(part.converged) for part in found.parts)
+        return found if settled or not self.cell.keeps_normalized else None
 
     @cached_property
-    def padded(self) -> Untied | None:
+    def padded(self) -> LayerTheory | None:
         """The untied theory while the input is padding; None where that changes nothing, or with an identity kernel.
 
         Padding changes nothing where nothing is known of it, or where it is as strong as the input.
@@ -157,7 +192,11 @@ class Study:
         source = self.layer.input
         if self.solution is None or source.padding_power == source.variance:
             return None
-        return solve(padding_parameters(self.cell, self.layer))
+        return self._solved(padding_parameters)
+
+    def _solved(self, parameters: Callable[[Cell, Layer], LayerParameters]) -> LayerTheory:
+        shares = tuple(group.share for group in self.layer.groups)
+        return LayerTheory(shares, tuple(solve(parameters(self.cell, one)) for one in self.layer.alone()))
 
     def times(self) -> Array:
         """Return the units' time constants under the layer's input (``unit_times``)."""
@@ -167,9 +206,12 @@ class Study:
         """Return the units' time constants while the input is padding; None where ``padded`` is None."""
         return None if self.padded is None else self._times(self.padded, self.layer.input.padding_power)
 
-    def _times(self, solution: Untied, input_power: float) -> Array:
-        moment = float(solution.second_moment)
-        return unit_times(self.cell, self.layer, second_moment=moment, input_power=input_power)
+    def _times(self, theory: LayerTheory, input_power: float) -> Array:
+        times = [
+            unit_times(self.cell, one, second_moment=float(part.second_moment), input_power=input_power)
+            for one, part in zip(self.layer.alone(), theory.parts, strict=True)
+        ]
+        return _mixed_times(theory.shares, times)
 
     @cached_property
     def untied_numbers(self) -> Numbers | None:

@@ -10,8 +10,8 @@ from typing import get_args
 
 from critinit.errors import PluginError
 from critinit.plugins import Registry
-from critinit.schemes import chrono, critical, isometry, keras, orthogonal, torch, uniform_gate
-from critinit.schemes._base import LayerContext, Quantity, Scheme, bias, coupled, gate, kernel
+from critinit.schemes import chrono, critical, isometry, keras, memory, orthogonal, torch, uniform_gate
+from critinit.schemes._base import LayerContext, Quantity, Scheme, bias, coupled, gate, group, kernel, limited
 from critinit.spec.model import MAX_DESCRIPTION, MAX_NAME
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "bias",
     "coupled",
     "gate",
+    "group",
     "kernel",
+    "limited",
     "load_scheme",
     "register_scheme",
 ]
@@ -56,7 +58,7 @@ SCHEMES: Registry[Scheme] = Registry(
     group="critinit.schemes",
     built_in={
         module.SCHEME.name: module.SCHEME
-        for module in (critical, isometry, chrono, uniform_gate, orthogonal, torch, keras)
+        for module in (critical, memory, isometry, chrono, uniform_gate, orthogonal, torch, keras)
     },
     checked=_checked,
     offered=lambda item: isinstance(item, Scheme),

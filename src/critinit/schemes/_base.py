@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,9 +25,11 @@ __all__ = [
     "bias",
     "coupled",
     "gate",
+    "group",
     "input_variance",
     "keep_bias",
     "kernel",
+    "limited",
     "memory_gain_for_times",
     "near_zero",
     "needs_keep_gate",
@@ -58,6 +60,7 @@ class LayerContext:
         index: The layer's number, from 0.
         hidden_size: H, the number of units, or None where it is not known.
         input_size: M, the number of coordinates of the input, or None where it is not known.
+        autocorrelation: Correlation of the input with that of the step before, or None where it is not known.
     """
 
     cell: Cell
@@ -68,6 +71,7 @@ class LayerContext:
     index: int
     hidden_size: int | None
     input_size: int | None
+    autocorrelation: float | None = None
 
     @property
     def noise(self) -> float:
@@ -112,7 +116,7 @@ class Scheme:
     Attributes:
         name: Its name; specs keep it.
         description: The scheme in a line; specs of a scheme of your own keep it.
-        gates: From a ``LayerContext`` to every gate of the cell.
+        gates: From a ``LayerContext`` to every gate of the cell, or to a list of groups of units (``group``).
         target: What it sets out to reach in T steps, or None.
         projection: From a ``LayerContext`` to the projection of a cell that has one.
         memory_gain: From a ``LayerContext`` to γ_c of a normalized cell with a read-out, or None where such a memory is
@@ -130,7 +134,7 @@ class Scheme:
 
     name: str
     description: str
-    gates: Callable[[LayerContext], Mapping[str, Parts]]
+    gates: Callable[[LayerContext], Mapping[str, Parts] | Sequence[Parts]]
     target: Quantity | None = None
     projection: Callable[[LayerContext], Parts] = projection
     memory_gain: Callable[[LayerContext], float | None] = lambda layer: 1.0
@@ -185,6 +189,32 @@ def gate(
     """
     gains = {"recurrent_gain": recurrent_gain, "input_gain": input_gain}
     return {"recurrent": recurrent, "input": input, "bias": bias} | {n: g for n, g in gains.items() if g is not None}
+
+
+def group(name: str, share: float, gates: Mapping[str, Parts]) -> Parts:
+    """Return a group of units, which do not read those of other groups.
+
+    Args:
+        name: Its name.
+        share: Its share of the units; those of a layer's groups add up to 1.
+        gates: Every gate of the cell.
+    """
+    return {"name": name, "share": share, "gates": dict(gates)}
+
+
+def limited(part: Parts, rate: float, *, fan: Literal["none", "in"] = "none") -> Parts:
+    """Return a kernel or a bias with a limit on the learning rate.
+
+    Args:
+        part: The kernel or bias.
+        rate: The largest learning rate of an optimizer of Adam's kind.
+        fan: "in" where an entry's limit is the rate over the fan-in, of a kernel.
+
+    Example:
+        >>> limited(bias(0.0), 0.003)["max_learning_rate"]
+        0.003
+    """
+    return {**part, "max_learning_rate": rate} | ({} if fan == "none" else {"learning_rate_fan": fan})
 
 
 def normalized(layer: LayerContext, gates: Callable[[LayerContext], Mapping[str, Parts]]) -> dict[str, Parts]:

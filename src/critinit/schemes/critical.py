@@ -53,7 +53,7 @@ from critinit.schemes._base import (
 )
 from critinit.schemes._ungated import ungated_gates
 
-__all__ = ["SCHEME"]
+__all__ = ["SCHEME", "spread_gates"]
 
 SHORTEST = 1.05
 """Steps: a unit that is renewed at every step."""
@@ -87,11 +87,15 @@ def _longest(layer: LayerContext) -> float:
 def _gates(layer: LayerContext) -> dict[str, Parts]:
     if layer.cell.keep_gate is None:
         return ungated_gates("critical", layer)
-    return normalized(layer, _spread_gates) if layer.cell.normalized else _spread_gates(layer)
+    return normalized(layer, spread_gates) if layer.cell.normalized else spread_gates(layer)
 
 
-def _spread_gates(layer: LayerContext) -> dict[str, Parts]:
-    """The gates of a cell that keeps, without normalization."""
+def spread_gates(layer: LayerContext) -> dict[str, Parts]:
+    """Return the gates of a cell that keeps, without normalization.
+
+    Args:
+        layer: What is known of the layer.
+    """
     cell = layer.cell
     spread = {"distribution": "log_uniform_time", "min_time": SHORTEST, "max_time": _longest(layer)}
     biases = spread_biases("critical", cell, spread)

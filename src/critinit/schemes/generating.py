@@ -111,9 +111,10 @@ def generate(
     for index in range(layers):
         if spec is not None:
             r, correlation, known = _state_below(spec, known)
-        layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size)
+        smooth = None if index else in_time
+        layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size, smooth)
         try:
-            one = validate_object({**data, "layers": [_layer(the_scheme, layer, None if index else in_time)]})
+            one = validate_object({**data, "layers": [_layer(the_scheme, layer, smooth)]})
         except SpecError as error:
             hint = f"the spec that it makes of these arguments is not valid: {error}"
             raise ArgumentError("scheme", found=the_scheme.name, hint=hint) from None
@@ -146,6 +147,8 @@ def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -
         raise SchemeError(error.where, found=error.found, allowed=error.allowed, hint=hint) from error
     if cell.normalized and isinstance(gates, Mapping):
         gates = {n: {**dict.fromkeys(GAINS, 1.0), **g} if isinstance(g, Mapping) else g for n, g in gates.items()}
+    if isinstance(gates, Mapping):
+        gates = dict(gates)
     reads_normalized = cell.normalized and cell.has_readout
     return {
         "input": {
@@ -154,7 +157,7 @@ def _layer(scheme: Scheme, layer: LayerContext, autocorrelation: float | None) -
             "autocorrelation": autocorrelation,
             "padding": None if layer.padding is None else layer.padding.model_dump(),
         },
-        "gates": dict(gates) if isinstance(gates, Mapping) else gates,
+        **({"groups": list(gates)} if isinstance(gates, (list, tuple)) else {"gates": gates}),
         **({"projection": _asked(scheme, scheme.projection, layer)} if cell.projects else {}),
         **({"memory_gain": _asked(scheme, scheme.memory_gain, layer)} if reads_normalized else {}),
     }

@@ -189,7 +189,9 @@ def simulate_layer(
         raise ArgumentError("width", found=str(width), allowed=f"{tangents + 1} to {WIDEST:,}", hint=hint)
     if weights not in ("tied", "untied"):
         raise ArgumentError("weights", found=repr(weights), allowed="tied, untied")
-    if weights == "untied" and any(gate.recurrent.reads_itself for gate in layer.gates.values()):
+    if weights == "untied" and any(
+        gate.recurrent.reads_itself for group in layer.groups for gate in group.gates.values()
+    ):
         return None
     spread = has_spread(cell, layer, tied=weights == "tied")
     length = follow_steps(T, spread=spread) if steps is None else steps

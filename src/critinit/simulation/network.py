@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -98,7 +99,7 @@ class Network:
     def product(self, gate: str, message: Any, rows: Rows) -> Any:
         """Return W_k m_k of a gate for the rows of a message, of a normalized cell γ_h·norm(W_k m_k)."""
         product = _like(message, self.recurrent[gate](rows))
-        gain = self.layer.gates[gate].recurrent_gain
+        gain = self.layer.groups[0].gates[gate].recurrent_gain  # a normalized cell has one group
         return product if gain is None else gain * normalized(product)[0]
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
@@ -150,7 +151,7 @@ class Network:
             else:
                 each = [_rows(one) for one in x]
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
-            for name, gate in self.layer.gates.items():
+            for name, gate in self.layer.groups[0].gates.items():
                 if name in fed and gate.input_gain is not None:
                     fed[name] = gate.input_gain * normalized(fed[name])[0]
             for i in range(len(steps)):
@@ -162,17 +163,35 @@ class Network:
 
     def _redrawn(self) -> Mapping[str, Array]:
         """Biases of an untied network: normal ones are drawn with the weights, spread ones stay with their unit."""
-        gates = self.layer.gates
-        redrawn = {name for name in gates if gates.followed(name)[1].redrawn_variance > 0.0}
-        if not redrawn:
+        if not any(_redrawn_of(group.gates) for group in self.layer.groups):
             return self.biases
-        drawn = _biases(gates, self.width, self.rng)
-        return {n: drawn[n] if n in redrawn else self.biases[n] for n in drawn}
+        fresh, units = _biases(self.layer, self.width, self.rng), _slices(self.layer.split(self.width))
+        biases = {name: bias.copy() for name, bias in self.biases.items()}
+        for group, own in zip(self.layer.groups, units, strict=True):
+            for name in _redrawn_of(group.gates):
+                biases[name][own] = fresh[name][own]
+        return biases
 
 
-def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:
+def _redrawn_of(gates: Gates) -> list[str]:
+    """The gates whose biases are drawn anew with the weights."""
+    return [name for name in gates if gates.followed(name)[1].redrawn_variance > 0.0]
+
+
+def _slices(counts: Sequence[int]) -> list[slice]:
+    """Stretches of so many units, one after the other."""
+    ends = [0, *accumulate(counts)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def _biases(layer: Layer, width: int, rng: np.random.Generator) -> dict[str, Array]:
     """Biases as the portable sampler draws them, (width,) each."""
-    own = {n: gate.bias.sample(rng, width) for n, gate in gates.items() if not isinstance(gate.bias, CoupledBias)}
+    drawn = [_own_biases(group.gates, n, rng) for group, n in zip(layer.groups, layer.split(width), strict=True)]
+    return {name: np.concatenate([biases[name] for biases in drawn]) for name in drawn[0]}
+
+
+def _own_biases(gates: Gates, units: int, rng: np.random.Generator) -> dict[str, Array]:
+    own = {n: gate.bias.sample(rng, units) for n, gate in gates.items() if not isinstance(gate.bias, CoupledBias)}
     return {n: g.bias.sign * own[g.bias.to] if isinstance(g.bias, CoupledBias) else own[n] for n, g in gates.items()}
 
 
@@ -200,11 +219,16 @@ def draw_network(
         copies: 1, or 2 with inputs of the layer's correlation.
     """
     make = fixed if weights == "tied" else fresh
-    gates = layer.gates
-    biases = _biases(gates, width, rng)
+    biases = _biases(layer, width, rng)
     recurrent, projection = _draw_recurrent(layer, width, rng, make)
     coordinates = _coordinates(below[-1], width) if below else width
-    feed = {n: make(g.input, width, coordinates, rng) for n, g in gates.items()}
+    units = layer.split(width)
+    feed = {
+        name: _side_by_side(
+            [make(group.gates[name].input, n, coordinates, rng) for group, n in zip(layer.groups, units, strict=True)]
+        )
+        for name in cell.gates
+    }
     source: Source
     if below:
         lower = draw_network(
@@ -226,6 +250,28 @@ def _coordinates(layer: Layer, width: int) -> int:
 def _draw_recurrent(
     layer: Layer, width: int, rng: np.random.Generator, make: Callable[..., Apply]
 ) -> tuple[dict[str, Apply], Apply | None]:
-    read = _coordinates(layer, width)
-    recurrent = {n: make(g.recurrent, width, read, rng) for n, g in layer.gates.items()}
-    return recurrent, None if layer.projection is None else make(layer.projection.kernel, read, width, rng)
+    units, projection = layer.split(width), layer.projection
+    read = units if projection is None else layer.split(projection.coordinates(width))
+    sizes = list(zip(layer.groups, units, read, strict=True))
+    recurrent = {
+        name: _blocks([make(group.gates[name].recurrent, n, m, rng) for group, n, m in sizes], read)
+        for name in layer.groups[0].gates
+    }
+    if projection is None:
+        return recurrent, None
+    return recurrent, _blocks([make(projection.kernel, m, n, rng) for _, n, m in sizes], units)
+
+
+def _side_by_side(applies: Sequence[Apply]) -> Apply:
+    """The matrices of groups that all read the same rows."""
+    if len(applies) == 1:
+        return applies[0]
+    return lambda x: np.concatenate([apply(x) for apply in applies], axis=1)
+
+
+def _blocks(applies: Sequence[Apply], read: Sequence[int]) -> Apply:
+    """The matrices of groups of which each reads its own stretch of the rows."""
+    if len(applies) == 1:
+        return applies[0]
+    parts = list(zip(applies, _slices(read), strict=True))
+    return lambda x: np.concatenate([apply(Rows(x.array[:, own])) for apply, own in parts], axis=1)

@@ -11,6 +11,7 @@ converts the older versions that it knows.  It refuses a version that it does no
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -198,7 +199,10 @@ def _scaled(gate: Gate, **variances: float) -> Gate:
 
 
 class Group(StrictModel):
-    """Units of a layer that are drawn alike; a group's recurrent kernels read its own units."""
+    """Units of a layer that are drawn alike; a group's recurrent kernels read its own units.
+
+    A layer's units stand in the order of its groups: those of the first group come first.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=60)] = Field(description="Its name within the layer.")
     share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(description="Share of the layer's units.")
@@ -383,7 +387,9 @@ class Projection(StrictModel):
 
 def _can_project(kernel: Kernel | type[Kernel]) -> bool:
     """Whether a kernel can have fewer rows than columns, and mixes what it reads."""
-    return kernel.family is KernelFamily.HAAR or (kernel.family is KernelFamily.INDEPENDENT and not kernel.is_square)
+    if kernel.family is KernelFamily.HAAR:
+        return not kernel.pairs_units
+    return kernel.family is KernelFamily.INDEPENDENT and not kernel.is_square
 
 
 def _fan(kernel: Kernel) -> str:
@@ -461,6 +467,47 @@ class Layer(StrictModel):
             found = f"{len(self.groups)} groups of units ({', '.join(group.name for group in self.groups)})"
             raise ArgumentError("groups", found=found, allowed="layers of one group", hint="layer.groups has them all")
         return self.groups[0]
+
+    def alone(self) -> tuple[Layer, ...]:
+        """Return each group as a layer of its own, without a prediction; of a layer of one group the layer itself.
+
+        Groups do not read each other, so at infinite width each does what it would do alone.
+        """
+        if len(self.groups) == 1:
+            return (self,)
+        return tuple(
+            Layer(
+                input=self.input,
+                groups=(Group(name=ONE_GROUP, share=1.0, gates=group.gates),),
+                projection=self.projection,
+                memory_gain=self.memory_gain,
+            )
+            for group in self.groups
+        )
+
+    def split(self, total: int) -> tuple[int, ...]:
+        """Return how many of ``total`` units, or of the coordinates of a projection, each group has.
+
+        Each gets its share rounded down, and those with the largest remainders one more.
+
+        Raises:
+            ArgumentError: There are too few for every group to have one.
+
+        Example:
+            >>> from critinit import generate
+            >>> generate("gru", T=50).layers[0].split(10)
+            (10,)
+        """
+        wanted = [group.share * total for group in self.groups]
+        counts = [math.floor(share + _SHARE_TOLERANCE * total) for share in wanted]
+        by_remainder = sorted(range(len(counts)), key=lambda i: counts[i] - wanted[i])
+        for i in by_remainder[: total - sum(counts)]:
+            counts[i] += 1
+        if min(counts) < 1:
+            few = self.groups[counts.index(min(counts))]
+            found = f"{total}, of which group {few.name} (share {few.share:g}) would have none"
+            raise ArgumentError("hidden_size", found=found, allowed=f"at least {math.ceil(1.0 / few.share)}")
+        return tuple(counts)
 
     def with_gates(self, gates: Mapping[str, Gate]) -> Layer:
         """Return the layer of one group with other gates, and no prediction.
@@ -613,6 +660,9 @@ def _misfits(cell: Cell, index: int, layer: Layer) -> Iterator[InitErrorDetails]
         yield wrong("extra_forbidden", "an unknown key", "memory_gain")
     if layer.memory_gain is None and cell.keeps_normalized:
         yield wrong("missing", "required", "memory_gain")
+    if cell.normalized and len(layer.groups) > 1:
+        message = "one group in a normalized cell, whose normalization is over all units"
+        yield wrong("groups", message, "groups", found=f"{len(layer.groups)} groups")
     for number, group in enumerate(layer.groups):
         place = ("groups", number, "gates")
         for name in cell.gates:

@@ -60,6 +60,7 @@ class ReportRow:
         realised_variance: The variance of what stands there, like ``variance``.
         orthogonality_error: max |W Wᵀ/gain² − I| over at most 32 evenly spaced rows; None where the spec asks for no
             orthogonal or identity kernel.
+        group: The name of the group of units, "" in a layer of one group.
     """
 
     tensor: str
@@ -73,6 +74,7 @@ class ReportRow:
     realised_mean: float
     realised_variance: float
     orthogonality_error: float | None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ _HEAD = ("tensor", "layer", "dir", "gate", "part", "distribution", "mean", "is",
 def _cells(row: ReportRow) -> tuple[str, ...]:
     error = "" if row.orthogonality_error is None else f"{row.orthogonality_error:.1e}"
     numbers = (row.mean, row.realised_mean, row.variance, row.realised_variance)
-    place = (row.tensor, str(row.layer), str(row.direction), row.gate, row.part, row.distribution)
+    gate = f"{row.group}: {row.gate}" if row.group else row.gate
+    place = (row.tensor, str(row.layer), str(row.direction), gate, row.part, row.distribution)
     return (*place, *(f"{number:.4g}" for number in numbers), error)
 
 

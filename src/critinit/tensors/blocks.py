@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.errors import ArgumentError
 from critinit.tensors.sampling import Draw, Part
 
 __all__ = ["Block", "Index", "Shape", "fill", "fused", "second_bias", "whole_tensor", "zeros"]
@@ -58,6 +60,37 @@ class Block:
         """Return the canonical numbers of what stands in the tensor, the inverse of ``stored``."""
         values = stored if self.shape is None else stored.reshape(self.shape)
         return self.sign * ((values.T if self.transposed else values) - self.offset)
+
+    def part_of(self, tensor: Shape, place: Sequence[slice]) -> Block:
+        """Return the block that holds a part of these canonical numbers, in a tensor of a shape.
+
+        Args:
+            tensor: The tensor's shape.
+            place: Begin and end along the canonical axes, from the first on: the units, then what they read (of a
+                convolution's kernel the channels).
+
+        Raises:
+            ArgumentError: The block is read from a single axis, where no region holds such a part.
+        """
+        spans: list[int | range] = [
+            range(size)[step] for size, step in zip(tensor, (*self.index, *[slice(None)] * len(tensor)), strict=False)
+        ]
+        free = [axis for axis, span in enumerate(spans) if isinstance(span, range)]
+        if self.shape is not None and len(self.stored_as) == 1:
+            hint = "store the kernel as a matrix, or use a spec of one group"
+            raise ArgumentError(
+                "groups", found="a kernel in a row of numbers, of which groups of units have parts", hint=hint
+            )
+        axes = free[::-1] if self.transposed else free
+        for axis, part in zip(axes, place, strict=False):
+            span = spans[axis]
+            assert isinstance(span, range)
+            spans[axis] = span[part]
+        index = tuple(span if isinstance(span, int) else slice(span.start, span.stop) for span in spans)
+        if self.shape is None:
+            return replace(self, index=index)
+        stored = tuple(len(span) for span in spans if isinstance(span, range))
+        return replace(self, index=index, shape=(prod(stored[:-1]), stored[-1]), stored_as=stored)
 
     def region(self, tensor: Shape) -> Shape:
         """Return the shape of the region in a tensor of a shape."""

@@ -17,7 +17,10 @@ What each distribution is, ``critinit.distributions`` says.  Where a layer has a
 (a spec of ``lstm``), it is the first P rows of a Haar matrix: entries of variance 1/H, so E h'² = E(o tanh c')².  A
 coupled bias is the other gate's draw times its sign.
 
-Every (module, layer, direction, gate, part) has its own stream, ``SeedSequence(seed, spawn_key=...)``, so
+A layer of several groups of units has the draws of each group.  Its units stand in the order of the groups, and what
+a group's recurrent kernels and projection would read of the others is 0.
+
+Every (module, layer, direction, gate, part, group) has its own stream, ``SeedSequence(seed, spawn_key=...)``, so
 draws can be made one at a time, in any order, and a wider model changes no other part's stream.  The same
 seed gives the same weights for one version of NumPy's ``Generator`` and of LAPACK's QR.
 """
@@ -52,6 +55,7 @@ __all__ = [
     "Direction",
     "Draw",
     "GateWeights",
+    "GroupDraws",
     "Part",
     "Stream",
     "Weights",
@@ -65,6 +69,8 @@ Part = Literal["recurrent", "input", "bias", "projection", "recurrent_gain", "in
 _PARTS: tuple[Part, ...] = (
     "recurrent", "input", "bias", "projection", "recurrent_gain", "input_gain", "memory_gain",
 )  # fmt: skip
+_MOST_PLACES = 2**20
+"""More than a group has gates times parts."""
 _MAX_SEED = 2**128
 """The first seed that is too large: NumPy's seed sequences take 128 bits."""
 SEEDS = "an integer from 0 to 2**128 - 1"
@@ -81,17 +87,18 @@ class Stream:
     direction: int
     gate: int
     part: Part
+    group: int = 0
 
     @property
     def sequence(self) -> np.random.SeedSequence:
         """NumPy's seed sequence of this address."""
         key = (self.module, self.layer, self.direction, self.gate, _PARTS.index(self.part))
-        return np.random.SeedSequence(self.seed, spawn_key=key)
+        return np.random.SeedSequence(self.seed, spawn_key=(*key, self.group) if self.group else key)
 
     @property
     def place(self) -> int:
-        """A number for the gate and its part, of which each has its own within a layer."""
-        return self.gate * len(_PARTS) + _PARTS.index(self.part)
+        """A number for the gate, its part and its group, of which each has its own within a layer."""
+        return self.group * _MOST_PLACES + self.gate * len(_PARTS) + _PARTS.index(self.part)
 
     def generator(self) -> np.random.Generator:
         """Return a fresh generator at the start of this stream."""
@@ -117,7 +124,8 @@ class Draw:
         sign: What the draw is multiplied with.
         coupled_to: The gate whose bias it follows, or None.
         window: The window of a convolution whose centre tap it fills, all other taps being 0; none where it fills all.
-        max_learning_rate: The largest learning rate that the gate's part states, or None.
+        max_learning_rate: The largest learning rate of an entry, or None.
+        group: The name of the group of units, "" in a layer of one group.
     """
 
     distribution: Kernel | Bias
@@ -130,6 +138,7 @@ class Draw:
     coupled_to: str | None = None
     window: tuple[int, ...] = ()
     max_learning_rate: float | None = None
+    group: str = ""
 
     @property
     def fan_in(self) -> int:
@@ -195,6 +204,27 @@ class Draw:
         return self.sign * self.distribution.sample(self.stream.generator, self.shape[0])
 
 
+@dataclass(frozen=True, slots=True)
+class GroupDraws:
+    """What one group of units asks for; a layer of one group has one of these.
+
+    Attributes:
+        draws: The draws, keyed by (gate, part).
+        units: Which of the layer's units are the group's.
+        messages: Which coordinates its kernels read: its units, or those of its projection.
+    """
+
+    draws: Mapping[tuple[str, Part], Draw]
+    units: slice
+    messages: slice
+
+    def place(self, part: Part | Literal["zero"]) -> tuple[slice, ...]:
+        """Return where a part of the group stands in the canonical array of all units, by axis from the first on."""
+        if part == "recurrent":
+            return self.units, self.messages
+        return (self.messages, self.units) if part == "projection" else (self.units,)
+
+
 def draws_of(
     spec: InitSpec,
     layer: int,
@@ -206,58 +236,104 @@ def draws_of(
     direction: int = 0,
     module: int = 0,
     window: tuple[int, ...] = (),
-) -> Mapping[tuple[str, Part], Draw]:
-    """Return what one layer in one direction asks for, keyed by (gate, part); nothing is drawn yet.
+) -> tuple[GroupDraws, ...]:
+    """Return what each group of units of one layer in one direction asks for; nothing is drawn yet.
 
-    ``window`` is that of a convolutional layer's kernels, whose channels and filters the sizes then are.
+    Args:
+        spec: The spec.
+        layer: The layer's number, from 0.
+        seed: The seed.
+        input_size: Coordinates of the input.
+        hidden_size: Units.
+        projection_size: Coordinates of the projection in a module that has one, where the spec's cell has none.
+        direction: 0 forward, 1 backward.
+        module: The number of the network within the model.
+        window: That of a convolutional layer's kernels, whose channels and filters the sizes then are.
 
-    A projection has the key ("", "projection").  It is that of the spec or, of a cell without one, of
-    ``projection_size`` coordinates where that is given.  The gain of the memory has the key ("", "memory_gain").
+    Returns:
+        The draws of each group in order.  A projection has the key ("", "projection").  It is that of the spec or, of a
+        cell without one, of ``projection_size`` coordinates where that is given.  The gain of the memory has the key
+        ("", "memory_gain").
+
+    Raises:
+        ArgumentError: There are fewer units than groups.
     """
-    gates, memory_gain = spec.layers[layer].gates, spec.layers[layer].memory_gain
-    names = tuple(gates)
-    projection = spec.layers[layer].projection
-    if projection is not None:  # the spec's word counts
-        projection_size = projection.coordinates(hidden_size)
-    message = hidden_size if projection_size is None else projection_size
+    whole = spec.layers[layer]
+    if whole.projection is not None:  # the spec's word counts
+        projection_size = whole.projection.coordinates(hidden_size)
+    units = whole.split(hidden_size)
+    messages = units if projection_size is None else whole.split(projection_size)
+    found, first, read = [], 0, 0
+    for number, (own, coordinates) in enumerate(zip(units, messages, strict=True)):
+        draws = _draws_of_group(
+            spec,
+            layer,
+            number,
+            Stream(seed, module, layer, direction, 0, "bias", number),
+            input_size=input_size,
+            units=own,
+            projection_size=None if projection_size is None else coordinates,
+            window=window,
+        )
+        found.append(GroupDraws(draws, slice(first, first + own), slice(read, read + coordinates)))
+        first, read = first + own, read + coordinates
+    return tuple(found)
+
+
+def _draws_of_group(
+    spec: InitSpec,
+    layer: int,
+    number: int,
+    stream: Stream,
+    *,
+    input_size: int,
+    units: int,
+    projection_size: int | None,
+    window: tuple[int, ...],
+) -> Mapping[tuple[str, Part], Draw]:
+    """What one group asks for, keyed by (gate, part)."""
+    whole = spec.layers[layer]
+    group, alone = whole.groups[number], len(whole.groups) == 1
+    gates, memory_gain, projection = group.gates, whole.memory_gain, whole.projection
+    names, name = tuple(gates), "" if alone else group.name
+    above = f"layers.{layer}" if alone else f"layers.{layer}.groups.{number}"
+    message = units if projection_size is None else projection_size
     shapes: dict[Part, tuple[int, ...]] = {
-        "recurrent": (hidden_size, message),
-        "input": (hidden_size, input_size),
-        "bias": (hidden_size,),
+        "recurrent": (units, message),
+        "input": (units, input_size),
+        "bias": (units,),
     }
     gains = tuple(part for part in GAINS if gates[names[0]].recurrent_gain is not None)
 
+    def own(gate: str, part: Part) -> Stream:
+        return replace(stream, gate=names.index(gate) if gate else len(names), part=part)
+
     def gain(gate: str, part: Part, found: float | None, path: str) -> Draw:
-        stream = Stream(seed, module, layer, direction, names.index(gate) if gate else len(names), part)
-        return Draw(ConstantBias(mean=found or 0.0), (hidden_size,), stream, gate, part, path)
+        return Draw(ConstantBias(mean=found or 0.0), (units,), own(gate, part), gate, part, path, group=name)
 
     def one(gate: str, part: Part) -> Draw:
         asked: Kernel | Bias = getattr(gates[gate], part)
-        path = f"layers.{layer}.gates.{gate}.{part}"
+        path = f"{above}.gates.{gate}.{part}"
+        limit = asked.limit_at(shapes[part][1]) if isinstance(asked, Kernel) else asked.max_learning_rate
         if isinstance(asked, CoupledBias):
             followed = one(asked.to, part)
-            limit = asked.max_learning_rate
             return replace(
                 followed, sign=asked.sign, coupled_to=asked.to, gate=gate, path=path, max_learning_rate=limit
             )
-        stream = Stream(seed, module, layer, direction, names.index(gate), part)
-        drawn = Draw(asked, shapes[part], stream, gate, part, path, max_learning_rate=asked.max_learning_rate)
+        drawn = Draw(asked, shapes[part], own(gate, part), gate, part, path, max_learning_rate=limit, group=name)
         return _convolved(drawn, asked, window) if window and isinstance(asked, Kernel) else drawn
 
     draws: dict[tuple[str, Part], Draw] = {(g, part): one(g, part) for g in names for part in shapes}
-    for name, gate in gates.items():
+    for gate_name, gate in gates.items():
         for part in gains:
-            path = f"layers.{layer}.gates.{name}.{part}"
-            draws[name, part] = gain(name, part, getattr(gate, part), path)
+            draws[gate_name, part] = gain(gate_name, part, getattr(gate, part), f"{above}.gates.{gate_name}.{part}")
     if memory_gain is not None:
         draws["", "memory_gain"] = gain("", "memory_gain", memory_gain, f"layers.{layer}.memory_gain")
     if projection_size is not None:
-        stream = Stream(seed, module, layer, direction, len(names), "projection")
         kernel = OrthogonalKernel(variance=1.0) if projection is None else projection.kernel
-        shape = (projection_size, hidden_size)
         path = f"layers.{layer} projection" if projection is None else f"layers.{layer}.projection.kernel"
-        limit = kernel.max_learning_rate
-        draws["", "projection"] = Draw(kernel, shape, stream, "", "projection", path, max_learning_rate=limit)
+        limit, shape, at = kernel.limit_at(units), (projection_size, units), own("", "projection")
+        draws["", "projection"] = Draw(kernel, shape, at, "", "projection", path, max_learning_rate=limit, group=name)
     return MappingProxyType(draws)
 
 
@@ -365,14 +441,27 @@ def draw(
     return Weights(tuple(layers))
 
 
-def _sample_all(draws: Mapping[tuple[str, Part], Draw]) -> Direction:
-    arrays = {(gate, str(part)): draw.sample() for (gate, part), draw in draws.items()}
+def _sample_all(groups: tuple[GroupDraws, ...]) -> Direction:
+    arrays = {key: _assembled(key, groups) for key in groups[0].draws}
     parts: dict[str, dict[str, Array]] = {gate: {} for gate, _ in arrays}
     for (gate, part), array in arrays.items():
         parts[gate][part] = array
     own = parts.pop("", {})
     gates = MappingProxyType({gate: GateWeights(**found) for gate, found in parts.items()})
     return Direction(gates, own.get("projection"), own.get("memory_gain"))
+
+
+def _assembled(key: tuple[str, Part], groups: tuple[GroupDraws, ...]) -> Array:
+    """One part of all units, 0 where a group would read another."""
+    drawn = [group.draws[key].sample() for group in groups]
+    if len(groups) == 1:
+        return drawn[0]
+    places = [group.place(key[1]) for group in groups]
+    ends = [place.stop for place in places[-1]]
+    whole = np.zeros((*ends, *drawn[0].shape[len(ends) :]))
+    for place, array in zip(places, drawn, strict=True):
+        whole[place] = array
+    return whole
 
 
 def check_seed(seed: object) -> int:

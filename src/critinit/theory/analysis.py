@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -15,10 +15,22 @@ from critinit.distributions.numbers import LARGEST, LONGEST_TIME, StrictModel
 from critinit.errors import ArgumentError, Problem
 from critinit.frozen import FrozenMapping
 from critinit.showing import Shown, Table
-from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers, Predicted, Target, TimeConstants
+from critinit.spec.model import (
+    Gate,
+    Gates,
+    InitSpec,
+    Jacobian,
+    Layer,
+    NotComputed,
+    Numbers,
+    Predicted,
+    Target,
+    TimeConstants,
+)
 from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
+from critinit.theory.groups import mixed
 from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.protocol import has_spread, layers_below
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve, unit_time_constants
@@ -45,6 +57,8 @@ Theories = Literal["untied", "tied", "both"]
 _COARSE_PARTICLES, _COARSE_STEPS = 300, 300
 """A sample of the tied theory in a few tenths of a second: second moments to 1 to 5 %, ln χ to .003 or so; over fewer
 steps slow states come out too fast."""
+_PAIRED_STEPS = 2000
+"""Steps that a sample of pairs of units is followed, at most: they need no fields, so a step is cheap."""
 _ERROR_DIGITS = 2
 """Digits of a standard error."""
 _ERRORS = 4.0
@@ -169,26 +183,55 @@ def tied_numbers(
     from critinit.theory.tied.solution import tied_layer, tolerance_of
 
     tolerance = None if precision is None else tolerance_of(precision)
-    cell, count = spec.find_cell(), len(spec.layers)
-    found = []
-    for index, layer in enumerate(spec.layers):
-        exact = _as_untied(spec, index)
-        if exact is None:
-            done = None if progress is None else partial(_part, progress, index, count)
-            layer, *below = (_without_small_kernels(cell, one, spec.T) for one in (layer, *layers_below(spec, index)))
-            exact = tied_layer(
-                cell, layer, T=spec.T, steps=steps, tolerance=tolerance, seed=(seed, index), below=below, progress=done
-            )
-        found.append(_of_unbounded(cell, layer, exact))
+    cell, count = spec.find_cell(), sum(len(layer.groups) for layer in spec.layers)
+    found, started = [], 0
+    for index in range(len(spec.layers)):
+        parts = []
+        for group, one in enumerate(_groups_alone(spec, index)):
+            alone, numbers = one.layers[index], _as_untied(one, index)
+            if numbers is None:
+                done = None if progress is None else partial(_part, progress, started, count)
+                alone, *below = (_without_small_kernels(cell, x, spec.T) for x in (alone, *layers_below(one, index)))
+                streams = (seed, index, group) if group else (seed, index)
+                numbers = tied_layer(
+                    cell, alone, T=spec.T, steps=steps, tolerance=tolerance, seed=streams, below=below, progress=done
+                )
+            parts.append(_of_unbounded(cell, alone, numbers))
+            started += 1
+        found.append(_together(spec, index, parts))
     return tuple(found)
+
+
+def _groups_alone(spec: InitSpec, index: int) -> tuple[InitSpec, ...]:
+    """For each group of units of a layer, the spec in which that layer has this group alone."""
+    layer = spec.layers[index]
+    if len(layer.groups) == 1:
+        return (spec,)
+    before, after = spec.layers[:index], spec.layers[index + 1 :]
+    return tuple(spec.model_copy(update={"layers": (*before, one, *after)}) for one in layer.alone())
+
+
+def _together(spec: InitSpec, index: int, parts: Sequence[Numbers]) -> Numbers:
+    """The numbers of a layer from those of its groups."""
+    return parts[0] if len(parts) == 1 else _stated(mixed(spec.layers[index], parts, spec.T))
 
 
 def _without_small_kernels(cell: Cell, layer: Layer, T: int) -> Layer:
     """The layer; without recurrent kernels where these change nothing over T steps, as they take most of the time."""
-    if cell.normalized or not _has_small_kernels(cell, layer, T):
+    if cell.normalized:
         return layer
-    gates = {name: gate.model_copy(update={"recurrent": ZeroKernel()}) for name, gate in layer.gates.items()}
-    return layer.with_gates(gates)
+    groups = tuple(
+        group.model_copy(update={"gates": Gates({n: _unread(g) for n, g in group.gates.items()})})
+        if _has_small_kernels(cell, alone, T)
+        else group
+        for group, alone in zip(layer.groups, layer.alone(), strict=True)
+    )
+    return _bare(layer).model_copy(update={"groups": groups})
+
+
+def _unread(gate: Gate) -> Gate:
+    """The gate without its recurrent kernel."""
+    return gate.model_copy(update={"recurrent": ZeroKernel()})
 
 
 def _part(progress: Callable[[int, int], None], index: int, count: int, done: int, total: int) -> None:
@@ -257,6 +300,10 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     Raises:
         ArgumentError: The numbers overflow.
     """
+    if len(layer.groups) > 1:
+        parts = [untied_numbers(spec, one) for one in layer.alone()]
+        known = [part for part in parts if part is not None]
+        return _stated(mixed(layer, known, spec.T)) if len(known) == len(parts) else None
     if has_identity(layer.gates):
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
@@ -281,8 +328,12 @@ def state_correlation(spec: InitSpec, layer: Layer) -> float:
     """
     if layer.input.correlation == 1.0:
         return 1.0
-    solution = _solution(spec.find_cell(), _bare(layer))
-    second, product = float(solution.second_moment), float(solution.product_moment)
+    solutions = [_solution(spec.find_cell(), _bare(one)) for one in layer.alone()]
+    shares = [group.share for group in layer.groups]
+    second, product = (
+        sum(share * float(getattr(found, name)) for share, found in zip(shares, solutions, strict=True))
+        for name in ("second_moment", "product_moment")
+    )
     return _rounded(min(max(product / second, 0.0), 1.0)) if second > 0.0 else 1.0
 
 
@@ -425,6 +476,10 @@ def fast_numbers(spec: InitSpec, index: int = 0) -> Numbers | NotComputed:
         right.
     """
     cell, layer = spec.find_cell(), spec.layers[index]
+    if len(layer.groups) > 1:
+        parts = [fast_numbers(one, index) for one in _groups_alone(spec, index)]
+        known = [part for part in parts if isinstance(part, Numbers)]
+        return _together(spec, index, known) if len(known) == len(parts) else NotComputed()
     found: Numbers | NotComputed | None = _as_untied(spec, index)
     if found is None and not _is_white(spec, index):
         return NotComputed()
@@ -454,6 +509,9 @@ def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
 def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers | NotComputed:
     from critinit.theory.tied.estimate import ROUGH, fast_tied
 
+    if any(gate.recurrent.pairs_units for gate in layer.gates.values()):  # no mean field, and cheap to sample
+        found = _coarse(cell, layer, T, steps=min(max(T, _COARSE_STEPS), _PAIRED_STEPS))
+        return NotComputed() if found is None else _stated(found)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
     if found is not None and ROUGH in found.notes and not has_spread(cell, layer, tied=True):
@@ -461,18 +519,18 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
     return NotComputed() if found is None else _stated(found)
 
 
-def _coarse(cell: Cell, layer: Layer, T: int) -> Numbers | None:
+def _coarse(cell: Cell, layer: Layer, T: int, *, steps: int = _COARSE_STEPS) -> Numbers | None:
     """A coarse sample of the tied theory; None where chaos takes its numbers beyond what can be stated."""
     from critinit.theory.tied.estimate import COARSE
     from critinit.theory.tied.solution import tied_layer
 
-    sample = partial(tied_layer, cell, layer, particles=_COARSE_PARTICLES, steps=_COARSE_STEPS, tolerance=1.0)
+    sample = partial(tied_layer, cell, layer, particles=_COARSE_PARTICLES, steps=steps, tolerance=1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         try:
             found = sample(T=T)
         except ArgumentError:  # its retention is beyond what can be stated; all else is not
             try:
-                found = _beyond(sample(T=_COARSE_STEPS), T)
+                found = _beyond(sample(T=steps), T)
             except ArgumentError:
                 return None
     return found.model_copy(update={"notes": (COARSE, *found.notes)})
@@ -498,11 +556,15 @@ def reached(spec: InitSpec, quantity: str) -> float | None:
     if quantity == "time_scale":
         tied = fast_numbers(spec)
         return None if isinstance(tied, NotComputed) else tied.time_scale
+    longest = max(_longest_time(spec.find_cell(), one) for one in layer.alone())
+    return _rounded(min(longest, LONGEST_TIME))
+
+
+def _longest_time(cell: Cell, layer: Layer) -> float:
+    """The longest time constant of a unit at padding."""
     if layer.input.padding_power == layer.input.variance:
-        times = _solution(spec.find_cell(), _bare(layer)).unit_time_constants
-    else:
-        times = unit_time_constants(padding_parameters(spec.find_cell(), layer))
-    return _rounded(min(float(np.max(times)), LONGEST_TIME))
+        return float(np.max(_solution(cell, _bare(layer)).unit_time_constants))
+    return float(np.max(unit_time_constants(padding_parameters(cell, layer))))
 
 
 def deviations(spec: InitSpec) -> list[Problem]:

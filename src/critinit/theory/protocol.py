@@ -133,7 +133,7 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
     most 1000.
     """
-    longest = max(longest_time(cell, one.gates) for one in (layer, *below))
+    longest = max(longest_time(cell, group.gates) for one in (layer, *below) for group in one.groups)
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
@@ -152,16 +152,21 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     Then the asymptotic χ belongs to the slowest of them alone, after all the others have forgotten, and neither a
     network nor a population of a few thousand units shows it: only the growth over T steps can be sampled.  Units do so
     where the keep gate's bias is spread; directions where units keep a constant share f beside a kernel that stays, as
-    leaky units do: an eigenvector of W of eigenvalue z keeps f + (1 − f)·z.
+    leaky units do: an eigenvector of W of eigenvalue z keeps f + (1 − f)·z.  Pairs of units that a rotation couples do,
+    as each saturates by a state of its own, which lasts.
 
     Args:
         cell: The cell.
         layer: The layer.
         tied: Whether the weights stay.
     """
+    kernels = [gate.recurrent for group in layer.groups for gate in group.gates.values()]
+    if tied and any(kernel.pairs_units and not kernel.is_zero for kernel in kernels):
+        return True
     if cell.keep_gate is None:
         return tied and not cell.keeps_nothing
-    return layer.gates.followed(cell.keep_gate)[1].classes(2) is not None
+    keep = cell.keep_gate
+    return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
 
 
 def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from critinit.cells import Cell
 from critinit.distributions.numbers import LONGEST_TIME, StrictModel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
@@ -73,6 +74,17 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
         raise ArgumentError("cell", found=cell.name, allowed="a cell in which a gate keeps the state")
+    found = np.array([_of_group(cell, one, spec.T) for one in layer.alone()])
+    written, left, squared_gain = np.array([group.share for group in layer.groups]) @ found
+    return Requirements(
+        early_input_response=_rounded(written),
+        padding_retention=_rounded(left),
+        response_gain=_rounded(squared_gain) ** 0.5,
+    )
+
+
+def _of_group(cell: Cell, layer: Layer, T: int) -> tuple[float, float, float]:
+    """Averages over the units of a layer of one group: the response, the retention, and the squared gain."""
     params = scaled_memory(layer_parameters(cell, layer))
     active = idle = unit_moments(params)
     if layer.input.padding_power != layer.input.variance:
@@ -81,12 +93,12 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     def over_units(x: Array) -> float:
         weights = (active.bias_weights, params.class_weights, params.environment_weights)
         by_unit = np.broadcast_to(x, [w.size for w in weights])
-        return float(f"{np.einsum('bke,b,k,e', by_unit, *weights):.6g}")
+        return float(np.einsum("bke,b,k,e", by_unit, *weights))
 
-    left = idle.keep_square ** float(spec.T)
+    left = idle.keep_square ** float(T)
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
-    return Requirements(
-        early_input_response=over_units(active.written_variance * left),
-        padding_retention=over_units(left),
-        response_gain=over_units(gain**2) ** 0.5,
-    )
+    return over_units(active.written_variance * left), over_units(left), over_units(gain**2)
+
+
+def _rounded(x: float) -> float:
+    return float(f"{x:.6g}")

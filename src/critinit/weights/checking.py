@@ -23,9 +23,9 @@ from critinit.distributions.goodness import COMPARED, all_zero, orthogonality_er
 from critinit.errors import ArgumentError
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.sampling import Draw, Part, draws_of
+from critinit.tensors.sampling import Draw, GroupDraws, draws_of
 from critinit.weights.comparing import compare, passes
-from critinit.weights.effective import effective
+from critinit.weights.effective import Effective, effective
 from critinit.weights.finding import FoundLayer, FoundNetwork, fragments_of, networks_of
 from critinit.weights.hints import NEARLY_ORTHOGONAL, Mismatch, hints_of
 from critinit.weights.reading import Entry, entries_of, open_weights
@@ -33,6 +33,8 @@ from critinit.weights.reading import Entry, entries_of, open_weights
 __all__ = ["CheckRow", "Checked", "check"]
 
 INSIDE = "inner bias"
+BETWEEN = "other groups"
+"""What a row's part ends with that is about what a group reads of other groups."""
 _OFF_CENTRE = 5.0
 """A kernel's mean is shown where it is more than so many standard errors from 0."""
 _LEAST_P = 1e-300
@@ -48,7 +50,8 @@ class CheckRow:
         layer: The spec's layer.
         direction: 0 forward, 1 backward.
         gate: The gate; empty for a projection.
-        part: recurrent, input, bias or projection; "inner bias" for one that no spec asks for.
+        part: recurrent, input, bias or projection; "inner bias" for one that no spec asks for; with
+            ", other groups" at its end it is about what a group of units reads of the others.
         tensors: The names of the tensors that it was read from.
         asked: What the spec asks for, in words.
         found: What was found, in words.
@@ -56,6 +59,7 @@ class CheckRow:
         variance: Their variance; of a kernel Var(entry)·fan-in.
         tests: The tests that were made.
         threshold: The smallest p of a part that matches.
+        group: The name of the group of units, "" in a layer of one group.
     """
 
     module: str
@@ -70,6 +74,7 @@ class CheckRow:
     variance: float
     tests: tuple[Outcome, ...]
     threshold: float = 0.0
+    group: str = ""
 
     @property
     def worst(self) -> Outcome:
@@ -160,7 +165,8 @@ class Checked(Shown):
 
 def _cells(row: CheckRow) -> tuple[str, ...]:
     end = "" if row.matches else "DIFFERS"
-    return row.gate or "-", row.part, row.asked, row.found, row.worst.name, row.p, end
+    gate = ": ".join(filter(None, (row.group, row.gate))) or "-"
+    return gate, row.part, row.asked, row.found, row.worst.name, row.p, end
 
 
 def check(
@@ -244,8 +250,8 @@ def _numbered(stack: Sequence[FoundNetwork]) -> Iterator[FoundLayer]:
         start += network.depth
 
 
-def _draws(spec: InitSpec, layer: FoundLayer) -> Mapping[tuple[str, Part], Draw]:
-    """What the spec asks for in a layer of these sizes."""
+def _draws(spec: InitSpec, layer: FoundLayer) -> tuple[GroupDraws, ...]:
+    """What the spec asks for in a layer of these sizes, group by group."""
     return draws_of(
         spec,
         layer.layer,
@@ -263,14 +269,22 @@ def _draws(spec: InitSpec, layer: FoundLayer) -> Mapping[tuple[str, Part], Draw]
 
 def _rows(spec: InitSpec, layer: FoundLayer, entries: Mapping[str, Entry]) -> Iterator[CheckRow]:
     """The rows of one layer in one direction, not yet held to a threshold."""
-    draws = _draws(spec, layer)
-    read = effective(layer, entries, draws)
-    for (gate, part), draw in draws.items():
+    groups = _draws(spec, layer)
+    for group in groups:
+        yield from _rows_of_group(layer, group, effective(layer, entries, groups, group))
+
+
+def _rows_of_group(layer: FoundLayer, group: GroupDraws, read: Effective) -> Iterator[CheckRow]:
+    for (gate, part), draw in group.draws.items():
         observed = read.parts[gate, part]
         partner = None if draw.coupled_to is None else read.parts[draw.coupled_to, part]
         rest = read.taps.get((gate, part))
         tests = (*compare(draw, observed, partner), *(() if rest is None else (all_zero(rest),)))
-        yield _row(layer, gate, part, read.tensors[gate, part], _asked(draw), observed, tests)
+        yield _row(layer, gate, part, read.tensors[gate, part], _asked(draw), observed, tests, draw.group)
+        other = read.between.get((gate, part))
+        if other is not None:
+            tensors = read.tensors[gate, part]
+            yield _row(layer, gate, f"{part}, {BETWEEN}", tensors, "0", other, (all_zero(other),), draw.group)
     for name, observed in read.inside.items():
         yield _row(layer, "candidate", INSIDE, (name,), "0", observed, (all_zero(observed),))
 
@@ -283,12 +297,14 @@ def _row(
     asked: str,
     observed: Observed,
     tests: tuple[Outcome, ...],
+    group: str = "",
 ) -> CheckRow:
     """The row of one part."""
     x = observed.values
     mean, variance = float(x.mean()), float(x.var()) * (x.shape[1] if x.ndim == 2 else 1)
     found = _found(x, mean, variance) if names else "none in the file"
-    return CheckRow(layer.module, layer.layer, layer.direction, gate, part, names, asked, found, mean, variance, tests)
+    place = (layer.module, layer.layer, layer.direction, gate, part)
+    return CheckRow(*place, names, asked, found, mean, variance, tests, group=group)
 
 
 def _asked(draw: Draw) -> str:
@@ -325,13 +341,19 @@ def _hints(spec: InitSpec, done: _Done, entries: Mapping[str, Entry], threshold:
     """What the mismatches look like, layer by layer; a hint that holds for several is given once."""
     places: dict[str, list[str]] = {}
     for layer, rows in done:
-        wrong = frozenset((row.gate, row.part) for row in rows if not row.matches)
-        if wrong:
-            draws = _draws(spec, layer)
-            read = effective(layer, entries, draws)  # again: to keep all layers would take the memory of all weights
-            for hint in hints_of(Mismatch(layer, draws, read, wrong, threshold)):
-                places.setdefault(hint, []).append(layer.place)
-    hints = [f"{', '.join(dict.fromkeys(where))}: {hint}" if len(done) > 1 else hint for hint, where in places.items()]
+        differing = [row for row in rows if not row.matches]
+        groups = _draws(spec, layer) if differing else ()
+        for group, stated in zip(groups, spec.layers[layer.layer].groups, strict=False):
+            name = stated.name if len(groups) > 1 else ""
+            wrong = frozenset((row.gate, row.part) for row in differing if row.group in ("", name))
+            if not wrong:
+                continue
+            read = effective(layer, entries, groups, group)  # again: all layers would take the memory of all weights
+            for hint in hints_of(Mismatch(layer, group.draws, read, wrong, threshold)):
+                place = f"{layer.place}, group {name}" if name else layer.place
+                places.setdefault(hint, []).append(place)
+    several = len(done) > 1 or any(len(layer.groups) > 1 for layer in spec.layers)
+    hints = [f"{', '.join(dict.fromkeys(where))}: {hint}" if several else hint for hint, where in places.items()]
     good = any(all(row.matches for row in rows) for _, rows in done)
     bad = [layer for layer, rows in done if not any(row.matches for row in rows if row.part in ("recurrent", "input"))]
     if good and bad:

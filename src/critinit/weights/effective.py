@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from critinit.distributions import Observed
 from critinit.tensors.blocks import Block
 from critinit.tensors.convolutions import centre_and_rest
-from critinit.tensors.sampling import Draw, Part
+from critinit.tensors.grouping import between
+from critinit.tensors.sampling import GroupDraws
 from critinit.weights.finding import FoundLayer
 from critinit.weights.reading import ROUNDOFF, Entry
 
@@ -32,6 +34,7 @@ class Effective:
         seconds: By gate, the second of these vectors, where there is one.
         inside: By the tensor's name, a bias within r∘(·); no spec asks for it.
         taps: Of a convolution's kernel whose centre tap alone is drawn, all its other taps, which should be 0.
+        between: Of a kernel of one of several groups of units, what it reads of the others, which should be 0.
     """
 
     parts: dict[Key, Observed] = field(default_factory=dict)
@@ -40,6 +43,7 @@ class Effective:
     seconds: dict[str, Observed] = field(default_factory=dict)
     inside: dict[str, Observed] = field(default_factory=dict)
     taps: dict[Key, Observed] = field(default_factory=dict)
+    between: dict[Key, Observed] = field(default_factory=dict)
 
     def damaged(self) -> list[str]:
         """Return the names of the tensors with numbers that are not finite."""
@@ -62,13 +66,16 @@ class Effective:
         self.tensors[key] = (*self.tensors.get(key, ()), name)
 
 
-def effective(layer: FoundLayer, entries: Mapping[str, Entry], draws: Mapping[tuple[str, Part], Draw]) -> Effective:
-    """Read one layer in one direction.
+def effective(
+    layer: FoundLayer, entries: Mapping[str, Entry], groups: Sequence[GroupDraws], group: GroupDraws
+) -> Effective:
+    """Read one group of units of one layer in one direction.
 
     Args:
         layer: The layer.
         entries: The file's tensors.
-        draws: What the spec asks for; a bias among it that the file does not have counts as 0.
+        groups: What the spec asks for in each group; a bias among it that the file does not have counts as 0.
+        group: The group that is read; the biases that belong to no gate are read with the first.
 
     Returns:
         The numbers of every part.
@@ -76,15 +83,29 @@ def effective(layer: FoundLayer, entries: Mapping[str, Entry], draws: Mapping[tu
     found = Effective()
     for name, stored in layer.tensors.items():
         values, roundoff = entries[name].load(), ROUNDOFF[entries[name].dtype]
-        for block in stored.blocks:
-            canonical = block.canonical(values[block.index].astype(np.float64))
-            observed = Observed(canonical, roundoff, _largest(values[block.index]) + abs(block.offset))
-            draw = None if block.part == "zero" else draws.get((block.gate, block.part))
+
+        def seen(block: Block, region: NDArray[Any], roundoff: float = roundoff) -> Observed:
+            canonical = block.canonical(region.astype(np.float64))
+            return Observed(canonical, roundoff, _largest(region) + abs(block.offset))
+
+        for whole in stored.blocks:
+            is_inside = whole.part == "zero" and not whole.gate
+            if is_inside and group is not groups[0]:
+                continue
+            alone = len(groups) == 1 or is_inside
+            block = whole if alone else whole.part_of(stored.shape, group.place(whole.part))
+            observed = seen(block, values[block.index])
+            draw = None if block.part == "zero" else group.draws.get((block.gate, block.part))
             if draw is not None and draw.window:
-                centre, rest = centre_and_rest(canonical, draw.window)
+                centre, rest = centre_and_rest(observed.values, draw.window)
                 observed, found.taps[block.gate, block.part] = (observed._replace(values=x) for x in (centre, rest))
             found.put(block, name, observed)
-    for (gate, part), draw in draws.items():
+            others = [] if alone else [values[index] for index in between(whole, stored.shape, groups, group)]
+            if others:
+                found.between[block.gate, block.part] = seen(
+                    Block("", "zero"), np.concatenate([other.ravel() for other in others])
+                )
+    for (gate, part), draw in group.draws.items():
         key = (gate, str(part))
         if key not in found.parts:
             found.parts[key] = Observed(np.zeros(draw.shape), 0.0, 0.0)

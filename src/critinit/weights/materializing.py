@@ -21,6 +21,7 @@ from critinit._version import __version__
 from critinit.errors import ArgumentError, MissingExtraError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import fill
+from critinit.tensors.grouping import pairs_of
 from critinit.tensors.layouts import LAYOUTS, Address, Form, Layout, Sizes
 from critinit.tensors.sampling import check_seed, draws_of
 
@@ -134,7 +135,8 @@ def _layer(
     spec: InitSpec, form: Form, sizes: Sizes, layer: int, direction: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """The tensors of one layer in one direction, in float64, by their names in the form."""
-    draws = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
+    groups = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
+    draws = groups[0].draws
     stored = [
         tensor
         for tensor in form.tensors(sizes)
@@ -142,15 +144,10 @@ def _layer(
     ]
     places = {(block.gate, block.part) for tensor in stored for block in tensor.blocks}
     for key, draw in draws.items():
-        if key not in places and not draw.is_zero:
+        if key not in places and not all(group.draws[key].is_zero for group in groups):
             found = f"{form.name}, which has no place for {draw.path}"
             raise ArgumentError("framework", found=found, allowed="a layout that has one")
-    return {
-        tensor.name: fill(
-            tensor.shape, [(b, None if b.part == "zero" else draws[b.gate, b.part]) for b in tensor.blocks]
-        )
-        for tensor in stored
-    }
+    return {tensor.name: fill(tensor.shape, pairs_of(tensor.blocks, tensor.shape, groups)) for tensor in stored}
 
 
 def save(

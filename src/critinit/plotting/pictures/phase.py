@@ -163,7 +163,7 @@ def compute(
     Raises:
         ArgumentError: A path cannot be varied, or a recurrent kernel is the identity.
     """
-    here = float(study.needs_untied("phase diagram").chi)
+    here = study.needs_untied("phase diagram").chi
     count = _default_points(study) if points is None else points
     if not 2 <= count <= _MOST_POINTS:
         raise ArgumentError("points", found=str(count), allowed=f"2 to {_MOST_POINTS}")
@@ -185,21 +185,26 @@ def compute(
     return Phases(across, up, chi, here)
 
 
+Groups = tuple[LayerParameters, ...]
+"""The hyperparameters of each group of units of a layer."""
+
+
 def _default_points(study: Study) -> int:
-    spread = layer_parameters(study.cell, study.layer).class_weights.size > 1
+    spread = any(layer_parameters(study.cell, one).class_weights.size > 1 for one in study.layer.alone())
     return _POINTS[int(study.cell.has_readout) * (1 + int(spread))]
 
 
 def _default_paths(study: Study) -> tuple[list[str], list[str]]:
     """Hyperparameters for x and for y where none is named, the best first; not every spec can vary them all."""
-    gates = f"layers.{study.index}.gates"
+    layer = f"layers.{study.index}"
+    gates = f"{layer}.gates" if len(study.layer.groups) == 1 else f"{layer}.groups.0.gates"
     written = f"{gates}.{study.cell.candidate_gate or study.cell.gates[-1]}"
     recurrent, feed = GAINS if study.cell.normalized else ("recurrent.variance", "input.variance")
     kernel = [f"{written}.{key}" for key in (recurrent, "recurrent.spectral_radius")]
-    others = [f"{written}.{feed}", f"{written}.bias.mean", f"layers.{study.index}.input.variance"]
+    others = [f"{written}.{feed}", f"{written}.bias.mean", f"{layer}.input.variance"]
     if study.cell.keep_gate is None:
         return [*kernel, *others], [*others, *kernel]
-    bias = study.layer.gates[study.cell.keep_gate].bias
+    bias = study.layer.groups[0].gates[study.cell.keep_gate].bias
     keep = f"{gates}.{bias.to if isinstance(bias, CoupledBias) else study.cell.keep_gate}"
     times = [f"{keep}.bias.{key}" for key in ("mean", "max_time", "min_time")]
     return [*times, f"{keep}.{feed}", *others], [*kernel, *others]
@@ -266,10 +271,10 @@ def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[flo
     return 0.0, max(_LARGEST_GAIN if key.endswith("gain") else _LARGEST_VARIANCE, 1.5 * value)
 
 
-def _parameters(study: Study, at: dict[str, float]) -> LayerParameters:
-    """The layer's hyperparameters with these values set, by path."""
+def _parameters(study: Study, at: dict[str, float]) -> Groups:
+    """The hyperparameters of the layer's groups of units with these values set, by path."""
     spec = override(study.spec, [f"{path}={float(value)!r}" for path, value in at.items()])
-    return layer_parameters(study.cell, spec.layers[study.index])
+    return tuple(layer_parameters(study.cell, one) for one in spec.layers[study.index].alone())
 
 
 def _arrays(params: LayerParameters) -> dict[str, NDArray[Any]]:
@@ -280,19 +285,23 @@ def _arrays(params: LayerParameters) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _same(one: LayerParameters, other: LayerParameters) -> bool:
-    arrays = _arrays(other)
-    return all(np.array_equal(array, arrays[name], equal_nan=True) for name, array in _arrays(one).items())
+def _same(one: Groups, other: Groups) -> bool:
+    pairs = [(_arrays(a), _arrays(b)) for a, b in zip(one, other, strict=True)]
+    return all(np.array_equal(array, b[name], equal_nan=True) for a, b in pairs for name, array in a.items())
 
 
-def _solved(points: list[LayerParameters], report: Callable[[int, int], None] | None) -> Array:
-    """χ of every point; those that share their classes of units, and a memory's gain, are solved in one call."""
-    groups: dict[tuple[bytes, float | None], list[int]] = {}
+def _solved(grid: list[Groups], report: Callable[[int, int], None] | None) -> Array:
+    """χ of every point, that of the group in which perturbations last longest.
+
+    Groups that share their classes of units, and a memory's gain, are solved in one call.
+    """
+    points = [params for groups in grid for params in groups]
+    alike: dict[tuple[bytes, float | None], list[int]] = {}
     for n, params in enumerate(points):
         shared = params.class_weights.tobytes() + params.environment_weights.tobytes(), params.memory_gain
-        groups.setdefault(shared, []).append(n)
+        alike.setdefault(shared, []).append(n)
     chi, done = np.full(len(points), math.nan), 0
-    for members in groups.values():
+    for members in alike.values():
         for start in range(0, len(members), _AT_ONCE):
             part = members[start : start + _AT_ONCE]
             with np.errstate(all="ignore"):
@@ -301,7 +310,7 @@ def _solved(points: list[LayerParameters], report: Callable[[int, int], None] | 
             done += len(part)
             if report:
                 report(done, len(points))
-    return chi
+    return np.asarray(chi.reshape(len(grid), -1).max(axis=1))
 
 
 def _stacked(points: list[LayerParameters]) -> LayerParameters:

@@ -12,7 +12,8 @@ Densities are averages of F over bins, which is what a histogram shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -55,9 +56,58 @@ _LEAST_MARGIN = 1e-6
 """The same where the edges meet, in units of the upper one."""
 
 
+class SingularValues(ABC):
+    """The distribution of the singular values of J.
+
+    Attributes:
+        first_moment: Mean of their squares.
+        second_moment: Mean of their fourth powers.
+    """
+
+    first_moment: float
+    second_moment: float
+
+    @abstractmethod
+    def cumulative(self, s: ArrayLike, resolution: float | None = None) -> tuple[Array, float]:
+        """Return F(s), and the largest residual of the resolvents behind it; F is 0 for s ≤ 0.
+
+        Args:
+            s: Points, an array of any shape.
+            resolution: How near the real axis the integral goes by points: values that are discrete, as those of units
+                without a kernel, are resolved to this length.  None: 3e-4 of the support.
+        """
+
+    @abstractmethod
+    def smoothed(self, s: ArrayLike, eta: float) -> Array:
+        """Return the density convolved with a Cauchy distribution of half width ``eta``: −(2/π) Im G(s + i·eta)."""
+
+    @cached_property
+    def edges(self) -> tuple[float, float]:
+        """The singular values that leave .1 % of all below, and above: the ends of the support where it is bounded."""
+        root = math.sqrt(self.first_moment)
+        if root == 0.0:
+            return 0.0, 0.0
+        scale, starts, step = root, (0.0, 0.0), 0.5 * root
+        while True:
+            low, high = (self._quantile(share, start, step, scale) for share, start in zip(_EDGES, starts, strict=True))
+            if high - low >= _RESOLVED * scale or scale <= _NARROWEST * root:
+                return low, high
+            step = _RESOLVED * scale
+            starts = max(0.0, low - step), max(0.0, high - step)
+            scale = max(high - low, _NARROWEST * root)
+
+    def _quantile(self, share: float, start: float, step: float, scale: float) -> float:
+        """The singular value below which this share lies, sought from ``start`` on, to a thousandth of ``scale``."""
+
+        def missing(s: float) -> float:
+            return share - float(self.cumulative([s], _NEAR * scale)[0][0])
+
+        return falling_root(missing, start, step, _EXACT * scale)
+
+
 @dataclass(frozen=True)
-class SingularValues:
-    """The distribution of the singular values of J, given the couplings of P units.
+class OfUnits(SingularValues):
+    """The distribution of the singular values of J, given the couplings of P units of one group.
 
     Attributes:
         pencil: The matrix equation of the resolvent.
@@ -70,7 +120,7 @@ class SingularValues:
     second_moment: float
 
     @classmethod
-    def of(cls, couplings: Couplings, kernels: Mapping[str, Kernel]) -> SingularValues:
+    def of(cls, couplings: Couplings, kernels: Mapping[str, Kernel]) -> OfUnits:
         """Return the distribution for the couplings of units; raises ``ArgumentError`` as ``Pencil.of`` does."""
         factor = couplings.factor(kernels)
         return cls(Pencil.of(couplings, kernels), factor.first_moment(), factor.second_moment())
@@ -115,28 +165,45 @@ class SingularValues:
         low, high = self.edges
         return _NEAR * max(high - low, _NARROWEST * high)
 
-    @cached_property
-    def edges(self) -> tuple[float, float]:
-        """The singular values that leave .1 % of all below, and above: the ends of the support where it is bounded."""
-        root = math.sqrt(self.first_moment)
-        if root == 0.0:
-            return 0.0, 0.0
-        scale, starts, step = root, (0.0, 0.0), 0.5 * root
-        while True:
-            low, high = (self._quantile(share, start, step, scale) for share, start in zip(_EDGES, starts, strict=True))
-            if high - low >= _RESOLVED * scale or scale <= _NARROWEST * root:
-                return low, high
-            step = _RESOLVED * scale
-            starts = max(0.0, low - step), max(0.0, high - step)
-            scale = max(high - low, _NARROWEST * root)
 
-    def _quantile(self, share: float, start: float, step: float, scale: float) -> float:
-        """The singular value below which this share lies, sought from ``start`` on, to a thousandth of ``scale``."""
+@dataclass(frozen=True)
+class OfGroups(SingularValues):
+    """The distribution of a layer of groups of units, whose J is block diagonal.
 
-        def missing(s: float) -> float:
-            return share - float(self.cumulative([s], _NEAR * scale)[0][0])
+    Attributes:
+        shares: The share of the units of each group.
+        parts: The distribution of each group.
+        first_moment: Mean of the squares of all singular values.
+        second_moment: Mean of their fourth powers.
+    """
 
-        return falling_root(missing, start, step, _EXACT * scale)
+    shares: tuple[float, ...]
+    parts: tuple[OfUnits, ...]
+    first_moment: float
+    second_moment: float
+
+    def cumulative(self, s: ArrayLike, resolution: float | None = None) -> tuple[Array, float]:
+        """Return F(s), the mean over groups, and the largest residual."""
+        found = [part.cumulative(s, resolution) for part in self.parts]
+        mean = sum(share * f for share, (f, _) in zip(self.shares, found, strict=True))
+        return np.asarray(mean), max(residual for _, residual in found)
+
+    def smoothed(self, s: ArrayLike, eta: float) -> Array:
+        """Return the smoothed density, the mean over groups."""
+        return np.asarray(
+            sum(share * part.smoothed(s, eta) for share, part in zip(self.shares, self.parts, strict=True))
+        )
+
+
+def _of_groups(shares: Sequence[float], parts: Sequence[OfUnits]) -> SingularValues:
+    """The distribution of a layer from those of its groups."""
+    if len(parts) == 1:
+        return parts[0]
+    first, second = (
+        sum(share * float(getattr(part, name)) for share, part in zip(shares, parts, strict=True))
+        for name in ("first_moment", "second_moment")
+    )
+    return OfGroups(tuple(shares), tuple(parts), first, second)
 
 
 @dataclass(frozen=True)
@@ -239,19 +306,23 @@ def spectrum_density(
     the_layer = spec.layers[layer]
     if the_layer.projection is not None:
         raise ArgumentError("cell", found=spec.cell, allowed="a cell without a projection, whose spectrum is known")
-    if weights == "untied" and has_identity(the_layer.gates):
+    if weights == "untied" and any(has_identity(group.gates) for group in the_layer.groups):
         raise ArgumentError("weights", found="untied", allowed="tied", hint="identity kernels have no untied reading")
-    the_layer = the_layer.reduced()
-    couplings = sampled_couplings(
-        spec.find_cell(), the_layer, T=spec.T, tied=weights == "tied", particles=particles, snapshots=snapshots,
-        seed=(seed, layer), inputs=inputs, below=layers_below(spec, layer) if weights == "tied" else (),
-    )  # fmt: skip
-    kernels = {name: gate.recurrent for name, gate in the_layer.gates.items()}
-    values = SingularValues.of(couplings, kernels)
+    edge, parts = 0.0, []
+    for number, (one, count) in enumerate(zip(the_layer.alone(), the_layer.split(particles), strict=True)):
+        reduced = one.reduced()
+        couplings = sampled_couplings(
+            spec.find_cell(), reduced, T=spec.T, tied=weights == "tied", particles=count, snapshots=snapshots,
+            seed=(seed, layer, number) if number else (seed, layer), inputs=inputs,
+            below=layers_below(spec, layer) if weights == "tied" else (),
+        )  # fmt: skip
+        kernels = {name: gate.recurrent for name, gate in reduced.gates.items()}
+        parts.append(OfUnits.of(couplings, kernels))
+        edge = max(edge, spectral_edge(couplings, kernels))
+    values = _of_groups([group.share for group in the_layer.groups], parts)
     low, high = values.edges
     margin = max(_MARGIN * (high - low), _LEAST_MARGIN * high, np.finfo(float).eps)
     bins = np.linspace(max(0.0, low - margin), high + margin, points + 1)
     cumulative, residual = values.cumulative(bins)
     m1, m2 = values.first_moment, values.second_moment
-    edge = spectral_edge(couplings, kernels)
     return Density(bins, cumulative, (low, high), m1, max(m2 - m1**2, 0.0), edge, residual, values)

@@ -5,7 +5,7 @@ Each of P particles is one unit of an infinitely wide network.  Its biases stay 
 are such a field too, fed by the states of a population of the layer below.  K tangents a particle ride along by
 forward mode, in fields of their own: a perturbation is random, so it has no overlap with the state and its fields
 are independent of the state's, with covariance σ² E δm(t) δm(s) over particles and tangents.  An identity kernel
-returns a unit's own message and needs no field.
+returns a unit's own message and needs no field; neither does a rotation, which couples particles in pairs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.sources import OwnInputs
 
-__all__ = ["Population"]
+__all__ = ["Groups", "Population", "population_of", "rescale"]
 
 _STATE = "state"
 """The name of the message that gates without a scale share."""
@@ -47,7 +47,7 @@ class _Fields:
         shared: dict[str, str] = {}
         gains: dict[str, dict[str, float]] = {}
         for name, gate in layer.gates.items():
-            if gate.recurrent.variance > 0 and not gate.recurrent.reads_itself:
+            if gate.recurrent.variance > 0 and not (gate.recurrent.reads_itself or gate.recurrent.pairs_units):
                 shared[name] = name if name in cell.before else _STATE
                 gains.setdefault(shared[name], {})[name] = math.sqrt(gate.recurrent.variance)
         return cls({m: Field(rows, g, rng, recent=recent) for m, g in gains.items()}, shared, {})
@@ -105,10 +105,15 @@ class Population:
             if below
             else OwnInputs(cell, layer, particles, rng, inputs)
         )
+        self._pairing = {
+            name: gate.recurrent
+            for name, gate in layer.gates.items()
+            if gate.recurrent.pairs_units and gate.recurrent.variance > 0
+        }
         self._own = {
             name: math.sqrt(gate.recurrent.variance)
             for name, gate in layer.gates.items()
-            if name not in self.states.shared
+            if name not in self.states.shared and name not in self._pairing
         }
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
@@ -127,6 +132,11 @@ class Population:
             return self._own[gate] * message if self._own[gate] else 0.0
         if self.cell.normalized:
             message = normalized_message(message)
+        if gate in self._pairing:
+            turned = self._pairing[gate].turned
+            if not isinstance(message, Dual):
+                return turned(message)
+            return Dual(turned(message.value), turned(message.tangent))
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
 
@@ -168,7 +178,7 @@ class Population:
 
     def couplings(self) -> Couplings:
         """Return the derivatives of the last step: of s' by s and by fields, of messages by s and by other fields."""
-        names = list(self.states.shared)
+        names = [*self.states.shared, *self._pairing]
         unit = np.eye(1 + len(names))[:, :, None] * np.ones(self.particles)
         s = Dual(self.before.s, unit[0][None] if not names else unit[0] * np.eye(1 + len(names))[:, :1])
         messages: dict[str, Array] = {}
@@ -179,21 +189,110 @@ class Population:
             if self.cell.normalized:
                 message = normalized_message(message)
             messages[gate] = message.tangent
-            return Dual(self.states.signal(gate, message.value), unit[1 + names.index(gate)])
+            pairing = self._pairing.get(gate)
+            signal = self.states.signal(gate, message.value) if pairing is None else pairing.turned(message.value)
+            return Dual(signal, unit[1 + names.index(gate)])
 
         u = self.cell.pre_activations(self._visible(s, self.before.u), recurrent, self.before.external)
         return Couplings(names, self._updated(s, u).tangent, messages)
 
-    def rescale(self) -> float:
-        """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
-        square = float(np.mean(self.s.tangent**2))
-        if square == 0.0:
-            return -math.inf
-        root = math.sqrt(square)
+    def jacobian_moments(self, excess: float) -> Array:
+        """Return the first two moments of the squared singular values of the last step's Jacobian.
+
+        Args:
+            excess: κ of a projection between kernels and state.
+        """
+        factor = self.couplings().factor({name: gate.recurrent for name, gate in self.layer.gates.items()})
+        return np.array([factor.first_moment(), factor.second_moment(excess)])
+
+    def shrink(self, root: float) -> None:
+        """Divide the tangents of the memory by ``root``."""
         same = self.h is self.s
         self.s = Dual(self.s.value, self.s.tangent / root)
         self.h = self.s if same else Dual(self.h.value, self.h.tangent / root)
-        return math.log(square)
+
+
+class Groups:
+    """The populations of a layer's groups of units, which do not read each other, as one population.
+
+    Args:
+        populations: One population a group, with as many particles as its share of the units.
+    """
+
+    def __init__(self, populations: Sequence[Population]) -> None:
+        self.populations = tuple(populations)
+        self.particles = sum(p.particles for p in populations)
+
+    def step(self, t: int) -> None:
+        """Do one step of all particles."""
+        for population in self.populations:
+            population.step(t)
+
+    @property
+    def s(self) -> Any:
+        """The memory of all particles."""
+        return _joined([population.s for population in self.populations])
+
+    @property
+    def h(self) -> Any:
+        """The visible state of all particles."""
+        return _joined([population.h for population in self.populations])
+
+    def kept(self) -> Array:
+        """Return what units kept of their memory in the last step."""
+        return np.concatenate([population.kept() for population in self.populations])
+
+    def perturb(self, steps: int) -> None:
+        """Give the memory new tangents, for ``steps`` steps."""
+        for population in self.populations:
+            population.perturb(steps)
+
+    def jacobian_moments(self, excess: float) -> Array:
+        """Return the first two moments of the squared singular values of the last step's Jacobian."""
+        weighted = [population.particles * population.jacobian_moments(excess) for population in self.populations]
+        return np.asarray(sum(weighted) / self.particles)
+
+    def shrink(self, root: float) -> None:
+        """Divide the tangents of the memory by ``root``."""
+        for population in self.populations:
+            population.shrink(root)
+
+
+def population_of(
+    cell: Cell,
+    layer: Layer,
+    particles: int,
+    rng: np.random.Generator,
+    *,
+    inputs: Inputs,
+    below: Sequence[Layer] = (),
+    recent: int = 32,
+) -> Population | Groups:
+    """Return the particles of a layer, those of all its groups of units; the arguments are those of ``Population``."""
+    counts = layer.split(particles)
+    populations = [
+        Population(cell, one.reduced(), count, rng, inputs=inputs, below=below, recent=recent)
+        for one, count in zip(layer.alone(), counts, strict=True)
+    ]
+    return populations[0] if len(populations) == 1 else Groups(populations)
+
+
+def rescale(population: Population | Groups) -> float:
+    """Bring the tangents of the memory back to mean square 1; return ln of what it was (−∞: all dead)."""
+    square = float(np.mean(population.s.tangent**2))
+    if square == 0.0:
+        return -math.inf
+    population.shrink(math.sqrt(square))
+    return math.log(square)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays or duals side by side."""
+    if not isinstance(parts[0], Dual):
+        return np.concatenate(parts)
+    return Dual(
+        np.concatenate([part.value for part in parts]), np.concatenate([part.tangent for part in parts], axis=-1)
+    )
 
 
 class _StateBelow:
@@ -214,7 +313,7 @@ class _StateBelow:
         recent: int,
     ) -> None:
         *lower, read = below
-        self._population = Population(cell, read.reduced(), particles, rng, inputs=inputs, below=lower, recent=recent)
+        self._population = population_of(cell, read, particles, rng, inputs=inputs, below=lower, recent=recent)
         self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
         gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
         self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}

@@ -37,7 +37,7 @@ from critinit.theory.protocol import (
     layers_below,
 )
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
-from critinit.theory.tied.particles import Population
+from critinit.theory.tied.particles import Groups, Population, population_of, rescale
 
 __all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
 
@@ -331,8 +331,8 @@ def _follow(
     again: bool = False,
 ) -> Run:
     """One population from rest to its numbers; ``again``: perturbed further where few steps are informative."""
-    layer, projection = layer.reduced(), layer.projection
-    population = Population(cell, layer, particles, rng, inputs=inputs, below=below)
+    projection = layer.projection
+    population = population_of(cell, layer, particles, rng, inputs=inputs, below=below)
 
     def step() -> float:
         population.step(-1)
@@ -342,17 +342,15 @@ def _follow(
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
-    kernels = {name: gate.recurrent for name, gate in layer.gates.items()}
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     for t in range(steps):
         population.step(t)
         moments += np.mean(value(population.h) ** 2), np.mean(value(population.s) ** 2)
         keep += population.kept()
         if t % _SNAPSHOT_EVERY == 0:
-            factor = population.couplings().factor(kernels)
-            jacobian += factor.first_moment(), factor.second_moment(excess)
+            jacobian += population.jacobian_moments(excess)
             looks += 1
-        log_square[t + 1] = log_square[t] + population.rescale()
+        log_square[t + 1] = log_square[t] + rescale(population)
         carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     run = Run(
         second_moment=gain * float(moments[0] / steps),
@@ -371,11 +369,11 @@ def _follow(
     return replace(run, repeated=tuple(_course(population, informative) for _ in further))
 
 
-def _course(population: Population, steps: int) -> Array:
+def _course(population: Population | Groups, steps: int) -> Array:
     """ln E|δ_t|² of a new perturbation, (steps + 1,)."""
     population.perturb(steps)
     course = np.zeros(steps + 1)
     for t in range(steps):
         population.step(t)
-        course[t + 1] = course[t] + population.rescale()
+        course[t + 1] = course[t] + rescale(population)
     return course

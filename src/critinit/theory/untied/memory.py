@@ -422,7 +422,7 @@ class DistanceOperator:
         self._by_output = np.broadcast_to(by_output, shape[:-1]) @ self._classes
 
     def log_retention(self, steps: int) -> Array:
-        """Return ln E|δc_T|²/E|δc_0|² after ``steps`` steps, (*batch,)."""
+        """Return ln E|δc_T|²/E|δc_0|² after ``steps`` steps from a perturbation of c, which h follows, (*batch,)."""
         classes, resolved = self._classes, self._through.shape[-1]
         k = classes.size
         # the state (Y of every class, H) in one matrix; Y' = A Y + H r,  H' = ρ·Y' + ω H
@@ -435,7 +435,9 @@ class DistanceOperator:
         matrix[..., :-1, -1] = self._source.reshape(read.shape)
         matrix[..., -1, :] = np.einsum("...i,...ij->...j", read, matrix[..., :-1, :])
         matrix[..., -1, -1] += self._by_output
-        start = np.concatenate([self._start.reshape(read.shape), np.zeros((*read.shape[:-1], 1))], axis=-1)
+        memory = self._start.reshape(read.shape)
+        # what is read of the memory moves with it, at fixed pre-activations
+        start = np.concatenate([memory, np.sum(read * memory, axis=-1, keepdims=True)], axis=-1)
         by_component = np.append(np.repeat(classes, resolved), 0.0)
         return log_power_mean(matrix, steps, start, by_component)
 

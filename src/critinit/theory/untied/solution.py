@@ -80,6 +80,8 @@ _KICKED = 1e-9
 """A second moment above this is not that of a network at rest."""
 _APART = 1e-3
 """Relative difference beyond which two fixed points are two."""
+_LOOKS = 24
+"""Points between two fixed points at which the iteration is looked at."""
 _BIAS_NODES = 401
 """Nodes of a normal bias that stays with its unit: powers of what a unit keeps switch on within a bias of 1 or so."""
 _SHUT = 1e-16
@@ -253,11 +255,29 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
         unstable_rest &= _messages(params, np.full(shape, _KICK), order)[0] > _KICK
     apart = np.abs(high[0] - low[0]) > _APART * np.maximum(high[0], _REST)
     multistable = apart & ~unstable_rest & met[0] & met_high[0]
+    if np.any(multistable):
+        multistable &= _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high)
     start = np.where(unstable_rest, high, low)
     q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
     if not (params.cell.bounded or params.cell.embeds_input):
         met = np.logical_and(met, q < UNBOUNDED)
     return _State(params, q, order), met, multistable
+
+
+def _is_repelled(g: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """Whether somewhere between two fixed points the iteration goes upwards, as between two that attract.
+
+    Where it goes down everywhere there is one fixed point only, and from above it is approached so slowly that the
+    iteration seems to stand: at the edge of chaos as 1/steps.
+    """
+    shares = np.linspace(0.0, 1.0, _LOOKS + 2)[1:-1]
+    rises = np.zeros(low[0].shape, dtype=bool)
+    for share in shares:
+        q = np.where(
+            low > 0.0, np.maximum(low, _REST) ** (1.0 - share) * np.maximum(high, _REST) ** share, share * high
+        )
+        rises |= g(q) > q[0]
+    return rises
 
 
 def _normalized_state(params: LayerParameters, order: float) -> tuple[_State, bool]:

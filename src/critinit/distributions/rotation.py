@@ -1,0 +1,79 @@
+"""Kernels that rotate pairs of units, each by an angle of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from critinit.distributions import goodness
+from critinit.distributions._base import Kernel, KernelFamily
+from critinit.distributions.drawing import Drawing
+from critinit.distributions.goodness import Observed, Outcome
+from critinit.distributions.numbers import NonNegative
+
+__all__ = ["RotationKernel"]
+
+Array = NDArray[np.float64]
+A = TypeVar("A")
+
+
+class RotationKernel(Kernel):
+    """A gain times rotations in the planes of units (0, 1), (2, 3), …; nothing is left to chance.
+
+    The angles are at quantiles p = (j + ½)/planes of a wrapped Cauchy distribution of concentration a,
+
+        θ_j = 2 arctan((1 − a)/(1 + a)·tan(πp/2)),        0 < θ_j < π,
+
+    whose density over ±θ, proportional to 1/(1 − 2a cos θ + a²), is the power spectrum of a signal with correlation a
+    from step to step.  Concentration 0 spreads them evenly.  An odd unit at the end is multiplied by the gain.
+
+    The eigenvectors are the planes of units, so a step of an optimizer that treats all entries alike, such as Adam,
+    adds up over time in the plane's own four entries alone; elsewhere it couples planes that turn at different speeds.
+
+    Validity: the untied theory, which draws weights anew, takes it as an orthogonal kernel of the same gain.  The tied
+    theory follows pairs of units.
+    """
+
+    distribution: Literal["rotation"] = "rotation"
+    variance: NonNegative = Field(description="The gain squared.")
+    concentration: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        description="a: 0 spreads the angles evenly over half a turn; near 1 most are near 0."
+    )
+    family = KernelFamily.HAAR
+    is_square = True
+    pairs_units: ClassVar[bool] = True
+
+    def angles(self, planes: int) -> Array:
+        """Return the angle of each plane, in radians, ascending."""
+        p = (np.arange(planes) + 0.5) / planes
+        ratio = (1.0 - self.concentration) / (1.0 + self.concentration)
+        return np.asarray(2.0 * np.arctan(ratio * np.tan(0.5 * math.pi * p)))
+
+    def turned(self, x: Any) -> Any:
+        """Return W x for x with the units along its last axis, an array of NumPy."""
+        units = x.shape[-1]
+        theta = self.angles(units // 2)
+        y = np.array(x, dtype=float)
+        first, second = x[..., 0 : units - 1 : 2], x[..., 1::2]
+        y[..., 0 : units - 1 : 2] = np.cos(theta) * first - np.sin(theta) * second
+        y[..., 1::2] = np.sin(theta) * first + np.cos(theta) * second
+        return self.gain * y
+
+    def draw(self, drawing: Drawing[A]) -> A:
+        """Return the matrix."""
+        return drawing.numpy(lambda rng: self.turned(np.eye(drawing.columns)).T)
+
+    def check(self, observed: Observed) -> tuple[Outcome, ...]:
+        """Compare every entry with its number."""
+        x = observed.values
+        expected = self.turned(np.eye(len(x))).T
+        slack = observed.rounding + 4.0 * observed.roundoff * self.gain
+        return (goodness.exact("rotation", np.abs(x - expected).max() <= slack),)
+
+    def describe(self) -> str:
+        """Return the name, the gain and the concentration."""
+        return f"rotation, gain {self.gain:.4g}, concentration {self.concentration:.4g}"

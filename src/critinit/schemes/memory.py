@@ -1,0 +1,133 @@
+"""Scheme ``memory``: half of the units a linear memory, half ``critical``, with limits on the learning rate.
+
+**The memory group.**  The keep gate is shut and the other gates are open, so that the state goes round through the
+candidate's recurrent kernel alone.  That kernel rotates pairs of units (``rotation``), times the gain at which the
+loop's gain at rest is 1: dynamical isometry, as the paper means it.  Nothing but the saturation of tanh makes such a
+memory forget, so the inputs are made so small that it costs 1/T a step: χ = e^(−1/T) for an orthogonal kernel whose
+weights are drawn anew.  In a GRU the second moment is then 1/(2T), and ν²R = 1/(2T²).
+
+**Angles.**  A pair keeps what its inputs have at the frequency of its angle.  White inputs have all frequencies.  Of
+inputs whose correlation from step to step is a, the power spectrum is that of a wrapped Cauchy distribution around 0.
+The angles are at its quantiles, and ν²R is divided by (1 + a²)/(1 − a²), by which such inputs add up to more.
+
+**Limits.**  An optimizer of Adam's kind moves every entry by about its rate η.  Entries that couple pairs of different
+angles add up to nothing over time.  Those of a pair itself change the logarithm of its gain by about η, and T times
+through the loop multiply that by T: the limit is κ/T, whatever the width.  A step on an input kernel changes what every
+input writes, by up to M·√R·η for M coordinates; the limit is a tenth of √(ν²R).  The gated group bears .03.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from critinit.cells import Cell
+from critinit.distributions.numbers import rounded
+from critinit.dual import Dual, tangent
+from critinit.errors import SchemeError
+from critinit.schemes._base import LayerContext, Parts, Scheme, bias, gate, group, kernel, limited, needs_keep_gate
+from critinit.schemes.critical import spread_gates
+from critinit.spec.model import Layer
+from critinit.theory.parameters import layer_parameters
+from critinit.theory.roots import falling_root
+from critinit.theory.untied.solution import solve
+
+__all__ = ["SCHEME"]
+
+SHARE = 0.5
+"""The memory group's share: as a memory n units hold n numbers, and what needs gates needs units that have them."""
+LEAK = 0.01
+"""What the shut keep gate lets through over T steps, so that the loop's gain is that of the kernel."""
+OPEN = 5.0
+"""The other gates' bias: they stand at .993, and a shift of it by 1 moves them by less than .01."""
+LOOP_STEP = 0.06
+"""κ: T times the largest change of the logarithm of a pair's gain in one step of the optimizer."""
+INPUT_STEP = 0.1
+"""The largest change of what an input kernel writes in one step of the optimizer, as a share of it."""
+GATED_LIMIT = 0.03
+"""The learning rate that the gated group bears."""
+MOST_CONCENTRATED = 0.95
+"""Of the angles, however smooth the inputs: more would leave few units to all but the slowest changes."""
+_LOWEST, _HIGHEST = 1e-3, 1e2
+"""ν²R is sought from the first over T² to the second."""
+_ACCURACY = 1e-6
+"""Of ln(ν²R)."""
+_PARTS = ("recurrent", "input", "bias")
+
+
+def _groups(layer: LayerContext) -> list[Parts]:
+    cell = layer.cell
+    needs_keep_gate("memory", cell)
+    reasons = {
+        "which normalizes over all units": cell.normalized,
+        "whose recurrent kernels are not square, as they read a projection": cell.projects,
+        "whose candidate is not linear near 0": cell.candidate_gate is None or not cell.is_odd or 0.0 in cell.kinks,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            hint = f"memory needs a loop of gain 1, and does not suit {cell.name}, {reason}"
+            raise SchemeError("scheme", found="memory", hint=hint)
+    critical = spread_gates(layer)
+    gated = {name: {part: limited(parts[part], GATED_LIMIT) for part in _PARTS} for name, parts in critical.items()}
+    memory = _memory(layer, _power(layer), limits=True)
+    return [group("memory", SHARE, memory), group("gated", 1.0 - SHARE, gated)]
+
+
+def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[str, Parts]:
+    """The gates of the memory group, with ν²R = ``power`` at the candidate."""
+    cell, step = layer.cell, INPUT_STEP * math.sqrt(power)
+    closed = {str(cell.keep_gate): -math.log(layer.T / LEAK), str(cell.candidate_gate): 0.0}
+    biases = dict.fromkeys(cell.gates, OPEN) | closed
+    loop = kernel("rotation", rounded(_gain(cell, biases) ** 2), concentration=_concentration(layer))
+    inputs = kernel("normal", layer.input_variance_for(power))
+    gates = {}
+    for name in cell.gates:
+        parts = (loop, inputs) if name == cell.candidate_gate else (kernel("zero"), kernel("zero"))
+        rest = bias(rounded(biases[name]))
+        if limits:
+            rate = rounded(step / math.sqrt(layer.input_variance or 1.0))
+            parts = limited(parts[0], rounded(LOOP_STEP / layer.T)), limited(parts[1], rate, fan="in")
+            rest = limited(rest, rounded(step))
+        gates[name] = gate(*parts, rest)
+    return gates
+
+
+def _concentration(layer: LayerContext) -> float:
+    """a: the correlation of the inputs from step to step, as far as angles follow it; 0 where it is unknown."""
+    return min(max(layer.autocorrelation or 0.0, 0.0), MOST_CONCENTRATED)
+
+
+def _power(layer: LayerContext) -> float:
+    """ν²R at which the saturation of tanh costs the memory group 1/T a step: χ = exp(−1/T)."""
+
+    def excess(x: float) -> float:
+        one = {"input": {"variance": layer.input_variance or 1.0}, "gates": _memory(layer, math.exp(x))}
+        return math.log(float(solve(layer_parameters(layer.cell, Layer.model_validate(one))).chi)) + 1.0 / layer.T
+
+    low, high = math.log(_LOWEST / layer.T**2), math.log(_HIGHEST)
+    if not excess(low) > 0.0 > excess(high):
+        hint = f"no power of the inputs gives a loop of {layer.cell.name} a time scale of {layer.T} steps"
+        raise SchemeError("scheme", found="memory", hint=hint)
+    a = _concentration(layer)
+    return rounded(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) * (1.0 - a * a) / (1.0 + a * a))
+
+
+def _gain(cell: Cell, biases: dict[str, float]) -> float:
+    """The kernel's gain at which the slope of one unit's own loop at rest is 1."""
+    kept = _slope(cell, biases, 0.0)
+    return (1.0 - kept) / (_slope(cell, biases, 1.0) - kept)
+
+
+def _slope(cell: Cell, biases: dict[str, float], gain: float) -> float:
+    """∂s'/∂s of one unit at rest whose candidate reads its own message times the gain."""
+    s, rest = Dual(0.0, 1.0), dict[str, Any](biases)
+    u = cell.pre_activations(cell.read(s, rest), lambda name, m: gain * m * (name == cell.candidate_gate), rest)
+    return float(tangent(cell.update(s, u)))
+
+
+SCHEME = Scheme(
+    "memory",
+    "half a linear memory of rotations, half critical, with limits on the learning rate",
+    _groups,
+    "unit_time_constant",
+)
