@@ -33,7 +33,11 @@ def data(T: int, count: int = 6, seed: int = 0, smooth: bool = False) -> list[np
 
 GOOD = [
     (cell, scheme, T, seed, smooth)
-    for cell, schemes in (("gru", ("critical", "chrono")), ("lstm", ("critical", "chrono")), ("rnn", ("critical",)))
+    for cell, schemes in (
+        ("gru", ("critical", "chrono", "memory")),
+        ("lstm", ("critical", "chrono", "memory")),
+        ("rnn", ("critical",)),
+    )
     for scheme in schemes
     for T in (30, 100)
     for seed, smooth in ((0, False), (1, True), (2, False), (3, True))
@@ -120,6 +124,17 @@ def test_faults_are_found(cell: str, scheme: str, change: Callable[[Arrays], Non
     change(arrays)
     verdict = diagnose_file(spec, arrays, data(60)).verdict
     assert words in verdict
+
+
+def test_groups_of_units_are_looked_at_each_by_itself() -> None:
+    spec = generate("gru", T=60, scheme="memory")
+    arrays = drawn(spec)
+    (group,) = [group for group in spec.layers[0].groups if group.name == "memory"]
+    units = round(group.share * UNITS)
+    arrays["layers.0.0.update.bias"][:units] = 0.0
+    verdict = diagnose_file(spec, arrays, data(60)).verdict
+    assert "group memory: bias lost: update is 0 in all units" in verdict
+    assert "group gated" not in verdict
 
 
 @pytest.mark.parametrize(("cell", "kind"), [("gru", "forgets"), ("lstm", "forgets")])
