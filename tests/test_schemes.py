@@ -13,12 +13,14 @@ from critinit.cells import CELLS
 from critinit.distributions import CoupledBias, SpreadBias
 from critinit.schemes import SCHEMES
 from critinit.spec import Numbers
-from critinit.theory.analysis import deviations
+from critinit.theory.analysis import deviations, untied_numbers
 from tests.theory import points
 
 pytestmark = pytest.mark.slow
 
 BUILT_IN = tuple(CELLS.built_in)
+REMEMBERING = ("gru", "gru_reset_before", "lstm", "peephole_lstm", "coupled_lstm", "mgu", "ugrnn")
+"""The cells that ``memory`` suits."""
 GATED = [name for name, cell in CELLS.built_in.items() if cell.keep_gate is not None]
 
 
@@ -28,6 +30,10 @@ def test_every_scheme_gives_a_spec_that_holds(cell, scheme):
     if cell not in GATED and scheme in ("chrono", "uniform_gate"):
         suited = f"{cell} has none; schemes that suit {cell}: critical, isometry, orthogonal, torch, keras$"
         with pytest.raises(critinit.ArgumentError, match=suited):
+            critinit.generate(cell, 50, scheme=scheme)
+        return
+    if scheme == "memory" and cell not in REMEMBERING:
+        with pytest.raises(critinit.SchemeError, match="memory"):
             critinit.generate(cell, 50, scheme=scheme)
         return
     if cell == "projection_lstm" and scheme == "orthogonal":
@@ -100,6 +106,39 @@ def test_critical_lets_gates_react_less_where_padding_is_noise():
     loud = points.generate("lstm", 100, 8.0, constant=True)
     assert loud.layers[0].gates["forget"].input.variance == pytest.approx(2 / 8)
     assert loud.target.reached >= 400 * (1 - 1e-3)
+
+
+@pytest.mark.parametrize("T", [2, 50, 784, 20_000])
+@pytest.mark.parametrize("cell", REMEMBERING)
+def test_memory_has_a_loop_of_gain_1_and_inputs_that_let_it_forget_in_T_steps(cell, T):
+    memory, gated = critinit.generate(cell, T, scheme="memory").layers[0].groups
+    assert (memory.share, gated.share) == (0.5, 0.5)
+    kernels = [name for name, gate in memory.gates.items() if not gate.recurrent.is_zero]
+    assert kernels == [CELLS.built_in[cell].candidate_gate]
+    assert gated.gates["update" if "update" in gated.gates else "forget"].bias.distribution == "log_uniform_time"
+    found = critinit.generate(cell, T, scheme="memory").layers[0]
+    alone = found.alone()[0]
+    spec = critinit.generate(cell, T, scheme="memory").model_copy(update={"layers": (alone,), "target": None})
+    assert untied_numbers(spec, alone).time_scale == pytest.approx(T, rel=1e-3)
+
+
+def test_the_angles_of_memory_follow_the_inputs_and_their_power_falls():
+    white, smooth, smoother = (
+        critinit.generate("gru", 100, scheme="memory", input_autocorrelation=a).layers[0].groups[0].gates["candidate"]
+        for a in (None, 0.5, 0.99)
+    )
+    assert [gate.recurrent.concentration for gate in (white, smooth, smoother)] == [0.0, 0.5, 0.7]
+    assert smooth.input.variance / white.input.variance == pytest.approx(0.75 / 1.25, rel=1e-4)
+
+
+def test_the_limits_of_memory_by_hand():
+    memory, gated = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
+    candidate = memory.gates["candidate"]
+    assert candidate.recurrent.limit_at(64) == pytest.approx(0.06 / 200)
+    power = candidate.input.variance * 4.0
+    assert candidate.input.limit_at(5) == pytest.approx(0.1 * math.sqrt(power) / 2.0 / 5, rel=1e-6)
+    assert candidate.bias.max_learning_rate == pytest.approx(0.1 * math.sqrt(power), rel=1e-6)
+    assert {gate.recurrent.limit_at(9) for gate in gated.gates.values()} == {0.03}
 
 
 def test_pre_activations_do_not_depend_on_the_scale_of_the_inputs():

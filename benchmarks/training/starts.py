@@ -32,6 +32,7 @@ class Inputs(NamedTuple):
 
     inputs: int
     input_variance: float
+    autocorrelation: float
     padding: Padding | None
     fingerprint: str
 
@@ -40,7 +41,7 @@ class Inputs(NamedTuple):
 def inputs_of(task: str, T: int, files: tuple[str, ...]) -> Inputs:
     """Return what decides a spec for a task at one length; the data themselves are not kept."""
     data: Data = TASKS[task].make(T, files)
-    return Inputs(data.inputs, data.input_variance, data.padding, data.fingerprint)
+    return Inputs(data.inputs, data.input_variance, data.autocorrelation, data.padding, data.fingerprint)
 
 
 def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
@@ -68,6 +69,7 @@ def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
             scheme=run.scheme,
             layers=run.layers,
             input_variance=inputs.input_variance,
+            input_autocorrelation=inputs.autocorrelation,
             padding=inputs.padding,
             hidden_size=run.hidden,
             input_size=inputs.inputs,
@@ -92,7 +94,8 @@ def fingerprint(spec: critinit.InitSpec | None) -> str:
     """
     if spec is None:
         return ""
-    drawn = [{"gates": _rounded(layer["gates"])} for layer in spec.to_dict()["layers"]]
+    kept = ("gates", "groups")
+    drawn = [{k: _rounded(layer[k]) for k in kept if k in layer} for layer in spec.to_dict()["layers"]]
     return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -46,8 +46,9 @@ INPUT_STEP = 0.1
 """The largest change of what an input kernel writes in one step of the optimizer, as a share of it."""
 GATED_LIMIT = 0.03
 """The learning rate that the gated group bears."""
-MOST_CONCENTRATED = 0.95
-"""Of the angles, however smooth the inputs: more would leave few units to all but the slowest changes."""
+MOST_CONCENTRATED = 0.7
+"""Of the angles, however smooth the inputs: in T steps angles nearer than 2π/T cannot be told apart.  Measured with 16
+pairs at T = 100: the copying and the digits task take as many steps at .5 as at .7, and digits twice as many at .8."""
 _LOWEST, _HIGHEST = 1e-3, 1e2
 """ν²R is sought from the first over T² to the second."""
 _ACCURACY = 1e-6

@@ -251,6 +251,8 @@ def tying_changes_nothing(cell: Cell, layer: Layer, T: int) -> bool:
     zero" is.  Of a normalized cell the variance of a kernel is γ_h² over the second moment of the state.  Normal biases
     are drawn anew in the untied theory and stay with their unit in a network, so there the theories differ.
     """
+    if any(gate.recurrent.pairs_units for gate in layer.gates.values()):
+        return False  # pairs of units are no mean field
     return cell.is_of_one_step or _has_small_kernels(cell, layer, T)
 
 

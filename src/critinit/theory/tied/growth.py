@@ -21,6 +21,8 @@ N = TypeVar("N", float, float | None)
 
 _CERTAIN = 2.0
 """Standard errors beyond which a difference counts as certain."""
+_NOISES = 3.0
+"""Times its noise that a second moment may seem to drift: one look in 400 goes beyond by chance."""
 _PARTS = 4
 """Parts of the late half of a burn-in, whose scatter gives its noise."""
 _UNDERFLOW = 1e-100
@@ -66,8 +68,8 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
 def settle(step: Callable[[], float], first: int, steps: int) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
-    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to twice their own
-    noise, which the scatter of four parts of the later ones shows.
+    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to three times their
+    own noise, which the scatter of four parts of the later ones shows.
 
     Args:
         step: Does one step and returns the second moment of the state.
@@ -93,7 +95,7 @@ def _is_stationary(moments: Sequence[float]) -> bool:
     drift = abs(float(np.mean(moments[n // 4 : n // 2]) - late.mean()))
     parts = np.array([part.mean() for part in np.array_split(late, _PARTS)])
     noise = math.sqrt(3.0 * parts.var(ddof=1) / _PARTS)  # of the late mean, and of the early half as long
-    return bool(drift <= max(DRIFT * late.mean(), 2.0 * noise, _UNDERFLOW))
+    return bool(drift <= max(DRIFT * late.mean(), _NOISES * noise, _UNDERFLOW))
 
 
 @dataclass(frozen=True)
