@@ -12,6 +12,7 @@ from critinit_cli.commands import (
     analyze,
     check,
     compare,
+    diagnose,
     materialize,
     plot,
     predict,
@@ -61,5 +62,5 @@ def _root(
     return codes.GOOD
 
 
-for _module in (spec, validate, predict, analyze, simulate, compare, plot, materialize, check, schema):
+for _module in (spec, validate, predict, analyze, simulate, compare, plot, materialize, check, diagnose, schema):
     app.command(_module.NAME, epilog=_module.EXAMPLES, cls=Command)(_module.command)

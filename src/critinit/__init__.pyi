@@ -3,6 +3,9 @@ from critinit.cells import Cell as Cell
 from critinit.cells import Scale as Scale
 from critinit.cells import load_cell as load_cell
 from critinit.cells import register_cell as register_cell
+from critinit.diagnosis.diagnosing import diagnose as diagnose
+from critinit.diagnosis.result import Diagnosis as Diagnosis
+from critinit.diagnosis.watching import Watch as Watch
 from critinit.distributions import register_distribution as register_distribution
 from critinit.dual import sigmoid as sigmoid
 from critinit.errors import ApplyError as ApplyError

@@ -38,11 +38,12 @@ from critinit.tensors.application import ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, Shape, fill
 from critinit.tensors.layouts import Sizes
 from critinit.tensors.limiting import states_its_rate
+from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
 from critinit_adapters.keras.limits import limit_steps
 from critinit_adapters.keras.naming import named_variables, variable_names
-from critinit_adapters.keras.tracing import record
+from critinit_adapters.keras.tracing import record, states_of
 from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -164,6 +165,16 @@ class KerasAdapter(InPlaceAdapter):
     def to_numpy(self, value: Any) -> NDArray[np.float64]:
         """Return a tensor in float64, on the host."""
         return _host(value).astype(np.float64)
+
+    def layers(
+        self, target: Any, options: Mapping[str, Any], *, trust: bool = False, cell: str | None = None
+    ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
+        """Return the weights; refuse a layer that would go on from another state than zero."""
+        for layer in target._flatten_layers(include_self=True, recursive=True):
+            if any(np.any(_host(state.value)) for state in states_of(layer)):
+                found, allowed = "a stateful layer that goes on from a state", "the zero state"
+                raise ApplyError(layer.name, found=found, allowed=allowed, hint="call its reset_state() first")
+        return super().layers(target, options, trust=trust, cell=cell)
 
     def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
         """Return the range of Keras' default, where the layer has the default's initializer."""

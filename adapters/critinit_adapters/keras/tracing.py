@@ -22,7 +22,7 @@ from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
 
-__all__ = ["record"]
+__all__ = ["record", "states_of"]
 
 Host = Callable[[Any], NDArray[Any]]
 
@@ -63,6 +63,16 @@ def record(
     return recorder, trains
 
 
+def states_of(layer: Any) -> list[Any]:
+    """Return the variables in which a stateful layer keeps its state; Keras counts them to no variables of a model.
+
+    Args:
+        layer: Any layer.
+    """
+    states = getattr(layer, "states", None) if getattr(layer, "stateful", False) else None
+    return [state for state in keras.tree.flatten(states) if hasattr(state, "value")]
+
+
 def _called(model: Any, *args: Any, **named: Any) -> Any:
     """The model called without training, where it takes the argument."""
     takes = getattr(model, "_call_has_training_arg", False)
@@ -84,7 +94,12 @@ def _sequences(
             seen = _by_place(host(sequences), getattr(layer, "data_format", ""))
             if read is not None:
                 read = np.repeat(read, len(seen) // len(read), axis=0)
-            recorder.sequence(place, seen, read, keras.backend.standardize_dtype(sequences.dtype))
+            if layer.go_backwards and place.direction == 0:  # alone, no second direction of a network
+                seen, read = seen[:, ::-1], None if read is None else read[:, ::-1]
+            given = named.get("initial_state", args[0] if args else None)
+            begun = any(np.any(host(part)) for part in keras.tree.flatten(given) if part is not None)
+            dtype = keras.backend.standardize_dtype(sequences.dtype)
+            recorder.sequence(place, seen, read, dtype, from_rest=not begun)
             with recorder.scan(read=read, steps=sequences.shape[1]), recorder.without(place):
                 return call(sequences, *args, **named)
 
@@ -142,7 +157,8 @@ def _by_batch(trained: list[Any]) -> Callable[[Any], Any]:
 @contextmanager
 def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], None]) -> Iterator[None]:
     """Run without gradients and compiling; put back variables that are no weights, and generators."""
-    kept = [(variable, np.array(host(variable.value))) for variable in target.non_trainable_variables]
+    held = [*target.non_trainable_variables, *(state for layer in _all(target) for state in states_of(layer))]
+    kept = [(variable, np.array(host(variable.value))) for variable in held]
     with ExitStack() as stack:
         stack.enter_context(generators_kept())
         backend = keras.backend.backend()

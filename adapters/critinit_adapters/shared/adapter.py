@@ -17,12 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.cells import Cell, find_cell
 from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
 from critinit.inputs.traced import Embedding, Traced
 from critinit.spec import InitSpec
 from critinit.tensors.application import Applied, Report, ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, fill
 from critinit.tensors.limiting import NOTE
+from critinit.tensors.recurrence import LayerWeights, layer_weights
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.defaults import Default, changed_tensors, trained_note
 from critinit_adapters.shared.journal import Journal, Saved
@@ -30,7 +32,7 @@ from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.own import by_path, survey_own
 from critinit_adapters.shared.planning import Plan, Write, found_in, plan
 from critinit_adapters.shared.recording import Recorder
-from critinit_adapters.shared.survey import Survey, Tensor
+from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
 
 __all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "assemble"]
@@ -183,6 +185,36 @@ class BaseAdapter(ABC):
         found = self.tables(target, options)
         embeddings = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)
         return Traced(recorder.networks(survey, trains), tuple(embeddings))
+
+    def layers(
+        self, target: Any, options: Mapping[str, Any], *, trust: bool = False, cell: str | None = None
+    ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
+        """Return the present weights of every recurrent network whose step is known, by its path and then by (layer,
+        direction).
+
+        Args:
+            target: The model.
+            options: The adapter's options.
+            trust: Whether a class that overrides the step of a known layer is taken for that layer.
+            cell: The cell of networks whose weights are alike for two, or None.
+
+        Raises:
+            ApplyError: A network's step is not that of its cell, or could be that of two.
+        """
+        return {
+            module.name: {
+                (slot.layer, slot.direction): layer_weights(_cell_of(module, cell), self._stored(slot))
+                for slot in _slots_of_known_step(module, trust)
+            }
+            for module in self.survey(target, options).modules
+            if module.slots
+        }
+
+    def _stored(self, slot: LayerSlot) -> Iterator[tuple[Block, Any]]:
+        """The blocks of a layer's tensors with what stands in them."""
+        for tensor in slot.tensors:
+            values = self.values(tensor)
+            yield from ((block, values[block.index]) for block in tensor.blocks)
 
     @abstractmethod
     def scale(self, target: Any, factors: Mapping[str, float], options: Mapping[str, Any]) -> Any:
@@ -457,6 +489,27 @@ class TreeAdapter(BaseAdapter):
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
         model, _ = self.execute(target, plan, "portable", options)
         run(model, plan.writes[0].tensor)
+
+
+def _cell_of(module: RecurrentModule, cell: str | None) -> Cell:
+    """The cell of a module; refuses one whose weights do not say which of two it is."""
+    if module.also is None or module.projection_size is not None:  # a projection is the weights' own word
+        return find_cell(module.cell)
+    if cell is None or not module.takes(cell):
+        found, allowed = f"weights of {module.cell} or {module.also}, which look alike", "a word on which they are"
+        hint = f"say cell='{module.cell}' or cell='{module.also}', or give the spec"
+        raise ApplyError(str(module), found=found, allowed=allowed, hint=hint)
+    return find_cell(cell)
+
+
+def _slots_of_known_step(module: RecurrentModule, trust: bool) -> Sequence[LayerSlot]:
+    """The layers of a module whose step is that of its cell, by matrices."""
+    if any(slot.window for slot in module.slots):
+        raise ApplyError(str(module), found="a convolutional layer", allowed="a layer that multiplies matrices")
+    if module.overrides and not trust:
+        hint = "if it computes the same all the same, say trust=True"
+        raise ApplyError(str(module), found=module.overrides, allowed=f"the step of {module.cell}", hint=hint)
+    return module.slots
 
 
 def _failed(tensor: Tensor, done: str, error: Exception) -> ApplyError:

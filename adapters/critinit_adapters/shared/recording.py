@@ -50,6 +50,7 @@ class _Pass:
     read: Bools | None = None
     dtype: str = "float32"
     was_zero: bool = True
+    from_rest: bool = True
     closed: bool = False
 
     def values(self) -> NDArray[np.float32]:
@@ -65,10 +66,12 @@ class Recorder:
         self._muted: list[Place] = []
         self._order: list[str] = []
 
-    def sequence(self, place: Place, values: Any, read: Bools | None = None, dtype: str = "float32") -> None:
-        """Take whole sequences in, of shape (N, T, F)."""
+    def sequence(
+        self, place: Place, values: Any, read: Bools | None = None, dtype: str = "float32", *, from_rest: bool = True
+    ) -> None:
+        """Take whole sequences in, of shape (N, T, F); ``from_rest``: whether they begin at the zero state."""
         array = np.asarray(values, dtype=np.float32)
-        self._of(place).append(_Pass(whole=array, read=read, dtype=dtype, closed=True))
+        self._of(place).append(_Pass(whole=array, read=read, dtype=dtype, from_rest=from_rest, closed=True))
 
     def step(self, place: Place, values: Any, state: Any, dtype: str = "float32") -> None:
         """Take one step in: its input of shape (…, F), and the state before it."""
@@ -80,7 +83,7 @@ class Recorder:
         passes = self._of(place)
         last = passes[-1] if passes else None
         if last is None or last.closed or last.steps[0].shape != array.shape or (zero and not last.was_zero):
-            last = _Pass(dtype=dtype)
+            last = _Pass(dtype=dtype, from_rest=zero)
             passes.append(last)
         last.steps.append(array)
         last.was_zero = zero
@@ -133,7 +136,7 @@ class Recorder:
             for one in ways[1] if turned else ways[0]:
                 values = one.values()
                 flip = turned and one.whole is None  # steps of the backward direction came from the end
-                yield Arrival(layer, values[:, ::-1] if flip else values, one.read, one.dtype)
+                yield Arrival(layer, values[:, ::-1] if flip else values, one.read, one.dtype, one.from_rest)
 
 
 def reached(module: RecurrentModule, arrivals: Iterator[Arrival], trains: bool | None) -> Reached:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.cells import EMBEDDED, Cell
 from critinit.distributions import NormalBias, NormalKernel, OrthogonalKernel
 from critinit.errors import ApplyError, ArgumentError, CritinitError
 from critinit.spec import InitSpec
+from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import Draw, Stream
 from critinit_adapters.shared.planning import Plan
 from critinit_adapters.shared.survey import Tensor
@@ -38,46 +38,6 @@ _TOLERANCE, _ROUGH = 1e-2, 0.1
 """How far outputs of order 1 may be apart, and in half precision: rounding, of accelerators' fast modes too.  Mistakes
 make differences of .1 and more."""
 _HALF = ("bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer in one direction, in canonical numbers by gate."""
-
-    cell: Cell
-    recurrent: Mapping[str, Array]
-    input: Mapping[str, Array]
-    bias: Mapping[str, Array]
-    projection: Array | None
-
-    @property
-    def shares_state(self) -> bool:
-        """Whether what the gates read is the memory itself, so that the state is one array."""
-        return self.cell.message_is_memory or not self.cell.has_readout
-
-    def rest(self, batch: int) -> tuple[Array, Array]:
-        """The zero state: what the gates read, and the memory."""
-        units, message = next(iter(self.recurrent.values())).shape
-        return np.zeros((batch, message)), np.zeros((batch, units))
-
-    def step(self, x: Array, h: Array, s: Array) -> tuple[Array, Array]:
-        """The next state."""
-        external: dict[str, Any] = {gate: x @ self.input[gate].T + self.bias[gate] for gate in self.cell.gates}
-        if self.cell.embeds_input:
-            external[EMBEDDED] = x
-        u = self.cell.pre_activations(h, lambda gate, message: message @ self.recurrent[gate].T, external)
-        s = np.asarray(self.cell.update(s, u))
-        h = s if self.cell.message_is_memory else np.asarray(self.cell.read(s, u))
-        return (h if self.projection is None else h @ self.projection.T), s
-
-    def run(self, x: Array) -> Array:
-        """The outputs (time, batch, units) for inputs (time, batch, inputs), from zero states."""
-        h, s = self.rest(x.shape[1])
-        seen = []
-        for step in x:
-            h, s = self.step(step, h, s)
-            seen.append(h)
-        return np.stack(seen)
 
 
 def verified_note(spec: InitSpec, verify: bool | Callable[..., Any]) -> tuple[str, ...]:
@@ -182,7 +142,7 @@ def _probe(spec: InitSpec, plan: Plan) -> Plan:
     return Plan(writes, (), ())
 
 
-def _layers(spec: InitSpec, plan: Plan) -> list[list[_Layer]]:
+def _layers(spec: InitSpec, plan: Plan) -> list[list[LayerWeights]]:
     """The probe weights by layer and direction."""
     cell = spec.find_cell()
     parts: dict[tuple[int, int], dict[tuple[str, str], Array]] = {}
@@ -192,12 +152,12 @@ def _layers(spec: InitSpec, plan: Plan) -> list[list[_Layer]]:
             if draw is not None:
                 own[draw.gate, draw.part] = draw.sample()
 
-    def one(found: Mapping[tuple[str, str], Array]) -> _Layer:
+    def one(found: Mapping[tuple[str, str], Array]) -> LayerWeights:
         recurrent = {gate: found[gate, "recurrent"] for gate in cell.gates}
         none = np.zeros(len(recurrent[cell.gates[0]]))
         bias = {gate: found.get((gate, "bias"), none) for gate in cell.gates}
         kernels = {gate: found[gate, "input"] for gate in cell.gates}
-        return _Layer(cell, recurrent, kernels, bias, found.get(("", "projection")))
+        return LayerWeights(cell, recurrent, kernels, bias, found.get(("", "projection")))
 
     depth = 1 + max(layer for layer, _ in parts)
     ways = 1 + max(direction for _, direction in parts)
@@ -208,13 +168,13 @@ def _layers(spec: InitSpec, plan: Plan) -> list[list[_Layer]]:
 
 
 def _check_step(
-    adapter: BaseAdapter, spec: InitSpec, layer: _Layer, model: Any, tensor: Tensor, function: Callable[..., Any]
+    adapter: BaseAdapter, spec: InitSpec, layer: LayerWeights, model: Any, tensor: Tensor, function: Callable[..., Any]
 ) -> None:
     rng = np.random.default_rng(_SEED)
-    x = rng.standard_normal((_BATCH, next(iter(layer.input.values())).shape[1]))
+    x = rng.standard_normal((_BATCH, layer.inputs))
     h, s = (rng.uniform(-0.8, 0.8, rest.shape) for rest in layer.rest(_BATCH))
     s = h if layer.shares_state else s
-    wanted = [np.asarray(part) for part in layer.step(x, h, s)]
+    wanted = [np.asarray(part) for part in layer.step(h, s, layer.external(x))[:2]]
     if layer.shares_state and layer.projection is None:
         wanted = wanted[:1]
     arrays = [adapter.from_numpy(part, tensor) for part in (x, h, s)]
@@ -230,7 +190,7 @@ def _check_step(
     if max(*apart, missing) > tolerance:
         hint = _MISPLACED
         if len(wanted) == 2 and h.shape == s.shape:
-            turned = layer.step(x, s, h)[0]
+            turned = layer.step(s, h, layer.external(x))[0]
             if min(_apart(part, turned) for part in found) <= tolerance:
                 hint = "the module takes the memory first: hand it (s, h), and return (h, s)"
         raise _differs(spec, max(*apart, missing), tolerance, "after one step", found, hint)
@@ -241,9 +201,9 @@ _STEP = "for one step verify takes (model, x, state) -> state, the state being h
 
 
 def _check_sequence(
-    adapter: BaseAdapter, spec: InitSpec, layers: list[list[_Layer]], model: Any, tensor: Tensor, function: Any
+    adapter: BaseAdapter, spec: InitSpec, layers: list[list[LayerWeights]], model: Any, tensor: Tensor, function: Any
 ) -> None:
-    inputs = next(iter(layers[0][0].input.values())).shape[1]
+    inputs = layers[0][0].inputs
     x = np.random.default_rng(_SEED).standard_normal((_TIME, _BATCH, inputs))
     wanted = _outputs(layers, x)
     given = _called(function, model, adapter.from_numpy(x, tensor))
@@ -262,10 +222,10 @@ def _check_sequence(
         )
 
 
-def _outputs(layers: list[list[_Layer]], x: Array) -> Array:
+def _outputs(layers: list[list[LayerWeights]], x: Array) -> Array:
     """What all layers give for inputs (time, batch, inputs)."""
     for number, ways in enumerate(layers):
-        reads = next(iter(ways[0].input.values())).shape[1]
+        reads = ways[0].inputs
         if reads != x.shape[-1]:
             found = f"layer {number}, which reads {reads} numbers where the layer below gives {x.shape[-1]}"
             hint = "something stands between them: leave verify out, or apply and verify one layer at a time"

@@ -1,6 +1,8 @@
 from critinit_adapters.torch.adapter import ADAPTER as ADAPTER
 from critinit_adapters.torch.adapter import TorchAdapter as TorchAdapter
+from critinit_adapters.torch.huggingface import diagnose_training as diagnose_training
 from critinit_adapters.torch.huggingface import init_weights as init_weights
 from critinit_adapters.torch.layout import LAYOUT as LAYOUT
 from critinit_adapters.torch.lightning import CriticalInit as CriticalInit
+from critinit_adapters.torch.lightning import DiagnoseTraining as DiagnoseTraining
 from critinit_adapters.torch.limits import step_groups as step_groups

@@ -57,6 +57,8 @@ _REMOVALS = {
 }
 """By the class of the hook, what undoes the older ways to compute a parameter."""
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_QUANTIZED = "torch.ao.nn.quantized"
+"""The package of layers whose weights are integers."""
 _WRAPPERS = ("_orig_mod",)
 """What torch.compile adds to a path."""
 
@@ -349,7 +351,9 @@ def _lookalikes(target: nn.Module, known: set[int]) -> Iterator[Lookalike]:
         if any(id(part) in inside for part in module.modules()):
             continue
         can = True
-        if not any(True for _ in module.parameters()):
+        if type(module).__module__.startswith(_QUANTIZED):
+            can, reason = False, "its weights are quantized to integers: take the model as it was before"
+        elif not any(True for _ in module.parameters()):
             can, reason = False, "it has no parameters that could be written"
         elif any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
             can, reason = False, "it is made of convolutions, for which the torch adapter has no layer"

@@ -17,12 +17,14 @@ from typing import Any
 
 from torch import nn
 
+from critinit.diagnosis.watching import Watch
+from critinit.errors import MissingExtraError
 from critinit.spec import InitSpec
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.shared.planning import Plan
 from critinit_adapters.torch.adapter import ADAPTER
 
-__all__ = ["init_weights"]
+__all__ = ["diagnose_training", "init_weights"]
 
 _FLAG = "_is_hf_initialized"
 """Private to transformers, run with 5.23.0: the mark of a tensor or module that needs no initial weights."""
@@ -86,3 +88,47 @@ def _seed(model: nn.Module, given: int | None) -> int:
 
 def _is_initialized(module: nn.Module, parameter: Any) -> bool:
     return bool(getattr(module, _FLAG, False) or getattr(parameter, _FLAG, False))
+
+
+def diagnose_training(trainer: Any, batch: Any, spec: InitSpec | None = None, **settings: Any) -> Watch:
+    """Let a Hugging Face ``Trainer`` log ``critinit.diagnose`` of its model while it trains.
+
+    A callback is added to the trainer.  It measures after the first step, and then so seldom that it takes at most 2 %
+    of the training time, or at every ``every``-th step, and hands the numbers to ``trainer.log``, so they go wherever
+    the trainer reports to.  Of several processes the first one measures.
+
+    Args:
+        trainer: The trainer.
+        batch: What the model is called with: a mapping of named arguments, such as a batch of the data collator.
+        spec: The spec that the weights started from, or None.
+        **settings: The arguments of ``critinit.Watch``.
+
+    Returns:
+        The watch, whose ``history`` has the diagnoses.
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+        MissingExtraError: transformers is not installed.
+
+    Example:
+        trainer = Trainer(model, arguments, train_dataset=data)
+        diagnose_training(trainer, collator([data[i] for i in range(32)]), spec)
+        trainer.train()
+    """
+    try:
+        from transformers import TrainerCallback
+    except ImportError:
+        raise MissingExtraError("transformers", "huggingface") from None
+    watch = Watch(batch, spec, **settings)
+
+    class DiagnoseTraining(TrainerCallback):
+        """Measures where it is time."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+            """Hand numbers to the trainer."""
+            if state.is_world_process_zero and watch.counted():
+                watch.batch = trainer._prepare_inputs(watch.batch)  # to the model's device
+                trainer.log(watch.measured(model))
+
+    trainer.add_callback(DiagnoseTraining())
+    return watch

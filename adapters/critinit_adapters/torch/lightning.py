@@ -16,15 +16,19 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from critinit.errors import MissingExtraError
+import torch
+
+from critinit.diagnosis.watching import Watch
+from critinit.errors import ArgumentError, MissingExtraError
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.application import Report, Sampler, Where, apply
 from critinit.tensors.limiting import NOTE, states_limits, step_limits
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.torch.adapter import ADAPTER, named_tensors
 from critinit_adapters.torch.limits import limit_steps
+from critinit_adapters.torch.sharded import is_sharded
 
-__all__ = ["CriticalInit"]
+__all__ = ["CriticalInit", "DiagnoseTraining"]
 
 
 def _callback() -> Any:
@@ -129,6 +133,59 @@ class CriticalInit(_callback()):  # type: ignore[misc]
             # the optimizers are limited later, by this callback
             self.report = replace(applied.report, notes=tuple(n for n in applied.report.notes if n != NOTE))
             self._done.add(module)
+
+
+class DiagnoseTraining(_callback()):  # type: ignore[misc]
+    """A callback that logs ``critinit.diagnose`` of the model while it trains, to the trainer's own loggers.
+
+    It measures before the first step, and then so seldom that it takes at most 2 % of the training time (``share``), or
+    at every ``every``-th step.  The numbers are those of ``Diagnosis.scalars``; other callbacks find them too, under
+    the same names, in ``trainer.callback_metrics``.  Of several processes the first one measures.
+
+    Args:
+        spec: The spec that the weights started from.  None: that of a ``CriticalInit`` beside it, if there is one.
+        batch: What the model is called with.  None: the inputs of the first batch of the training, of a tuple or list
+            its first element.
+        **settings: The arguments of ``critinit.Watch``.
+
+    Attributes:
+        watch: The ``critinit.Watch``; None before the first step.
+
+    Raises:
+        ArgumentError: ``spec`` is no ``InitSpec``, an argument is out of its range, or the model is sharded.
+    """
+
+    def __init__(self, spec: InitSpec | None = None, batch: Any = None, **settings: Any) -> None:
+        super().__init__()
+        self.watch: Watch | None = None
+        Watch(batch, spec, **settings)  # refused now, not when training begins
+        self._spec, self._batch, self._settings = spec, batch, settings
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Measure the model as it is before the first step."""
+        if self.watch is None and trainer.is_global_zero:
+            if any(is_sharded(parameter) for parameter in pl_module.parameters()):
+                hint = "diagnose a checkpoint of it: critinit diagnose SPEC CHECKPOINT --data FILE"
+                raise ArgumentError("model", found="a model that several processes share", hint=hint)
+            inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+            if self._batch is not None:
+                inputs = trainer.strategy.batch_to_device(self._batch)
+            starts = (one.spec for one in trainer.callbacks if isinstance(one, CriticalInit))
+            self.watch = Watch(inputs, self._spec or next(starts, None), **self._settings)
+            self._log(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Measure where it is time."""
+        self._log(trainer, pl_module)
+
+    def _log(self, trainer: Any, module: Any) -> None:
+        """Log numbers; Lightning itself would drop what is logged between two of its own steps of logging."""
+        numbers = {} if self.watch is None else self.watch(module)
+        if not numbers:
+            return
+        trainer.callback_metrics.update({name: torch.tensor(number) for name, number in numbers.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=trainer.global_step)
 
 
 def _is_made_later(module: Any) -> bool:

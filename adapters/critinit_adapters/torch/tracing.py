@@ -64,9 +64,10 @@ def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[
             return
         for layer in range(module.num_layers):
             values, read = _sequences(x, module.batch_first)
-            recorder.sequence(Place(name, layer, 0), values, read, _dtype(x))
+            state = _state(hx, layer, 2 if module.bidirectional else 1)
+            recorder.sequence(Place(name, layer, 0), values, read, _dtype(x), from_rest=not _holds(state))
             if layer + 1 < module.num_layers:
-                x = _one_layer(module, layer)(x, _state(hx, layer, 2 if module.bidirectional else 1))[0]
+                x = _one_layer(module, layer)(x, state)[0]
 
     return hook
 
@@ -116,6 +117,12 @@ def _state(hx: Any, layer: int, directions: int) -> Any:
     """The initial state of one layer."""
     part = slice(layer * directions, (layer + 1) * directions)
     return None if hx is None else tuple(h[part] for h in hx) if isinstance(hx, tuple) else hx[part]
+
+
+def _holds(state: Any) -> bool:
+    """Whether an initial state is another than zero."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return any(part is not None and bool(torch.any(part != 0)) for part in parts)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from critinit.inputs.moments import Moments
 from critinit.inputs.statistics import InputStatistics
 from critinit.inputs.text_options import text_options
 
-__all__ = ["CHUNK", "FORMATS", "MISSING", "TOKENS", "measure"]
+__all__ = ["CHUNK", "FORMATS", "MISSING", "TOKENS", "measure", "source_of"]
 
 CHUNK = 2**18
 """Numbers read at once: 2 MB, and a few times as much for what is computed of them."""
@@ -114,7 +114,9 @@ def measure(
             reported = numbers
             progress(numbers)
 
-    source = _source(data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell)
+    source = source_of(
+        data, layout, array, columns, (group,) if isinstance(group, str) else group, time, csv, drop, tell
+    )
     lacking = np.zeros(source.features, dtype=np.int64)
 
     def chunks() -> Iterator[Chunk]:
@@ -140,7 +142,7 @@ def measure(
     return found
 
 
-def _source(
+def source_of(
     data: Any,
     layout: str | None,
     array: str | None,
@@ -151,7 +153,19 @@ def _source(
     drop: bool,
     progress: Callable[[int], None],
 ) -> Source:
-    """The data as a source; with ``drop`` one sequence follows the other, but for whole ones."""
+    """Return data as a source; with ``drop`` one sequence follows the other, but for whole ones.
+
+    Args:
+        data: As ``measure`` takes them, like all the following.
+        layout: The axes as they are stored.
+        array: Which array of a file.
+        columns: The columns that are inputs.
+        group: The columns that name a row's sequence.
+        time: The column by which rows are ordered.
+        csv: How text is written.
+        drop: Whether steps that lack a number are left out.
+        progress: Called with the bytes that were read.
+    """
     is_path = isinstance(data, (str, os.PathLike))
     ending = _ending(os.fspath(data)) if is_path else ""
     if is_path and ending not in FORMATS:

@@ -20,7 +20,7 @@ from critinit.inputs.stretches import Stretch, described, shared_endings
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["measure"]
+__all__ = ["measure", "traced_run"]
 
 Bools = NDArray[np.bool_]
 
@@ -62,27 +62,53 @@ def measure(
         print(found)
         found["lstm"].second_moment
     """
+    traced, _ = traced_run(model, batch, call=call, framework=framework, options=options)
+    arrays = tuple(_arrays(batch))
+    reached = [network for network in traced.networks if network.arrivals]
+    unreached = tuple(network.name for network in traced.networks if not network.arrivals)
+    notes = tuple(f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal)
+    networks = tuple(_network(network, traced.embeddings, arrays, mask) for network in reached)
+    tied = tuple(embedding.name for embedding in traced.embeddings if embedding.tied)
+    return MeasuredInputs(networks, unreached, tied, notes)
+
+
+def traced_run(
+    model: Any,
+    batch: Any,
+    *,
+    call: Callable[..., object] | None,
+    framework: str | Adapter | None,
+    options: Mapping[str, Any],
+) -> tuple[Traced, Adapter]:
+    """Run a model once on a batch, and return what reached its recurrent networks, at least one of them, and its
+    adapter.
+
+    Args:
+        model: As ``measure`` takes it, like all the following.
+        batch: What the model is called with.
+        call: How to run the model.
+        framework: The framework's name, or an adapter.
+        options: The adapter's own options.
+
+    Raises:
+        ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
+        ArgumentError: The batch reaches no recurrent network.
+    """
     adapter = find_adapter(model, framework, options)
     trace = getattr(adapter, "trace", None)
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
     traced: Traced = trace(model, _runner(batch, call), options)
-    arrays = tuple(_arrays(batch))
-    reached = [network for network in traced.networks if network.arrivals]
-    unreached = tuple(network.name for network in traced.networks if not network.arrivals)
-    if not reached:
+    if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:
                 _, found, allowed, hint = network.refusal
                 raise ApplyError(network.name or "the target itself", found=found, allowed=allowed, hint=hint)
-        names = ", ".join(name or "the target itself" for name in unreached)
+        names = ", ".join(network.name or "the target itself" for network in traced.networks)
         found = f"a batch that reaches none of these networks: {names}" if names else "a model without any"
         raise ArgumentError("batch", found=found, hint="call= says how to run the model so that they are reached")
-    notes = tuple(f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal)
-    networks = tuple(_network(network, traced.embeddings, arrays, mask) for network in reached)
-    tied = tuple(embedding.name for embedding in traced.embeddings if embedding.tied)
-    return MeasuredInputs(networks, unreached, tied, notes)
+    return traced, adapter
 
 
 def _runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:

@@ -24,12 +24,14 @@ class Arrival:
         values: Of shape (N, T, F), in the order of time.
         read: Which steps the layer reads, (N, T); None where it reads all.  Packing and masks leave steps unread.
         dtype: The name of the type in which they arrived; it is the precision in which rows are compared.
+        from_rest: Whether the layer began at the zero state.
     """
 
     layer: int
     values: NDArray[np.float32]
     read: NDArray[np.bool_] | None = None
     dtype: str = "float32"
+    from_rest: bool = True
 
 
 @dataclass(frozen=True, slots=True)

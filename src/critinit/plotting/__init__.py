@@ -24,6 +24,7 @@ from critinit.plotting.pictures import phase as _phase
 from critinit.plotting.pictures import schemes as _schemes
 from critinit.plotting.pictures import singular_values as _singular_values
 from critinit.plotting.pictures import time_constants as _time_constants
+from critinit.plotting.pictures.diagnosis import diagnosis
 from critinit.plotting.pictures.distance import distance
 from critinit.plotting.pictures.phase import phase_diagram
 from critinit.plotting.pictures.schemes import compare
@@ -44,6 +45,7 @@ __all__ = [
     "Study",
     "compare",
     "default_kind",
+    "diagnosis",
     "distance",
     "kinds_of",
     "phase_diagram",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from critinit.cells import EMBEDDED, Cell
+from critinit.cells.normalizing import normalized
 from critinit.distributions import CoupledBias, NormalKernel
 from critinit.dual import Array, Dual, value
 from critinit.simulation.kernels import Apply, Rows, fixed, fresh
@@ -50,22 +51,6 @@ def _like(x: Any, rows: Array) -> Any:
     values, tangents = x.value.shape[:-1], x.tangent.shape[:-1]
     count = math.prod(values)
     return Dual(rows[:count].reshape(*values, -1), rows[count:].reshape(*tangents, -1))
-
-
-def _normalized(x: Any) -> Any:
-    """(x − mean)/deviation over the units, the last axis, of an array or a dual; 0 where all are alike."""
-
-    def mean(y: Array) -> Array:
-        return np.asarray(y.mean(axis=-1, keepdims=True))
-
-    values = value(x) - mean(value(x))
-    deviation = np.sqrt(mean(values**2))
-    rate = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0.0)
-    y = values * rate
-    if not isinstance(x, Dual):
-        return y
-    tangents = x.tangent - mean(x.tangent)
-    return Dual(y, rate * (tangents - y * mean(y * tangents)))
 
 
 @dataclass(frozen=True)
@@ -108,14 +93,14 @@ class Network:
     def visible(self, s: Any, u: Mapping[str, Any]) -> Any:
         """Return what the kernels read of a memory s, h or its projection, given the pre-activations that led to it."""
         gain = None if self.cell.keeps_normalized else self.layer.memory_gain
-        h = self.cell.read(s if gain is None else gain * _normalized(s), u)
+        h = self.cell.read(s if gain is None else gain * normalized(s)[0], u)
         return h if self.projection is None else _like(h, self.projection(_rows(h)))
 
     def product(self, gate: str, message: Any, rows: Rows) -> Any:
         """Return W_k m_k of a gate for the rows of a message, of a normalized cell γ_h·norm(W_k m_k)."""
         product = _like(message, self.recurrent[gate](rows))
         gain = self.layer.groups[0].gates[gate].recurrent_gain  # a normalized cell has one group
-        return product if gain is None else gain * _normalized(product)
+        return product if gain is None else gain * normalized(product)[0]
 
     def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         """Return the next state, and the pre-activations that led there."""
@@ -129,7 +114,7 @@ class Network:
         u = self.cell.pre_activations(state.h, recurrent, external)
         s = self.cell.update(state.s, u)
         if self.cell.keeps_normalized:
-            s = (self.layer.memory_gain or 0.0) * _normalized(s)
+            s = (self.layer.memory_gain or 0.0) * normalized(s)[0]
         return State(s, self.visible(s, u)), u
 
     def kept(self, s: Any, u: Mapping[str, Any]) -> Array:
@@ -168,7 +153,7 @@ class Network:
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
             for name, gate in self.layer.groups[0].gates.items():
                 if name in fed and gate.input_gain is not None:
-                    fed[name] = gate.input_gain * _normalized(fed[name])
+                    fed[name] = gate.input_gain * normalized(fed[name])[0]
             for i in range(len(steps)):
                 biases = self.biases if self.weights == "tied" else self._redrawn()
                 external = {n: fed[n][i] + biases.get(n, 0.0) for n in fed}

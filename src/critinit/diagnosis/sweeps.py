@@ -1,0 +1,189 @@
+"""Perturbations that are carried forward along a course, and gradients that are carried back.
+
+Forward, K perturbations of the memory begin after the first step of each sequence, orthonormal, and are made
+orthonormal again every few steps (QR): Δ_t = P_tᵀ Q_t with rows Q_t and all scales in logarithms.  The growth of the
+columns of R is what Lyapunov exponents are the mean of (Benettin et al. 1980; Engelken et al. 2020,
+arXiv:2006.02427).  Backward, gradients begin at the last step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.diagnosis.course import Course
+from critinit.dual import Array
+
+__all__ = ["Backward", "Forward", "backward", "forward", "jacobians"]
+
+_QR_EVERY = 8
+"""Steps between two orthonormalizations: perturbations of gated cells turn little in so many."""
+_DEAD = 32.0
+"""A perturbation that shrank by e⁻³² against the largest between two of them is gone: what is left is rounding."""
+_LEAST = 600.0
+"""... and so is one of e⁻⁶⁰⁰ of its size."""
+_QR_PARTS = 8
+"""Short sequences are orthonormalized at least so many times."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Perturbations carried forward.
+
+    Attributes:
+        log_square: ln of the mean over perturbations of |δ|²/|δ₀|², at every state, (steps + 1, sequences); NaN before
+            a perturbation begins, −∞ where nothing is left.
+        log_stretch: The logarithms of the diagonal of each R, (times, sequences, K).
+        until: The states at which these were taken, (times,).
+        since: The states since which they count, (times, sequences).
+        leading: The direction of the memory in which the K perturbations end largest, (sequences, units), of length 1.
+    """
+
+    log_square: Array
+    log_stretch: Array
+    until: NDArray[np.int64]
+    since: NDArray[np.int64]
+    leading: Array
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Gradients carried back.
+
+    Attributes:
+        log_square: ln of the mean over gradients of |∂L/∂s|² at every state, (steps + 1, sequences), for L a random
+            direction of the last h, of length 1; NaN before the state after a sequence's first step.
+        log_leading: The same for the leading direction of the memory, at the state after each sequence's first step.
+    """
+
+    log_square: Array
+    log_leading: Array
+
+
+def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
+    """Carry perturbations of the memory forward.
+
+    Args:
+        course: The course.
+        count: K, at most the number of units.
+        rng: Draws the directions.
+    """
+    steps, sequences, units = course.steps, *course.s.shape[1:]
+    every = max(1, min(_QR_EVERY, steps // _QR_PARTS))
+    q = np.linalg.qr(rng.standard_normal((sequences, units, count)))[0]
+    ds = np.ascontiguousarray(np.swapaxes(q, 1, 2))
+    dh = np.zeros((sequences, count, course.h.shape[2]))
+    p = np.broadcast_to(np.eye(count), (sequences, count, count)).copy()
+    log_scale = np.zeros(sequences)
+    log_square = np.full((steps + 1, sequences), np.nan)
+    scales = np.zeros((steps + 1, sequences))
+    last = course.starts + 1
+    stretches, until, since = [], [], []
+    dead = np.zeros((sequences, count), dtype=np.bool_)
+    begun = 0
+    for t in range(1, steps):
+        n = course.running(t - 1)
+        if n > begun:  # their first step is made
+            linear, at = course.at(t - 1)
+            new = slice(begun, n)
+            dh[new] = linear.visible(ds[new], (at, new))
+            log_square[t, new] = count
+            begun = n
+        linear, at = course.at(t)
+        dh[:n], ds[:n] = linear.forward(dh[:n], ds[:n], (at, slice(0, n)))
+        gram = ds[:n] @ ds[:n].swapaxes(1, 2)
+        log_square[t + 1, :n] = np.sum(p[:n] * (gram @ p[:n]), axis=(1, 2))
+        scales[t + 1, :n] = log_scale[:n]
+        if (t + 1) % every == 0 or t + 1 == steps:
+            stretch = np.full((sequences, count), np.nan)
+            logs = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
+            dead[:n] |= logs <= np.maximum(np.max(logs, axis=1, keepdims=True), -_LEAST) - _DEAD
+            stretch[:n] = np.where(dead[:n], -np.inf, logs)
+            stretches.append(stretch)
+            until.append(t + 1)
+            since.append(last.copy())
+            last[:n] = t + 1
+    with np.errstate(divide="ignore"):
+        log_square = np.log(log_square / count) + 2.0 * scales
+    return Forward(
+        log_square,
+        np.array(stretches).reshape(-1, sequences, count),
+        np.array(until, dtype=np.int64),
+        np.array(since, dtype=np.int64).reshape(-1, sequences),
+        _leading(ds, p),
+    )
+
+
+def _orthonormalize(dh: Array, ds: Array, p: Array, log_scale: Array, shared: bool) -> Array:
+    """Make the rows of (s, h) orthonormal, in place; return ln of the diagonal of R, (sequences, K)."""
+    units = ds.shape[2]
+    rows = ds if shared and dh.shape == ds.shape else np.concatenate([ds, dh], axis=2)
+    q, r = np.linalg.qr(np.swapaxes(rows, 1, 2))
+    new = np.swapaxes(q, 1, 2)
+    ds[:] = new[..., :units]
+    dh[:] = new[..., units:] if rows is not ds else ds
+    p[:] = r @ p
+    norm = np.linalg.norm(p, axis=(1, 2))
+    with np.errstate(divide="ignore"):
+        p /= np.where(norm > 0.0, norm, 1.0)[:, None, None]
+        log_scale += np.log(norm)
+        return np.asarray(np.log(np.abs(np.diagonal(r, axis1=1, axis2=2))))
+
+
+def _leading(ds: Array, p: Array) -> Array:
+    """The direction in which the perturbations Pᵀ·rows are largest, (sequences, units)."""
+    mixed = np.swapaxes(p, 1, 2) @ ds
+    return np.asarray(np.linalg.svd(mixed, full_matrices=False)[2][:, 0])
+
+
+def backward(course: Course, leading: Array, count: int, rng: np.random.Generator) -> Backward:
+    """Carry gradients back from the last step.
+
+    Args:
+        course: The course.
+        leading: A direction of the memory for each sequence, (sequences, units).
+        count: The number of random directions of h.
+        rng: Draws them.
+    """
+    steps, sequences, units = course.steps, *course.s.shape[1:]
+    loss = rng.standard_normal((sequences, count, course.h.shape[2]))
+    loss /= np.linalg.norm(loss, axis=2, keepdims=True)
+    gh = np.concatenate([np.zeros((sequences, 1, loss.shape[2])), loss], axis=1)
+    gs = np.concatenate([leading[:, None], np.zeros((sequences, count, units))], axis=1)
+    log_scale = np.zeros((sequences, count + 1))
+    squares, scales = np.full((steps + 1, sequences, count + 1), np.nan), np.zeros((steps + 1, sequences, count + 1))
+    for t in range(steps, 0, -1):
+        linear, at = course.at(t - 1)
+        n = course.running(t - 1)  # those for which state t comes after a step
+        whole = gs[:n] + linear.gathered(gh[:n], (at, slice(0, n)))
+        squares[t, :n], scales[t, :n] = np.sum(whole * whole, axis=2), log_scale[:n]
+        n = course.running(t - 2) if t > 1 else 0
+        if n == 0:
+            break
+        gh, gs = linear.backward(gh[:n], gs[:n], (at, slice(0, n)))
+        log_scale = log_scale[:n]
+        if t % _QR_EVERY == 0:
+            size = np.sqrt(np.sum(gs**2, axis=2) + np.sum(gh**2, axis=2))
+            size = np.where(size > 0.0, size, 1.0)
+            gh, gs = gh / size[..., None], gs / size[..., None]
+            log_scale = log_scale + np.log(size)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of nothing, and of sequences that have not begun
+        logs = np.log(squares) + 2.0 * scales
+        mean = np.logaddexp.reduce(logs[..., 1:], axis=2) - np.log(count)
+    return Backward(mean, 0.5 * logs[course.starts + 1, np.arange(sequences), 0])
+
+
+def jacobians(course: Course, places: NDArray[np.int64]) -> Array:
+    """Return the one-step Jacobians ∂s'/∂s at places, h moving with s at fixed pre-activations, (places, units, units).
+
+    Args:
+        course: The course.
+        places: Rows of a step, from 1 on and after the sequence's first one, and a sequence.
+    """
+    steps, sequences = places.T
+    unit = np.broadcast_to(np.eye(course.weights.units), (len(places), *(course.weights.units,) * 2))
+    dh = course.linear(steps - 1, sequences).visible(unit, slice(None))
+    ds = course.linear(steps, sequences).forward(dh, unit, slice(None))[1]
+    return np.ascontiguousarray(np.swapaxes(ds, 1, 2))

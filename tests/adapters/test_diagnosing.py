@@ -1,0 +1,262 @@
+"""Real layers of all frameworks, diagnosed: their weights are read right, and nothing of a model changes."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import critinit
+from critinit.errors import ApplyError, ArgumentError, DataError
+from critinit.tensors.application import find_adapter
+from tests.adapters.frameworks import Row, build, inputs, rows, run, tensors
+
+MODULES = {
+    "torch": "torch",
+    "keras": "keras",
+    "linen": "flax",
+    "nnx": "flax",
+    "equinox": "equinox",
+    "haiku": "haiku",
+}
+INSTALLED = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED, reason="no framework is installed"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+ROWS = [row for name in INSTALLED for row in rows(name)]
+STEPS = 8
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_the_layers_that_were_read_give_what_the_model_gives(row: Row) -> None:
+    built, x = build(row), inputs(STEPS)
+    options = {name: value for name, value in built.options.items() if name != "framework"}
+    adapter: Any = find_adapter(built.model, row.framework, built.options)
+    before = {name: np.array(tensor).tobytes() for name, tensor in tensors(built, built.model).items()}
+    networks = adapter.trace(built.model, lambda model, *_: run(built, model, x), options).networks
+    layers = adapter.layers(built.model, options, cell=row.cell)
+    given = x
+    for network in networks:
+        for layer in range(network.layers):
+            own = layers[network.name]
+            ways = [
+                own[layer, way].run(given[:: -1 if way else 1])[:: -1 if way else 1] for way in (0, 1)[: row.directions]
+            ]
+            given = np.concatenate(ways, axis=-1)
+    np.testing.assert_allclose(given, run(built, built.model, x), atol=2e-6)
+    found = critinit.diagnose(
+        built.model, x, call=lambda model, _: run(built, model, x), framework=row.framework, cell=row.cell, **options
+    )
+    assert len(found) == row.layers * row.directions
+    assert {layer.numbers.steps for layer in found} == {STEPS}
+    after = {name: np.array(tensor).tobytes() for name, tensor in tensors(built, built.model).items()}
+    assert before == after
+
+
+# ---- PyTorch ---------------------------------------------------------------------------------------------
+
+
+def tagger(**changes: Any) -> Any:
+    """Tokens, dropout, two layers in both directions, batch normalization, and a second network."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(30, 10, padding_idx=0)
+            self.drop = nn.Dropout(0.5)
+            self.lstm = nn.LSTM(10, 7, 2, batch_first=True, bidirectional=True, dropout=0.5)
+            self.norm = nn.BatchNorm1d(14)
+            self.gru = nn.GRU(14, 5)
+
+        def forward(self, tokens: Any, lengths: Any = None) -> Any:
+            x = self.drop(self.embed(tokens))
+            if lengths is not None:
+                x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            y, _ = self.lstm(x)
+            if lengths is not None:
+                y, _ = nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
+            random.random(), np.random.standard_normal(), torch.rand(1)  # noqa: NPY002 - as models do
+            return self.gru(self.norm(y.transpose(1, 2)).permute(2, 0, 1))[0]
+
+    torch.manual_seed(0)
+    return Tagger()
+
+
+def tokens(n: int = 16, steps: int = 20) -> tuple[Any, Any]:
+    """Tokens padded with 0, and their lengths."""
+    import torch
+
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(6, steps, n)
+    lengths[0] = steps
+    found = rng.integers(1, 30, (n, steps))
+    found[np.arange(steps) >= lengths[:, None]] = 0
+    return torch.from_numpy(found), torch.from_numpy(lengths)
+
+
+def test_torch_reads_packed_sequences_to_their_ends() -> None:
+    model = tagger()
+    x, lengths = tokens()
+    packed = critinit.diagnose(model, {"tokens": x, "lengths": lengths}, sequences=16)
+    assert [(layer.network, layer.layer, layer.direction) for layer in packed] == [
+        ("lstm", 0, 0), ("lstm", 0, 1), ("lstm", 1, 0), ("lstm", 1, 1), ("gru", 0, 0)
+    ]  # fmt: skip
+    assert (packed[0].numbers.steps, packed[0].numbers.shortest) == (20, int(lengths.min()))
+    # padding that is read is a part of what the network does
+    assert critinit.diagnose(model, x, sequences=16)[0].numbers.shortest == 20
+
+
+def test_the_growth_is_that_of_torchs_own_gradients() -> None:
+    """The gradient of a random direction of the last state, by autograd, against the sweep's mean over directions."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(3)
+    model = torch.nn.GRU(4, 6, batch_first=True).double()
+    x = torch.randn(1, 12, 4, dtype=torch.float64)
+    found = critinit.diagnose(model, x, exponents=6)[0].numbers
+    states = [torch.zeros(1, 1, 6, dtype=torch.float64)]
+    for t in range(12):
+        states.append(model(x[:, t : t + 1], states[-1])[1].requires_grad_())
+        states[-1].retain_grad()
+    jacobian = torch.stack([torch.autograd.grad(states[-1][0, 0, k], states[1], retain_graph=True)[0][0, 0]
+                            for k in range(6)])  # fmt: skip
+    # all six directions of the memory were followed forward
+    assert found.perturbation[-1] == pytest.approx(float((jacobian**2).sum() / 6), rel=1e-4)
+    largest = float(torch.linalg.svdvals(jacobian)[0])
+    assert found.largest_singular_value_over_T == pytest.approx(largest, rel=1e-4)
+
+
+def test_torch_is_left_as_it_was_also_by_a_failure() -> None:
+    torch = pytest.importorskip("torch")
+    model = tagger()
+    model.drop.eval()
+    x, _ = tokens()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for batch, raises in ((x, None), (x[:, :2], DataError), (torch.zeros(3, 4, 5), RuntimeError)):
+        flags = [module.training for module in model.modules()]
+        generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+        if raises is None:
+            critinit.diagnose(model, batch)
+        else:
+            with pytest.raises(raises):
+                critinit.diagnose(model, batch)
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+        assert flags == [module.training for module in model.modules()]
+        assert torch.equal(generators[0], torch.get_rng_state())
+        assert generators[1] == random.getstate()
+        assert generators[2] == np.random.get_state()[1].tobytes()  # noqa: NPY002
+        assert all(not module._forward_pre_hooks and not module._forward_hooks for module in model.modules())
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def refused(model: Any, batch: Any, kind: type[Exception] = ApplyError, **options: Any) -> str:
+    with pytest.raises(kind) as error:
+        critinit.diagnose(model, batch, **options)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_initial_state_is_noted_and_so_is_another_length() -> None:
+    torch = pytest.importorskip("torch")
+    model, x = torch.nn.GRU(3, 5, batch_first=True), torch.randn(4, 9, 3)
+    assert critinit.diagnose(model, (x, torch.zeros(1, 4, 5))).notes == ()
+    (note,) = critinit.diagnose(model, (x, torch.ones(1, 4, 5))).notes
+    assert "began at another state than zero" in note
+    (note,) = critinit.diagnose(model, x, critinit.generate("gru", T=50)).notes
+    assert note == "the spec is for T = 50; over 8 steps no retention is predicted"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_refuses_what_it_cannot_see_in_one_line() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.randn(4, 9, 3)
+    scripted = torch.jit.script(torch.nn.GRU(3, 5, batch_first=True))
+    assert "ScriptModule" in refused(scripted, x)
+    if "onednn" in torch.backends.quantized.supported_engines:
+        torch.backends.quantized.engine = "onednn"
+    quantized = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.LSTM(3, 5)), {torch.nn.LSTM})
+    assert "quantized to integers" in refused(quantized, x)
+    parametrized = torch.nn.GRU(3, 5, batch_first=True)
+    torch.nn.utils.parametrizations.weight_norm(parametrized, "weight_hh_l0")
+    assert "remove_parametrizations" in refused(parametrized, x)
+
+    class Other(torch.nn.GRU):
+        def forward(self, x: Any, hx: Any = None) -> Any:
+            return super().forward(2 * x, hx)
+
+    other = Other(3, 5, batch_first=True)
+    assert "trust=True" in refused(other, x)
+    assert len(critinit.diagnose(other, x, trust=True)) == 1
+    assert "no recurrent layer" in refused(torch.nn.Linear(3, 5), x)
+    assert "lstm" in refused(
+        torch.nn.GRU(3, 5, batch_first=True), x, ArgumentError, spec=critinit.generate("lstm", T=9)
+    )
+    assert "not finite" in refused(torch.nn.GRU(3, 5, batch_first=True), x * float("nan"), DataError)
+    assert "an integer" in refused(torch.nn.GRU(3, 5, batch_first=True), x, ArgumentError, exponents=0)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_torch_takes_projections_and_stacks_of_modules() -> None:
+    torch = pytest.importorskip("torch")
+    spec = critinit.generate("lstm", T=12, layers=2)
+
+    class Stack(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.LSTM(3, 8, proj_size=5, batch_first=True)
+            self.second = torch.nn.LSTM(5, 8, batch_first=True)
+
+        def forward(self, x: Any) -> Any:
+            return self.second(self.first(x)[0])[0]
+
+    model = Stack()
+    critinit.apply(spec, model, seed=0)
+    found = critinit.diagnose(model, torch.randn(4, 13, 3), spec)
+    # the states below are correlated in time, so a spec has no fast tied estimate of the second layer
+    assert (found[0].predicted, found[1].predicted) == (spec.layers[0].predicted.tied, spec.layers[1].predicted.untied)
+    assert found.is_fine, found.verdict
+
+
+# ---- Keras -----------------------------------------------------------------------------------------------
+
+
+def test_keras_masks_and_layers_that_go_backwards() -> None:
+    keras = pytest.importorskip("keras")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 9, 3)).astype("float32")
+    x[:, 6:] = 0.0
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.Masking(), keras.layers.GRU(5)])
+    assert critinit.diagnose(model, x)[0].numbers.steps == 6
+    backward = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(5, go_backwards=True)])
+    backward.layers[0].set_weights(model.layers[-1].get_weights())
+    whole = rng.standard_normal((6, 9, 3)).astype("float32")
+    found = critinit.diagnose(backward, whole[:, ::-1].copy())[0].numbers
+    forward = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(5)])
+    forward.layers[0].set_weights(model.layers[-1].get_weights())
+    assert found.perturbation == pytest.approx(critinit.diagnose(forward, whole)[0].numbers.perturbation)
+
+
+def test_keras_refuses_a_state_that_was_not_reset() -> None:
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((7, 3), batch_size=4), keras.layers.GRU(5, stateful=True)])
+    x = np.random.default_rng(0).standard_normal((4, 7, 3)).astype("float32")
+    assert len(critinit.diagnose(model, x)) == 1
+    model(x)
+    (state,) = model.layers[0].states
+    before = np.array(keras.ops.convert_to_numpy(state))
+    assert before.any()
+    assert "reset_state" in refused(model, x)
+    critinit.measure(model, x)
+    assert np.array_equal(before, keras.ops.convert_to_numpy(state))
+    for layer in model.layers:
+        layer.reset_state()
+    assert len(critinit.diagnose(model, x)) == 1

@@ -1,0 +1,103 @@
+"""Trained networks: good ones are called fine, and planted faults are found in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+
+import critinit
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow]
+T, UNITS = 30, 24
+GATES = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "cell", "output")}
+
+
+def first_symbol(torch: Any, count: int, generator: Any) -> tuple[Any, Any]:
+    """The class of a sequence is which of four inputs is on at its first step; the rest is noise."""
+    x = 0.3 * torch.randn(count, T, 4, generator=generator)
+    y = torch.randint(4, (count,), generator=generator)
+    x[:, 0] = 0.0
+    x[torch.arange(count), 0, y] = 2.0
+    return x, y
+
+
+@cache
+def trained(cell: str, scheme: str, seed: int) -> tuple[Any, Any, Any]:
+    """A network that has learned it, its spec, and a batch."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(seed)
+    rnn = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](4, UNITS, batch_first=True)
+    head = torch.nn.Linear(UNITS, 4)
+    spec = critinit.generate(cell, T=T - 1, scheme=scheme)
+    critinit.apply(spec, rnn, seed=seed)
+    optimizer = torch.optim.Adam([*rnn.parameters(), *head.parameters()], 0.01)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(400):
+        x, y = first_symbol(torch, 32, generator)
+        logits = head(rnn(x)[0][:, -1])
+        if step > 100 and bool((logits.argmax(1) == y).all()):
+            break
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, y).backward()
+        optimizer.step()
+    assert bool((logits.argmax(1) == y).float().mean() > 0.9)
+    return rnn, spec, first_symbol(torch, 32, generator)[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("cell", "scheme"), [("gru", "critical"), ("lstm", "critical"), ("lstm", "chrono")])
+def test_trained_networks_are_fine(cell: str, scheme: str, seed: int) -> None:
+    model, spec, x = trained(cell, scheme, seed)
+    found = critinit.diagnose(model, x, spec)
+    assert found.is_fine, found.verdict
+
+
+def rows(cell: str, gate: str) -> slice:
+    place = GATES[cell].index(gate)
+    return slice(place * UNITS, (place + 1) * UNITS)
+
+
+def lost(cell: str, gate: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            getattr(model, name).data[rows(cell, gate)] = 0.0
+
+    return change
+
+
+def swapped(cell: str, first: str, second: str) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        for parameter in model.parameters():
+            old = parameter.data.clone()
+            parameter.data[rows(cell, first)] = old[rows(cell, second)]
+            parameter.data[rows(cell, second)] = old[rows(cell, first)]
+
+    return change
+
+
+def saturated(model: Any) -> None:
+    model.weight_ih_l0.data.mul_(30.0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "change", "words"),
+    [
+        ("gru", lost("gru", "update"), "bias lost: update"),
+        ("lstm", lost("lstm", "forget"), "bias lost: forget"),
+        *[("gru", swapped("gru", a, b), f"{a} has the biases of {b}")
+          for a, b in (("reset", "update"), ("reset", "candidate"), ("update", "candidate"))],
+        *[("lstm", swapped("lstm", a, b), f"{a} has the biases of {b}")
+          for a, b in (("input", "forget"), ("forget", "cell"), ("forget", "output"), ("input", "output"))],
+        ("gru", saturated, "saturates: "),
+        ("lstm", saturated, "saturates: "),
+    ],
+)  # fmt: skip
+def test_faults_are_found_in_trained_networks(cell: str, change: Callable[[Any], None], words: str) -> None:
+    model, spec, x = trained(cell, "critical", 0)
+    broken = copy.deepcopy(model)
+    change(broken)
+    assert words in critinit.diagnose(broken, x, spec).verdict

@@ -1,0 +1,90 @@
+"""``critinit diagnose``: weights and data in files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from critinit_cli import codes
+
+import critinit
+from tests.cli.conftest import Run
+
+T = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spec, its weights, weights that forget, and data."""
+    place = tmp_path_factory.mktemp("diagnose")
+    spec = critinit.generate("lstm", T=T)
+    (place / "spec.json").write_text(spec.to_json())
+    arrays = dict(critinit.materialize(spec, "torch", input_size=3, hidden_size=32, seed=0))
+    np.savez(place / "good.npz", **arrays)
+    arrays["bias_ih_l0"] = np.zeros_like(arrays["bias_ih_l0"])
+    np.savez(place / "lost.npz", **arrays)
+    rng = np.random.default_rng(0)
+    np.save(place / "x.npy", rng.standard_normal((20, T + 1, 3)))
+    rows = rng.standard_normal((2 * (T + 1), 3))
+    names = np.repeat(["a", "b"], T + 1)
+    lines = ["who,p,q,r", *(f"{who},{x[0]},{x[1]},{x[2]}" for who, x in zip(names, rows, strict=True))]
+    (place / "x.csv").write_text("\n".join(lines))
+    return place
+
+
+def called(run: Run, folder: Path, *arguments: str) -> tuple[int, str, str]:
+    return run("diagnose", *(str(folder / part) if (folder / part).exists() else part for part in arguments))
+
+
+def test_good_weights_are_fine(run: Run, folder: Path) -> None:
+    code, out, err = called(run, folder, "spec.json", "good.npz", "--data", "x.npy")
+    assert (code, err) == (codes.GOOD, "")
+    assert "verdict: fine\n" in out
+    assert f"retention over {T} steps" in out
+
+
+def test_a_lost_bias_is_found(run: Run, folder: Path) -> None:
+    code, out, _ = called(run, folder, "spec.json", "lost.npz", "--data", "x.npy", "--json")
+    assert code == codes.MISSED
+    found = json.loads(out)
+    kinds = [finding["kind"] for finding in found["layers"][0]["findings"]]
+    assert kinds[0] == "forgets"
+    assert "differs" in kinds
+    assert not found["fine"]
+
+
+def test_tables_and_pictures(run: Run, folder: Path, tmp_path: Any) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "course.svg"
+    code, out, _ = called(
+        run, folder, "spec.json", "good.npz", "--data", "x.csv", "--group", "who", "--picture", str(picture),
+        "--sequences", "2", "--exponents", "2",
+    )  # fmt: skip
+    assert code == codes.GOOD
+    assert "followed: 2 sequences of 41 steps" in out
+    assert "Lyapunov exponent 3" not in out
+    assert picture.read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("spec.json", "good.npz", "--data", "nothing.npy"), "nothing.npy"),
+        (("spec.json", "good.npz", "--data", "x.csv"), "column who"),
+        (("spec.json", "good.npz", "--data", "x.csv", "--columns", "p,q", "--group", "who"), "allowed: 3"),
+        (("spec.json", "good.npz", "--data", "x.npy", "--picture", "course.pdf"), ".png or .svg"),
+        (("spec.json", "good.npz", "--data", "x.npy", "--exponents", "0"), "an integer of at least 1"),
+    ],
+)
+def test_what_is_wrong_is_one_line(run: Run, folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    pytest.importorskip("pyarrow")
+    code, out, err = called(run, folder, *arguments)
+    assert code in (codes.INVALID, codes.USAGE)
+    assert out == ""
+    assert words in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1

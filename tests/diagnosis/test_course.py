@@ -1,0 +1,92 @@
+"""The derivatives of a step are those of its values, and gradients are the transpose of perturbations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from critinit.diagnosis.course import run_course
+from critinit.diagnosis.sweeps import backward, forward, jacobians
+from tests.diagnosis.layers import CELLS, layer, sequences
+
+LENGTHS = (9, 7, 7, 4)
+STEP = 1e-6
+"""Of central differences: their error is of its square, 1e-12, and of rounding, 1e-10."""
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_course_is_each_sequence_by_itself(name: str) -> None:
+    weights = layer(name)
+    given = sequences(LENGTHS, weights.inputs)
+    course = run_course(weights, given)
+    for i, x in enumerate(given):
+        np.testing.assert_allclose(course.h[course.starts[i] + 1 :, i], weights.run(x[:, None])[:, 0], atol=1e-12)
+        assert not course.h[: course.starts[i] + 1, i].any()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_perturbation_moves_as_the_step_does(name: str) -> None:
+    weights, rng = layer(name), np.random.default_rng(3)
+    given = sequences(LENGTHS, weights.inputs)
+    course = run_course(weights, given)
+    t, n = 6, course.running(6)
+    linear, at = course.at(t)
+    ds = rng.standard_normal((n, 3, weights.units))
+    dh = rng.standard_normal((n, 3, weights.outputs))
+    if weights.shares_state and weights.projection is None:
+        dh = ds
+    found = linear.forward(dh, ds, (at, slice(0, n)))
+    external = weights.external(np.stack([x[t - 9] for x in given[:n]]))
+    for k in range(3):
+        ahead, behind = (
+            weights.step(course.h[t, :n] + e * dh[:, k], course.s[t, :n] + e * ds[:, k], external)
+            for e in (STEP, -STEP)
+        )
+        for part, (a, b) in enumerate(zip(ahead[:2], behind[:2], strict=True)):
+            np.testing.assert_allclose(found[part][:, k], (a - b) / (2 * STEP), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_are_the_transpose(name: str) -> None:
+    weights, rng = layer(name), np.random.default_rng(4)
+    course = run_course(weights, sequences(LENGTHS, weights.inputs))
+    n = course.running(5)
+    linear, at = course.at(5)
+    place = at, slice(0, n)
+    shapes = (n, 1, weights.outputs), (n, 1, weights.units)
+    dh, gh = rng.standard_normal(shapes[0]), rng.standard_normal(shapes[0])
+    ds, gs = rng.standard_normal(shapes[1]), rng.standard_normal(shapes[1])
+    ahead, back = linear.forward(dh, ds, place), linear.backward(gh, gs, place)
+    left = np.sum(ahead[0] * gh) + np.sum(ahead[1] * gs)
+    right = np.sum(back[0] * dh) + np.sum(back[1] * ds)
+    assert left == pytest.approx(right, rel=1e-10)
+    assert np.sum(linear.visible(ds, place) * gh) == pytest.approx(np.sum(ds * linear.gathered(gh, place)), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_sweeps_are_products_of_one_step_jacobians(name: str) -> None:
+    """The growth of perturbations and gradients, against products of full matrices over (h, s)."""
+    weights = layer(name)
+    units = weights.units
+    course = run_course(weights, sequences(LENGTHS, weights.inputs))
+    found = forward(course, units, np.random.default_rng(0))
+    back = backward(course, found.leading, 2, np.random.default_rng(0))
+    losses = np.random.default_rng(0).standard_normal((len(LENGTHS), 2, weights.outputs))
+    losses /= np.linalg.norm(losses, axis=2, keepdims=True)
+    eye = np.eye(units)[None]
+    for i, start in enumerate(course.starts):
+        linear, at = course.at(start)
+        ds = eye.copy()
+        dh = linear.visible(ds, (at, slice(i, i + 1)))
+        for t in range(start + 1, 9):
+            linear, at = course.at(t)
+            dh, ds = linear.forward(dh, ds, (at, slice(i, i + 1)))
+            if t == start + 1:
+                one = jacobians(course, np.array([[t, i]]))[0]
+                np.testing.assert_allclose(one.T, ds[0], atol=1e-12)
+            square = np.sum(ds**2) / units
+            assert np.exp(found.log_square[t + 1, i]) == pytest.approx(square, rel=1e-8)
+        largest = np.linalg.svd(ds[0], compute_uv=False)[0]
+        assert np.exp(back.log_leading[i]) == pytest.approx(largest, rel=1e-8)
+        reached = losses[i] @ dh[0].T  # of unit perturbations of the memory, the rows
+        assert np.exp(back.log_square[start + 1, i]) == pytest.approx(np.mean(np.sum(reached**2, axis=1)), rel=1e-8)
