@@ -12,13 +12,17 @@ shows it); the averages are those of the untied theory, to 1e-8.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from pydantic import Field
 
+from critinit.cells import Cell
 from critinit.distributions.numbers import LONGEST_TIME, StrictModel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
+from critinit.spec.model import Predicted
 from critinit.theory.parameters import layer_parameters
 from critinit.theory.untied.solution import padding_parameters, scaled_memory, unit_moments
 
@@ -73,6 +77,12 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
         raise ArgumentError("cell", found=cell.name, allowed="a cell in which a gate keeps the state")
+    return _found(cell, layer.model_copy(update={"predicted": Predicted()}), spec.T)
+
+
+@lru_cache(maxsize=32)
+def _found(cell: Cell, layer: Layer, T: int) -> Requirements:
+    """What a layer without its prediction fulfils, kept: a table asks for one number after the other."""
     params = scaled_memory(layer_parameters(cell, layer))
     active = idle = unit_moments(params)
     if layer.input.padding_power != layer.input.variance:
@@ -83,7 +93,7 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
         by_unit = np.broadcast_to(x, [w.size for w in weights])
         return float(f"{np.einsum('bke,b,k,e', by_unit, *weights):.6g}")
 
-    left = idle.keep_square ** float(spec.T)
+    left = idle.keep_square ** float(T)
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
     return Requirements(
         early_input_response=over_units(active.written_variance * left),
