@@ -21,7 +21,7 @@ from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity, layer_parameters
 from critinit.theory.protocol import has_spread, layers_below
-from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve, unit_time_constants
+from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
 __all__ = [
     "Analysis",
@@ -290,7 +290,7 @@ def state_correlation(spec: InitSpec, layer: Layer) -> float:
 def _solution(cell: Cell, layer: Layer) -> Untied:
     """The solved layer, kept: a spec and its target, and layers that are alike, ask for the same one."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return solve(layer_parameters(cell, layer))
+        return solve_layer(cell, layer)
 
 
 def _bare(layer: Layer) -> Layer:

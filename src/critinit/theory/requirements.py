@@ -24,7 +24,7 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
 from critinit.spec.model import Predicted
 from critinit.theory.parameters import layer_parameters
-from critinit.theory.untied.solution import padding_parameters, scaled_memory, unit_moments
+from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
@@ -83,8 +83,8 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
 @lru_cache(maxsize=32)
 def _found(cell: Cell, layer: Layer, T: int) -> Requirements:
     """What a layer without its prediction fulfils, kept: a table asks for one number after the other."""
-    params = scaled_memory(layer_parameters(cell, layer))
-    active = idle = unit_moments(params)
+    params = layer_parameters(cell, layer)
+    active = idle = layer_unit_moments(cell, layer)
     if layer.input.padding_power != layer.input.variance:
         idle = unit_moments(padding_parameters(cell, layer))
 
