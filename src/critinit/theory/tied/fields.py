@@ -12,10 +12,12 @@ covariance σ² E m(t) m(s).  Orthonormal ξ hold that covariance exactly over t
 they are used for both.
 
 Two safeguards.  A message that the past determines to 1e-8 of its square adds no row, so no square root of a
-rounding error is ever taken; nothing accumulates, for the next message is again compared with all the past.  And
-the past is kept as its newest messages one by one and its older ones as averages over blocks of doubling length:
+rounding error is ever taken; nothing accumulates, for the next message is again compared with all the past.  The
+past is kept as its newest messages one by one and its older ones as averages over blocks of doubling length:
 what an average forgets is the part of a long-gone message that varies within its block, with which later messages
 have no correlation left once the block is older than it is long.
+
+Messages are compared in double precision.  Noise is kept in single precision, half as much to read at each step.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from critinit.dual import Array
@@ -63,7 +66,7 @@ class Field:
         self.messages: Array
         self.inverse: Array
         self.factor: Array
-        self.noise: dict[str, Array]
+        self.noise: NDArray[np.float32]
         self._grow(2 * recent)
 
     def _grow(self, capacity: int) -> None:
@@ -71,15 +74,13 @@ class Field:
         old, self.capacity = self.kept, capacity
         messages, inverse = np.zeros((capacity, self.rows)), np.zeros((capacity, capacity))
         factor = np.zeros((capacity, capacity))
-        noise = {gate: np.empty((capacity, self.rows)) for gate in self.gains}
+        noise = np.empty((capacity, len(self.gains), self.rows), dtype=np.float32)
         if old:
-            messages[:old], inverse[:old, :old], factor[:old, :old] = (
-                self.messages[:old], self.inverse[:old, :old], self.factor[:old, :old],
+            messages[:old], inverse[:old, :old], factor[:old, :old], noise[:old] = (
+                self.messages[:old], self.inverse[:old, :old], self.factor[:old, :old], self.noise[:old],
             )  # fmt: skip
-            for gate in noise:
-                noise[gate][:old] = self.noise[gate][:old]
-        for block in noise.values():
-            block[old:] = _fresh(block[:old], capacity - old, self.rng)
+        for gate in range(len(self.gains)):
+            noise[old:, gate] = _fresh(noise[:old, gate], capacity - old, self.rng)
         self.messages, self.inverse, self.factor, self.noise = messages, inverse, factor, noise
 
     def signals(self, message: Array) -> dict[str, Array]:
@@ -100,7 +101,9 @@ class Field:
             c = self.factor[r, : r + 1]
             self.sizes.append(1)
             self.kept += 1
-        return {gate: gain * (c @ self.noise[gate][: len(c)]) for gate, gain in self.gains.items()}
+        mixed = c.astype(np.float32) @ self.noise[: len(c)].reshape(len(c), -1)
+        y = mixed.astype(float).reshape(-1, self.rows)
+        return {gate: gain * own for (gate, gain), own in zip(self.gains.items(), y, strict=True)}
 
     def _condense(self) -> None:
         """Average old neighbours, and turn the noise into the frame of what is kept.
@@ -130,8 +133,8 @@ class Field:
         inverse = solve_triangular(lower, np.eye(n - same), lower=True)
         self.inverse[same:n, :same] = -(inverse @ factor[:, :same]) @ self.inverse[:same, :same]
         self.inverse[same:n, same:n] = inverse
-        for block in self.noise.values():
-            block[same:n] = v.T @ block[same:r]
+        frame = self.noise[same:r].reshape(r - same, -1)
+        self.noise[same:n] = (v.T.astype(np.float32) @ frame).reshape(n - same, -1, self.rows)
         self.sizes = [int(size) for size in total]
         self.kept = n
         self._grow(n + self.recent)
@@ -153,10 +156,10 @@ def _groups(sizes: list[int], recent: int, level: int) -> list[list[int]]:
     return groups + [[j] for j in range(old, len(sizes))]
 
 
-def _fresh(old: Array, count: int, rng: np.random.Generator) -> Array:
+def _fresh(old: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """``count`` rows of noise, orthonormal (times √rows) with each other and ``old`` if the rows are long enough."""
     rows = old.shape[1]
-    z = rng.standard_normal((count, rows))
+    z = rng.standard_normal((count, rows), dtype=np.float32)
     if len(old) + count + 1 > rows // 2:
         return z
     z -= z.mean(axis=1, keepdims=True)
