@@ -36,7 +36,7 @@ class Rows:
     def triangle(self) -> Array:
         """R of xᵀ = Q R, (…, min(r, N), r): all that a matrix drawn for these rows needs to know of them."""
         if self.array.shape[-2] == 1:
-            return np.linalg.norm(self.array, axis=-1, keepdims=True)
+            return np.asarray(np.linalg.norm(self.array, axis=-1, keepdims=True))
         return np.asarray(np.linalg.qr(self.array.swapaxes(-1, -2), mode="r"))
 
 
@@ -129,13 +129,14 @@ def side_by_side(kernels: Sequence[Apply]) -> Apply:
     Args:
         kernels: One of each network, all of the same kind.
     """
-    if all(isinstance(kernel, Fixed) for kernel in kernels):
+    first = kernels[0]
+    if isinstance(first, Fixed):
         matrices = [kernel.transposed for kernel in kernels if isinstance(kernel, Fixed)]
-        return Fixed(matrices[0][None] if len(matrices) == 1 else np.stack(matrices))
-    if all(isinstance(kernel, Fresh) for kernel in kernels):
+        return Fixed(first.transposed[None] if len(matrices) == 1 else np.stack(matrices))
+    if isinstance(first, Fresh):
         generators = [rng for kernel in kernels if isinstance(kernel, Fresh) for rng in kernel.generators]
-        return replace(kernels[0], generators=tuple(generators))
-    return kernels[0]
+        return replace(first, generators=tuple(generators))
+    return first
 
 
 def _diagonal(kernel: Kernel, rows: int) -> Apply:

@@ -13,8 +13,9 @@ the derivative of their covariance.  The one-step Jacobian comes from N unit tan
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
-from critinit.simulation.network import Network, Regime, SideBySide, State, draw_network
+from critinit.simulation.network import Network, Regime, SideBySide, State, draw_network, joined
 from critinit.simulation.reduction import (
     NetworkRun,
     further_perturbations,
@@ -267,34 +268,25 @@ class _Experiment:
         """Burn in for ``first`` steps (or, unless ``exact``, for as long as it takes), then follow perturbations."""
         count, steps, copies = len(generators), self.steps, 2 if self.layer.input.correlation < 1.0 else 1
         total = count * (first + steps)
-        nets, begun, settled = [], [], []
-        for i, rng in enumerate(generators):
-            net = draw_network(
-                self.cell, self.layer, self.width, rng,
-                weights=self.weights, inputs=self.inputs, below=self.below, copies=copies,
-            )  # fmt: skip
-            done = None if tick is None else (lambda n, i=i: tick(i * first + n, total))
-            state, u, still = self._burnt_in(net, first, exact, done)
-            begun.append(_perturbed(net, state, u, self._signs(rng)))
-            nets.append(net)
-            settled.append(still)
+        nets = [self._drawn(rng, copies) for rng in generators]
         side = SideBySide.of(nets)
-        state = State(*(_joined([getattr(one, part) for one in begun]) for part in ("s", "h")))
+        state, u, settled = self._burnt_in(side, first, exact, None if tick is None else lambda n: tick(n, total))
+        state = _perturbed(side.together, state, u, np.stack([self._signs(rng) for rng in generators], axis=1))
         start = tangent(state.s)
         pair = _PairGrowth(start, steps) if copies == 2 else None
         carried = _Tangents(start, steps, shares=self.again)
         keep, moments = np.zeros((count, self.width)), np.zeros((2, count))
         for t, external in enumerate(side.external_inputs(0, steps)):
             before = state.s
-            state, u = side.together.step(state, external)
+            state, u = side.step(state, external)
             state = pair.record(t, side.together, state, u) if pair else carried.record(t, state)
             keep += side.together.kept(before, u)
             moments += _square(state.h), _square(state.s)
             if tick and t % _TICK_EVERY == 0:
                 tick(count * (first + t), total)
         results = []
-        for i, net in enumerate(nets):
-            alone, gates = state.of(i), {name: value(x)[i] for name, x in u.items()}
+        for i, net in enumerate(side.networks):
+            alone, gates = state.of(i), _of_network(u, i)
             jacobian = self._jacobian(net, alone, gates)
             gram = jacobian @ jacobian.T
             run = NetworkRun(
@@ -328,31 +320,38 @@ class _Experiment:
             courses.append(course)
         return courses
 
-    def _burnt_in(
-        self, net: Network, first: int, exact: bool, tick: Callable[[int], None] | None
-    ) -> tuple[State, dict[str, Any], bool]:
-        """The state after the burn-in, the pre-activations that led there, and whether it was stationary."""
-        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
-        moments: list[float] = []
-        look, settled = first, exact
-        for reached in self._from_rest(net):
-            state, u = reached
-            moments.append(float(np.mean(state.h**2)))
-            if len(moments) >= look:
-                settled = exact or is_stationary(moments)
-                if settled or len(moments) >= longest:
-                    break
-                look = min(2 * len(moments), longest)
-            if tick and len(moments) % _TICK_EVERY == 0:
-                tick(min(len(moments), first))
-        return state, u, settled
+    def _drawn(self, rng: np.random.Generator, copies: int) -> Network:
+        return draw_network(
+            self.cell, self.layer, self.width, rng,
+            weights=self.weights, inputs=self.inputs, below=self.below, copies=copies,
+        )  # fmt: skip
 
-    def _from_rest(self, net: Network) -> Iterator[tuple[State, dict[str, Any]]]:
-        """The states after each step, and the pre-activations that led there."""
-        state = net.rest()
-        for external in net.external_inputs(-_FOREVER, 0):
-            state, u = net.step(state, external)
-            yield state, u
+    def _burnt_in(
+        self, side: SideBySide, first: int, exact: bool, tick: Callable[[int], None] | None
+    ) -> tuple[State, dict[str, Any], list[bool]]:
+        """The states after the burn-in, the pre-activations that led there, and which of them are stationary."""
+        moments: list[Array] = []
+        state, u = side.rest(), dict[str, Any]()
+        for reached in itertools.islice(_from(side, state), first):
+            state, u = reached
+            moments.append(np.mean(state.h**2, axis=(-2, -1)))
+            if tick and len(moments) % _TICK_EVERY == 0:
+                tick(len(moments) * len(side.networks))
+        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
+        ends = []
+        for i, net in enumerate(side.networks):
+            alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]
+            still = exact or is_stationary(so_far)
+            while not still and len(so_far) < longest:
+                look = min(2 * len(so_far), longest)
+                for reached in itertools.islice(_from(net, alone), look - len(so_far)):
+                    alone, gates = reached
+                    so_far.append(float(np.mean(alone.h**2)))
+                still = is_stationary(so_far)
+            ends.append((alone, gates, still))
+        states, gates_of, settled = zip(*ends, strict=True)
+        u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
+        return joined(states), u, list(settled)
 
     def _signs(self, rng: np.random.Generator) -> Array:
         """K random directions of entries ±1, (K, 1, N)."""
@@ -365,9 +364,9 @@ class _Experiment:
         side = SideBySide.of([net])
         state = State(*(Dual(value(x)[None], tangent(x)[:, None]) for x in (state.s, state.h)))
         for t, external in enumerate(side.external_inputs(0, steps)):
-            state, u = side.together.step(state, external)
+            state, u = side.step(state, external)
             state = carried.record(t, state)
-        return carried.log_square[0], state.of(0), {name: value(x)[0] for name, x in u.items()}
+        return carried.log_square[0], state.of(0), _of_network(u, 0)
 
     def _jacobian(self, net: Network, state: State, u: Any) -> Array:
         """∂s'/∂s of the first copy at the present state (of the LSTM at fixed output gate), (N, N)."""
@@ -387,9 +386,16 @@ def _square(x: Any) -> Array:
     return np.asarray(np.mean(first * first, axis=-1))
 
 
-def _joined(parts: Sequence[Any]) -> Dual:
-    """Duals of networks as one with an axis of networks ahead of the copies."""
-    return Dual(np.stack([value(x) for x in parts]), np.stack([tangent(x) for x in parts], axis=1))
+def _of_network(u: Mapping[str, Any], network: int) -> dict[str, Array]:
+    """The pre-activations of one of several networks side by side."""
+    return {name: value(x)[network] for name, x in u.items()}
+
+
+def _from(net: Network | SideBySide, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
+    """The states after each step before the perturbation, and the pre-activations that led to each."""
+    for external in net.external_inputs(-_FOREVER, 0):
+        state, u = net.step(state, external)
+        yield state, u
 
 
 def _perturbed(net: Network, state: State, u: Any, direction: Array) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from critinit.simulation.sources import OwnInputs, Source, StatesBelow
 from critinit.spec import Gates, Layer
 from critinit.theory.protocol import STEADY, Inputs
 
-__all__ = ["Network", "Regime", "SideBySide", "State", "draw_network"]
+__all__ = ["Network", "Regime", "SideBySide", "State", "draw_network", "joined"]
 
 Regime = Literal["tied", "untied"]
 """Whether the weights are drawn once or at every step."""
@@ -50,7 +49,7 @@ def _rows(x: Any) -> Rows:
     """What a kernel multiplies, (…, rows, N): every copy, and of a dual its tangents after them."""
     if not isinstance(x, Dual):
         return Rows(x)
-    *networks, copies, width = x.value.shape
+    *networks, _, width = x.value.shape
     tangents = x.tangent.swapaxes(0, -3).reshape(*networks, -1, width)
     return Rows(np.concatenate([x.value, tangents], axis=-2))
 
@@ -232,10 +231,23 @@ class SideBySide:
         projection = side_by_side(projections) if projections else None
         return cls(tuple(networks), replace(first, recurrent=recurrent, projection=projection))
 
+    def rest(self) -> State:
+        """Return the zero state."""
+        return joined([net.rest() for net in self.networks])
+
+    def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+        """Return the next state, and the pre-activations that led there."""
+        return self.together.step(state, external)
+
     def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
         """Yield U_k x + b_k by gate, (networks, copies, N), step by step."""
         for stretch in zip(*(net.stretches(start, stop) for net in self.networks), strict=True):
             yield from _by_step({name: np.stack([one[name] for one in stretch], axis=1) for name in stretch[0]})
+
+
+def joined(states: Sequence[State]) -> State:
+    """Return the states of networks as one of these networks side by side."""
+    return State(np.stack([state.s for state in states]), np.stack([state.h for state in states]))
 
 
 def _biases(gates: Gates, width: int, rng: np.random.Generator) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from critinit.spec.model import InitSpec, Jacobian, Layer, NotComputed, Numbers,
 from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
-from critinit.theory.parameters import has_identity, layer_parameters
+from critinit.theory.parameters import has_identity
 from critinit.theory.protocol import has_spread, layers_below
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
