@@ -179,7 +179,7 @@ def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic
     if not settled:
         notes.append("second_moment: the state was still drifting when the perturbation began")
     if spread:
-        notes.append("chi: not sampled, as it belongs to the few slowest units or directions; critinit predict has it")
+        notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"
