@@ -7,8 +7,9 @@ by forward mode, δs' = (∂s'/∂s) δs, and made orthonormal again every few s
     Lyapunov exponents = mean of ln |R_ii| per step over the second half
 
 (of the LSTM the perturbation is of c, h following at fixed output gate, and is measured in c).  With inputs of
-correlation below 1, χ is the growth of the inner product ⟨δ¹, δ²⟩ of a perturbation carried through two copies:
-the derivative of their covariance.  The one-step Jacobian comes from N unit tangents.
+correlation below 1 and weights that are drawn anew, χ is the growth of the inner product ⟨δ¹, δ²⟩ of a perturbation
+carried through two copies: the derivative of their covariance.  With weights that stay it is that of copies with the
+same inputs, as in the tied theory.  The one-step Jacobian comes from N unit tangents.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
+    SAME_INPUTS,
     STEADY,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
+    shortest_time,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -210,10 +213,12 @@ def simulate_layer(
         results += experiment.measure(chosen, before, burn_in is not None, tick)
     exponents = np.array([r.lyapunov for r in results])
     notes = []
-    if layer.input.correlation < 1.0:
+    if _has_pairs(layer, weights):
         notes.append(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
         )
+    elif layer.input.correlation < 1.0:
+        notes.append(SAME_INPUTS)
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
@@ -223,6 +228,11 @@ def simulate_layer(
         log_distance=np.mean([r.run.log_square for r in results], axis=0),
         singular_values=np.array([r.singular for r in results]) if singular_values else None,
     )
+
+
+def _has_pairs(layer: Layer, weights: Regime) -> bool:
+    """Whether two copies with inputs of their own are followed: those that χ is of in the untied theory."""
+    return weights == "untied" and layer.input.correlation < 1.0
 
 
 def _check(least: int, **numbers: int) -> None:
@@ -266,14 +276,14 @@ class _Experiment:
         self, generators: Sequence[np.random.Generator], first: int, exact: bool, tick: Progress | None
     ) -> list[_Result]:
         """Burn in for ``first`` steps (or, unless ``exact``, for as long as it takes), then follow perturbations."""
-        count, steps, copies = len(generators), self.steps, 2 if self.layer.input.correlation < 1.0 else 1
+        count, steps, copies = len(generators), self.steps, 2 if _has_pairs(self.layer, self.weights) else 1
         total = count * (first + steps)
         nets = [self._drawn(rng, copies) for rng in generators]
         side = SideBySide.of(nets)
         state, u, settled = self._burnt_in(side, first, exact, None if tick is None else lambda n: tick(n, total))
         state = _perturbed(side.together, state, u, np.stack([self._signs(rng) for rng in generators], axis=1))
         start = tangent(state.s)
-        pair = _PairGrowth(start, steps) if copies == 2 else None
+        pair = _PairGrowth(start, steps, _PAIR_STEPS if self.again else steps) if copies == 2 else None
         carried = _Tangents(start, steps, shares=self.again)
         keep, moments = np.zeros((count, self.width)), np.zeros((2, count))
         for t, external in enumerate(side.external_inputs(0, steps)):
@@ -294,7 +304,7 @@ class _Experiment:
                 memory=float(moments[1, i] / steps) if self.cell.has_readout else None,
                 time_constants=1.0 / np.maximum(1.0 - keep[i] / steps, 1.0 / LONGEST_UNIT_TIME),
                 log_square=pair.log_square[i] if pair else carried.log_square[i],
-                carrying=np.ones(_PAIR_STEPS + 1) if pair else carried.carrying[i],
+                carrying=np.ones(pair.window + 1) if pair else carried.carrying[i],
                 squared_singular_values=(
                     float(np.trace(gram) / self.width),
                     float(np.sum(gram * gram) / self.width),
@@ -338,16 +348,17 @@ class _Experiment:
             if tick and len(moments) % _TICK_EVERY == 0:
                 tick(len(moments) * len(side.networks))
         longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
+        least = shortest_time(self.cell, self.layer.gates)
         ends = []
         for i, net in enumerate(side.networks):
             alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]
-            still = exact or is_stationary(so_far)
+            still = exact or (len(so_far) >= least and is_stationary(so_far))
             while not still and len(so_far) < longest:
                 look = min(2 * len(so_far), longest)
                 for reached in itertools.islice(_from(net, alone), look - len(so_far)):
                     alone, gates = reached
                     so_far.append(float(np.mean(alone.h**2)))
-                still = is_stationary(so_far)
+                still = len(so_far) >= least and is_stationary(so_far)
             ends.append((alone, gates, still))
         states, gates_of, settled = zip(*ends, strict=True)
         u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
@@ -470,31 +481,44 @@ def _by_network(x: Any) -> Array:
 class _PairGrowth:
     """χ of two copies: growth of ⟨δ¹, δ²⟩ from equal perturbations, over short windows begun again and again.
 
-    The inner product sinks below its own noise |δ¹||δ²|/√N after a while, hence the windows.
+    The inner product sinks below its own noise |δ¹||δ²|/√N after a while, hence the windows.  Where units keep with
+    time constants of their own the slow ones carry it, which stay in step, and one window is as long as the run.
 
     Args:
         start: The perturbations, (K, networks, 2, N).
         steps: For how many steps they will be followed.
+        window: Steps of a window.
     """
 
-    def __init__(self, start: Array, steps: int) -> None:
-        self.start = start
-        self.inner = np.zeros((start.shape[1], _PAIR_STEPS + 1))
-        self.whole = steps - steps % _PAIR_STEPS
+    def __init__(self, start: Array, steps: int, window: int) -> None:
+        self.start, self.window = start, window
+        self.inner = np.zeros((start.shape[1], window + 1))
+        self.log_scale = np.zeros((start.shape[1], window + 1))
+        self.whole = steps - steps % window
 
     def record(self, t: int, net: Network, state: State, u: Any) -> State:
         """Note the inner products after step t, and return the state, perturbed anew where a window ends."""
         if t >= self.whole:
             return state
-        d = tangent(state.s)
-        self.inner[:, t % _PAIR_STEPS + 1] += np.einsum("ksn,ksn->s", d[:, :, 0], d[:, :, 1])
-        if (t + 1) % _PAIR_STEPS:
-            return state
+        d, now = tangent(state.s), t % self.window + 1
+        self.inner[:, now] += np.einsum("ksn,ksn->s", d[:, :, 0], d[:, :, 1])
+        if now < self.window:
+            return self._rescaled(now, state)
         self.inner[:, 0] += np.einsum("ksn,ksn->s", self.start[:, :, 0], self.start[:, :, 0])
         return _perturbed(net, state, u, self.start)
+
+    def _rescaled(self, now: int, state: State) -> State:
+        """The state with tangents of size 1, in the only window; several are added up as they are."""
+        if self.window < self.whole:
+            return state
+        root = np.sqrt(np.mean(tangent(state.s) ** 2, axis=(0, 2, 3)))
+        root = np.where(root > 0.0, root, 1.0)
+        self.log_scale[:, now + 1] = self.log_scale[:, now] + np.log(root)
+        s, h = (Dual(value(x), tangent(x) / root[:, None, None]) for x in (state.s, state.h))
+        return State(s, s if state.h is state.s else h)
 
     @property
     def log_square(self) -> Array:
         """ln of the mean inner product, (networks, window steps + 1); −∞ from where it is not positive."""
         good = np.logical_and.accumulate(self.inner > 0.0, axis=-1)
-        return np.where(good, np.log(np.where(good, self.inner, 1.0)), -math.inf)
+        return np.where(good, np.log(np.where(good, self.inner, 1.0)) + 2.0 * self.log_scale, -math.inf)

@@ -20,7 +20,7 @@ from critinit.spec.reading import checked_spec
 from critinit.spec.tables import numbers_table
 from critinit.theory.decay import over_T
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import has_spread, layers_below
+from critinit.theory.protocol import SAME_INPUTS, has_spread, layers_below
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
 __all__ = [
@@ -45,6 +45,9 @@ Theories = Literal["untied", "tied", "both"]
 _COARSE_PARTICLES, _COARSE_STEPS = 300, 300
 """A sample of the tied theory in a few tenths of a second: second moments to 1 to 5 %, ln χ to .003 or so; over fewer
 steps slow states come out too fast."""
+_FEW_PARTICLES = 5.0 / _COARSE_PARTICLES
+"""What a second moment of so few particles is too large by, relative: 1.5 % (14 samples each of six specs), more than
+its own scatter, so it belongs to the standard error."""
 _ERROR_DIGITS = 2
 """Digits of a standard error."""
 _ERRORS = 4.0
@@ -179,7 +182,7 @@ def tied_numbers(
             exact = tied_layer(
                 cell, layer, T=spec.T, steps=steps, tolerance=tolerance, seed=(seed, index), below=below, progress=done
             )
-        found.append(_of_unbounded(cell, layer, exact))
+        found.append(_with_notes(cell, layer, exact))
     return tuple(found)
 
 
@@ -432,11 +435,12 @@ def fast_numbers(spec: InitSpec, index: int = 0) -> Numbers | NotComputed:
         source = layer.input.model_copy(update={"correlation": 1.0})
         same = layer.model_copy(update={"input": source, "predicted": Predicted()})
         found = _fast(cell, same, spec.T, untied_numbers(spec, same))
-    return found if isinstance(found, NotComputed) else _of_unbounded(cell, layer, found)
+    return found if isinstance(found, NotComputed) else _with_notes(cell, layer, found)
 
 
-def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
-    """The numbers with notes where nothing bounds the state: that it grows without end, in theory or in some networks.
+def _with_notes(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
+    """The tied numbers with notes where nothing bounds the state: that it grows without end, in theory or in some
+    networks; and where inputs of two copies differ, which tied numbers leave out.
 
     Networks of usual widths scatter about theory near χ = 1 where the state has a mean, as that of ReLU units: it turns
     so slowly there that a network follows a few of its own directions instead of an average over all.
@@ -447,6 +451,8 @@ def _of_unbounded(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
     bounded = cell.bounded or cell.embeds_input or cell.is_odd or has_identity(layer.gates)
     if not bounded and numbers.chi is not None and numbers.chi >= _SCATTERED:
         notes.append(_SCATTER)
+    if layer.input.correlation < 1.0 and SAME_INPUTS not in notes:
+        notes.append(SAME_INPUTS)
     return numbers.model_copy(update={"notes": tuple(notes)})
 
 
@@ -475,7 +481,12 @@ def _coarse(cell: Cell, layer: Layer, T: int) -> Numbers | None:
                 found = _beyond(sample(T=_COARSE_STEPS), T)
             except ArgumentError:
                 return None
-    return found.model_copy(update={"notes": (COARSE, *found.notes)})
+    errors = dict(found.standard_error or {})
+    for name in ("second_moment", "cell_second_moment"):
+        number, error = getattr(found, name), errors.get(name)
+        if number is not None and error is not None:
+            errors[name] = math.hypot(error, _FEW_PARTICLES * number)
+    return found.model_copy(update={"standard_error": FrozenMapping(errors), "notes": (COARSE, *found.notes)})
 
 
 def _beyond(numbers: Numbers, T: int) -> Numbers:

@@ -22,6 +22,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
+from critinit.theory.protocol import DRIFTING, SAME_INPUTS
 
 __all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -114,7 +115,8 @@ def comparisons(
         width: Units of the network that ``found`` was measured on, if its weights stay.
 
     Returns:
-        Second moments, the growth over T steps, and the asymptotic growth where both have it.
+        Second moments of states that are stationary; the growth over T steps, and the asymptotic growth where both have
+        it, if both are of copies with the same inputs or neither is.
 
     Example:
         >>> from critinit import generate
@@ -122,11 +124,13 @@ def comparisons(
         >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
         [True, True, True]
     """
+    stationary = DRIFTING not in (*expected.notes, *found.notes)
+    moments = (("second_moment", "second moment"), ("cell_second_moment", "cell second moment"))
+    alike = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
+    rates = (("chi_over_T", f"over {T} steps"), ("chi", "after many steps"))
     made = [
-        _of_moments(expected, found, "second_moment", "second moment", errors, width),
-        _of_moments(expected, found, "cell_second_moment", "cell second moment", errors, width),
-        _of_rates(expected, found, "chi_over_T", f"over {T} steps", T, errors),
-        _of_rates(expected, found, "chi", "after many steps", T, errors),
+        *(_of_moments(expected, found, field, name, errors, width) for field, name in moments if stationary),
+        *(_of_rates(expected, found, field, when, T, errors) for field, when in rates if alike),
     ]
     return [comparison for comparison in made if comparison is not None]
 

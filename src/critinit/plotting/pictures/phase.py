@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.distributions import CoupledBias
 from critinit.cells import Cell
+from critinit.distributions import CoupledBias
 from critinit.dual import Array
 from critinit.errors import ArgumentError, SpecError
 from critinit.plotting.study import Study
