@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.validation.points import ABOVE
+from benchmarks.validation.points import ABOVE, NEWER
 from critinit.spec import InitSpec, NotComputed, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import fast_numbers, untied_numbers
@@ -26,12 +26,14 @@ __all__ = [
     "Judged",
     "compare",
     "judge",
+    "judged",
     "line",
     "measured",
     "page",
     "spec_of",
     "verdict",
     "written",
+    "written_newer",
 ]
 
 ERRORS = 2.0
@@ -139,17 +141,19 @@ def judge(row: Mapping[str, Any]) -> Judged:
     untied = untied_numbers(spec, layer)
     fast = fast_numbers(spec)
     seconds = middle - start, time.process_time() - middle
-    assert untied is not None
-    assert not isinstance(fast, NotComputed)
-    return Judged(
-        row, compare(row, "tied", tied), compare(row, "tied", fast), compare(row, "untied", untied),
-        {"tied": tied, "fast": fast, "untied": untied}, seconds,
-    )  # fmt: skip
+    theories = {"tied": tied, "fast": None if isinstance(fast, NotComputed) else fast, "untied": untied}
+    compared = [
+        [] if found is None else compare(row, reading, found)
+        for found, reading in zip(theories.values(), ("tied", "tied", "untied"), strict=True)
+    ]
+    return Judged(row, *compared, {name: found for name, found in theories.items() if found is not None}, seconds)
 
 
 def verdict(compared: Iterable[Comparison]) -> str:
-    """Return what misses, or what chance leaves open; "holds" where nothing does."""
+    """Return what misses, or what chance leaves open; "holds" where nothing does, "-" where theory has no numbers."""
     compared = list(compared)
+    if not compared:
+        return _NONE
     missed = ["growth" if one.field == "chi_over_T" else one.name for one in compared if not one.agrees]
     if missed:
         return f"**{', '.join(missed)}**"
@@ -158,11 +162,39 @@ def verdict(compared: Iterable[Comparison]) -> str:
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the page."""
+    first, later = (
+        judged([row for row in rows if row["cell"] not in NEWER]),
+        judged([row for row in rows if row["cell"] in NEWER]),
+    )
+    return written(first) + written_newer(later)
+
+
+def judged(rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
+    """Return the points with the theories, computed now; each is told on standard error."""
     found = []
     for row in rows:
         found.append(judge(row))
         print(row["point"], row["cell"], verdict(found[-1].tied), file=sys.stderr, flush=True)
-    return written(found)
+    return found
+
+
+def written_newer(found: Sequence[Judged]) -> str:
+    """Return the section on the cells that came later."""
+    missed = [one for one in found if _NONE != verdict(one.tied) != "holds"]
+    lines = [
+        "",
+        "## Cells that came later",
+        "",
+        f"{len(found)} more points, three each of {', '.join(f'`{name}`' for name in NEWER)}. Those of ReLU",
+        "networks lie where growth is below 1 by more than networks scatter. A - stands where theory has no numbers.",
+        "",
+        *_TABLE,
+        *map(line, found),
+    ]
+    for one in missed:
+        point = one.row["point"]
+        lines += ["", f"Point {point} ({one.row['cell']}): {verdict(one.tied)}. {REASONS.get(('tied', point), '?')}"]
+    return "\n".join(lines) + "\n"
 
 
 def written(found: Sequence[Judged]) -> str:
@@ -218,15 +250,19 @@ def written(found: Sequence[Judged]) -> str:
         "",
         "ln χ T is the logarithm of the retention over T steps, Q the second moment.",
         "",
-        "| point | cell | where | T | ln χ T, networks | tied theory | estimate | Q, networks | tied | estimate"
-        " | tied verdict | estimate's | ln χ T, untied networks | untied theory | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *_TABLE,
         *map(line, found),
     ]  # fmt: skip
     assert held + len(missed["tied"]) == len(found)
     return "\n".join(lines) + "\n"
 
 
+_TABLE = (
+    "| point | cell | where | T | ln χ T, networks | tied theory | estimate | Q, networks | tied | estimate"
+    " | tied verdict | estimate's | ln χ T, untied networks | untied theory | verdict |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+)
+_NONE = "-"
 _THEORIES = {
     "tied": ("tied theory, sampled", "networks that keep their weights"),
     "fast": ("what specs state, `predicted.tied`", "networks that keep their weights"),
@@ -300,21 +336,24 @@ def _errors(points: Sequence[Judged]) -> str:
 
 def line(one: Judged) -> str:
     """Return the row of the table of one point."""
-    row, T = one.row, one.row["T"]
+    row, T, theories = one.row, one.row["T"], one.theories
 
-    def logarithm(numbers: Numbers) -> str:
+    def logarithm(name: str) -> str:
+        numbers = theories.get(name)
+        if numbers is None:
+            return _NONE
         return f"{T * math.log(numbers.chi_over_T):+.3f}" if numbers.chi_over_T > 0.0 else "−∞"
 
     def networks(name: str) -> str:
         return "{:+.3f} ± {:.3f}".format(*row[name]["log_retention"])
 
-    theories = one.theories
     error = (theories["tied"].standard_error or {}).get("chi_over_T") or 0.0
-    tied = logarithm(theories["tied"]) + (f" ± {T * error / theories['tied'].chi_over_T:.3f}" if error else "")
+    tied = logarithm("tied") + (f" ± {T * error / theories['tied'].chi_over_T:.3f}" if error else "")
     moment = row["tied"]["second_moment"][0]
+    estimate = f"{theories['fast'].second_moment:.4g}" if "fast" in theories else _NONE
     return (
         f"| {row['point']} | {row['cell']} | {row['kind']} | {T} | {networks('tied')} | {tied}"
-        f" | {logarithm(theories['fast'])} | {moment:.4g} | {theories['tied'].second_moment:.4g}"
-        f" | {theories['fast'].second_moment:.4g} | {verdict(one.tied)} | {verdict(one.fast)}"
-        f" | {networks('untied')} | {logarithm(theories['untied'])} | {verdict(one.untied)} |"
+        f" | {logarithm('fast')} | {moment:.4g} | {theories['tied'].second_moment:.4g}"
+        f" | {estimate} | {verdict(one.tied)} | {verdict(one.fast)}"
+        f" | {networks('untied')} | {logarithm('untied')} | {verdict(one.untied)} |"
     )

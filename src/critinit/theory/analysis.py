@@ -250,8 +250,9 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     """Return the numbers of the untied theory for one layer; None where it has no reading.
 
     It has none where a recurrent kernel is the identity; where a memory is kept normalized and drifts (its candidate's
-    bias is not 0 in the mean); and where it is kept normalized to more than it has with every unit below 1, as the few
-    slowest units then take all of it.
+    bias is not 0 in the mean); where it is kept normalized to more than it has with every unit below 1, as the few
+    slowest units then take all of it; and where its tails are so heavy that the quadrature does not give back the
+    second moment that it is normalized to.
 
     Args:
         spec: The spec, whose T the retention is for.
@@ -263,8 +264,10 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     if has_identity(layer.gates):
         return None
     solution = _solution(spec.find_cell(), _bare(layer))
-    if spec.find_cell().keeps_normalized and not bool(solution.converged):
-        return None
+    if spec.find_cell().keeps_normalized:
+        power = (layer.memory_gain or 0.0) ** 2
+        if not bool(solution.converged) or not abs(float(solution.memory_moment) - power) <= _TOLERANCE * power:
+            return None
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
         raise ArgumentError(
