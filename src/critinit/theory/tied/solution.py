@@ -355,7 +355,8 @@ def _follow(
             jacobian += factor.first_moment(), factor.second_moment(excess)
             looks += 1
         log_square[t + 1] = log_square[t] + population.rescale()
-        carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
+        if again:  # else the growth after many steps is not asked for
+            carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     run = Run(
         second_moment=gain * float(moments[0] / steps),
         memory=float(moments[1] / steps) if cell.has_readout else None,
