@@ -101,8 +101,9 @@ class Field:
             c = self.factor[r, : r + 1]
             self.sizes.append(1)
             self.kept += 1
-        mixed = c.astype(np.float32) @ self.noise[: len(c)].reshape(len(c), -1)
-        y = mixed.astype(float).reshape(-1, self.rows)
+        size = math.sqrt(square)  # single precision holds no more than 1e38
+        mixed = (c / size).astype(np.float32) @ self.noise[: len(c)].reshape(len(c), -1)
+        y = size * mixed.astype(float).reshape(-1, self.rows)
         return {gate: gain * own for (gate, gain), own in zip(self.gains.items(), y, strict=True)}
 
     def _condense(self) -> None:
