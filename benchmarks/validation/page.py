@@ -45,6 +45,10 @@ TOLERANCE = 0.01
 PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 """Units of each of eight populations (``FINE`` asks for as many as there may be) where growth varies most from step to
 step: of a cell without gates, and above criticality."""
+_NORMALIZED = (
+    "Not explained: the untied growth of a normalized memory is off where gains are of order 1. `critinit simulate`"
+    " measures what these networks do; second moments hold."
+)
 REASONS: Mapping[tuple[str, int], str] = {
     ("tied", 10): "Chance in the sampled theory: with populations of 4,000 other units its second moment is .000817 ±"
     " .000007, 2.5 % from the networks'.",
@@ -55,6 +59,22 @@ REASONS: Mapping[tuple[str, int], str] = {
         85,
     ): "Chaotic, so populations differ: from the default 1,000 units a population ln χ T is known to .26 only."
     " With 8,000 it is .323 ± .028, 4 % from the networks'.",
+    ("tied", 103): "Narrow networks: those of 1,000 units have .000524, 1.7 % from theory.",
+    ("tied", 109): "Not explained: networks of 1,000 units have a second moment of .246 ± .001 too, 5 % below theory.",
+    (
+        "tied",
+        111,
+    ): "These networks were perturbed too early: after 600 steps from rest instead of 150 the memory's second"
+    " moment is 68 ± 4, as normal biases of the candidate fill it slowly.",
+    ("tied", 112): "Chaotic.",
+    (
+        "tied",
+        113,
+    ): "Networks differ much, and approach theory slowly with their width: ln χ T is -10.1 ± 1.4 and the second"
+    " moment .178 at 300 units, -7.7 ± 1.0 and .159 at 2,000.",
+    ("untied", 111): _NORMALIZED,
+    ("untied", 113): _NORMALIZED,
+    ("untied", 114): _NORMALIZED,
     ("untied", 15): "Chance in the networks: 24 others have a second moment of .000230 ± .000002, .8 % from theory.",
     ("untied", 95): "e⁻⁶⁸ is left, on a few units whose gates chance kept shut, so networks differ by 1.5 in the"
     " logarithm and their mean logarithm lies lower: -73.1 at 300 units, -71.6 at 4,000.",
@@ -180,7 +200,6 @@ def judged(rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
 
 def written_newer(found: Sequence[Judged]) -> str:
     """Return the section on the cells that came later."""
-    missed = [one for one in found if _NONE != verdict(one.tied) != "holds"]
     lines = [
         "",
         "## Cells that came later",
@@ -191,9 +210,10 @@ def written_newer(found: Sequence[Judged]) -> str:
         *_TABLE,
         *map(line, found),
     ]
-    for one in missed:
-        point = one.row["point"]
-        lines += ["", f"Point {point} ({one.row['cell']}): {verdict(one.tied)}. {REASONS.get(('tied', point), '?')}"]
+    for name in ("tied", "untied"):
+        missed = [one for one in found if verdict(getattr(one, name)) not in ("holds", _NONE)]
+        heading, *reasons = _reasons(name, missed, len(found))[:-1]
+        lines += ["", f"#{heading}", *reasons]
     return "\n".join(lines) + "\n"
 
 
@@ -211,11 +231,11 @@ def written(found: Sequence[Judged]) -> str:
         "# Theory against networks",
         "",
         "How far can you trust the numbers of a spec? Here the theories are held to networks that share no code with",
-        "them: the recurrences of all nine cells are written out by hand, weights are drawn by a few lines of their",
+        "them: the recurrences of all cells are written out by hand, weights are drawn by a few lines of their",
         "own, and perturbations are followed by complex steps (`tests/theory/oracle.py`).",
         "",
-        f"There are {len(found)} points over {len({one.row['cell'] for one in found})} cells, drawn from fixed seeds"
-        " (`benchmarks/validation/points.py`), with Gaussian",
+        f"There are {len(found)} points over the first {len({one.row['cell'] for one in found})} cells, drawn from fixed"
+        " seeds (`benchmarks/validation/points.py`), with Gaussian",
         "and orthogonal recurrent kernels, and with constant, normal and spread biases. A point has",
         f"{networks} networks that keep their weights, of {widths[0]} units, and as many whose weights are drawn anew",
         f"at every step, of {widths[1]} units. A perturbation is followed for T steps, {_range(steps)}.",
@@ -238,7 +258,8 @@ def written(found: Sequence[Judged]) -> str:
         "|---|---|---|---|---|---|",
         *(_summary(found, near, name, *words) for name, words in _THEORIES.items()),
         "",
-        "The errors are relative to the rate: 5 % of ln χ is 5 % of the time scale over T.",
+        "The errors are shares of the larger of the two rates: 5 % of ln χ is 5 % of the time scale over T, and more",
+        "than 100 % is growth for decay.",
         f"The tied theory took {np.median([one.seconds[0] for one in found]):.1f} s of processor time a point (median),"
         f" the fast estimate with the untied theory {np.median([one.seconds[1] for one in found]):.2f} s.",
         "",
@@ -301,8 +322,7 @@ def _summary(found: Sequence[Judged], near: Sequence[Judged], name: str, theory:
 
 
 def _largest(errors: Sequence[float]) -> str:
-    largest = max(errors)
-    return f"{100 * largest:.0f} %" if largest < 10.0 else f"{largest:.0f} times"
+    return f"{100 * max(errors):.0f} %"
 
 
 def _estimate(found: Sequence[Judged]) -> list[str]:
