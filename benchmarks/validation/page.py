@@ -234,8 +234,8 @@ def written(found: Sequence[Judged]) -> str:
         "them: the recurrences of all cells are written out by hand, weights are drawn by a few lines of their",
         "own, and perturbations are followed by complex steps (`tests/theory/oracle.py`).",
         "",
-        f"There are {len(found)} points over the first {len({one.row['cell'] for one in found})} cells, drawn from fixed"
-        " seeds (`benchmarks/validation/points.py`), with Gaussian",
+        f"There are {len(found)} points over the first {len({one.row['cell'] for one in found})} cells, drawn from"
+        " fixed seeds (`benchmarks/validation/points.py`), with Gaussian",
         "and orthogonal recurrent kernels, and with constant, normal and spread biases. A point has",
         f"{networks} networks that keep their weights, of {widths[0]} units, and as many whose weights are drawn anew",
         f"at every step, of {widths[1]} units. A perturbation is followed for T steps, {_range(steps)}.",
