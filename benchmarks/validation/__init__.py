@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._options import count
-from benchmarks.validation.points import ABOVE, ANYWHERE, Point, points
+from benchmarks.validation.points import ABOVE, ANYWHERE, Point, newer, points
 
 __all__ = ["main", "points", "run", "simulated", "stored"]
 
@@ -67,7 +67,7 @@ def stored() -> list[dict[str, Any]]:
 def run(only: int | None) -> None:
     """Simulate what is missing."""
     done = {row["point"] for row in stored()}
-    for point in points():
+    for point in (*points(), *newer()):
         if point.index in done or (only is not None and point.index >= only):
             continue
         row = simulated(point)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.validation.points import ABOVE
+from benchmarks.validation.points import ABOVE, NEWER
 from critinit.spec import InitSpec, NotComputed, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import fast_numbers, untied_numbers
@@ -26,12 +26,14 @@ __all__ = [
     "Judged",
     "compare",
     "judge",
+    "judged",
     "line",
     "measured",
     "page",
     "spec_of",
     "verdict",
     "written",
+    "written_newer",
 ]
 
 ERRORS = 2.0
@@ -43,6 +45,10 @@ TOLERANCE = 0.01
 PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 """Units of each of eight populations (``FINE`` asks for as many as there may be) where growth varies most from step to
 step: of a cell without gates, and above criticality."""
+_NORMALIZED = (
+    "Not explained: the untied growth of a normalized memory is off where gains are of order 1. `critinit simulate`"
+    " measures what these networks do; second moments hold."
+)
 REASONS: Mapping[tuple[str, int], str] = {
     ("tied", 10): "Chance in the sampled theory: with populations of 4,000 other units its second moment is .000817 ±"
     " .000007, 2.5 % from the networks'.",
@@ -53,6 +59,22 @@ REASONS: Mapping[tuple[str, int], str] = {
         85,
     ): "Chaotic, so populations differ: from the default 1,000 units a population ln χ T is known to .26 only."
     " With 8,000 it is .323 ± .028, 4 % from the networks'.",
+    ("tied", 103): "Narrow networks: those of 1,000 units have .000524, 1.7 % from theory.",
+    ("tied", 109): "Not explained: networks of 1,000 units have a second moment of .246 ± .001 too, 5 % below theory.",
+    (
+        "tied",
+        111,
+    ): "These networks were perturbed too early: after 600 steps from rest instead of 150 the memory's second"
+    " moment is 68 ± 4, as normal biases of the candidate fill it slowly.",
+    ("tied", 112): "Chaotic.",
+    (
+        "tied",
+        113,
+    ): "Networks differ much, and approach theory slowly with their width: ln χ T is -10.1 ± 1.4 and the second"
+    " moment .178 at 300 units, -7.7 ± 1.0 and .159 at 2,000.",
+    ("untied", 111): _NORMALIZED,
+    ("untied", 113): _NORMALIZED,
+    ("untied", 114): _NORMALIZED,
     ("untied", 15): "Chance in the networks: 24 others have a second moment of .000230 ± .000002, .8 % from theory.",
     ("untied", 95): "e⁻⁶⁸ is left, on a few units whose gates chance kept shut, so networks differ by 1.5 in the"
     " logarithm and their mean logarithm lies lower: -73.1 at 300 units, -71.6 at 4,000.",
@@ -139,17 +161,19 @@ def judge(row: Mapping[str, Any]) -> Judged:
     untied = untied_numbers(spec, layer)
     fast = fast_numbers(spec)
     seconds = middle - start, time.process_time() - middle
-    assert untied is not None
-    assert not isinstance(fast, NotComputed)
-    return Judged(
-        row, compare(row, "tied", tied), compare(row, "tied", fast), compare(row, "untied", untied),
-        {"tied": tied, "fast": fast, "untied": untied}, seconds,
-    )  # fmt: skip
+    theories = {"tied": tied, "fast": None if isinstance(fast, NotComputed) else fast, "untied": untied}
+    compared = [
+        [] if found is None else compare(row, reading, found)
+        for found, reading in zip(theories.values(), ("tied", "tied", "untied"), strict=True)
+    ]
+    return Judged(row, *compared, {name: found for name, found in theories.items() if found is not None}, seconds)
 
 
 def verdict(compared: Iterable[Comparison]) -> str:
-    """Return what misses, or what chance leaves open; "holds" where nothing does."""
+    """Return what misses, or what chance leaves open; "holds" where nothing does, "-" where theory has no numbers."""
     compared = list(compared)
+    if not compared:
+        return _NONE
     missed = ["growth" if one.field == "chi_over_T" else one.name for one in compared if not one.agrees]
     if missed:
         return f"**{', '.join(missed)}**"
@@ -158,11 +182,39 @@ def verdict(compared: Iterable[Comparison]) -> str:
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the page."""
+    first, later = (
+        judged([row for row in rows if row["cell"] not in NEWER]),
+        judged([row for row in rows if row["cell"] in NEWER]),
+    )
+    return written(first) + written_newer(later)
+
+
+def judged(rows: Sequence[Mapping[str, Any]]) -> list[Judged]:
+    """Return the points with the theories, computed now; each is told on standard error."""
     found = []
     for row in rows:
         found.append(judge(row))
         print(row["point"], row["cell"], verdict(found[-1].tied), file=sys.stderr, flush=True)
-    return written(found)
+    return found
+
+
+def written_newer(found: Sequence[Judged]) -> str:
+    """Return the section on the cells that came later."""
+    lines = [
+        "",
+        "## Cells that came later",
+        "",
+        f"{len(found)} more points, three each of {', '.join(f'`{name}`' for name in NEWER)}. Those of ReLU",
+        "networks lie where growth is below 1 by more than networks scatter. A - stands where theory has no numbers.",
+        "",
+        *_TABLE,
+        *map(line, found),
+    ]
+    for name in ("tied", "untied"):
+        missed = [one for one in found if verdict(getattr(one, name)) not in ("holds", _NONE)]
+        heading, *reasons = _reasons(name, missed, len(found))[:-1]
+        lines += ["", f"#{heading}", *reasons]
+    return "\n".join(lines) + "\n"
 
 
 def written(found: Sequence[Judged]) -> str:
@@ -179,11 +231,11 @@ def written(found: Sequence[Judged]) -> str:
         "# Theory against networks",
         "",
         "How far can you trust the numbers of a spec? Here the theories are held to networks that share no code with",
-        "them: the recurrences of all nine cells are written out by hand, weights are drawn by a few lines of their",
+        "them: the recurrences of all cells are written out by hand, weights are drawn by a few lines of their",
         "own, and perturbations are followed by complex steps (`tests/theory/oracle.py`).",
         "",
-        f"There are {len(found)} points over {len({one.row['cell'] for one in found})} cells, drawn from fixed seeds"
-        " (`benchmarks/validation/points.py`), with Gaussian",
+        f"There are {len(found)} points over the first {len({one.row['cell'] for one in found})} cells, drawn from"
+        " fixed seeds (`benchmarks/validation/points.py`), with Gaussian",
         "and orthogonal recurrent kernels, and with constant, normal and spread biases. A point has",
         f"{networks} networks that keep their weights, of {widths[0]} units, and as many whose weights are drawn anew",
         f"at every step, of {widths[1]} units. A perturbation is followed for T steps, {_range(steps)}.",
@@ -206,7 +258,8 @@ def written(found: Sequence[Judged]) -> str:
         "|---|---|---|---|---|---|",
         *(_summary(found, near, name, *words) for name, words in _THEORIES.items()),
         "",
-        "The errors are relative to the rate: 5 % of ln χ is 5 % of the time scale over T.",
+        "The errors are shares of the larger of the two rates: 5 % of ln χ is 5 % of the time scale over T, and more",
+        "than 100 % is growth for decay.",
         f"The tied theory took {np.median([one.seconds[0] for one in found]):.1f} s of processor time a point (median),"
         f" the fast estimate with the untied theory {np.median([one.seconds[1] for one in found]):.2f} s.",
         "",
@@ -218,15 +271,19 @@ def written(found: Sequence[Judged]) -> str:
         "",
         "ln χ T is the logarithm of the retention over T steps, Q the second moment.",
         "",
-        "| point | cell | where | T | ln χ T, networks | tied theory | estimate | Q, networks | tied | estimate"
-        " | tied verdict | estimate's | ln χ T, untied networks | untied theory | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *_TABLE,
         *map(line, found),
     ]  # fmt: skip
     assert held + len(missed["tied"]) == len(found)
     return "\n".join(lines) + "\n"
 
 
+_TABLE = (
+    "| point | cell | where | T | ln χ T, networks | tied theory | estimate | Q, networks | tied | estimate"
+    " | tied verdict | estimate's | ln χ T, untied networks | untied theory | verdict |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+)
+_NONE = "-"
 _THEORIES = {
     "tied": ("tied theory, sampled", "networks that keep their weights"),
     "fast": ("what specs state, `predicted.tied`", "networks that keep their weights"),
@@ -265,8 +322,7 @@ def _summary(found: Sequence[Judged], near: Sequence[Judged], name: str, theory:
 
 
 def _largest(errors: Sequence[float]) -> str:
-    largest = max(errors)
-    return f"{100 * largest:.0f} %" if largest < 10.0 else f"{largest:.0f} times"
+    return f"{100 * max(errors):.0f} %"
 
 
 def _estimate(found: Sequence[Judged]) -> list[str]:
@@ -300,21 +356,24 @@ def _errors(points: Sequence[Judged]) -> str:
 
 def line(one: Judged) -> str:
     """Return the row of the table of one point."""
-    row, T = one.row, one.row["T"]
+    row, T, theories = one.row, one.row["T"], one.theories
 
-    def logarithm(numbers: Numbers) -> str:
+    def logarithm(name: str) -> str:
+        numbers = theories.get(name)
+        if numbers is None:
+            return _NONE
         return f"{T * math.log(numbers.chi_over_T):+.3f}" if numbers.chi_over_T > 0.0 else "−∞"
 
     def networks(name: str) -> str:
         return "{:+.3f} ± {:.3f}".format(*row[name]["log_retention"])
 
-    theories = one.theories
     error = (theories["tied"].standard_error or {}).get("chi_over_T") or 0.0
-    tied = logarithm(theories["tied"]) + (f" ± {T * error / theories['tied'].chi_over_T:.3f}" if error else "")
+    tied = logarithm("tied") + (f" ± {T * error / theories['tied'].chi_over_T:.3f}" if error else "")
     moment = row["tied"]["second_moment"][0]
+    estimate = f"{theories['fast'].second_moment:.4g}" if "fast" in theories else _NONE
     return (
         f"| {row['point']} | {row['cell']} | {row['kind']} | {T} | {networks('tied')} | {tied}"
-        f" | {logarithm(theories['fast'])} | {moment:.4g} | {theories['tied'].second_moment:.4g}"
-        f" | {theories['fast'].second_moment:.4g} | {verdict(one.tied)} | {verdict(one.fast)}"
-        f" | {networks('untied')} | {logarithm(theories['untied'])} | {verdict(one.untied)} |"
+        f" | {logarithm('fast')} | {moment:.4g} | {theories['tied'].second_moment:.4g}"
+        f" | {estimate} | {verdict(one.tied)} | {verdict(one.fast)}"
+        f" | {networks('untied')} | {logarithm('untied')} | {verdict(one.untied)} |"
     )

@@ -92,7 +92,7 @@ def test_the_second_moment_is_held_to_three_percent() -> None:
     assert misses(expected, {"untied": [None, numbers(0.9, 0.1029)]}) == []
     (miss,) = misses(expected, {"untied": [None, numbers(0.9, 0.104)]})
     assert str(miss) == (
-        "layers.1.untied.second_moment: second moment: predicted 0.1; measured 0.104; 3.9 % apart, limit 3 %"
+        "layers.1.untied.second_moment: second moment: predicted 0.1; measured 0.104; 3.8 % apart, limit 3 %"
     )
 
 

@@ -9,10 +9,12 @@ from xml.etree import ElementTree
 import pytest
 
 import critinit
+from critinit import generate
 from critinit.cells import CELLS
 from critinit.showing import Shown
+from critinit.spec.model import TimeConstants
 from critinit.spec.reading import validate_object
-from critinit.spec.tables import tables
+from critinit.spec.tables import number_rows, tables
 from tests.cli.conftest import environment
 from tests.spec.examples import grouped_object
 
@@ -119,3 +121,17 @@ def test_html_needs_no_rich() -> None:
     code = f"import sys, critinit; {spec}._repr_html_(); print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_extremes_of_sampled_units_are_not_shown_beside_those_of_theory() -> None:
+    """They depend on how many units are sampled, and for how long; the median does not."""
+    exact = generate("gru", T=50).layers[0].predicted.untied
+    sampled = exact.model_copy(update={"standard_error": {"unit_time_constants.min": 0.01}})
+    rows = {label: numbers for label, *numbers in number_rows([exact, sampled])}
+    for name in ("shortest", "longest"):
+        assert rows[f"time constant, {name}"][1] == "-" != rows[f"time constant, {name}"][0]
+    assert rows["time constant, median"][1] != "-"
+    assert "time constant, shortest" not in {label for label, *_ in number_rows([sampled])}
+    one = exact.unit_time_constants.min
+    alike = sampled.model_copy(update={"unit_time_constants": TimeConstants(min=one, median=one, max=one)})
+    assert dict(number_rows([alike]))["time constant, longest"] != "-"

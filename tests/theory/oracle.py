@@ -64,6 +64,17 @@ def rnn(s, h, e, w):
     return np.tanh(e["hidden"] + w("hidden", h)), None
 
 
+def relu_rnn(s, h, e, w):
+    u = e["hidden"] + w("hidden", h)
+    return np.where(u.real > 0, u, 0), None
+
+
+def ugrnn(s, h, e, w):
+    f = sigmoid(e["update"] + w("update", h))
+    n = np.tanh(e["candidate"] + w("candidate", h))
+    return f * h + (1 - f) * n, None
+
+
 def minimal_rnn(s, h, e, w):
     f = sigmoid(e["update"] + w("update", h))
     return f * h + (1 - f) * e["x"], None
@@ -121,8 +132,20 @@ CELLS: Mapping[str, Callable[..., Any]] = {
     "coupled_lstm": coupled_lstm,
     "projection_lstm": lstm,
     "peephole_lstm": peephole_lstm,
+    "relu_rnn": relu_rnn,
+    "ugrnn": ugrnn,
+    "layernorm_gru": gru,
+    "layernorm_lstm": lstm,
+    "layernorm_lstm_kept": lstm,
 }
-"""``projection_lstm`` is the LSTM whose kernels read P h."""
+"""``projection_lstm`` is the LSTM whose kernels read P h; of the normalized cells W m, U x and c are normalized."""
+
+
+def normalized(y):
+    """y less its mean over the units, by its deviation."""
+    y = y - y.mean(axis=-1, keepdims=True)
+    size = np.sqrt((y * y).mean(axis=-1, keepdims=True))
+    return np.divide(y, size, out=np.zeros_like(y), where=size != 0)
 
 
 # ---- weights ------------------------------------------------------------------------------------------------------
@@ -229,9 +252,22 @@ class Network:
         fed = self.embeds and tied
         self.feed = kept(matrix(self.gates["update"]["input"], width, width, rng)) if fed else None
         self.biases = biases(self.gates, width, rng)
+        self.keeps = layer["memory_gain"] if cell == "layernorm_lstm_kept" else None
+        self.reads = layer.get("memory_gain") if cell == "layernorm_lstm" else None
+
+    def product(self, gate, m):
+        """W m, of a normalized cell γ_h norm(W m)."""
+        y, gain = self.recurrent[gate](m), self.gates[gate].get("recurrent_gain")
+        return y if gain is None else gain * normalized(y)
+
+    def after(self, s, h, e):
+        """The memory after a step, and the open read gate."""
+        s, o = self.step(s, h, e, self.product)
+        return (s if self.keeps is None else self.keeps * normalized(s)), o
 
     def visible(self, s, o):
-        h = s if o is None else o * np.tanh(s)
+        seen = s if self.reads is None else self.reads * normalized(s)
+        h = s if o is None else o * np.tanh(seen)
         return h if self.project is None else self.project(h)
 
     def outside(self, steps: int) -> Iterator[dict[str, Any]]:
@@ -246,7 +282,10 @@ class Network:
             for name, gate in self.gates.items():
                 bias = again if self._of(name)["distribution"] == "normal" else self.biases
                 noise = self.rng.standard_normal(self.width)
-                out[name] = math.sqrt(gate["input"]["variance"] * self.power) * noise + bias[name]
+                fed = math.sqrt(gate["input"]["variance"] * self.power) * noise
+                if gate.get("input_gain") is not None:
+                    fed = gate["input_gain"] * normalized(fed)
+                out[name] = fed + bias[name]
             if self.embeds:
                 out["x"] = math.sqrt(self.power) * self.rng.standard_normal(self.width)
                 if self.feed is not None:
@@ -266,14 +305,14 @@ def follow(network: Network, T: int, burn_in: int, directions: int) -> tuple[flo
     """ln of the retention after T and T/2 steps, and the second moments of visible state and memory."""
     s, h, o = np.zeros((1, network.width)), np.zeros((1, network.coordinates)), None
     for e in network.outside(burn_in):
-        s, o = network.step(s, h, e, lambda gate, m: network.recurrent[gate](m))
+        s, o = network.after(s, h, e)
         h = network.visible(s, o)
     delta = network.rng.standard_normal((directions, network.width))
     s = s + 1j * EPSILON * delta
     h = network.visible(s, o)
     start, half, squares = np.mean(delta**2), 0.0, []
     for t, e in enumerate(network.outside(T)):
-        s, o = network.step(s, h, e, lambda gate, m: network.recurrent[gate](m))
+        s, o = network.after(s, h, e)
         h = network.visible(s, o)
         squares.append((np.mean(h[0].real ** 2), np.mean(s[0].real ** 2)))
         if t + 1 == T // 2:

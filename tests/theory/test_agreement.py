@@ -34,7 +34,7 @@ def test_a_network_that_lives_longer_than_fresh_weights_say():
     agrees, words = judged(points.gru())
     assert not agrees
     assert "time scale after many steps: 3.681 and 8." in words
-    assert "% (limit 5 %)" in words
+    assert "% apart, limit 5 %" in words
     assert words.startswith("Untied and tied theory disagree. Trust the tied numbers: networks keep their weights.")
 
 
@@ -56,8 +56,8 @@ def test_the_lines_state_numbers_difference_and_limit():
     untied = untied_numbers(spec, spec.layers[0])
     agrees, words = planted(spec, **rate(untied, 0.98, 784))
     assert agrees
-    assert "time scale over 784 steps: 283 and 288.8, a difference of 2 % (limit 5 %)" in words
-    assert f"second moment: {untied.second_moment:.4g} and {untied.second_moment:.4g}, a difference of 0 %" in words
+    assert "time scale over 784 steps: 283 and 288.8; 2 % apart, limit 5 %" in words
+    assert f"second moment: {untied.second_moment:.4g} and {untied.second_moment:.4g}; 0 % apart, limit 3 %" in words
 
 
 @pytest.mark.parametrize(("factor", "agree"), [(0.94, False), (1.06, False), (0.96, True), (1.04, True)])
@@ -73,6 +73,22 @@ def test_a_planted_second_moment_beyond_the_limit_is_caught(factor, agree):
     agrees, words = planted(spec, second_moment=number)
     assert agrees is agree
     assert f"{number:.4g}" in words
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.5, 2.0, 5.0])
+def test_differences_are_shares_of_the_larger_of_the_numbers_that_are_shown(factor):
+    """One definition for moments and time scales, also where the numbers are far apart."""
+    spec = critinit.generate("gru", T=784)
+    untied = untied_numbers(spec, spec.layers[0])
+    number = factor * untied.second_moment
+    other = untied.model_copy(update={"second_moment": number, **rate(untied, 1.0 / factor, 784)})
+    moment, growth, _ = comparisons(untied, other, 784, errors=3.0)
+    assert growth.name == "time scale over 784 steps"
+    assert growth.found / growth.expected == pytest.approx(factor, rel=1e-3)
+    assert moment.difference == pytest.approx(1.0 - min(factor, 1.0 / factor))
+    assert growth.difference == pytest.approx(moment.difference, rel=1e-3)
+    assert not moment.agrees
+    assert not growth.agrees
 
 
 @pytest.mark.parametrize("chi", [0.99, 0.999, 0.9999, 0.9995])

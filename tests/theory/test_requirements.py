@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_a_normal_bias_of_the_keep_gate_stays_with_its_unit(cell, mean, variance
 
     exact = integrate.quad(weighed, -12, 12, points=[0.0, 2.0], limit=200)[0]
     assert requirements(critinit.parse(spec)).padding_retention == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["layernorm_gru", "layernorm_lstm"])
+def test_a_normal_bias_of_no_width_is_a_constant_in_normalized_cells(cell):
+    """Their kernels are scaled by what they read, which a bias that stays with its unit must leave in place."""
+    gate = "update" if cell == "layernorm_gru" else "forget"
+    constant, normal = (
+        critinit.generate(
+            cell,
+            T=50,
+            scheme="orthogonal",
+            settings=[f"layers.0.gates.{gate}.bias={json.dumps({**form, 'mean': 2.0})}"],
+        )
+        for form in ({"distribution": "constant"}, {"distribution": "normal", "variance": 1e-12})
+    )
+    exact, found = requirements(constant), requirements(normal)
+    assert found.padding_retention == pytest.approx(exact.padding_retention, rel=1e-4)
+    assert found.early_input_response == pytest.approx(exact.early_input_response, rel=1e-4)
 
 
 def test_an_uncoupled_write_gate_follows_its_bias():

@@ -18,6 +18,8 @@ from critinit.simulation import Inputs, reduction, simulate
 from critinit.simulation.kernels import Rows, fresh
 from critinit.simulation.network import draw_network
 from critinit.simulation.reduction import NetworkRun
+from critinit.theory.comparing import comparisons
+from critinit.theory.protocol import DRIFTING, SAME_INPUTS
 from critinit.theory.tied import growth
 from tests.theory import points
 
@@ -190,6 +192,29 @@ def test_correlated_inputs_lower_chi():
     half = measured(points.gru(correlation=0.5), weights="untied").numbers
     assert half.chi < whole - 0.004
     assert any("correlation 0.5" in note for note in half.notes)
+
+
+@pytest.mark.parametrize("scheme", ["critical", "uniform_gate", "isometry"])
+@pytest.mark.parametrize("weights", ["untied", "tied"])
+def test_growth_is_of_the_copies_that_theory_means_where_inputs_differ(scheme, weights):
+    """Untied of two copies with inputs of their own, tied of two with the same: each beside a prediction like it."""
+    spec = critinit.generate("gru", T=60, scheme=scheme, input_correlation=0.5)
+    found = simulate(spec, width=128, seeds=4, weights=weights)[0].numbers
+    expected = getattr(spec.layers[0].predicted, weights)
+    assert (SAME_INPUTS in found.notes) == (SAME_INPUTS in expected.notes) == (weights == "tied")
+    by_field = {c.field: c for c in comparisons(expected, found, 60, errors=3.0, width=128)}
+    assert by_field["chi_over_T"].agrees
+    assert by_field["chi_over_T"].difference < 0.1
+    other = getattr(spec.layers[0].predicted, "tied" if weights == "untied" else "untied")
+    assert "chi_over_T" not in {c.field for c in comparisons(other, found, 60, errors=3.0)}
+
+
+def test_a_state_that_still_drifts_is_not_held_to_a_stationary_one():
+    spec = critinit.generate("gru", T=20_000, scheme="isometry")
+    found = simulate(spec, width=16, seeds=2, steps=20)[0].numbers
+    assert DRIFTING in found.notes
+    assert found.second_moment < 0.7 * spec.layers[0].predicted.tied.second_moment
+    assert "second_moment" not in {c.field for c in comparisons(spec.layers[0].predicted.tied, found, 20_000, errors=3)}
 
 
 def test_when_inputs_go_off_the_gates_stay_at_their_bias():

@@ -18,6 +18,7 @@ from critinit.theory.analysis import _without_small_kernels, deviations, fast_nu
 from critinit.theory.comparing import comparisons
 from critinit.theory.parameters import grid_parameters
 from critinit.theory.quadrature import broken_rule
+from critinit.theory.tied.estimate import ROUGH
 from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention
 from critinit.theory.tied.solution import tied, tied_layer
 from critinit.theory.untied.solution import solve
@@ -364,6 +365,21 @@ def test_reservoirs_are_what_theory_says(cell, radius, density, power, T):
     compared = comparisons(expected, found, T, errors=2.0, width=width)
     assert {c.field for c in compared} >= {"second_moment", "chi_over_T"}
     assert all(c.agrees and c.decides for c in compared if c.field != "chi"), compared
+
+
+@pytest.mark.parametrize(
+    ("radius", "power", "rough"), [(0.9, 0.1, False), (0.95, 0.05, False), (1.25, 0.5, False), (1.6, 0.01, True)]
+)
+def test_leaky_units_are_called_rough_where_the_estimate_is_off(radius, power, rough):
+    """Held to the sampled theory; all are amplified 1.5 to 100 times, but only fluctuating couplings mislead."""
+    spec = reservoir("leaky_tanh", radius, 0.1, power, 50)
+    stated = spec.layers[0].predicted.tied
+    full = tied_layer(spec.find_cell(), spec.layers[0], T=50, particles=500, steps=100, tolerance=0.02)
+    chance = 3.0 * full.standard_error["second_moment"] / full.second_moment
+    off = abs(math.log(stated.second_moment / full.second_moment))
+    assert (ROUGH in stated.notes) is rough
+    assert (off > 0.05 + chance) if rough else (off < 0.02 + chance)
+    assert chance < 0.05
 
 
 def test_a_prediction_for_wide_networks_misses_a_narrow_reservoir():

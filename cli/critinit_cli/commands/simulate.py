@@ -208,8 +208,9 @@ def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequ
         for reading in found
     )
     lines = (f"{one}{_remark(one)}\n" for one in compared)
+    decided = all(one.comparison.decides for one in compared)
     verdict = {
-        True: "the prediction holds",
+        True: "the prediction holds" if decided else "what can be decided of the prediction holds",
         False: "the prediction does not hold",
         None: "whether the prediction holds cannot be decided; take more networks, or wider ones",
     }[_holds(compared)]

@@ -9,17 +9,17 @@ independent entries is replaced by the Gaussian one of the same variance, from w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import assert_never
 
 import numpy as np
 
-from critinit.distributions import Kernel, KernelFamily, haar
+from critinit.distributions import Kernel, KernelFamily
 from critinit.dual import Array
 
-__all__ = ["Apply", "Rows", "fixed", "fresh"]
+__all__ = ["Apply", "Rows", "blocks", "fixed", "fresh", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -27,55 +27,146 @@ class Rows:
     """Rows that several matrices multiply.
 
     Attributes:
-        array: x, (r, N).
+        array: x, (r, N), or (networks, r, N) for as many networks side by side.
     """
 
     array: Array
 
     @cached_property
     def triangle(self) -> Array:
-        """R of xᵀ = Q R, (min(r, N), r): all that a matrix drawn for these rows needs to know of them."""
-        if len(self.array) == 1:
-            return np.array([[np.linalg.norm(self.array)]])
-        return np.asarray(np.linalg.qr(self.array.T, mode="r"))
+        """R of xᵀ = Q R, (…, min(r, N), r): all that a matrix drawn for these rows needs to know of them."""
+        if self.array.shape[-2] == 1:
+            return np.asarray(np.linalg.norm(self.array, axis=-1, keepdims=True))
+        return np.asarray(np.linalg.qr(self.array.swapaxes(-1, -2), mode="r"))
 
 
-Apply = Callable[[Rows], Array]
+@dataclass(frozen=True)
+class Fixed:
+    """One matrix for all time.
+
+    Attributes:
+        transposed: Wᵀ, (columns, rows), or (networks, columns, rows).
+    """
+
+    transposed: Array
+
+    def __call__(self, x: Rows) -> Array:
+        return x.array @ self.transposed
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A matrix that is drawn anew at every call.
+
+    Attributes:
+        generators: The random generator of each network.
+        rows: Rows of the matrix.
+        columns: Its columns.
+        gain: The root of the variance of its entries times its columns.
+        orthogonal: Whether it is Haar-distributed; else its entries are independent and normal.
+    """
+
+    generators: tuple[np.random.Generator, ...]
+    rows: int
+    columns: int
+    gain: float
+    orthogonal: bool
+
+    def __call__(self, x: Rows) -> Array:
+        *networks, count, _ = x.triangle.shape
+        frames = (self._orthonormal(count) if self.orthogonal else self._normal(count)) * self.gain
+        frames = frames if networks else frames[0]
+        return np.asarray((frames @ x.triangle).swapaxes(-1, -2))
+
+    def _normal(self, count: int) -> Array:
+        drawn = [rng.standard_normal((self.rows, count)) for rng in self.generators]
+        return np.stack(drawn) / math.sqrt(self.columns)
+
+    def _orthonormal(self, count: int) -> Array:
+        """So many columns of Haar matrices, as ``critinit.distributions.haar`` draws them."""
+        drawn = [rng.standard_normal((count, self.columns)) for rng in self.generators]
+        q, r = np.linalg.qr(np.stack(drawn).swapaxes(-1, -2))
+        signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
+        return np.asarray((q * signs[:, None])[:, : self.rows])
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """A gain for every unit by itself.
+
+    Attributes:
+        gain: The gain.
+        rows: How many units.
+    """
+
+    gain: float
+    rows: int
+
+    def __call__(self, x: Rows) -> Array:
+        return self.gain * x.array if self.gain else np.zeros((*x.array.shape[:-1], self.rows))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The matrices of a layer's groups of units, one below the other.
+
+    Attributes:
+        parts: One matrix a group.
+        read: Which of the columns each reads; None where each reads all.
+    """
+
+    parts: tuple[Apply, ...]
+    read: tuple[slice, ...] | None
+
+    def __call__(self, x: Rows) -> Array:
+        read = self.read or (slice(None),) * len(self.parts)
+        each = [
+            part(x if self.read is None else Rows(x.array[..., own]))
+            for part, own in zip(self.parts, read, strict=True)
+        ]
+        return np.concatenate(each, axis=-1)
+
+
+Apply = Fixed | Fresh | Diagonal | Blocks
 
 
 def fixed(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> Apply:
     """Return one matrix for all time."""
     if kernel.family is KernelFamily.DIAGONAL:
         return _diagonal(kernel, rows)
-    transposed = np.ascontiguousarray(kernel.sample(rng, rows, columns).T)
-    return lambda x: x.array @ transposed
+    return Fixed(np.ascontiguousarray(kernel.sample(rng, rows, columns).T))
 
 
 def fresh(kernel: Kernel, rows: int, columns: int, rng: np.random.Generator) -> Apply:
     """Return a matrix that is drawn anew at every call."""
-    match kernel.family:
-        case KernelFamily.DIAGONAL:
-            return _diagonal(kernel, rows)
-        case KernelFamily.HAAR:
+    if kernel.family is KernelFamily.DIAGONAL:
+        return _diagonal(kernel, rows)
+    return Fresh((rng,), rows, columns, kernel.gain, kernel.family is KernelFamily.HAAR)
 
-            def frame(count: int) -> Array:
-                return haar(rng, count, columns).T[:rows] * kernel.gain
 
-        case KernelFamily.INDEPENDENT:
+def side_by_side(kernels: Sequence[Apply]) -> Apply:
+    """Return the kernels of several networks as one operator on rows with a leading axis of networks.
 
-            def frame(count: int) -> Array:
-                return np.asarray(rng.standard_normal((rows, count)) * (kernel.gain / np.sqrt(columns)))
+    Args:
+        kernels: One of each network, all of the same kind.
+    """
+    first = kernels[0]
+    if isinstance(first, Fixed):
+        matrices = [kernel.transposed for kernel in kernels if isinstance(kernel, Fixed)]
+        return Fixed(first.transposed[None] if len(matrices) == 1 else np.stack(matrices))
+    if isinstance(first, Fresh):
+        generators = [rng for kernel in kernels if isinstance(kernel, Fresh) for rng in kernel.generators]
+        return replace(first, generators=tuple(generators))
+    if isinstance(first, Blocks):
+        groups = zip(*(kernel.parts for kernel in kernels if isinstance(kernel, Blocks)), strict=True)
+        return replace(first, parts=tuple(side_by_side(group) for group in groups))
+    return first
 
-        case _:
-            assert_never(kernel.family)
 
-    def apply(x: Rows) -> Array:
-        return np.asarray((frame(len(x.triangle)) @ x.triangle).T)
-
-    return apply
+def blocks(parts: Sequence[Apply], read: Sequence[slice] | None = None) -> Apply:
+    """Return the matrices of groups of units as one; ``read`` are the columns of each, all where it is None."""
+    return parts[0] if len(parts) == 1 else Blocks(tuple(parts), None if read is None else tuple(read))
 
 
 def _diagonal(kernel: Kernel, rows: int) -> Apply:
-    if kernel.is_zero:
-        return lambda x: np.zeros((len(x.array), rows))
-    return lambda x: kernel.gain * x.array
+    return Diagonal(0.0 if kernel.is_zero else kernel.gain, rows)

@@ -7,14 +7,16 @@ by forward mode, δs' = (∂s'/∂s) δs, and made orthonormal again every few s
     Lyapunov exponents = mean of ln |R_ii| per step over the second half
 
 (of the LSTM the perturbation is of c, h following at fixed output gate, and is measured in c).  With inputs of
-correlation below 1, χ is the growth of the inner product ⟨δ¹, δ²⟩ of a perturbation carried through two copies:
-the derivative of their covariance.  The one-step Jacobian comes from N unit tangents.
+correlation below 1 and weights that are drawn anew, χ is the growth of the inner product ⟨δ¹, δ²⟩ of a perturbation
+carried through two copies: the derivative of their covariance.  With weights that stay it is that of copies with the
+same inputs, as in the tied theory.  The one-step Jacobian comes from N unit tangents.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +25,7 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
-from critinit.simulation.network import Network, Regime, State, draw_network
+from critinit.simulation.network import Network, Regime, SideBySide, State, draw_network, joined
 from critinit.simulation.reduction import (
     NetworkRun,
     further_perturbations,
@@ -37,12 +39,14 @@ from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
+    SAME_INPUTS,
     STEADY,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
+    shortest_time,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -58,6 +62,8 @@ _PAIR_STEPS = 12
 """Steps that the inner product of two copies' perturbations is followed: later it sinks into its noise, 1/√N."""
 _TICK_EVERY = 20
 """Steps between two calls of ``progress``."""
+_NUMBERS = 4 * 10**6
+"""Entries of recurrent kernels, in all, of networks that are run side by side: more do not fit a processor's cache."""
 _FOREVER = 10**9
 """Steps before the perturbation for which inputs can be asked: more than any run has."""
 
@@ -198,19 +204,23 @@ def simulate_layer(
     _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
-    total = seeds * (before + length)
-    results = []
-    for i, child in enumerate(np.random.SeedSequence(seed).spawn(seeds)):
-        experiment = _Experiment(cell, layer, np.random.default_rng(child), width, weights, inputs, below, tangents)
-        tick = None if progress is None else (lambda done, i=i: progress(i * (before + length) + done, total))
-        again = not (spread and length >= T)  # else the growth after many steps is not asked for
-        results.append(experiment.measure(before, burn_in is not None, length, singular_values, again, tick))
+    again = not (spread and length >= T)  # else the growth after many steps is not asked for
+    experiment = _Experiment(cell, layer, width, weights, inputs, below, tangents, length, singular_values, again)
+    together = max(1, _NUMBERS // (len(layer.gates) * width**2))
+    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(seeds)]
+    results: list[_Result] = []
+    for i in range(0, seeds, together):
+        chosen = generators[i : i + together]
+        tick = _share(progress, i / seeds, len(chosen) / seeds, seeds * (before + length))
+        results += experiment.measure(chosen, before, burn_in is not None, tick)
     exponents = np.array([r.lyapunov for r in results])
     notes = []
-    if layer.input.correlation < 1.0:
+    if _has_pairs(layer, weights):
         notes.append(
             f"chi: growth of the covariance of two copies with inputs of correlation {layer.input.correlation:g}"
         )
+    elif layer.input.correlation < 1.0:
+        notes.append(SAME_INPUTS)
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
@@ -220,6 +230,11 @@ def simulate_layer(
         log_distance=np.mean([r.run.log_square for r in results], axis=0),
         singular_values=np.array([r.singular for r in results]) if singular_values else None,
     )
+
+
+def _has_pairs(layer: Layer, weights: Regime) -> bool:
+    """Whether two copies with inputs of their own are followed: those that χ is of in the untied theory."""
+    return weights == "untied" and layer.input.correlation < 1.0
 
 
 def _check(least: int, **numbers: int) -> None:
@@ -237,117 +252,138 @@ class _Result:
     singular: Array | None
 
 
-class _Experiment:
-    """One network from rest to its numbers."""
+def _share(progress: Progress | None, start: float, share: float, total: int) -> Progress | None:
+    """What reports the steps of some of the networks as steps of all of them."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(int(total * (start + share * done / of)), total)
 
-    def __init__(
-        self,
-        cell: Cell,
-        layer: Layer,
-        rng: np.random.Generator,
-        width: int,
-        weights: Regime,
-        inputs: Inputs,
-        below: Sequence[Layer],
-        tangents: int,
-    ) -> None:
-        copies = 2 if layer.input.correlation < 1.0 else 1
-        self.network = draw_network(cell, layer, width, rng, weights=weights, inputs=inputs, below=below, copies=copies)
-        self.rng, self.width, self.tangents = rng, width, tangents
+
+@dataclass(frozen=True)
+class _Experiment:
+    """Networks from rest to their numbers."""
+
+    cell: Cell
+    layer: Layer
+    width: int
+    weights: Regime
+    inputs: Inputs
+    below: Sequence[Layer]
+    tangents: int
+    steps: int
+    singular_values: bool
+    again: bool
 
     def measure(
-        self,
-        first: int,
-        exact: bool,
-        steps: int,
-        singular_values: bool,
-        again: bool,
-        tick: Callable[[int], None] | None,
-    ) -> _Result:
+        self, generators: Sequence[np.random.Generator], first: int, exact: bool, tick: Progress | None
+    ) -> list[_Result]:
         """Burn in for ``first`` steps (or, unless ``exact``, for as long as it takes), then follow perturbations."""
-        net, cell = self.network, self.network.cell
-        state, u, settled = self._burnt_in(first, exact, steps, tick)
-        carried = _Tangents(self._signs(), steps, shares=again)
-        pair = _PairGrowth(carried.start, steps) if net.copies == 2 else None
-        state = _perturbed(net, state, u, carried.start)
-        keep, moments, seen = np.zeros(self.width), np.zeros(2), 0
-        for t, external in enumerate(net.external_inputs(0, steps)):
+        count, steps, copies = len(generators), self.steps, 2 if _has_pairs(self.layer, self.weights) else 1
+        total = count * (first + steps)
+        nets = [self._drawn(rng, copies) for rng in generators]
+        side = SideBySide.of(nets)
+        state, u, settled = self._burnt_in(side, first, exact, None if tick is None else lambda n: tick(n, total))
+        state = _perturbed(side.together, state, u, np.stack([self._signs(rng) for rng in generators], axis=1))
+        start = tangent(state.s)
+        pair = _PairGrowth(start, steps, _PAIR_STEPS if self.again else steps) if copies == 2 else None
+        carried = _Tangents(start, steps, shares=self.again)
+        keep, moments = np.zeros((count, self.width)), np.zeros((2, count))
+        for t, external in enumerate(side.external_inputs(0, steps)):
             before = state.s
-            state, u = net.step(state, external)
-            state = pair.record(t, net, state, u) if pair else carried.record(t, state)
-            keep += net.kept(before, u)
-            moments += np.mean(value(state.h)[0] ** 2), np.mean(value(state.s)[0] ** 2)
-            seen += 1
+            state, u = side.step(state, external)
+            state = pair.record(t, side.together, state, u) if pair else carried.record(t, state)
+            keep += side.together.kept(before, u)
+            moments += _square(state.h), _square(state.s)
             if tick and t % _TICK_EVERY == 0:
-                tick(first + t)
-        jacobian = self._jacobian(state, u)
-        gram = jacobian @ jacobian.T
-        run = NetworkRun(
-            second_moment=float(moments[0] / seen),
-            memory=float(moments[1] / seen) if cell.has_readout else None,
-            time_constants=1.0 / np.maximum(1.0 - keep / seen, 1.0 / LONGEST_UNIT_TIME),
-            log_square=pair.log_square if pair else carried.log_square,
-            carrying=np.ones(_PAIR_STEPS + 1) if pair else carried.carrying,
-            squared_singular_values=(
-                float(np.trace(gram) / self.width),
-                float(np.sum(gram * gram) / self.width),
-            ),
-            settled=settled,
-        )
+                tick(count * (first + t), total)
+        results = []
+        for i, net in enumerate(side.networks):
+            alone, gates = state.of(i), _of_network(u, i)
+            jacobian = self._jacobian(net, alone, gates)
+            gram = jacobian @ jacobian.T
+            run = NetworkRun(
+                second_moment=float(moments[0, i] / steps),
+                memory=float(moments[1, i] / steps) if self.cell.has_readout else None,
+                time_constants=1.0 / np.maximum(1.0 - keep[i] / steps, 1.0 / LONGEST_UNIT_TIME),
+                log_square=pair.log_square[i] if pair else carried.log_square[i],
+                carrying=np.ones(pair.window + 1) if pair else carried.carrying[i],
+                squared_singular_values=(
+                    float(np.trace(gram) / self.width),
+                    float(np.sum(gram * gram) / self.width),
+                ),
+                settled=settled[i],
+            )
+            courses = [] if pair else self._further(net, run, alone, gates)
+            singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if self.singular_values else None
+            exponents = np.full(self.tangents, math.nan) if pair else carried.lyapunov(i)
+            results.append(_Result(replace(run, repeated=tuple(courses)), exponents, singular))
         if tick:
-            tick(first + steps)
+            tick(total, total)
+        return results
+
+    def _further(self, net: Network, run: NetworkRun, state: State, u: Any) -> list[Array]:
+        """The courses of further perturbations, where the first one informs for few steps."""
+        if self.inputs.off_after is not None or not self.again:
+            return []
         informative = informative_steps([run.carrying])
-        once = pair or net.inputs.off_after is not None or not again
         courses = []
-        for _ in range(0 if once else further_perturbations(informative, steps)):
-            course, state, u = self._course(state, u, informative)
+        for _ in range(further_perturbations(informative, self.steps)):
+            course, state, u = self._course(net, state, u, informative)
             courses.append(course)
-        singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if singular_values else None
-        exponents = np.full(self.tangents, math.nan) if pair else carried.lyapunov()
-        return _Result(replace(run, repeated=tuple(courses)), exponents, singular)
+        return courses
+
+    def _drawn(self, rng: np.random.Generator, copies: int) -> Network:
+        return draw_network(
+            self.cell, self.layer, self.width, rng,
+            weights=self.weights, inputs=self.inputs, below=self.below, copies=copies,
+        )  # fmt: skip
 
     def _burnt_in(
-        self, first: int, exact: bool, steps: int, tick: Callable[[int], None] | None
-    ) -> tuple[State, dict[str, Any], bool]:
-        """The state after the burn-in, the pre-activations that led there, and whether it was stationary."""
-        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * steps)
-        moments: list[float] = []
-        look, settled = first, exact
-        for reached in self._from_rest():
+        self, side: SideBySide, first: int, exact: bool, tick: Callable[[int], None] | None
+    ) -> tuple[State, dict[str, Any], list[bool]]:
+        """The states after the burn-in, the pre-activations that led there, and which of them are stationary."""
+        moments: list[Array] = []
+        state, u = side.rest(), dict[str, Any]()
+        for reached in itertools.islice(_from(side, state), first):
             state, u = reached
-            moments.append(float(np.mean(state.h**2)))
-            if len(moments) >= look:
-                settled = exact or is_stationary(moments)
-                if settled or len(moments) >= longest:
-                    break
-                look = min(2 * len(moments), longest)
+            moments.append(np.mean(state.h**2, axis=(-2, -1)))
             if tick and len(moments) % _TICK_EVERY == 0:
-                tick(min(len(moments), first))
-        return state, u, settled
+                tick(len(moments) * len(side.networks))
+        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
+        least = shortest_time(self.cell, self.layer.gates)
+        ends = []
+        for i, net in enumerate(side.networks):
+            alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]
+            still = exact or (len(so_far) >= least and is_stationary(so_far))
+            while not still and len(so_far) < longest:
+                look = min(2 * len(so_far), longest)
+                for reached in itertools.islice(_from(net, alone), look - len(so_far)):
+                    alone, gates = reached
+                    so_far.append(float(np.mean(alone.h**2)))
+                still = len(so_far) >= least and is_stationary(so_far)
+            ends.append((alone, gates, still))
+        states, gates_of, settled = zip(*ends, strict=True)
+        u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
+        return joined(states), u, list(settled)
 
-    def _from_rest(self) -> Iterator[tuple[State, dict[str, Any]]]:
-        """The states after each step, and the pre-activations that led there."""
-        state = self.network.rest()
-        for external in self.network.external_inputs(-_FOREVER, 0):
-            state, u = self.network.step(state, external)
-            yield state, u
-
-    def _signs(self) -> Array:
+    def _signs(self, rng: np.random.Generator) -> Array:
         """K random directions of entries ±1, (K, 1, N)."""
-        return np.where(self.rng.random((self.tangents, 1, self.width)) < 0.5, -1.0, 1.0)
+        return np.where(rng.random((self.tangents, 1, self.width)) < 0.5, -1.0, 1.0)
 
-    def _course(self, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
+    def _course(self, net: Network, state: State, u: Any, steps: int) -> tuple[Array, State, Any]:
         """ln |δ_t|² of new perturbations for ``steps`` steps, (steps + 1,), and where they ended."""
-        carried = _Tangents(self._signs(), steps)
-        state = _perturbed(self.network, state, u, carried.start)
-        for t, external in enumerate(self.network.external_inputs(0, steps)):
-            state, u = self.network.step(state, external)
+        state = _perturbed(net, state, u, self._signs(net.rng))
+        carried = _Tangents(tangent(state.s)[:, None], steps)
+        side = SideBySide.of([net])
+        state = State(*(Dual(value(x)[None], tangent(x)[:, None]) for x in (state.s, state.h)))
+        for t, external in enumerate(side.external_inputs(0, steps)):
+            state, u = side.step(state, external)
             state = carried.record(t, state)
-        return carried.log_square, state, u
+        return carried.log_square[0], state.of(0), _of_network(u, 0)
 
-    def _jacobian(self, state: State, u: Any) -> Array:
+    def _jacobian(self, net: Network, state: State, u: Any) -> Array:
         """∂s'/∂s of the first copy at the present state (of the LSTM at fixed output gate), (N, N)."""
-        net = self.network.frozen()
+        net = net.frozen()
         unit = np.eye(self.width)[:, None, :]
         external = next(iter(net.external_inputs(0, 1)))
         first = {n: value(x)[:1] for n, x in external.items()}
@@ -355,6 +391,24 @@ class _Experiment:
         gates = {n: value(x)[:1] for n, x in (u or {}).items()}
         after, _ = net.step(_perturbed(net, here, gates, unit), first)
         return np.ascontiguousarray(tangent(after.s)[:, 0, :].T)
+
+
+def _square(x: Any) -> Array:
+    """The mean square of each network's first copy, (networks,)."""
+    first = value(x)[:, 0]
+    return np.asarray(np.mean(first * first, axis=-1))
+
+
+def _of_network(u: Mapping[str, Any], network: int) -> dict[str, Array]:
+    """The pre-activations of one of several networks side by side."""
+    return {name: value(x)[network] for name, x in u.items()}
+
+
+def _from(net: Network | SideBySide, state: State) -> Iterator[tuple[State, dict[str, Any]]]:
+    """The states after each step before the perturbation, and the pre-activations that led to each."""
+    for external in net.external_inputs(-_FOREVER, 0):
+        state, u = net.step(state, external)
+        yield state, u
 
 
 def _perturbed(net: Network, state: State, u: Any, direction: Array) -> State:
@@ -365,76 +419,108 @@ def _perturbed(net: Network, state: State, u: Any, direction: Array) -> State:
 
 
 class _Tangents:
-    """K tangents kept orthonormal: Δ_t = P_tᵀ·(rows at t), every scale in a logarithm; ``shares``: of units, too."""
+    """K tangents of each network kept orthonormal: Δ_t = P_tᵀ·(rows at t), every scale in a logarithm.
+
+    Args:
+        start: The tangents of the memory, (K, networks, 1, N).
+        steps: For how many steps they will be followed.
+        shares: Whether to record the share of units that carry them.
+    """
 
     def __init__(self, start: Array, steps: int, *, shares: bool = False) -> None:
-        self.start, self.shares = start, shares
-        k = start.shape[0]
-        self.p, self.log_scale = np.eye(k), 0.0
-        self.log_square = np.full(steps + 1, -math.inf)
-        self.log_square[0] = math.log(float(np.sum(start**2)))
-        self.carrying = np.ones(steps + 1)
-        self.log_r, self.late = np.zeros(k), 0
-        self.steps = steps
+        self.shares, self.steps = shares, steps
+        k, networks = start.shape[:2]
+        self.p, self.log_scale = np.tile(np.eye(k), (networks, 1, 1)), np.zeros(networks)
+        self.log_square = np.full((networks, steps + 1), -math.inf)
+        self.log_square[:, 0] = np.log(np.sum(start**2, axis=(0, 2, 3)))
+        self.carrying = np.ones((networks, steps + 1))
+        self.log_r, self.late = np.zeros((networks, k)), np.zeros(networks, dtype=int)
 
     def record(self, t: int, state: State) -> State:
+        """Note how large the tangents are after step t, and return the state with tangents that are orthonormal."""
         s, h = state.s, state.h
-        rows = tangent(s)[:, 0]
-        mixed = self.p.T @ rows
-        square = float(np.sum(mixed * mixed))
-        if square > 0.0:
-            self.log_square[t + 1] = math.log(square) + 2.0 * self.log_scale
-            if self.shares:
-                self.carrying[t + 1] = np.mean([share_of_units(row) for row in mixed])
-        if (t + 1) % _QR_EVERY or square == 0.0:
+        mixed = self.p.swapaxes(-1, -2) @ _by_network(s)
+        square = np.einsum("skn,skn->s", mixed, mixed)
+        alive = square > 0.0
+        with np.errstate(divide="ignore"):
+            self.log_square[:, t + 1] = np.log(square) + 2.0 * self.log_scale
+        if self.shares:
+            self.carrying[:, t + 1] = np.mean(share_of_units(mixed), axis=-1)
+        if (t + 1) % _QR_EVERY or not np.any(alive):
             return state
-        return self._orthonormal(t, s, h)
+        return self._orthonormal(t, s, h, alive)
 
-    def _orthonormal(self, t: int, s: Any, h: Any) -> State:
+    def _orthonormal(self, t: int, s: Any, h: Any, alive: Array) -> State:
+        """The same for the networks whose tangents are alive."""
         pair = h is not s
-        rows = np.concatenate([tangent(s)[:, 0], tangent(h)[:, 0]], axis=1) if pair else tangent(s)[:, 0]
-        q, r = np.linalg.qr(rows.T)
+        rows = np.concatenate([_by_network(s), _by_network(h)], axis=-1) if pair else _by_network(s)
+        q, r = np.linalg.qr(rows.swapaxes(-1, -2))
         if (t + 1) > self.steps // 2:
             with np.errstate(divide="ignore"):
-                self.log_r += np.log(np.abs(np.diag(r)))
-            self.late += _QR_EVERY
+                self.log_r[alive] += np.log(np.abs(np.diagonal(r, axis1=-2, axis2=-1)))[alive]
+            self.late[alive] += _QR_EVERY
         p = r @ self.p
-        norm = float(np.linalg.norm(p))
-        self.p, self.log_scale = p / norm, self.log_scale + math.log(norm)
-        width = tangent(s).shape[-1]
-        new = np.ascontiguousarray(q.T)[:, None, :]
-        ds = Dual(value(s), new[..., :width])
-        return State(ds, Dual(value(h), new[..., width:]) if pair else ds)
+        norm = np.linalg.norm(p, axis=(-2, -1))
+        self.p[alive] = p[alive] / norm[alive, None, None]
+        self.log_scale[alive] += np.log(norm[alive])
+        width = value(s).shape[-1]
+        new = np.where(alive[:, None, None], q.swapaxes(-1, -2), rows).swapaxes(0, 1)[:, :, None]
+        ds = Dual(value(s), np.ascontiguousarray(new[..., :width]))
+        return State(ds, Dual(value(h), np.ascontiguousarray(new[..., width:])) if pair else ds)
 
-    def lyapunov(self) -> Array:
+    def lyapunov(self, network: int) -> Array:
         """Exponents per step, largest first; −∞ where the perturbation died."""
-        dead = self.late == 0 or self.log_square[-1] == -math.inf
-        return np.full(self.log_r.shape, -math.inf) if dead else -np.sort(-self.log_r / self.late)
+        log_r, late = self.log_r[network], self.late[network]
+        dead = late == 0 or self.log_square[network, -1] == -math.inf
+        return np.full(log_r.shape, -math.inf) if dead else -np.sort(-log_r / late)
+
+
+def _by_network(x: Any) -> Array:
+    """The tangents of the first copy, (networks, K, N)."""
+    return np.asarray(np.swapaxes(tangent(x)[:, :, 0], 0, 1))
 
 
 class _PairGrowth:
     """χ of two copies: growth of ⟨δ¹, δ²⟩ from equal perturbations, over short windows begun again and again.
 
-    The inner product sinks below its own noise |δ¹||δ²|/√N after a while, hence the windows.
+    The inner product sinks below its own noise |δ¹||δ²|/√N after a while, hence the windows.  Where units keep with
+    time constants of their own the slow ones carry it, which stay in step, and one window is as long as the run.
+
+    Args:
+        start: The perturbations, (K, networks, 2, N).
+        steps: For how many steps they will be followed.
+        window: Steps of a window.
     """
 
-    def __init__(self, start: Array, steps: int) -> None:
-        self.start = start
-        self.inner = np.zeros(_PAIR_STEPS + 1)
-        self.whole = steps - steps % _PAIR_STEPS
+    def __init__(self, start: Array, steps: int, window: int) -> None:
+        self.start, self.window = start, window
+        self.inner = np.zeros((start.shape[1], window + 1))
+        self.log_scale = np.zeros((start.shape[1], window + 1))
+        self.whole = steps - steps % window
 
     def record(self, t: int, net: Network, state: State, u: Any) -> State:
+        """Note the inner products after step t, and return the state, perturbed anew where a window ends."""
         if t >= self.whole:
             return state
-        d = tangent(state.s)
-        self.inner[t % _PAIR_STEPS + 1] += float(np.sum(d[:, 0] * d[:, 1]))
-        if (t + 1) % _PAIR_STEPS:
-            return state
-        self.inner[0] += float(np.sum(self.start**2))
+        d, now = tangent(state.s), t % self.window + 1
+        self.inner[:, now] += np.einsum("ksn,ksn->s", d[:, :, 0], d[:, :, 1])
+        if now < self.window:
+            return self._rescaled(now, state)
+        self.inner[:, 0] += np.einsum("ksn,ksn->s", self.start[:, :, 0], self.start[:, :, 0])
         return _perturbed(net, state, u, self.start)
+
+    def _rescaled(self, now: int, state: State) -> State:
+        """The state with tangents of size 1, in the only window; several are added up as they are."""
+        if self.window < self.whole:
+            return state
+        root = np.sqrt(np.mean(tangent(state.s) ** 2, axis=(0, 2, 3)))
+        root = np.where(root > 0.0, root, 1.0)
+        self.log_scale[:, now + 1] = self.log_scale[:, now] + np.log(root)
+        s, h = (Dual(value(x), tangent(x) / root[:, None, None]) for x in (state.s, state.h))
+        return State(s, s if state.h is state.s else h)
 
     @property
     def log_square(self) -> Array:
-        """ln of the mean inner product, window steps + 1 long; −∞ from where it is not positive."""
-        good = np.logical_and.accumulate(self.inner > 0.0)
-        return np.where(good, np.log(np.where(good, self.inner, 1.0)), -math.inf)
+        """ln of the mean inner product, (networks, window steps + 1); −∞ from where it is not positive."""
+        good = np.logical_and.accumulate(self.inner > 0.0, axis=-1)
+        return np.where(good, np.log(np.where(good, self.inner, 1.0)) + 2.0 * self.log_scale, -math.inf)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -14,12 +13,12 @@ from critinit.cells import EMBEDDED, Cell
 from critinit.cells.normalizing import normalized
 from critinit.distributions import CoupledBias, NormalKernel
 from critinit.dual import Array, Dual, value
-from critinit.simulation.kernels import Apply, Rows, fixed, fresh
+from critinit.simulation.kernels import Apply, Rows, blocks, fixed, fresh, side_by_side
 from critinit.simulation.sources import OwnInputs, Source, StatesBelow
 from critinit.spec import Gates, Layer
 from critinit.theory.protocol import STEADY, Inputs
 
-__all__ = ["Network", "Regime", "State", "draw_network"]
+__all__ = ["Network", "Regime", "SideBySide", "State", "draw_network", "joined"]
 
 Regime = Literal["tied", "untied"]
 """Whether the weights are drawn once or at every step."""
@@ -30,27 +29,40 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class State:
-    """Memory s and visible state h, each (copies, N) or a Dual of it with tangents (K, copies, N)."""
+    """Memory s and visible state h, each (…, copies, N) or a Dual of it with tangents (K, …, copies, N).
+
+    The dots are nothing, or an axis of networks side by side.
+    """
 
     s: Any
     h: Any
 
+    def of(self, network: int) -> State:
+        """Return the state of one of several networks side by side."""
+        return State(_of(self.s, network), _of(self.h, network))
+
+
+def _of(x: Any, network: int) -> Any:
+    """The part of one network, of an array (networks, copies, N) or a dual of it."""
+    return Dual(x.value[network], x.tangent[:, network]) if isinstance(x, Dual) else x[network]
+
 
 def _rows(x: Any) -> Rows:
-    """The last axis of an array, or of a dual's value and then its tangents, as rows."""
+    """What a kernel multiplies, (…, rows, N): every copy, and of a dual its tangents after them."""
     if not isinstance(x, Dual):
-        return Rows(x.reshape(-1, x.shape[-1]))
-    width = x.value.shape[-1]
-    return Rows(np.concatenate([x.value.reshape(-1, width), x.tangent.reshape(-1, width)]))
+        return Rows(x)
+    *networks, _, width = x.value.shape
+    tangents = x.tangent.swapaxes(0, -3).reshape(*networks, -1, width)
+    return Rows(np.concatenate([x.value, tangents], axis=-2))
 
 
 def _like(x: Any, rows: Array) -> Any:
     """The reverse of ``_rows``, for rows of another length."""
     if not isinstance(x, Dual):
-        return rows.reshape(*x.shape[:-1], -1)
-    values, tangents = x.value.shape[:-1], x.tangent.shape[:-1]
-    count = math.prod(values)
-    return Dual(rows[:count].reshape(*values, -1), rows[count:].reshape(*tangents, -1))
+        return rows
+    *networks, copies, _ = x.value.shape
+    tangents = rows[..., copies:, :].reshape(*networks, -1, copies, rows.shape[-1])
+    return Dual(rows[..., :copies, :], tangents.swapaxes(0, -3))
 
 
 @dataclass(frozen=True)
@@ -118,20 +130,20 @@ class Network:
         return State(s, self.visible(s, u)), u
 
     def kept(self, s: Any, u: Mapping[str, Any]) -> Array:
-        """Return what units of the first copy keep of a memory s in a step, (N,)."""
+        """Return what units of the first copy keep of a memory s in a step, (…, N)."""
         plain = {name: value(x) for name, x in u.items()}
         keep = np.broadcast_to(self.cell.keep(plain), value(s).shape)
         if not self.cell.keeps_normalized:
-            return np.asarray(keep[0])
+            return np.asarray(keep[..., 0, :])
         before = self.cell.update(value(s), plain)
-        return np.asarray((keep * (self.layer.memory_gain or 0.0) / before.std(axis=-1, keepdims=True))[0])
+        return np.asarray((keep * (self.layer.memory_gain or 0.0) / before.std(axis=-1, keepdims=True))[..., 0, :])
 
     def frozen(self) -> Network:
         """Return this network; of an untied one a network with full matrices, equal in distribution for one step."""
         if self.weights == "tied":
             return self
         recurrent, projection = _draw_recurrent(self.layer, self.width, self.rng, fixed)
-        return Network(**{**self.__dict__, "recurrent": recurrent, "projection": projection, "weights": "tied"})
+        return replace(self, recurrent=recurrent, projection=projection, weights="tied")
 
     def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
         """Yield U_k x + b_k (of a normalized cell γ_x·norm(U_k x) + b_k) by gate, (copies, N), step by step.
@@ -140,37 +152,96 @@ class Network:
             start: The first step; negative: before the perturbation.
             stop: The step after the last.
         """
+        for stretch in self.stretches(start, stop):
+            yield from _by_step(stretch)
+
+    def stretches(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
+        """Yield what ``external_inputs`` yields, many steps at once: (steps, copies, N)."""
         # a burn-in ends when it likes: inputs that are correlated in time are not drawn ahead of it
         chunk = _CHUNK if self.source.is_white or start >= 0 else 1
         for first in range(start, stop, chunk):
             steps = range(first, min(first + chunk, stop))
             x = self.source.draw(steps)
             if self.weights == "tied":
-                rows = _rows(x)
-                fed = {n: _like(x, apply(rows)) for n, apply in self.feed.items()}
+                rows = Rows(x.reshape(-1, x.shape[-1]))
+                fed = {n: apply(rows).reshape(*x.shape[:-1], -1) for n, apply in self.feed.items()}
             else:
-                each = [_rows(one) for one in x]
+                each = [Rows(one) for one in x]
                 fed = {n: np.stack([apply(one) for one in each]) for n, apply in self.feed.items()}
             for name, gate in self.layer.groups[0].gates.items():
                 if name in fed and gate.input_gain is not None:
                     fed[name] = gate.input_gain * normalized(fed[name])[0]
-            for i in range(len(steps)):
-                biases = self.biases if self.weights == "tied" else self._redrawn()
-                external = {n: fed[n][i] + biases.get(n, 0.0) for n in fed}
-                if self.cell.embeds_input:
-                    external.setdefault(EMBEDDED, x[i])
-                yield external
+            biases = self._biases_of(len(steps))
+            external = {n: fed[n] + biases[n] if n in biases else fed[n] for n in fed}
+            if self.cell.embeds_input:
+                external.setdefault(EMBEDDED, x)
+            yield external
+
+    def _biases_of(self, steps: int) -> Mapping[str, Array]:
+        """The biases at so many steps, (N,) or (steps, 1, N)."""
+        redrawn = {name for group in self.layer.groups for name in _redrawn_of(group.gates)}
+        if self.weights == "tied" or not redrawn:
+            return self.biases
+        drawn = [self._redrawn() for _ in range(steps)]
+        return {**self.biases, **{n: np.stack([one[n] for one in drawn])[:, None] for n in redrawn}}
 
     def _redrawn(self) -> Mapping[str, Array]:
         """Biases of an untied network: normal ones are drawn with the weights, spread ones stay with their unit."""
-        if not any(_redrawn_of(group.gates) for group in self.layer.groups):
-            return self.biases
         fresh, units = _biases(self.layer, self.width, self.rng), _slices(self.layer.split(self.width))
         biases = {name: bias.copy() for name, bias in self.biases.items()}
         for group, own in zip(self.layer.groups, units, strict=True):
             for name in _redrawn_of(group.gates):
                 biases[name][own] = fresh[name][own]
         return biases
+
+
+def _by_step(stretch: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """The inputs of each step of a stretch."""
+    for i in range(len(next(iter(stretch.values())))):
+        yield {name: x[i] for name, x in stretch.items()}
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Networks of one layer that take their steps together; every array has an axis of networks ahead of the copies.
+
+    Each network draws from its own generator what it would draw alone.  A step of a few narrow networks takes hardly
+    longer than that of one.
+
+    Attributes:
+        networks: The networks.
+        together: A network whose kernels are those of all.
+    """
+
+    networks: tuple[Network, ...]
+    together: Network
+
+    @classmethod
+    def of(cls, networks: Sequence[Network]) -> SideBySide:
+        """Return these networks side by side."""
+        first = networks[0]
+        recurrent = {name: side_by_side([net.recurrent[name] for net in networks]) for name in first.recurrent}
+        projections = [net.projection for net in networks if net.projection is not None]
+        projection = side_by_side(projections) if projections else None
+        return cls(tuple(networks), replace(first, recurrent=recurrent, projection=projection))
+
+    def rest(self) -> State:
+        """Return the zero state."""
+        return joined([net.rest() for net in self.networks])
+
+    def step(self, state: State, external: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+        """Return the next state, and the pre-activations that led there."""
+        return self.together.step(state, external)
+
+    def external_inputs(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
+        """Yield U_k x + b_k by gate, (networks, copies, N), step by step."""
+        for stretch in zip(*(net.stretches(start, stop) for net in self.networks), strict=True):
+            yield from _by_step({name: np.stack([one[name] for one in stretch], axis=1) for name in stretch[0]})
+
+
+def joined(states: Sequence[State]) -> State:
+    """Return the states of networks as one of these networks side by side."""
+    return State(np.stack([state.s for state in states]), np.stack([state.h for state in states]))
 
 
 def _redrawn_of(gates: Gates) -> list[str]:
@@ -224,7 +295,7 @@ def draw_network(
     coordinates = _coordinates(below[-1], width) if below else width
     units = layer.split(width)
     feed = {
-        name: _side_by_side(
+        name: blocks(
             [make(group.gates[name].input, n, coordinates, rng) for group, n in zip(layer.groups, units, strict=True)]
         )
         for name in cell.gates
@@ -254,24 +325,9 @@ def _draw_recurrent(
     read = units if projection is None else layer.split(projection.coordinates(width))
     sizes = list(zip(layer.groups, units, read, strict=True))
     recurrent = {
-        name: _blocks([make(group.gates[name].recurrent, n, m, rng) for group, n, m in sizes], read)
+        name: blocks([make(group.gates[name].recurrent, n, m, rng) for group, n, m in sizes], _slices(read))
         for name in layer.groups[0].gates
     }
     if projection is None:
         return recurrent, None
-    return recurrent, _blocks([make(projection.kernel, m, n, rng) for _, n, m in sizes], units)
-
-
-def _side_by_side(applies: Sequence[Apply]) -> Apply:
-    """The matrices of groups that all read the same rows."""
-    if len(applies) == 1:
-        return applies[0]
-    return lambda x: np.concatenate([apply(x) for apply in applies], axis=1)
-
-
-def _blocks(applies: Sequence[Apply], read: Sequence[int]) -> Apply:
-    """The matrices of groups of which each reads its own stretch of the rows."""
-    if len(applies) == 1:
-        return applies[0]
-    parts = list(zip(applies, _slices(read), strict=True))
-    return lambda x: np.concatenate([apply(Rows(x.array[:, own])) for apply, own in parts], axis=1)
+    return recurrent, blocks([make(projection.kernel, m, n, rng) for _, n, m in sizes], _slices(units))

@@ -101,23 +101,23 @@ def growth_rate(log_square: Array) -> float:
     return float(np.polynomial.polynomial.polyfit(np.arange(half.size), half, 1)[1])
 
 
-def share_of_units(perturbation: Array) -> float:
+def share_of_units(perturbation: Array) -> Array:
     """Return the share of units that carry a perturbation: 1 where all have the same size, 1/N where one has it all.
 
     It is (mean of δ²)²/(mean of δ⁴), the participation ratio, and 1 where nothing is left.
 
     Args:
-        perturbation: δ of every unit, (units,).
+        perturbation: δ of every unit, (…, units).
 
     Example:
-        >>> share_of_units(np.array([3.0, 0.0, 0.0, 0.0]))
-        0.25
+        >>> share_of_units(np.array([[3.0, 0.0, 0.0, 0.0], [1.0, -1.0, 1.0, 1.0]])).tolist()
+        [0.25, 1.0]
     """
-    largest = np.abs(perturbation).max()
-    if largest == 0.0:
-        return 1.0
-    square = (perturbation / largest) ** 2
-    return float(np.mean(square) ** 2 / np.mean(square**2))
+    largest = np.abs(perturbation).max(axis=-1, keepdims=True)
+    square = (perturbation / np.where(largest > 0.0, largest, 1.0)) ** 2
+    fourth = np.mean(square**2, axis=-1)
+    left = fourth > 0.0
+    return np.where(left, np.mean(square, axis=-1) ** 2 / np.where(left, fourth, 1.0), 1.0)
 
 
 def informative_steps(carrying: Sequence[Array]) -> int:

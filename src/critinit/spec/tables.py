@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["gates_table", "heading", "number_rows", "numbers_table", "tables"]
 
 
+_EXTREMES = ("unit_time_constants.min", "unit_time_constants.max")
+"""Numbers that depend on how many units are sampled, and for how long, so they are not shown beside those of theory."""
+_ALIKE = 1.0 + 1e-6
+"""Units whose time constants differ by less are alike, and any of them shows them all."""
 _NUMBERS = (
     ("second moment", "second_moment"),
     ("cell second moment", "cell_second_moment"),
@@ -112,6 +116,9 @@ def _number(numbers: Numbers | None, name: str) -> str:
     """``0.88134 ± 0.00041``: to the last digit of the error, which has two, and 6 at most; in words without a value."""
     if numbers is None:
         return _NO_READING
+    times = numbers.unit_time_constants
+    if name in _EXTREMES and numbers.standard_error is not None and times.max > times.min * _ALIKE:
+        return _ABSENT
     value = attrgetter(name)(numbers)
     error = None if numbers.standard_error is None else numbers.standard_error.get(name)
     if name == "retention" and value == 0.0 and numbers.chi_over_T > 0.0:

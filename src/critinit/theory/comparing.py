@@ -5,9 +5,12 @@ Near criticality ln χ is of order 1/T, so growth is compared relative to the ra
     |a − b| ≤ max(5 % of |a|, .02/T, z standard errors of b)
 
 5 % of the rate is 5 % of the time scale ξ = −1/ln χ; .02/T is 2 % of what T steps leave, where almost all is left.
-Second moments are compared by the logarithm of their ratio, with a limit of 3 %, or 8/N for a network of N units: rows
-of an input kernel that stays differ in length by √(2/N), which makes the second moment larger by 5/N to 8/N for the
-default scheme (measured at N = 64 to 256; by 28/N to 42/N for ``chrono``, whose prediction needs wider networks).
+Second moments are compared likewise, relative to the larger one, with a limit of 3 %, or 8/N for a network of N units:
+rows of an input kernel that stays differ in length by √(2/N), which makes the second moment larger by 5/N to 8/N for
+the default scheme (measured at N = 64 to 256; by 28/N to 42/N for ``chrono``, whose prediction needs wider networks).
+
+Differences and limits are stated in one way for both: as a share of the larger of the two, |x − y|/max(|x|, |y|).  A
+time scale is the inverse of its rate, so this is the same share of the larger time scale.
 
 Where z standard errors exceed half of the rate, or of the moment, the comparison cannot decide: it could not tell a
 number from its double.
@@ -19,6 +22,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
+from critinit.theory.protocol import DRIFTING, SAME_INPUTS
 
 __all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -28,11 +32,11 @@ units and the theory differ by."""
 OVER_T_LIMIT = 0.02
 """Difference of ln χ times T up to which rates agree whatever they are: 2 % of what T steps leave."""
 MOMENT_LIMIT = 0.03
-"""Difference of ln of the second moment up to which two agree."""
+"""Difference of second moments, as a share of the larger one, up to which they agree."""
 _FINITE_WIDTH = 8.0
-"""Times 1/N: what a network of N units may be off in ln of the second moment."""
+"""Times 1/N: what the second moment of a network of N units may be off, as a share of the larger one."""
 _TELLING = 0.5
-"""Largest chance difference, relative to the rate or of ln of a moment, at which a comparison decides."""
+"""Largest chance difference, relative to the rate or to the moment, at which a comparison decides."""
 _ZERO = 1e-12
 """Below this a second moment counts as zero."""
 
@@ -46,8 +50,8 @@ class Comparison(NamedTuple):
         expected: The one, such as a prediction.
         found: The other, such as a measurement.
         standard_error: Of ``found`` and ``expected`` together, in the unit of ``found``.
-        difference: Relative to the rate, or of the logarithm of a moment; infinite where only one of them is 0.
-        limit: The largest difference at which they agree.
+        difference: Of the two rates or moments, as a share of the larger one: 0 to 1, up to 2 where one rate is growth.
+        limit: The largest difference at which they agree, likewise.
         decides: Whether chance is so small that the limit would catch a number twice as large.
         expected_error: Standard error of ``expected`` alone, in its unit.
     """
@@ -79,8 +83,8 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         """Return the sentence part: the numbers, the difference and the limit."""
-        apart = f"a difference of {percent(self.difference)}" if math.isfinite(self.difference) else "no ratio"
-        return f"{self.name}: {self.expected:.4g} and {self.found:.4g}, {apart} (limit {percent(self.limit)})"
+        apart = f"{percent(self.difference)} apart, limit {percent(self.limit)}"
+        return f"{self.name}: {self.expected:.4g} and {self.found:.4g}; {apart}"
 
 
 def _stated(number: float, error: float) -> bool:
@@ -92,8 +96,8 @@ def percent(share: float) -> str:
     """Return a share in percent, to two digits below 100 % and in whole percents above.
 
     Example:
-        >>> percent(0.01234), percent(18.04)
-        ('1.2 %', '1804 %')
+        >>> percent(0.01234), percent(1.804)
+        ('1.2 %', '180 %')
     """
     return f"{100.0 * share:.2g} %" if share < 0.995 else f"{100.0 * share:.0f} %"
 
@@ -111,7 +115,8 @@ def comparisons(
         width: Units of the network that ``found`` was measured on, if its weights stay.
 
     Returns:
-        Second moments, the growth over T steps, and the asymptotic growth where both have it.
+        Second moments of states that are stationary; the growth over T steps, and the asymptotic growth where both have
+        it, if both are of copies with the same inputs or neither is.
 
     Example:
         >>> from critinit import generate
@@ -119,11 +124,13 @@ def comparisons(
         >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
         [True, True, True]
     """
+    stationary = DRIFTING not in (*expected.notes, *found.notes)
+    moments = (("second_moment", "second moment"), ("cell_second_moment", "cell second moment"))
+    alike = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
+    rates = (("chi_over_T", f"over {T} steps"), ("chi", "after many steps"))
     made = [
-        _of_moments(expected, found, "second_moment", "second moment", errors, width),
-        _of_moments(expected, found, "cell_second_moment", "cell second moment", errors, width),
-        _of_rates(expected, found, "chi_over_T", f"over {T} steps", T, errors),
-        _of_rates(expected, found, "chi", "after many steps", T, errors),
+        *(_of_moments(expected, found, field, name, errors, width) for field, name in moments if stationary),
+        *(_of_rates(expected, found, field, when, T, errors) for field, when in rates if alike),
     ]
     return [comparison for comparison in made if comparison is not None]
 
@@ -138,11 +145,12 @@ def _of_moments(
     want, have = getattr(expected, field), getattr(found, field)
     if want is None or have is None or max(want, have) < _ZERO:
         return None
-    error = math.hypot(_error(expected, field), _error(found, field))
-    difference = math.inf if min(want, have) < _ZERO else abs(math.log(have / want))
-    chance = errors * error / max(have, _ZERO)
-    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, chance)
-    return Comparison(field, name, want, have, error, difference, limit, chance <= _TELLING, _error(expected, field))
+    error, larger = math.hypot(_error(expected, field), _error(found, field)), max(want, have)
+    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, errors * error / larger)
+    decides = errors * error <= _TELLING * max(have, _ZERO)
+    return Comparison(
+        field, name, want, have, error, abs(want - have) / larger, limit, decides, _error(expected, field)
+    )
 
 
 def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, errors: float) -> Comparison | None:
@@ -154,14 +162,14 @@ def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, 
     name = f"time scale {when}" if both else f"growth rate {when}"
     expected_shown, found_shown = (-1.0 / math.log(want), -1.0 / math.log(have)) if both else (want, have)
     shown_error = found_shown**2 * error / have if both else error
-    if min(want, have) == 0.0:
-        return Comparison(field, name, want, have, error, math.inf, RATE_LIMIT)
+    if min(want, have) == 0.0:  # the one rate is finite, the other is not
+        return Comparison(field, name, want, have, error, 1.0, RATE_LIMIT)
     a, b = math.log(want), math.log(have)
-    rate = max(abs(a), OVER_T_LIMIT / T)  # a rate of exactly 0 has no relative difference
+    larger = max(abs(a), abs(b), OVER_T_LIMIT / T)  # rates of exactly 0 have no relative difference
     chance = errors * error / have
     limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, chance)
     decides = chance <= max(_TELLING * abs(a), OVER_T_LIMIT / T)
     own_error = _error(expected, field) * (expected_shown**2 / want if both else 1.0)
     return Comparison(
-        field, name, expected_shown, found_shown, shown_error, abs(a - b) / rate, limit / rate, decides, own_error
+        field, name, expected_shown, found_shown, shown_error, abs(a - b) / larger, limit / larger, decides, own_error
     )

@@ -4,7 +4,8 @@ The tied theory and ``critinit.simulation`` both follow a perturbation in time. 
 numbers can be compared.  These are settings only: each of the two turns what it recorded into numbers by code of its
 own, so that an error in one cannot hide in the other.
 
-    1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``).
+    1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``), which it is not
+       before the shortest time constant of its units (``shortest_time``).
     2. Perturb the memory, and follow the perturbation for ``follow_steps`` steps.
     3. Fit its growth to the steps in which at least ``CARRIED`` of the units carry it.  Where these are few, perturb
        again and again, until ``REPEATS`` times the steps of point 2 are used.
@@ -23,10 +24,12 @@ from critinit.spec import Gates, InitSpec, Layer
 __all__ = [
     "CARRIED",
     "DRIFT",
+    "DRIFTING",
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
     "REPEATS",
+    "SAME_INPUTS",
     "STEADY",
     "Inputs",
     "first_burn_in",
@@ -35,6 +38,7 @@ __all__ = [
     "layers_below",
     "longest_time",
     "result_notes",
+    "shortest_time",
 ]
 
 LEAST_STEPS = 10
@@ -56,6 +60,10 @@ REPEATS = 2
 """Steps of repeated perturbations, in units of the steps that the first one was followed."""
 LONGEST_UNIT_TIME = 1e12
 """Steps: a measured mean of keep is known to 1e-12 at best, so a longer 1/(1 − E keep) would be rounding."""
+SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 1 enters the untied theory only"
+"""The note of tied numbers where the copies' inputs differ."""
+DRIFTING = "second_moment: the state was still drifting when the perturbation began"
+"""The note of a second moment that is not that of a stationary state."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 
@@ -139,11 +147,20 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
 
 def longest_time(cell: Cell, gates: Gates) -> float:
     """Return the longest time constant 1 + e^b, in steps, that the keep gate's bias gives a unit; 1 without a gate."""
+    return max(_times(cell, gates))
+
+
+def shortest_time(cell: Cell, gates: Gates) -> float:
+    """Return the shortest time constant that the keep gate's bias gives a unit: no state is stationary before."""
+    return min(_times(cell, gates))
+
+
+def _times(cell: Cell, gates: Gates) -> tuple[float, float]:
     if cell.keep_gate is None:
-        return 1.0
+        return 1.0, 1.0
     sign, bias = gates.followed(cell.keep_gate)
-    low, high = bias.extremes
-    return 1.0 + math.exp(min(max(sign * low, sign * high), math.log(_SEEN_TIME)))
+    low, high = (1.0 + math.exp(min(sign * end, math.log(_SEEN_TIME))) for end in bias.extremes)
+    return low, high
 
 
 def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
@@ -182,9 +199,9 @@ def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic
     """
     notes = []
     if not settled:
-        notes.append("second_moment: the state was still drifting when the perturbation began")
+        notes.append(DRIFTING)
     if spread:
-        notes.append("chi: not sampled, as it belongs to the few slowest units or directions; critinit predict has it")
+        notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"

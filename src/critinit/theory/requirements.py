@@ -12,6 +12,8 @@ shows it); the averages are those of the untied theory, to 1e-8.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from pydantic import Field
 
@@ -20,8 +22,9 @@ from critinit.distributions.numbers import LONGEST_TIME, StrictModel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
+from critinit.spec.model import Predicted
 from critinit.theory.parameters import layer_parameters
-from critinit.theory.untied.solution import padding_parameters, scaled_memory, unit_moments
+from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
@@ -74,7 +77,13 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
     layer, cell = layer or spec.layers[0], spec.find_cell()
     if cell.keep_gate is None:
         raise ArgumentError("cell", found=cell.name, allowed="a cell in which a gate keeps the state")
-    found = np.array([_of_group(cell, one, spec.T) for one in layer.alone()])
+    return _found(cell, layer.model_copy(update={"predicted": Predicted()}), spec.T)
+
+
+@lru_cache(maxsize=32)
+def _found(cell: Cell, layer: Layer, T: int) -> Requirements:
+    """What a layer without its prediction fulfils, kept: a table asks for one number after the other."""
+    found = np.array([_of_group(cell, one, T) for one in layer.alone()])
     written, left, squared_gain = np.array([group.share for group in layer.groups]) @ found
     return Requirements(
         early_input_response=_rounded(written),
@@ -85,8 +94,8 @@ def requirements(spec: InitSpec, layer: Layer | None = None) -> Requirements:
 
 def _of_group(cell: Cell, layer: Layer, T: int) -> tuple[float, float, float]:
     """Averages over the units of a layer of one group: the response, the retention, and the squared gain."""
-    params = scaled_memory(layer_parameters(cell, layer))
-    active = idle = unit_moments(params)
+    params = layer_parameters(cell, layer)
+    active = idle = layer_unit_moments(cell, layer)
     if layer.input.padding_power != layer.input.variance:
         idle = unit_moments(padding_parameters(cell, layer))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.cells import Cell
 from critinit.distributions import CoupledBias
 from critinit.dual import Array
 from critinit.errors import ArgumentError, SpecError
@@ -45,6 +46,8 @@ _DRAWN_POINTS = 65
 """Points along an axis to which fewer are joined: smooth on a picture of this size."""
 _AT_ONCE = 200
 """Points that are solved in one call: enough to make calls cheap, few enough to report progress in between."""
+_BEYOND = 1.25
+"""How far the range of a recurrent variance goes in a cell that nothing bounds, in units of the spec's own."""
 _LOG_FROM = 50.0
 """Ratio of the ends of a range from which its axis is logarithmic."""
 _LABEL = 0.045
@@ -230,7 +233,7 @@ def _axis(name: str, study: Study, wanted: str | AxisRange, count: int) -> Axis:
         allowed = f"a number of a layer, such as {_default_paths(study)[0][0]}"
         raise ArgumentError(name, found=repr(path), allowed=allowed)
     value, parent = _value(name, study.spec, path)
-    low, high = _default_range(path, value, parent) if isinstance(wanted, str) else wanted[1:]
+    low, high = _default_range(path, value, parent, study.cell) if isinstance(wanted, str) else wanted[1:]
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ArgumentError(name, found=f"the range {low:g} to {high:g}", allowed="two numbers, the smaller first")
     log = low > 0.0 and high / low >= _LOG_FROM and path.rpartition(".")[2] != "mean"
@@ -254,9 +257,14 @@ def _value(name: str, spec: InitSpec, path: str) -> tuple[float, dict[str, Any]]
     return float(node), parent
 
 
-def _default_range(path: str, value: float, parent: dict[str, Any]) -> tuple[float, float]:
-    """The ends of a range around the spec's own value that shows both sides of χ = 1 for most cells."""
+def _default_range(path: str, value: float, parent: dict[str, Any], cell: Cell) -> tuple[float, float]:
+    """The ends of a range around the spec's own value that shows both sides of χ = 1 for most cells.
+
+    Of a cell that nothing bounds χ = 1 is where its state grows without end, so little is shown beyond.
+    """
     key = path.rpartition(".")[2]
+    if path.endswith("recurrent.variance") and value > 0.0 and cell.keep_gate is None and not cell.bounded:
+        return 0.0, _BEYOND * value
     if key == "mean":
         low, high = min(-2.0, value - 3.0), max(6.0, value + 3.0)
         if "min_time" in parent:  # a spread bias cannot have a mean below that of its shortest time

@@ -12,10 +12,12 @@ covariance σ² E m(t) m(s).  Orthonormal ξ hold that covariance exactly over t
 they are used for both.
 
 Two safeguards.  A message that the past determines to 1e-8 of its square adds no row, so no square root of a
-rounding error is ever taken; nothing accumulates, for the next message is again compared with all the past.  And
-the past is kept as its newest messages one by one and its older ones as averages over blocks of doubling length:
+rounding error is ever taken; nothing accumulates, for the next message is again compared with all the past.  The
+past is kept as its newest messages one by one and its older ones as averages over blocks of doubling length:
 what an average forgets is the part of a long-gone message that varies within its block, with which later messages
 have no correlation left once the block is older than it is long.
+
+Messages are compared in double precision.  Noise is kept in single precision, half as much to read at each step.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from critinit.dual import Array
@@ -63,7 +66,7 @@ class Field:
         self.messages: Array
         self.inverse: Array
         self.factor: Array
-        self.noise: dict[str, Array]
+        self.noise: NDArray[np.float32]
         self._grow(2 * recent)
 
     def _grow(self, capacity: int) -> None:
@@ -71,15 +74,13 @@ class Field:
         old, self.capacity = self.kept, capacity
         messages, inverse = np.zeros((capacity, self.rows)), np.zeros((capacity, capacity))
         factor = np.zeros((capacity, capacity))
-        noise = {gate: np.empty((capacity, self.rows)) for gate in self.gains}
+        noise = np.empty((capacity, len(self.gains), self.rows), dtype=np.float32)
         if old:
-            messages[:old], inverse[:old, :old], factor[:old, :old] = (
-                self.messages[:old], self.inverse[:old, :old], self.factor[:old, :old],
+            messages[:old], inverse[:old, :old], factor[:old, :old], noise[:old] = (
+                self.messages[:old], self.inverse[:old, :old], self.factor[:old, :old], self.noise[:old],
             )  # fmt: skip
-            for gate in noise:
-                noise[gate][:old] = self.noise[gate][:old]
-        for block in noise.values():
-            block[old:] = _fresh(block[:old], capacity - old, self.rng)
+        for gate in range(len(self.gains)):
+            noise[old:, gate] = _fresh(noise[:old, gate], capacity - old, self.rng)
         self.messages, self.inverse, self.factor, self.noise = messages, inverse, factor, noise
 
     def signals(self, message: Array) -> dict[str, Array]:
@@ -93,40 +94,49 @@ class Field:
         c = self.inverse[:r, :r] @ (self.messages[:r] @ message / self.rows)
         left = square - float(c @ c)
         if left > _DETERMINED * square:
-            c = np.append(c, math.sqrt(left))
+            own = math.sqrt(left)
             self.messages[r] = message
-            self.factor[r, : r + 1] = c
-            self.inverse[r, :r] = -(c[:r] @ self.inverse[:r, :r]) / c[r]
-            self.inverse[r, r] = 1.0 / c[r]
+            self.factor[r, :r], self.factor[r, r] = c, own
+            self.inverse[r, :r], self.inverse[r, r] = (c @ self.inverse[:r, :r]) / -own, 1.0 / own
+            c = self.factor[r, : r + 1]
             self.sizes.append(1)
             self.kept += 1
-        return {gate: gain * (c @ self.noise[gate][: len(c)]) for gate, gain in self.gains.items()}
+        size = math.sqrt(square)  # single precision holds no more than 1e38
+        mixed = (c / size).astype(np.float32) @ self.noise[: len(c)].reshape(len(c), -1)
+        y = size * mixed.astype(float).reshape(-1, self.rows)
+        return {gate: gain * own for (gate, gain), own in zip(self.gains.items(), y, strict=True)}
 
     def _condense(self) -> None:
-        """Average old neighbours, and turn the noise into the frame of what is kept."""
-        r = self.kept
+        """Average old neighbours, and turn the noise into the frame of what is kept.
+
+        What is older than the first that are averaged stays as it is, and so does its frame.
+        """
+        r, sizes = self.kept, np.array(self.sizes, dtype=float)
         groups = _groups(self.sizes, self.recent, self.level)
-        mix = np.zeros((len(groups), r))
-        for i, group in enumerate(groups):
-            weight = np.array([self.sizes[j] for j in group], dtype=float)
-            mix[i, group] = weight / weight.sum()
+        same = next((i for i, group in enumerate(groups) if len(group) > 1), len(groups))
+        first, last = (np.array([group[end] for group in groups[same:]], dtype=int) for end in (0, -1))
+        total = np.add.reduceat(sizes, [group[0] for group in groups])
+        mix, rows = np.zeros((len(groups) - same, r)), np.arange(len(groups) - same)
+        mix[rows, first], mix[rows, last] = sizes[first] / total[same:], sizes[last] / total[same:]
         factor = mix @ self.factor[:r, :r]
         scale = np.linalg.norm(factor, axis=1)
-        v, upper = np.linalg.qr(factor.T)
+        v, upper = np.linalg.qr(factor[:, same:].T)
         own = np.abs(np.diag(upper)) > math.sqrt(_DETERMINED) * np.maximum(scale, np.finfo(float).tiny)
         if not np.all(own):  # drop what the older ones already span
-            groups = [g for g, keep in zip(groups, own, strict=True) if keep]
+            total = np.concatenate([total[:same], total[same:][own]])
             mix, factor = mix[own], factor[own]
-            v, upper = np.linalg.qr(factor.T)
+            v, upper = np.linalg.qr(factor[:, same:].T)
         sign = np.where(np.diag(upper) < 0.0, -1.0, 1.0)
         v, lower = v * sign, (upper * sign[:, None]).T
-        n = len(groups)
-        self.messages[:n] = mix @ self.messages[:r]
-        self.factor[:n, :n] = lower
-        self.inverse[:n, :n] = solve_triangular(lower, np.eye(n), lower=True)
-        for block in self.noise.values():
-            block[:n] = v.T @ block[:r]
-        self.sizes = [sum(self.sizes[j] for j in g) for g in groups]
+        n = len(total)
+        self.messages[same:n] = mix[:, same:] @ self.messages[same:r]
+        self.factor[same:n, :same], self.factor[same:n, same:n] = factor[:, :same], lower
+        inverse = solve_triangular(lower, np.eye(n - same), lower=True)
+        self.inverse[same:n, :same] = -(inverse @ factor[:, :same]) @ self.inverse[:same, :same]
+        self.inverse[same:n, same:n] = inverse
+        frame = self.noise[same:r].reshape(r - same, -1)
+        self.noise[same:n] = (v.T.astype(np.float32) @ frame).reshape(n - same, -1, self.rows)
+        self.sizes = [int(size) for size in total]
         self.kept = n
         self._grow(n + self.recent)
 
@@ -134,10 +144,11 @@ class Field:
 def _groups(sizes: list[int], recent: int, level: int) -> list[list[int]]:
     """Which of the kept messages, oldest first, are averaged: pairs of equal size beyond ``level`` of that size."""
     old = len(sizes) - recent
+    size = np.array(sizes[:old])
+    later = np.triu(size <= size[:, None], 2).sum(axis=1)
     groups, i = [], 0
     while i < old:
-        later = sum(1 for s in sizes[i + 2 : old] if s <= sizes[i])
-        if i + 1 < old and sizes[i] == sizes[i + 1] and later >= level:
+        if i + 1 < old and sizes[i] == sizes[i + 1] and later[i] >= level:
             groups.append([i, i + 1])
             i += 2
         else:
@@ -146,13 +157,13 @@ def _groups(sizes: list[int], recent: int, level: int) -> list[list[int]]:
     return groups + [[j] for j in range(old, len(sizes))]
 
 
-def _fresh(old: Array, count: int, rng: np.random.Generator) -> Array:
+def _fresh(old: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """``count`` rows of noise, orthonormal (times √rows) with each other and ``old`` if the rows are long enough."""
     rows = old.shape[1]
-    z = rng.standard_normal((count, rows))
+    z = rng.standard_normal((count, rows), dtype=np.float32)
     if len(old) + count + 1 > rows // 2:
         return z
     z -= z.mean(axis=1, keepdims=True)
     z -= (z @ old.T / rows) @ old
     factor = np.linalg.cholesky(z @ z.T / rows)  # far from singular: many more columns than rows
-    return np.asarray(solve_triangular(factor, z, lower=True))
+    return np.asarray(np.linalg.inv(factor) @ z)

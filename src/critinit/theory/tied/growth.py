@@ -65,7 +65,7 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
     return float(log_square[last] - log_square[0] + (T - last) * growth)
 
 
-def settle(step: Callable[[], float], first: int, steps: int) -> bool:
+def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
     It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to three times
@@ -75,6 +75,7 @@ def settle(step: Callable[[], float], first: int, steps: int) -> bool:
         step: Does one step and returns the second moment of the state.
         first: Steps before the first look; twice as many before each further one.
         steps: Steps that the perturbation will be followed, which bound the burn-in.
+        least: Steps before which no state is stationary.
     """
     longest = max(first, LONGEST_BURN_IN, 4 * steps)
     moments: list[float] = []
@@ -82,7 +83,7 @@ def settle(step: Callable[[], float], first: int, steps: int) -> bool:
     while True:
         while len(moments) < max(look, 1):
             moments.append(step())
-        if _is_stationary(moments):
+        if len(moments) >= least and _is_stationary(moments):
             return True
         if len(moments) >= longest:
             return False

@@ -29,12 +29,14 @@ from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
+    SAME_INPUTS,
     STEADY,
     Inputs,
     first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
+    shortest_time,
 )
 from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
@@ -235,7 +237,7 @@ def tied_with_courses(
             error = 100.0 * _RELATIVE * scatter() / math.sqrt(len(runs))
             notes.append(f"retention: its logarithm is known to {error:.2g} % after {ran}")
     if layer.input.correlation < 1.0:
-        notes.append("chi: of two copies with the same inputs; their correlation below 1 enters the untied theory only")
+        notes.append(SAME_INPUTS)
     return combine(runs, T, spread=spread, notes=notes), np.array([run.log_square - run.log_square[0] for run in runs])
 
 
@@ -338,7 +340,7 @@ def _follow(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer, below), steps)
+    settled = settle(step, first_burn_in(cell, layer, below), steps, shortest_time(cell, layer.gates))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
@@ -351,7 +353,8 @@ def _follow(
             jacobian += population.jacobian_moments(excess)
             looks += 1
         log_square[t + 1] = log_square[t] + rescale(population)
-        carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
+        if again:  # else the growth after many steps is not asked for
+            carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     run = Run(
         second_moment=gain * float(moments[0] / steps),
         memory=float(moments[1] / steps) if cell.has_readout else None,

@@ -174,13 +174,17 @@ class MemoryDistribution:
 
     def _operator(self, image: Array, weights: Array) -> Array:
         """The matrix of φ -> Σ_q weights_q φ(image_q) for image (…, nodes, points), weights (…, points) or so."""
-        cosine = image / np.sqrt(image * image + self._scale[..., None] ** 2)
+        cosine = image * image
+        cosine += self._scale[..., None] ** 2
+        np.sqrt(cosine, out=cosine)
+        np.divide(image, cosine, out=cosine)
         basis = np.empty((*cosine.shape[:-1], self._nodes))
-        before, now = np.ones_like(cosine), cosine
+        before, now, following, twice = np.ones_like(cosine), cosine, np.empty_like(cosine), 2.0 * cosine
         for k in range(self._nodes):
-            term = before
-            basis[..., k] = np.einsum("...q,...q->...", term, np.broadcast_to(weights, term.shape))
-            before, now = now, 2.0 * cosine * now - before
+            basis[..., k] = np.vecdot(before, weights)
+            np.multiply(twice, now, out=following)
+            following -= before
+            before, now, following = now, following, before
         return np.asarray(basis @ self._to_coefficients)
 
     @cached_property

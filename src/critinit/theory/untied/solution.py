@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +48,11 @@ __all__ = [
     "UNBOUNDED",
     "UnitMoments",
     "Untied",
+    "layer_unit_moments",
     "padding_parameters",
     "scaled_memory",
     "solve",
+    "solve_layer",
     "unit_moments",
     "unit_time_constants",
 ]
@@ -90,6 +92,8 @@ _LOG_GAPS = (-30.0, 60.0)
 """ln of how far above the slowest class's E keep² the square of a kept memory's deviation is sought, relative."""
 _DRIFT = 1e-9
 """A drift of the memory per step below which it is rounding."""
+_KEPT_STATES = 32
+"""Layers whose stationary states are kept: compare asks for those of all schemes in turn."""
 _CHUNK = 192
 """Points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache."""
 
@@ -157,7 +161,33 @@ def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
     most = _CHUNK if params.memory_gain is None else 1  # a memory's own scale is that of one point
     if math.prod(params.batch) > most:
         return _join([solve(part, order=order) for part in split_parameters(params, most)], params.batch)
-    state, met, multistable = _fixed_state(params, order)
+    return _solved(params, *_fixed_state(params, order))
+
+
+def solve_layer(cell: Cell, layer: Layer) -> Untied:
+    """Return what ``solve`` says of a layer; its stationary state is kept for ``layer_unit_moments``.
+
+    Args:
+        cell: The cell.
+        layer: The layer, without its prediction.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=100, scheme="isometry")
+        >>> round(float(solve_layer(spec.find_cell(), spec.layers[0]).time_scale))
+        100
+    """
+    return _solved(*_layer_state(cell, layer))
+
+
+@lru_cache(maxsize=_KEPT_STATES)
+def _layer_state(cell: Cell, layer: Layer) -> tuple[LayerParameters, _State, Array, Array]:
+    params = layer_parameters(cell, layer)
+    return params, *_fixed_state(params, 1.0)
+
+
+def _solved(params: LayerParameters, state: _State, met: Array, multistable: Array) -> Untied:
+    """All numbers of a stationary state."""
     c = state.q
     if np.any(params.correlation < 1.0):
         c, met_pair = _fixed_point(
@@ -221,7 +251,28 @@ def unit_moments(params: LayerParameters) -> UnitMoments:
         >>> bool(np.allclose(moments.keep + moments.write, 1.0))
         True
     """
-    state = _fixed_state(params, 1.0)[0]
+    return _unit_moments(_fixed_state(params, 1.0)[0])
+
+
+def layer_unit_moments(cell: Cell, layer: Layer) -> UnitMoments:
+    """Return what ``unit_moments`` says of a layer, whose stationary state is kept for ``solve_layer``.
+
+    Args:
+        cell: The cell.
+        layer: The layer, without its prediction.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=100, scheme="isometry")
+        >>> moments = layer_unit_moments(spec.find_cell(), spec.layers[0])
+        >>> bool(np.allclose(moments.keep + moments.write, 1.0))
+        True
+    """
+    return _unit_moments(_layer_state(cell, layer)[1])
+
+
+def _unit_moments(state: _State) -> UnitMoments:
+    params = state.params
     memory, n, weights = state.memory, state.candidate.n, np.ones(1)
     keep = params.cell.keep_gate or ""
     gate = params.gates[keep]
@@ -229,7 +280,7 @@ def unit_moments(params: LayerParameters) -> UnitMoments:
         z, weights = normal_rule("trapezoidal", _BIAS_NODES)
         means = gate.mean + np.sqrt(gate.bias_variance) * z[:, None, None]
         own = replace(gate, mean=means, bias_variance=np.zeros((1, 1)))
-        params = replace(state.params, gates={**params.gates, keep: own}, batch=(z.size,))
+        params = replace(params, gates={**params.gates, keep: own}, batch=(z.size,))
         memory = Memory(params, state.q[0], state.q[0], 1.0)
     moment = memory.moment
     written = moment(0, 0, 2, 0) * n(2) - (moment(0, 0, 1, 0) * n(1)) ** 2
