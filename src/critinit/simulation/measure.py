@@ -206,7 +206,7 @@ def simulate_layer(
     _check(1, burn_in=before)
     again = not (spread and length >= T)  # else the growth after many steps is not asked for
     experiment = _Experiment(cell, layer, width, weights, inputs, below, tangents, length, singular_values, again)
-    together = max(1, _NUMBERS // (len(layer.gates) * width**2))
+    together = max(1, _NUMBERS // (len(cell.gates) * width**2))
     generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(seeds)]
     results: list[_Result] = []
     for i in range(0, seeds, together):
@@ -350,7 +350,7 @@ class _Experiment:
             if tick and len(moments) % _TICK_EVERY == 0:
                 tick(len(moments) * len(side.networks))
         longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
-        least = shortest_time(self.cell, self.layer.gates)
+        least = shortest_time(self.cell, self.layer)
         ends = []
         for i, net in enumerate(side.networks):
             alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]

@@ -16,7 +16,7 @@ from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
 from critinit.spec import Jacobian, Numbers, TimeConstants
-from critinit.theory.protocol import CARRIED, DRIFT, LEAST_STEPS, REPEATS, result_notes
+from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
 __all__ = [
     "NetworkRun",
@@ -68,7 +68,7 @@ class NetworkRun:
 def is_stationary(second_moments: Sequence[float]) -> bool:
     """Return whether the second moment no longer drifts.
 
-    Its means over the second quarter and over the second half agree to 1 %, or to twice the standard error of their
+    Its means over the second quarter and over the second half agree to 1 %, or to three times the standard error of their
     difference: the half's standard error comes from its four parts, and the quarter has twice the variance of the half.
 
     Args:
@@ -78,7 +78,7 @@ def is_stationary(second_moments: Sequence[float]) -> bool:
     quarter, half = np.array(second_moments[n // 4 : n // 2]), np.array(second_moments[n // 2 :])
     parts = [float(part.mean()) for part in np.array_split(half, _QUARTERS)]
     variance = float(np.var(parts, ddof=1)) / _QUARTERS
-    tolerance = max(DRIFT * float(half.mean()), 2.0 * math.sqrt(3.0 * variance), _ZERO)
+    tolerance = max(DRIFT * float(half.mean()), DRIFT_NOISES * math.sqrt(3.0 * variance), _ZERO)
     return abs(float(quarter.mean() - half.mean())) <= tolerance
 
 

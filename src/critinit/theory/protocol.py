@@ -25,6 +25,7 @@ __all__ = [
     "CARRIED",
     "DRIFT",
     "DRIFTING",
+    "DRIFT_NOISES",
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
@@ -54,6 +55,8 @@ LONGEST_BURN_IN = 3000
 more."""
 DRIFT = 0.01
 """Relative: a second moment that changes by less between two looks counts as stationary."""
+DRIFT_NOISES = 3.0
+"""Times its own noise that a second moment may change by all the same: one look in 400 goes beyond by chance."""
 CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
 REPEATS = 2
@@ -150,9 +153,12 @@ def longest_time(cell: Cell, gates: Gates) -> float:
     return max(_times(cell, gates))
 
 
-def shortest_time(cell: Cell, gates: Gates) -> float:
-    """Return the shortest time constant that the keep gate's bias gives a unit: no state is stationary before."""
-    return min(_times(cell, gates))
+def shortest_time(cell: Cell, layer: Layer) -> float:
+    """Return the shortest time constant that the keep gate's bias gives a unit: no state is stationary before.
+
+    Of several groups of units it is that of the group whose shortest is the longest.
+    """
+    return max(min(_times(cell, group.gates)) for group in layer.groups)
 
 
 def _times(cell: Cell, gates: Gates) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
 from critinit.spec import Jacobian, Numbers, TimeConstants
-from critinit.theory.protocol import CARRIED, DRIFT, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
+from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
 
 __all__ = ["Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
 
@@ -21,8 +21,6 @@ N = TypeVar("N", float, float | None)
 
 _CERTAIN = 2.0
 """Standard errors beyond which a difference counts as certain."""
-_NOISES = 3.0
-"""Times its noise that a second moment may seem to drift: one look in 400 goes beyond by chance."""
 _PARTS = 4
 """Parts of the late half of a burn-in, whose scatter gives its noise."""
 _UNDERFLOW = 1e-100
@@ -96,7 +94,7 @@ def _is_stationary(moments: Sequence[float]) -> bool:
     drift = abs(float(np.mean(moments[n // 4 : n // 2]) - late.mean()))
     parts = np.array([part.mean() for part in np.array_split(late, _PARTS)])
     noise = math.sqrt(3.0 * parts.var(ddof=1) / _PARTS)  # of the late mean, and of the early half as long
-    return bool(drift <= max(DRIFT * late.mean(), _NOISES * noise, _UNDERFLOW))
+    return bool(drift <= max(DRIFT * late.mean(), DRIFT_NOISES * noise, _UNDERFLOW))
 
 
 @dataclass(frozen=True)

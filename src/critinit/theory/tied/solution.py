@@ -340,7 +340,7 @@ def _follow(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer, below), steps, shortest_time(cell, layer.gates))
+    settled = settle(step, first_burn_in(cell, layer, below), steps, shortest_time(cell, layer))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
