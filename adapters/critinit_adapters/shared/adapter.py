@@ -33,7 +33,7 @@ from critinit_adapters.shared.recording import Recorder
 from critinit_adapters.shared.survey import Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
 
-__all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "assemble"]
+__all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "all_tensors", "assemble"]
 
 Array = NDArray[Any]
 
@@ -353,6 +353,22 @@ class InPlaceAdapter(BaseAdapter):
                     raise _failed(write.tensor, "written", error) from error
         return target, rows
 
+    def write(self, target: Any, values: Mapping[str, NDArray[np.float64]], options: Mapping[str, Any]) -> Any:
+        """Write whole tensors by their names, all or none."""
+        named = all_tensors(self, target, options)
+        done: list[tuple[Tensor, Saved]] = []
+        with Journal() as journal:
+            for name, numbers in values.items():
+                try:
+                    done.append((named[name], journal.save(self.read(named[name]))))
+                    self.store(named[name], numbers)
+                except BaseException as error:
+                    self._undo(done, journal)
+                    if isinstance(error, CritinitError) or not isinstance(error, Exception):
+                        raise
+                    raise _failed(named[name], "written", error) from error
+        return target
+
     def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Write a plan, call ``run``, and write the old values back whatever happens."""
         with Journal() as journal:
@@ -448,10 +464,22 @@ class TreeAdapter(BaseAdapter):
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows
 
+    def write(self, target: Any, values: Mapping[str, NDArray[np.float64]], options: Mapping[str, Any]) -> Any:
+        """Return a tree with whole tensors by their names."""
+        named = all_tensors(self, target, options)
+        return self.rebuild(target, {name: self.leaf(named[name], v) for name, v in values.items()}, options)
+
     def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
         model, _ = self.execute(target, plan, "portable", options)
         run(model, plan.writes[0].tensor)
+
+
+def all_tensors(adapter: BaseAdapter, target: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return every tensor by its name, those of recurrent layers with their blocks."""
+    survey = adapter.survey(target, options)
+    layers = {tensor.name: tensor for module in survey.modules for tensor in module.tensors}
+    return {**adapter.tensors(target, options), **layers}
 
 
 def _failed(tensor: Tensor, done: str, error: Exception) -> ApplyError:

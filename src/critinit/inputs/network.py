@@ -20,7 +20,7 @@ from critinit.inputs.stretches import Stretch, described, shared_endings
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["measure"]
+__all__ = ["measure", "runner"]
 
 Bools = NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ def measure(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    traced: Traced = trace(model, _runner(batch, call), options)
+    traced: Traced = trace(model, runner(batch, call), options)
     arrays = tuple(_arrays(batch))
     reached = [network for network in traced.networks if network.arrivals]
     unreached = tuple(network.name for network in traced.networks if not network.arrivals)
@@ -85,7 +85,7 @@ def measure(
     return MeasuredInputs(networks, unreached, tied, notes)
 
 
-def _runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
+def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
     """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
 
     def run(model: Any, natural: Callable[..., object] | None = None) -> object:
