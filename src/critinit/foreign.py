@@ -131,8 +131,9 @@ class Foreign:
         if not isinstance(other, _TAKEN):
             return NotImplemented
         array = raw(other)
-        return Foreign(make(self.array, self.library.array(array) if isinstance(array, np.ndarray) else array),
-                       self.library)
+        return Foreign(
+            make(self.array, self.library.array(array) if isinstance(array, np.ndarray) else array), self.library
+        )
 
     def __add__(self, other: Any) -> Any:
         return self._with(other, lambda a, b: a + b)

@@ -30,10 +30,11 @@ from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.own import by_path, survey_own
 from critinit_adapters.shared.planning import Plan, Write, found_in, plan
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.refining import all_tensors
 from critinit_adapters.shared.survey import Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
 
-__all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "all_tensors", "assemble"]
+__all__ = ["BaseAdapter", "InPlaceAdapter", "TreeAdapter", "assemble"]
 
 Array = NDArray[Any]
 
@@ -473,13 +474,6 @@ class TreeAdapter(BaseAdapter):
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""
         model, _ = self.execute(target, plan, "portable", options)
         run(model, plan.writes[0].tensor)
-
-
-def all_tensors(adapter: BaseAdapter, target: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return every tensor by its name, those of recurrent layers with their blocks."""
-    survey = adapter.survey(target, options)
-    layers = {tensor.name: tensor for module in survey.modules for tensor in module.tensors}
-    return {**adapter.tensors(target, options), **layers}
 
 
 def _failed(tensor: Tensor, done: str, error: Exception) -> ApplyError:

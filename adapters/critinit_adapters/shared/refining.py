@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.refining.layers import Held, HeldLayer
 from critinit_adapters.shared.planning import found_in
+from critinit_adapters.shared.survey import Tensor
 
-__all__ = ["RefinesModels", "no_output", "target_like"]
+__all__ = ["RefinesModels", "all_tensors", "no_output", "target_like"]
 
 
 class RefinesModels:
@@ -23,7 +24,9 @@ class RefinesModels:
         self._check_options(options)
         survey = self.survey(target, options)
         if not survey.modules:
-            raise ApplyError("target", found=found_in(survey), allowed=f"a model with a layer of {', '.join(self.cells)}")
+            raise ApplyError(
+                "target", found=found_in(survey), allowed=f"a model with a layer of {', '.join(self.cells)}"
+            )
         found: list[HeldLayer] = []
         seen: set[Any] = set()
         for module in survey.modules:
@@ -45,6 +48,13 @@ class RefinesModels:
                 )
                 found.append(HeldLayer(place[0], slot.layer, slot.direction, *place[1:], held, slot.window))
         return found
+
+
+def all_tensors(adapter: Any, target: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return every tensor by its name, those of recurrent layers with their blocks."""
+    survey = adapter.survey(target, options)
+    layers = {tensor.name: tensor for module in survey.modules for tensor in module.tensors}
+    return {**adapter.tensors(target, options), **layers}
 
 
 def target_like(shape: Sequence[int], seed: int) -> NDArray[np.float64]:

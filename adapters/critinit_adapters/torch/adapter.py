@@ -39,6 +39,7 @@ from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModul
 from critinit_adapters.torch.differentiating import TorchLibrary
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
 from critinit_adapters.torch.limits import limit_steps
+from critinit_adapters.torch.masks import write_masks
 from critinit_adapters.torch.objective import TorchObjective
 from critinit_adapters.torch.sharded import is_sharded, local
 from critinit_adapters.torch.tracing import record
@@ -252,6 +253,17 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         names = {name: _path(name) for name in trained}
         values = {names[name]: self.to_numpy(self.view(_tensor(name, p, ()))) for name, p in trained.items()}
         return TorchObjective(target, names, loss, batch, run, seed), values
+
+    def mask(
+        self, target: Any, masks: Mapping[str, NDArray[np.bool_]], options: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Prune by ``torch.nn.utils.prune``."""
+        names = {_path(name): name for name, _ in target.named_parameters()}
+        return target, write_masks(target, masks, names)
+
+    def keep_pruned(self, optimizer: Any, masks: Mapping[str, NDArray[np.bool_]]) -> Any:
+        """Return the optimizer: the model's own hooks hold the masks."""
+        return optimizer
 
     def takes_optimizer(self, optimizer: object) -> bool:
         """Return whether it is a ``torch.optim.Optimizer``."""

@@ -114,7 +114,9 @@ class TorchObjective:
             raise ArgumentError("loss", found=found, allowed="a scalar tensor")
         if not loss.requires_grad:
             hint = "a detached or inference-mode output has none"
-            raise ApplyError("loss", found="a loss without a gradient", allowed="one that depends on weights", hint=hint)
+            raise ApplyError(
+                "loss", found="a loss without a gradient", allowed="one that depends on weights", hint=hint
+            )
         return loss.reshape(())
 
     def _host(self, leaves: Mapping[str, Any], slopes: Any) -> dict[str, Array]:

@@ -28,8 +28,8 @@ __all__ = ["Flossed", "Flossing", "floss"]
 
 _SHARE = 4
 """Units for each exponent that is flossed by default."""
-_MEASURED = 16
-"""Sequences whose exponents are measured before and after."""
+_MEASURED = 8
+"""Stretches of sequences whose exponents are measured before and after."""
 _BETAS, _TINY = (0.9, 0.999), 1e-8
 """Adam's own defaults."""
 
@@ -136,9 +136,14 @@ def floss(
         return np.stack(cut, axis=1).astype(float)
 
     usable = [n for n, sequence in enumerate(sequences) if len(sequence) >= steps]
-    judged = windows([usable[n % len(usable)] for n in range(min(_MEASURED, 4 * len(usable)))])
-    judged_columns = orthonormal(size, count, judged.shape[1], seed)
-    first, before, _ = measured(values, judged, judged_columns)
+    judged = [windows([usable[n % len(usable)]]) for n in range(_MEASURED)]
+    start = orthonormal(size, count, settings.sequences, seed)
+
+    def judge(values: Mapping[str, Array]) -> tuple[float, Array]:
+        each = [measured(values, np.repeat(one, settings.sequences, axis=1), start)[:2] for one in judged]
+        return float(np.mean([value for value, _ in each])), np.mean([found for _, found in each], axis=0)
+
+    first, before = judge(values)
     free = [held.name for held in layer.tensors if not held.frozen]
     adam, losses = _Adam(settings.learning_rate), list[float]()
     order: list[int] = []
@@ -146,17 +151,18 @@ def floss(
         while len(order) < settings.sequences:
             order += [usable[n] for n in rng.permutation(len(usable))]
         chosen, order = order[: settings.sequences], order[settings.sequences :]
-        columns = orthonormal(size, count, settings.sequences, seed)
-        value, _, slopes = measured(values, windows(chosen), columns)
+        value, _, slopes = measured(values, windows(chosen), start)
         losses.append(value)
         if not math.isfinite(value) or not all(np.isfinite(slopes[name]).all() for name in free):
             why = f"step {epoch + 1} of flossing gave numbers that are not finite"
             return Flossed({h.name: h.values for h in layer.tensors}, before, before, tuple(losses), why, False)
         values = values | adam.step({name: values[name] for name in free}, slopes)
         progress(epoch + 1, value)
-    last, after, _ = measured(values, judged, judged_columns)
+    last, after = judge(values)
     if not last < first:
-        why = f"flossing brought the exponents no nearer to {settings.target:g} (mean square {first:.3g}, now {last:.3g})"
+        why = (
+            f"flossing brought the exponents no nearer to {settings.target:g} (mean square {first:.3g}, now {last:.3g})"
+        )
         return Flossed({h.name: h.values for h in layer.tensors}, before, before, tuple(losses), why)
     return Flossed(values, before, after, tuple(losses))
 

@@ -193,9 +193,7 @@ def states(cell: Cell, weights: Weights, x: Any, library: Library) -> tuple[Any,
     return carry[0], carry[1]
 
 
-def _run(
-    cell: Cell, weights: Weights, x: Any, columns: Any, finish: Any, library: Library, start: Any = None
-) -> Any:
+def _run(cell: Cell, weights: Weights, x: Any, columns: Any, finish: Any, library: Library, start: Any = None) -> Any:
     return _scan(cell, weights, x, columns, finish, library, start)[0]
 
 

@@ -149,4 +149,3 @@ def tune(
     if not least < quotients[0]:
         return Tuned(values, tuple(quotients), f"no step had a smaller gradient quotient than the start's {least:.3g}")
     return Tuned(best, tuple(quotients))
-

@@ -312,7 +312,9 @@ def _flossed(
                 break
     wrong = not all(found.is_finite for _, found in done)
     exponents = tuple(
-        LayerExponents(one.network, one.layer, one.direction, _numbers(f.before), _numbers(f.before if wrong else f.after))
+        LayerExponents(
+            one.network, one.layer, one.direction, _numbers(f.before), _numbers(f.before if wrong else f.after)
+        )
         for one, f in done
     )
     kept = [] if wrong else [(layer, found) for layer, found in done if not found.problem]
