@@ -24,7 +24,7 @@ __all__ = ["METHODS", "main", "measured", "records"]
 
 METHODS = ("plain", "flossing", "metainit")
 STARTS = ("torch default", "critical")
-TASKS = (("digits", 100), ("adding", 100), ("copy", 100), ("digits", 300))
+TASKS = (("digits", 100), ("digits", 300), ("adding", 100), ("copy", 100))
 CELLS = ("gru", "lstm")
 RATE, STEPS = 1e-2, 400
 """Adam's learning rate, and its steps at most."""

@@ -7,7 +7,7 @@ arrays of any library that has an automatic derivative, and fed with duals of th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Foreign", "Library", "raw"]
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.zeros_like: lambda library, x, dtype=None: library.call("multiply", x, library.array(0.0)),
     np.ones_like: lambda library, x, dtype=None: library.filled(x, 1.0),
     np.full_like: lambda library, x, number, dtype=None: library.filled(x, number),
@@ -167,19 +167,22 @@ class Foreign:
         return Foreign(-self.array, self.library)
 
     def __abs__(self) -> Any:
-        return np.abs(self)  # type: ignore[call-overload]
+        return Foreign(self.library.call("absolute", self.array), self.library)
+
+    def _compared(self, name: str, other: Any) -> Any:
+        return self._with(other, lambda a, b: self.library.call(name, a, self.library.array(b)))
 
     def __lt__(self, other: Any) -> Any:
-        return np.less(self, other)
+        return self._compared("less", other)
 
     def __le__(self, other: Any) -> Any:
-        return np.less_equal(self, other)
+        return self._compared("less_equal", other)
 
     def __gt__(self, other: Any) -> Any:
-        return np.greater(self, other)
+        return self._compared("greater", other)
 
     def __ge__(self, other: Any) -> Any:
-        return np.greater_equal(self, other)
+        return self._compared("greater_equal", other)
 
 
 _TAKEN = (Foreign, np.ndarray, np.generic, int, float)
@@ -189,8 +192,3 @@ _TAKEN = (Foreign, np.ndarray, np.generic, int, float)
 def raw(x: Any) -> Any:
     """Return the raw array of a foreign one; anything else as it is."""
     return x.array if isinstance(x, Foreign) else x
-
-
-def wrapped(arrays: Mapping[str, Any], library: Library) -> dict[str, Foreign]:
-    """Return raw arrays by name as foreign ones."""
-    return {name: Foreign(array, library) for name, array in arrays.items()}

@@ -1,7 +1,7 @@
 """Refining: change the weights that a model has, by measuring it on its user's inputs.
 
 layers      a recurrent layer as it stands in a model, and its step with tangents, in any library of arrays
-flossing    drive Lyapunov exponents towards 0 (Engelken 2023)
+flossing    bring Lyapunov exponents towards 0 (Engelken 2023)
 metainit    tune the norms of weights (Dauphin & Schoenholz 2019)
 refine      ``critinit.refine``: either of them on a model, all or nothing, with a report
 prune       ``critinit.prune``: masks by the Jacobian (Zhang & Stadie 2019), by SNIP, by size

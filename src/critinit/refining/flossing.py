@@ -1,4 +1,4 @@
-"""Gradient flossing: drive Lyapunov exponents of a layer towards 0 (Engelken 2023, arXiv:2312.17306).
+"""Gradient flossing: bring Lyapunov exponents of a layer towards 0 (Engelken 2023, arXiv:2312.17306).
 
 The mean of (λ_i − target)² over the first k exponents is a differentiable function of the weights, by the derivative
 of the QR decomposition.  Adam descends it, before training or in episodes between steps of training.
@@ -39,8 +39,8 @@ class Flossing:
     """Settings of gradient flossing.
 
     Attributes:
-        exponents: How many of the largest Lyapunov exponents are driven; a quarter of the units unless given.
-        target: Where they are driven, in units of 1/step; 0 is a gradient that neither grows nor shrinks.
+        exponents: How many of the largest Lyapunov exponents are brought to the target; a quarter of the units unless given.
+        target: Where they are brought, in units of 1/step; 0 is a gradient that neither grows nor shrinks.
         epochs: Steps of Adam.
         learning_rate: Adam's rate.
         steps: Steps of time that the exponents are measured over; fewer where the sequences are shorter.

@@ -221,7 +221,8 @@ def _scan(
         return product + weights.inside[gate] if gate in weights.inside else product
 
     def step(carry: Any, fed: Any) -> tuple[Any, Any]:
-        h, s = (Foreign(part, library) for part in carry[:2])
+        h: Any = Foreign(carry[0], library)
+        s: Any = Foreign(carry[1], library)
         if columns is not None:
             tangents = library.moved(carry[2], -1, 0)  # (k, batch, state)
             of_h = Foreign(tangents[..., :coordinates], library)

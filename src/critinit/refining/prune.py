@@ -211,7 +211,7 @@ def keep_pruned(optimizer: Optimizer, pruned: Pruned[Any]) -> Optimizer:
     """
     if not isinstance(pruned, Pruned):
         raise ArgumentError("pruned", found=type(pruned).__name__, allowed="what critinit.prune returned")
-    imported = (ADAPTERS.find(name) for name in ADAPTERS.names() if name in sys.modules)
+    imported: Iterator[Any] = (ADAPTERS.find(name) for name in ADAPTERS.names() if name in sys.modules)
     for adapter in imported:
         if hasattr(adapter, "keep_pruned") and adapter.takes_optimizer(optimizer):
             kept: Optimizer = adapter.keep_pruned(optimizer, pruned.kept)

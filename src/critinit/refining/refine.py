@@ -150,9 +150,8 @@ class Refined(Shown, Generic[Model]):
 
     def _tables(self) -> Iterator[Table]:
         if self.exponents:
-            head = ("network", "layer", "dir", "exponents", "largest", "is", "smallest", "is")
-            rows = tuple(_exponent_cells(one) for one in self.exponents)
-            yield Table("Lyapunov exponents (1/step)", head, rows)
+            columns = ("network", "layer", "dir", "exponents", "largest", "is", "smallest", "is")
+            yield Table("Lyapunov exponents (1/step)", columns, tuple(map(_exponent_cells, self.exponents)))
         head = ("tensor", "layer", "dir", "gate", "part", "mean", "is", "variance", "is", "change")
         yield Table("refined weights", head, tuple(map(_change_cells, self.rows)), tuple(self._below()))
 
@@ -179,7 +178,7 @@ def refine(
 ) -> Refined[Model]:
     """Refine the weights that a model has, so that gradients of its own inputs neither vanish nor explode.
 
-    "flossing" (Engelken 2023, arXiv:2312.17306) drives the largest Lyapunov exponents of each recurrent layer to 0, on
+    "flossing" (Engelken 2023, arXiv:2312.17306) brings the largest Lyapunov exponents of each recurrent layer to 0, on
     what reaches the layer from the batch; layers go from the first to the last, and each reads what those before it
     now make.  "metainit" (Dauphin & Schoenholz 2019) changes the norms of all kernels so that the loss is closer to
     linear.  A good start seldom gains by either: ``docs/refine.md`` says what was measured.
@@ -188,7 +187,8 @@ def refine(
     stay as they are.
 
     Args:
-        model: A model of PyTorch, Flax NNX or Equinox, or the tree of parameters of Flax Linen or Haiku.
+        model: A model of a framework whose adapter can refine, or its tree of parameters where that is what ``apply``
+            takes.
         batch: What the model is called with, as of ``critinit.measure``.
         method: "flossing" or "metainit" with the settings of their papers, or ``critinit.Flossing(...)`` or
             ``critinit.MetaInit(...)`` with your own.
@@ -238,8 +238,8 @@ def refining_adapter(
     """Return the adapter of a model, if it can refine and prune."""
     adapter = find_adapter(model, framework, options)
     if not hasattr(adapter, "held_layers"):
-        allowed = "a model of PyTorch, Flax NNX, Flax Linen, Equinox or Haiku"
-        raise ApplyError("target", found=f"a model of {adapter.framework}", allowed=allowed, hint=f"to {what} it")
+        hint = f"its adapter cannot {what} models: docs/refine.md says which can"
+        raise ApplyError("target", found=f"a model of {adapter.framework}", hint=hint)
     return cast(RefiningAdapter, adapter)
 
 
