@@ -24,8 +24,10 @@ __all__ = ["METHODS", "main", "measured", "records"]
 
 METHODS = ("plain", "flossing", "metainit")
 STARTS = ("torch default", "critical")
+CHAOTIC, GAIN = "chaotic", 2.0
+"""For the vanilla RNN alone: recurrent entries of standard deviation GAIN/√H, where tanh networks are chaotic."""
 TASKS = (("digits", 100), ("digits", 300), ("adding", 100), ("copy", 100))
-CELLS = ("gru", "lstm")
+CELLS = ("gru", "lstm", "rnn")
 RATE, STEPS = 1e-2, 400
 """Adam's learning rate, and its steps at most."""
 METAINIT_STEPS = 100
@@ -39,7 +41,7 @@ def measured(cell: str, task: str, T: int, start: str, method: str, seed: int, s
     import numpy as np
 
     import critinit
-    from benchmarks.training.run import Run
+    from benchmarks.training.run import DEFAULT, Run
     from benchmarks.training.train import loss_of, prepare, train
 
     prepare(1)
@@ -50,6 +52,9 @@ def measured(cell: str, task: str, T: int, start: str, method: str, seed: int, s
 
         batch = data.sample(np.random.default_rng([seed, 2**31]), FLOSSED if method == "flossing" else TUNED)
         x, y = torch.from_numpy(batch.x), torch.from_numpy(batch.y)
+        if start == CHAOTIC:
+            setting = f'layers.0.gates.hidden.recurrent={{"distribution": "normal", "variance": {GAIN**2}}}'
+            critinit.apply(critinit.generate("rnn", T, settings=[setting]), model.layer, seed=seed)
         began = time.process_time()
         if method == "flossing":
             done = critinit.refine(model.layer, x, "flossing", seed=seed)
@@ -66,7 +71,7 @@ def measured(cell: str, task: str, T: int, start: str, method: str, seed: int, s
             return
         told.update(refine_seconds=round(time.process_time() - began, 1), changed=done.changed)
 
-    run = Run(cell, task, T, start, RATE, seed=seed, steps=steps, stop_at_target=True)
+    run = Run(cell, task, T, DEFAULT if start == CHAOTIC else start, RATE, seed=seed, steps=steps, stop_at_target=True)
     began = time.process_time()
     (result,) = train([run], "cpu", change)
     reached = result.steps_to_target
@@ -129,9 +134,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     wanted = [
         (cell, task, T, start, method, seed)
         for seed, (task, T), cell, start, method in product(
-            range(options.seeds), TASKS, options.cell or CELLS, STARTS, METHODS
+            range(options.seeds), TASKS, options.cell or CELLS, (*STARTS, CHAOTIC), METHODS
         )
-        if not options.task or task in options.task
+        if (not options.task or task in options.task) and (start != CHAOTIC or cell == "rnn")
     ]
     for place in () if options.report else wanted:
         if place in known:

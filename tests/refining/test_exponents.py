@@ -11,13 +11,14 @@ import pytest
 pytestmark = pytest.mark.frameworks
 torch = pytest.importorskip("torch")
 
+from critinit_adapters.torch.adapter import ADAPTER  # noqa: E402
+from critinit_adapters.torch.differentiating import TorchLibrary  # noqa: E402
+
 from critinit.cells import CELLS, Cell  # noqa: E402
 from critinit.dual import Dual  # noqa: E402
 from critinit.foreign import Foreign  # noqa: E402
 from critinit.refining.flossing import Flossing, floss  # noqa: E402
 from critinit.refining.layers import Held, HeldLayer, Weights, exponents, orthonormal, weights_of  # noqa: E402
-from critinit_adapters.torch.adapter import ADAPTER  # noqa: E402
-from critinit_adapters.torch.differentiating import TorchLibrary  # noqa: E402
 from tests.refining import layers_by_hand as by_hand  # noqa: E402
 
 LIBRARIES = ("torch", "jax")

@@ -39,7 +39,8 @@ class Flossing:
     """Settings of gradient flossing.
 
     Attributes:
-        exponents: How many of the largest Lyapunov exponents are brought to the target; a quarter of the units unless given.
+        exponents: How many of the largest Lyapunov exponents are brought to the target; a quarter of the units unless
+            given.
         target: Where they are brought, in units of 1/step; 0 is a gradient that neither grows nor shrinks.
         epochs: Steps of Adam.
         learning_rate: Adam's rate.
