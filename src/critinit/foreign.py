@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["Foreign", "Library", "raw"]
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    np.zeros_like: lambda library, x, dtype=None: library.call("multiply", x, library.array(0.0)),
+    np.zeros_like: lambda library, x, dtype=None: library.filled(x, 0.0),
     np.ones_like: lambda library, x, dtype=None: library.filled(x, 1.0),
     np.full_like: lambda library, x, number, dtype=None: library.filled(x, number),
     np.where: lambda library, condition, a, b: library.call("where", condition, library.array(a), library.array(b)),

@@ -360,6 +360,70 @@ def test_models_of_jax_are_refined(make, method):
         assert np.square(one.after).mean() < np.square(one.before).mean()
 
 
+def test_a_tree_of_parameters_needs_to_be_told_how_to_run():
+    model, _ = of_linen()
+    with pytest.raises(ArgumentError, match="call: found none, where the target is a dict that cannot be called"):
+        critinit.refine(model, batch().numpy(), FLOSS)
+
+
+class Loop(torch.nn.Module):
+    """A cell in a loop."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = kind(3, 8)
+
+    def forward(self, x: Any) -> Any:
+        state = None
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        return state
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_cells_in_a_loop_are_flossed(kind):
+    done = critinit.refine(Loop(getattr(torch.nn, kind)), batch(), FLOSS)
+    assert done.changed
+    assert np.square(done.exponents[0].after).mean() < np.square(done.exponents[0].before).mean()
+
+
+def test_a_module_that_stands_twice_is_flossed_once():
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a = torch.nn.GRU(3, 3, batch_first=True)
+            self.b = self.a
+
+        def forward(self, x: Any) -> Any:
+            return self.b(self.a(x)[0])[0]
+
+    model = Twice()
+    done = critinit.refine(model, batch(), FLOSS)
+    assert len(done.exponents) == 1
+    assert model.a is model.b
+
+
+@pytest.mark.slow
+def test_a_gate_that_shares_its_tensor_with_the_input_kernel_is_flossed():
+    """Haiku keeps rows [x; h] in one matrix, and adds 1 to the forget gate."""
+    hk, jax = pytest.importorskip("haiku"), pytest.importorskip("jax")
+
+    def run(x: Any) -> Any:
+        core = hk.LSTM(8)
+        return hk.dynamic_unroll(core, x.swapaxes(0, 1), core.initial_state(len(x)))[0][-1]
+
+    net = hk.transform(run)
+    model = net.init(jax.random.key(0), batch().numpy())
+    how = {"call": lambda p, x: net.apply(p, None, x), "haiku": {"lstm": "lstm"}}
+    done = critinit.refine(model, batch().numpy(), FLOSS, **how)
+    assert done.changed
+    (one,) = done.exponents
+    again = critinit.refine(done.model, batch().numpy(), FLOSS, **how)
+    np.testing.assert_allclose(again.exponents[0].before, one.after, atol=1e-5)
+
+
 def test_a_framework_that_cannot_is_named():
     keras = pytest.importorskip("keras")
     model = keras.Sequential([keras.layers.Input((5, 3)), keras.layers.GRU(4)])

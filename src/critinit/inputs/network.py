@@ -89,7 +89,7 @@ def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., obje
     """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
 
     def run(model: Any, natural: Callable[..., object] | None = None) -> object:
-        function = call or natural or (lambda called, *args, **named: called(*args, **named))
+        function = call or natural or _called
         if isinstance(batch, Mapping):
             return function(model, **batch)
         if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
@@ -97,6 +97,14 @@ def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., obje
         return function(model, batch)
 
     return run
+
+
+def _called(model: Any, *args: Any, **named: Any) -> object:
+    if not callable(model):
+        found = f"none, where the target is a {type(model).__name__} that cannot be called"
+        hint = "such as the method apply of the model that a tree of parameters belongs to"
+        raise ArgumentError("call", found=found, allowed="a function of the target and the batch", hint=hint)
+    return model(*args, **named)
 
 
 def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
