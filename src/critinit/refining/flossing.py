@@ -155,7 +155,7 @@ def floss(
         value, _, slopes = measured(values, windows(chosen), start)
         losses.append(value)
         if not math.isfinite(value) or not all(np.isfinite(slopes[name]).all() for name in free):
-            why = f"step {epoch + 1} of flossing gave numbers that are not finite"
+            why = f"step {epoch + 1} of flossing gave numbers that are not finite; fewer exponents= may help"
             return Flossed({h.name: h.values for h in layer.tensors}, before, before, tuple(losses), why, False)
         values = values | adam.step({name: values[name] for name in free}, slopes)
         progress(epoch + 1, value)
