@@ -31,7 +31,7 @@ from critinit.errors import Problem
 from critinit.foreign import Foreign, Library, raw
 from critinit.tensors.blocks import Block
 
-__all__ = ["Held", "HeldLayer", "Weights", "exponents", "growth", "orthonormal", "weights_of"]
+__all__ = ["Held", "HeldLayer", "Weights", "exponents", "growth", "orthonormal", "state_size", "states", "weights_of"]
 
 Array = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def exponents(cell: Cell, weights: Weights, x: Any, columns: Any, transient: int
     def turned(tangents: Any) -> tuple[Any, Any]:
         return library.orthonormalize(library.moved(tangents, 0, -1))  # (k, batch, state) -> (batch, state, k)
 
-    logs = _run(cell, weights, x, columns, turned, library)
+    logs, _ = _scan(cell, weights, x, columns, turned, library)
     return library.mean(logs[transient:], (0,))
 
 
@@ -183,24 +183,23 @@ def growth(cell: Cell, weights: Weights, x: Any, h: Any, s: Any, library: Librar
         squares = library.mean(tangents[0] * tangents[0], (1,)) * size
         return ones, library.call("sqrt", squares)
 
-    norms = _run(cell, weights, x, ones, measured, library, (h, s))
+    norms, _ = _scan(cell, weights, x, ones, measured, library, (h, s))
     return library.mean(norms) * int(x.shape[0])
 
 
 def states(cell: Cell, weights: Weights, x: Any, library: Library) -> tuple[Any, Any]:
     """Return the visible states and memories after all steps from zero states, raw."""
-    _, carry = _scan(cell, weights, x, None, None, library, None)
+    _, carry = _scan(cell, weights, x, None, None, library)
     return carry[0], carry[1]
 
 
-def _run(cell: Cell, weights: Weights, x: Any, columns: Any, finish: Any, library: Library, start: Any = None) -> Any:
-    return _scan(cell, weights, x, columns, finish, library, start)[0]
-
-
 def _scan(
-    cell: Cell, weights: Weights, x: Any, columns: Any, finish: Any, library: Library, start: Any
+    cell: Cell, weights: Weights, x: Any, columns: Any, finish: Any, library: Library, start: Any = None
 ) -> tuple[Any, Any]:
-    """Run the layer; ``finish`` makes of the new tangents (k, batch, state) the next columns and the step's output."""
+    """Run the layer; return the steps' outputs, and the last states and columns.
+
+    ``finish`` makes of the new tangents (k, batch, state) the next columns and the step's output.
+    """
     separate = cell.has_readout or cell.projects
     units, coordinates = (int(n) for n in next(iter(weights.recurrent.values())).shape)
     external = {
