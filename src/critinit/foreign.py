@@ -52,6 +52,10 @@ class Library(ABC):
         """Return a raw array with one axis moved, as ``numpy.moveaxis``."""
 
     @abstractmethod
+    def constant(self, array: Any) -> Any:
+        """Return a raw array through which no derivative passes."""
+
+    @abstractmethod
     def mean(self, array: Any, axes: tuple[int, ...] | None = None) -> Any:
         """Return the mean over axes, or over all."""
 

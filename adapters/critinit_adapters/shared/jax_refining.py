@@ -54,6 +54,10 @@ class JaxLibrary(Library):
         """Return an array with one axis moved."""
         return jnp.moveaxis(array, source, to)
 
+    def constant(self, array: Any) -> Any:
+        """Return an array whose gradient is stopped."""
+        return jax.lax.stop_gradient(array)
+
     def mean(self, array: Any, axes: tuple[int, ...] | None = None) -> Any:
         """Return the mean."""
         return jnp.mean(array, axis=axes)

@@ -55,6 +55,10 @@ class TorchLibrary(Library):
         """Return a view with one axis moved."""
         return array.movedim(source, to)
 
+    def constant(self, array: Any) -> Any:
+        """Return a detached tensor."""
+        return array.detach()
+
     def mean(self, array: Any, axes: tuple[int, ...] | None = None) -> Any:
         """Return the mean."""
         return array.mean() if axes is None else array.mean(dim=axes)

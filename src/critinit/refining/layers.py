@@ -146,7 +146,9 @@ def state_size(cell: Cell, weights: Weights) -> int:
     return int(units[1]) + (int(units[0]) if cell.has_readout or cell.projects else 0)
 
 
-def exponents(cell: Cell, weights: Weights, x: Any, columns: Any, transient: int, library: Library) -> Any:
+def exponents(
+    cell: Cell, weights: Weights, x: Any, columns: Any, transient: int, library: Library, *, cut: bool = False
+) -> Any:
     """Return the first k Lyapunov exponents of each sequence, (batch, k), in units of 1/step.
 
     Args:
@@ -156,11 +158,17 @@ def exponents(cell: Cell, weights: Weights, x: Any, columns: Any, transient: int
         columns: The orthonormal columns to start from, raw, (batch, state, k).
         transient: Steps that do not count, at the start.
         library: The library.
+        cut: Whether the state and the columns after these steps count as constants in derivatives.
     """
 
     def turned(tangents: Any) -> tuple[Any, Any]:
         return library.orthonormalize(library.moved(tangents, 0, -1))  # (k, batch, state) -> (batch, state, k)
 
+    if cut and transient:
+        _, carry = _scan(cell, weights, x[:transient], columns, turned, library)
+        h, s, columns = map(library.constant, carry)
+        logs, _ = _scan(cell, weights, x[transient:], columns, turned, library, (h, s))
+        return library.mean(logs, (0,))
     logs, _ = _scan(cell, weights, x, columns, turned, library)
     return library.mean(logs[transient:], (0,))
 

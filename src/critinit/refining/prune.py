@@ -6,12 +6,14 @@ together become 0.
 "jacobian" (Zhang & Stadie 2020, "One-Shot Pruning of Recurrent Neural Networks by Jacobian Spectrum Evaluation",
 arXiv:1912.00120) scores by the change of the recurrent Jacobian,
 
-    score(θ) = |θ ∂χ/∂θ| / (mean over the kernel of |θ ∂χ/∂θ|),        χ = Σ_t ‖J_t 1‖₂,
+    score(θ) = the rank of |θ ∂χ/∂θ| in its gate's kernel,        χ = Σ_t ‖J_t 1‖₂,
 
 the mean over sequences of the sum over the last 4 steps, J_t the Jacobian of a step of the state and 1 a vector of
 ones; the state before these steps is a constant.  A batch of 64 sequences, the last 4 steps and J 1 are the paper's.
-How it divides by the expected magnitude of a gradient could not be checked against its text: here the expectation is
-over the entries of a gate's kernel, so that no gate loses all of its entries.
+The paper divides by the expected magnitude of a gradient, so that no gate loses all of its entries; how it takes that
+expectation could not be checked against its text.  The rank serves the same end: each gate's kernel loses the same
+share.  (Divided by its mean over the kernel, the score of an input kernel of few entries has no large values, and all
+of them go: the layer is then blind.)
 
 "snip" (Lee, Ajanthan & Torr 2019, arXiv:1810.02340): |θ ∂L/∂θ| of the loss.  "magnitude": |θ|.  "random": a random
 number.
@@ -281,12 +283,18 @@ def _scores(
         slopes = jacobian_slopes(layer, sequences, library)
         for held in layer.tensors:
             score = np.abs(held.values * slopes[held.name])
+            scores[held.name] = np.where(np.isfinite(score), 0.0, np.nan)
             for block in held.blocks:
-                if block.part in _KERNELS:
-                    mean = float(score[block.index].mean())
-                    score[block.index] /= mean if mean > 0.0 else 1.0
-            scores[held.name] = score
+                if block.part in _KERNELS and np.isfinite(score[block.index]).all():
+                    scores[held.name][block.index] = _ranks(score[block.index])
     return scores
+
+
+def _ranks(score: Array) -> Array:
+    """From above 0, the smallest, to 1, the largest; among equal ones the first is smaller."""
+    ranks = np.empty(score.size)
+    ranks[np.argsort(score, axis=None, kind="stable")] = np.arange(1, score.size + 1) / score.size
+    return ranks.reshape(score.shape)
 
 
 def jacobian_slopes(layer: HeldLayer, sequences: Sequence[NDArray[Any]], library: Library) -> dict[str, Array]:
