@@ -42,10 +42,19 @@ def torch_step(layer: Any) -> Any:
     return step, visible + (HIDDEN if pair else 0)
 
 
-def jacobians(layer: Any, x: np.ndarray) -> list[np.ndarray]:
-    """The Jacobian of every step along the course of a layer from the zero state."""
+def course(layer: Any, x: np.ndarray) -> np.ndarray:
+    """The state after all steps from the zero state."""
     step, size = torch_step(layer)
-    state, found = torch.zeros(size, dtype=torch.float64), []
+    state = torch.zeros(size, dtype=torch.float64)
+    for one in torch.from_numpy(x):
+        state = step(one, state).detach()
+    return np.asarray(state.numpy())
+
+
+def jacobians(layer: Any, x: np.ndarray, start: np.ndarray | None = None) -> list[np.ndarray]:
+    """The Jacobian of every step along the course of a layer from a state, zero unless given."""
+    step, size = torch_step(layer)
+    state, found = torch.from_numpy(np.zeros(size) if start is None else start), []
     for one in torch.from_numpy(x):
         found.append(torch.autograd.functional.jacobian(lambda s, one=one: step(one, s), state).numpy())
         state = step(one, state).detach()

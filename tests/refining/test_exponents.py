@@ -139,6 +139,36 @@ def test_the_gradient_of_flossing_is_that_of_finite_differences(kind, name):
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
+def test_a_gradient_that_is_cut_takes_the_first_states_and_directions_as_constants(name):
+    module, lib = by_hand.torch_layer("gru"), library(name)
+    layer = held(module)
+    blocks = {one.name: one.blocks for one in layer.tensors}
+    x = np.random.default_rng(6).standard_normal((9, by_hand.INPUT))
+    columns = orthonormal(by_hand.HIDDEN, 3, 1, 7)
+
+    def loss(leaves: Any, x: Any, columns: Any) -> Any:
+        weights = weights_of(blocks, {n: Foreign(leaf, lib) for n, leaf in leaves.items()})
+        found = exponents(CELLS.get("gru"), weights, x, columns, 5, lib, cut=True)
+        return lib.mean(found * found), found
+
+    _, found, slopes = lib.differentiate(loss)({one.name: one.values for one in layer.tensors}, x[:, None], columns)
+    np.testing.assert_allclose(found[0], by_hand.exponents(by_hand.jacobians(module, x), columns[0], 5), rtol=1e-9)
+    state, q = by_hand.course(module, x[:5]), columns[0]
+    for matrix in by_hand.jacobians(module, x[:5]):
+        q = np.linalg.qr(matrix @ q)[0]
+    rng, small = np.random.default_rng(8), 1e-6
+    for tensor, parameter in module.named_parameters():
+        direction = torch.from_numpy(rng.standard_normal(tuple(parameter.shape)))
+        ends = []
+        for sign in (1.0, -2.0, 1.0):
+            with torch.no_grad():
+                parameter.add_(sign * small * direction)
+            ends.append(float(np.square(by_hand.exponents(by_hand.jacobians(module, x[5:], state), q, 0)).mean()))
+        wanted = (ends[0] - ends[1]) / (2 * small)
+        assert float(np.sum(slopes[tensor] * direction.numpy())) == pytest.approx(wanted, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
 @pytest.mark.parametrize("cell", CELLS.names())
 def test_a_cells_own_functions_run_on_foreign_arrays(cell, name):
     """Update and read of every cell, with tangents, are NumPy's."""
@@ -173,6 +203,19 @@ def test_flossing_reaches_its_target():
     assert not done.problem
     assert np.abs(done.before + 0.1).min() > 0.2
     assert np.abs(done.after + 0.1).max() < 0.05
+
+
+def test_a_chaotic_networks_largest_exponent_comes_to_0():
+    """Recurrent entries of deviation 2/√H; a derivative along the whole course would be thousands of times too long."""
+    torch.manual_seed(0)
+    module = torch.nn.RNN(1, 64).double()
+    with torch.no_grad():
+        module.weight_hh_l0.normal_(0.0, 2.0 / 8.0)
+    sequences = list(np.random.default_rng(0).standard_normal((8, 100, 1)))
+    settings = Flossing(exponents=1, epochs=300)
+    done = floss(held(module), sequences, settings, 0, library("torch"), lambda step, value: None)
+    assert done.before[0] > 0.1
+    assert abs(done.after[0]) < 0.04
 
 
 def test_numbers_that_are_not_finite_end_it():
