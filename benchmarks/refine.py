@@ -149,7 +149,7 @@ def _best(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _said(record: dict[str, Any]) -> str:
     steps = record["steps_to_target"]
-    end = "no number" if record["metric"] is None else f"{record["metric"]:.3g}"
+    end = "no number" if record["metric"] is None else f"{record['metric']:.3g}"
     done = f"{steps}" if steps is not None else f">{record['steps']} ({end})"
     cost = f"{record['refine_seconds']:.0f} s, then " if record["refine_seconds"] else ""
     return f"{cost}{done} in {record['train_seconds']:.0f} s"
