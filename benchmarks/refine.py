@@ -129,7 +129,7 @@ def report(found: Iterable[dict[str, Any]]) -> str:
         seeds.setdefault(record["seed"], []).append(record)
     lines = [f"| cell | task | T | start | {' | '.join(METHODS)} |", "|" + "---|" * (4 + len(METHODS))]
     for place, by_method in rows.items():
-        cells = (", ".join(_said(_best(one)) for one in by_method.get(m, {}).values()) for m in METHODS)
+        cells = ("; ".join(_said(_best(one)) for one in by_method.get(m, {}).values()) for m in METHODS)
         lines.append(f"| {' | '.join(map(str, place))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -150,9 +150,9 @@ def _best(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _said(record: dict[str, Any]) -> str:
     steps = record["steps_to_target"]
     end = "no number" if record["metric"] is None else f"{record['metric']:.3g}"
-    done = f"{steps}" if steps is not None else f">{record['steps']} ({end})"
-    cost = f"{record['refine_seconds']:.0f} s, then " if record["refine_seconds"] else ""
-    return f"{cost}{done} in {record['train_seconds']:.0f} s"
+    done = f"{steps}" if steps is not None else f">{record['steps']}, {end}"
+    cost = f"{record['refine_seconds']:.0f} s + " if record["refine_seconds"] else ""
+    return f"{cost}{done} ({record['train_seconds']:.2g} s)"
 
 
 def main(arguments: Sequence[str] = ()) -> int:

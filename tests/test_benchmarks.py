@@ -158,9 +158,7 @@ def test_refine_reports_the_best_rate_with_its_cost(tmp_path, capsys):
     table.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cell": "gr')
     assert refine.records(table) == rows
     assert main(["refine", "--table", str(table), "--report"]) == 0
-    assert (
-        "| gru | digits | 100 | critical | 260 in 4 s | 32 s, then >400 (0.57) in 4 s |  |" in capsys.readouterr().out
-    )
+    assert "| gru | digits | 100 | critical | 260 (4 s) | 32 s + >400, 0.57 (4 s) |  |" in capsys.readouterr().out
 
 
 def test_refine_trains_one_start_at_every_rate():
