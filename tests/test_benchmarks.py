@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import grid, tied_cost, validation
+from benchmarks import grid, prune, refine, tied_cost, validation
 from benchmarks.__main__ import QUICK, found, main
 from benchmarks.validation import page
 from critinit.theory.tied.solution import tied
@@ -138,3 +138,40 @@ def test_embeddings_start_as_their_way_says_and_are_trained(capsys):
     runs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [run["way"] for run in runs] == ["bound", "default"]
     assert all(0 <= run["accuracy"] <= 1 for run in runs)
+
+
+def refined(method: str, rate: float, steps: int | None, metric: float, seconds: float) -> dict[str, object]:
+    """A record of the benchmark ``refine``."""
+    place = {"cell": "gru", "task": "digits", "T": 100, "seed": 0, "start": "critical", "steps": 400}
+    found = {"steps_to_target": steps, "metric": metric, "refine_seconds": seconds, "train_seconds": 4.0}
+    return {**place, "method": method, "learning_rate": rate, **found, "changed": True}
+
+
+def test_refine_reports_the_best_rate_with_its_cost(tmp_path, capsys):
+    rows = [
+        refined("plain", 1e-2, 260, 0.91, 0.0),
+        refined("plain", 1e-3, None, 0.42, 0.0),
+        refined("flossing", 1e-2, None, 0.38, 31.7),
+        refined("flossing", 3e-3, None, 0.57, 31.7),
+    ]
+    table = tmp_path / "table.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cell": "gr')
+    assert refine.records(table) == rows
+    assert main(["refine", "--table", str(table), "--report"]) == 0
+    assert "| gru | digits | 100 | critical | 260 (4 s) | 32 s + >400, 0.57 (4 s) |  |" in capsys.readouterr().out
+
+
+def test_refine_trains_one_start_at_every_rate():
+    found = list(refine.measured("rnn", "adding", 20, refine.CHAOTIC, "plain", 0, steps=2, rates=(1e-2, 1e-3)))
+    assert [record["learning_rate"] for record in found] == [1e-2, 1e-3]
+    assert all(record["metric"] is not None and not record["changed"] for record in found)
+
+
+def test_prune_reports_by_sparsity():
+    found = prune.measured("random", 0.9, 0, steps=2)
+    assert found["sparsity"] == pytest.approx(0.9, abs=1e-3)
+    assert found["fewest kept"] > 0.0
+    dense = {**found, "method": "jacobian", "asked": 0.0, "best": 0.85}
+    report = prune.report([found, dense])
+    assert "| 0 | 0.85 | | | |" in report
+    assert f"| 0.9 |  |  |  | {found['best']:.2f} |" in report

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -51,8 +51,15 @@ def _data(task: str, T: int, files: tuple[str, ...]) -> Data:
     return data
 
 
-def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
+def train(
+    runs: Sequence[Run], device: str = "cpu", change: Callable[[Model, Data], None] | None = None
+) -> list[Result]:
     """Train runs of one row, side by side, and return their results in order.
+
+    Args:
+        runs: The runs.
+        device: torch's device.
+        change: What is done to each model before it trains.
 
     Raises:
         ArgumentError: The runs differ in more than scheme, rates and seed.
@@ -64,6 +71,8 @@ def train(runs: Sequence[Run], device: str = "cpu") -> list[Result]:
     data = _data(first.task, first.T, first.files)
     held = _moved(data.held_out, device)
     courses = [_Course(run, data, device) for run in runs]
+    for course in courses if change else ():
+        change(course.model, data)
     optimizer = _optimizer(courses)
     _evaluate(0, courses, held)
     for step in range(1, first.steps + 1):

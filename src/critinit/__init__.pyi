@@ -25,6 +25,13 @@ from critinit.inputs.arriving import MeasuredInputs as MeasuredInputs
 from critinit.inputs.initializing import Initialized as Initialized
 from critinit.inputs.initializing import initialize as initialize
 from critinit.inputs.network import measure as measure
+from critinit.refining.flossing import Flossing as Flossing
+from critinit.refining.metainit import MetaInit as MetaInit
+from critinit.refining.prune import Pruned as Pruned
+from critinit.refining.prune import keep_pruned as keep_pruned
+from critinit.refining.prune import prune as prune
+from critinit.refining.refine import Refined as Refined
+from critinit.refining.refine import refine as refine
 from critinit.schemes import Scheme as Scheme
 from critinit.schemes import load_scheme as load_scheme
 from critinit.schemes import register_scheme as register_scheme

@@ -14,6 +14,8 @@ from typing import Any, NoReturn, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.foreign import Foreign
+
 __all__ = ["SUPPORTED", "Array", "Dual", "DualError", "sigmoid", "tangent", "value"]
 
 Array = NDArray[np.float64]
@@ -89,7 +91,7 @@ class Dual:
     Comparisons are those of the values and give plain arrays, for ``np.where(x > 0, x, 0.1 * x)``.
 
     Args:
-        value: The value, an array of any shape.
+        value: The value, an array of any shape, of NumPy or another library's (``critinit.foreign``).
         tangent: The derivative, of the same shape or with more leading axes, one entry per direction.
 
     Example:
@@ -101,8 +103,8 @@ class Dual:
     __slots__ = ("tangent", "value")
 
     def __init__(self, value: Any, tangent: Any) -> None:
-        self.value: Array = np.asarray(value, dtype=float)
-        self.tangent: Array = np.asarray(tangent, dtype=float)
+        self.value: Array = _array(value)
+        self.tangent: Array = _array(tangent)
 
     def __repr__(self) -> str:
         return f"Dual({self.value!r}, {self.tangent!r})"
@@ -205,6 +207,10 @@ class Dual:
         raise DualError(*_NO_EXPONENT)
 
 
+def _array(x: Any) -> Any:
+    return x if isinstance(x, Foreign) else np.asarray(x, dtype=float)
+
+
 def _dual(x: Any) -> Dual:
     return x if isinstance(x, Dual) else Dual(x, np.zeros_like(x, dtype=float))
 
@@ -259,7 +265,7 @@ def value(x: Any) -> Array:
         >>> float(value(Dual(2.0, 1.0)))
         2.0
     """
-    return x.value if isinstance(x, Dual) else np.asarray(x, dtype=float)
+    return x.value if isinstance(x, Dual) else _array(x)
 
 
 def tangent(x: Any) -> Array:

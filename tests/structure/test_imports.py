@@ -12,7 +12,7 @@ from tests.cli.conftest import environment
 from tests.structure.reading import PACKAGES, Module, modules
 
 CORE = [
-    {"errors", "_version", "_lazy", "frozen", "dual", "showing", "files"},
+    {"errors", "_version", "_lazy", "frozen", "foreign", "dual", "showing", "files"},
     {"plugins"},
     {"cells"},
     {"distributions"},
@@ -20,7 +20,7 @@ CORE = [
     {"theory"},
     {"schemes", "tensors", "simulation"},
     {"inputs", "weights"},
-    {"diagnosis"},
+    {"diagnosis", "refining"},
     {"plotting"},
 ]
 """The rooms of the core, floor by floor: a room imports from its own and from lower floors' rooms."""

@@ -24,7 +24,7 @@ from critinit.tensors.blocks import Block
 from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
-from critinit_adapters.equinox.tracing import record
+from critinit_adapters.equinox.tracing import natural, record, without_dropout
 from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, embedding_tables, paired, path_name, problem
@@ -70,6 +70,14 @@ class EquinoxAdapter(JaxTreeAdapter):
     ) -> tuple[Recorder, Mapping[str, bool]]:
         """Run the model with a recording copy of each cell."""
         return record(target, survey, run), {}
+
+    def exchanged(self, target: Any, leaves: Mapping[str, Any]) -> Any:
+        """Return a tree with other arrays, its dropout off."""
+        return without_dropout(super().exchanged(target, leaves))
+
+    def run_naturally(self, run: Callable[..., object], model: Any) -> Any:
+        """Return the output of a model of one sequence for a batch of them."""
+        return run(model, natural)
 
     def tables(self, target: Any, options: Mapping[str, Any]) -> list[tuple[Tensor, bool, bool]]:
         """Return the weights of ``eqx.nn.Embedding``."""

@@ -18,7 +18,7 @@ from critinit_adapters.shared.jax_recording import record_step, running
 from critinit_adapters.shared.recording import Place, Recorder, places
 from critinit_adapters.shared.survey import Survey
 
-__all__ = ["record"]
+__all__ = ["natural", "record", "without_dropout"]
 
 
 def record(target: Any, survey: Survey, run: Callable[..., object]) -> Recorder:
@@ -43,8 +43,22 @@ def record(target: Any, survey: Survey, run: Callable[..., object]) -> Recorder:
 
     copy = jax.tree_util.tree_map_with_path(replaced, target, is_leaf=is_replaced)
     with running():
-        run(copy, lambda model, *args, **named: jax.vmap(model)(*args, **named))
+        run(copy, natural)
     return recorder
+
+
+def natural(model: Any, *args: Any, **named: Any) -> Any:
+    """Run a model of one sequence on a batch of them."""
+    return jax.vmap(model)(*args, **named)
+
+
+def without_dropout(tree: Any) -> Any:
+    """Return the tree with its dropout off."""
+    return jax.tree.map(
+        lambda node: dataclasses.replace(node, inference=True) if isinstance(node, eqx.nn.Dropout) else node,
+        tree,
+        is_leaf=lambda node: isinstance(node, eqx.nn.Dropout),
+    )
 
 
 def _recording(cell: Any, recorder: Recorder, place: Place) -> Any:

@@ -44,6 +44,8 @@ from critinit_adapters.shared.jax_arrays import (
     truncated_default,
 )
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
+from critinit_adapters.shared.jax_refining import JaxRefines, mask_tree
+from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.recording import Recorder
@@ -59,7 +61,7 @@ _LSTM_CELL = (
 """The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 
-class NnxAdapter(SeededByKeys, OptaxLimits, InPlaceAdapter):
+class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"
@@ -122,6 +124,28 @@ class NnxAdapter(SeededByKeys, OptaxLimits, InPlaceAdapter):
     def values(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values in single precision."""
         return np.asarray(_get(tensor.handle)).astype(np.float32)
+
+    def trained(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arrays of ``nnx.Param``."""
+        named = ((name, tensor.handle) for name, tensor in self.tensors(target, options).items())
+        found = ((name, _get(variable)) for name, variable in named if isinstance(variable, nnx.Param))
+        return {name: array for name, array in found if leaf_problem(name, array) is None}
+
+    def exchanged(self, target: Any, leaves: Mapping[str, Any]) -> Any:
+        """Return a copy of the model with other arrays, its dropout off."""
+        graph, state = nnx.split(target)
+
+        def exchange(path: tuple[Any, ...], leaf: Any) -> Any:
+            return leaves.get(path_name(path).removesuffix("/value"), leaf)
+
+        # through JAX's trees, which make variables of the present trace
+        model = nnx.merge(graph, jax.tree_util.tree_map_with_path(exchange, state))
+        model.set_attributes(deterministic=True, raise_if_not_found=False)
+        return model
+
+    def mask_tree(self, model: Any, masks: Mapping[str, NDArray[np.bool_]]) -> Any:
+        """Return masks as a state of ``nnx.Param``."""
+        return mask_tree(nnx.state(model, nnx.Param), masks)
 
     def read(self, tensor: Tensor) -> NDArray[Any]:
         """Return the values."""

@@ -32,6 +32,7 @@ from critinit_adapters.shared.measuring import Measured, measure
 from critinit_adapters.shared.own import by_path, survey_own
 from critinit_adapters.shared.planning import Plan, Write, found_in, plan
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.refining import all_tensors
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 from critinit_adapters.shared.verifying import verified_note, verify_plan
 
@@ -390,6 +391,22 @@ class InPlaceAdapter(BaseAdapter):
                     raise _failed(write.tensor, "written", error) from error
         return target, rows
 
+    def write(self, target: Any, values: Mapping[str, NDArray[np.float64]], options: Mapping[str, Any]) -> Any:
+        """Write whole tensors by their names, all or none."""
+        named = all_tensors(self, target, options)
+        done: list[tuple[Tensor, Saved]] = []
+        with Journal() as journal:
+            for name, numbers in values.items():
+                try:
+                    done.append((named[name], journal.save(self.read(named[name]))))
+                    self.store(named[name], numbers)
+                except BaseException as error:
+                    self._undo(done, journal)
+                    if isinstance(error, CritinitError) or not isinstance(error, Exception):
+                        raise
+                    raise _failed(named[name], "written", error) from error
+        return target
+
     def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Write a plan, call ``run``, and write the old values back whatever happens."""
         with Journal() as journal:
@@ -484,6 +501,11 @@ class TreeAdapter(BaseAdapter):
             rows += self.rows(write, leaf)
             leaves[write.tensor.name] = leaf
         return self.rebuild(target, leaves, options), rows
+
+    def write(self, target: Any, values: Mapping[str, NDArray[np.float64]], options: Mapping[str, Any]) -> Any:
+        """Return a tree with whole tensors by their names."""
+        named = all_tensors(self, target, options)
+        return self.rebuild(target, {name: self.leaf(named[name], v) for name, v in values.items()}, options)
 
     def trial(self, target: Any, plan: Plan, run: Callable[[Any, Tensor], None], options: Mapping[str, Any]) -> None:
         """Make a tree by a plan and call ``run`` with it; the target stays as it is."""

@@ -23,6 +23,7 @@ from critinit.tensors.convolutions import Pairs
 from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.defaults import TRUNCATED, Default
+from critinit_adapters.shared.jax_refining import JaxRefines
 from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.own import by_path
@@ -257,7 +258,7 @@ def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
-class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
+class JaxTreeAdapter(SeededByKeys, OptaxLimits, JaxRefines, TreeAdapter):
     """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s.
 
     Attributes:
@@ -287,6 +288,20 @@ class JaxTreeAdapter(SeededByKeys, OptaxLimits, TreeAdapter):
         """Return the tree's arrays."""
         found = ((path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(target))
         return {name: Tensor(name, tuple(leaf.shape), leaf, (), key=name) for name, leaf in found if is_array(leaf)}
+
+    def trained(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arrays of floating-point numbers; of a tree with a collection "params" those in it."""
+        found = {name: tensor.handle for name, tensor in self.tensors(target, options).items()}
+        inside = isinstance(target, Mapping) and isinstance(target.get("params"), Mapping)
+        return {
+            name: leaf
+            for name, leaf in found.items()
+            if problem(name, leaf) is None and (not inside or name.startswith("params/"))
+        }
+
+    def exchanged(self, target: Any, leaves: Mapping[str, Any]) -> Any:
+        """Return a tree with other arrays."""
+        return replace(target, leaves)
 
     def find(self, target: Any, path: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
         """Return the array at a path; in a box of metadata, the one that it holds."""

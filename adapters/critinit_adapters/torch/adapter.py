@@ -34,9 +34,13 @@ from critinit_adapters.shared.measuring import ROWS, Measured, rows_to_check
 from critinit_adapters.shared.own import by_path, walk
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.refining import RefinesModels
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
+from critinit_adapters.torch.differentiating import TorchLibrary
 from critinit_adapters.torch.layout import GATES, PROJECTED, STEMS, blocks
 from critinit_adapters.torch.limits import limit_steps
+from critinit_adapters.torch.masks import write_masks
+from critinit_adapters.torch.objective import TorchObjective
 from critinit_adapters.torch.sharded import is_sharded, local
 from critinit_adapters.torch.tracing import record
 
@@ -67,7 +71,7 @@ _WRAPPERS = ("_orig_mod",)
 # (where a storage lies, also without memory of its own), and ``nn.modules.conv._ConvNd``, the base of all convolutions.
 
 
-class TorchAdapter(InPlaceAdapter):
+class TorchAdapter(RefinesModels, InPlaceAdapter):
     """The adapter for ``torch.nn.Module``."""
 
     framework = "torch"
@@ -231,6 +235,37 @@ class TorchAdapter(InPlaceAdapter):
     def measure(self, stored: Any, block: Block, draw: Draw) -> Measured:
         """Measure on the tensor's device."""
         return _measure(block.canonical(stored) if _is_changed(block) else stored, draw)
+
+    def library(self, target: Any) -> TorchLibrary:
+        """Return torch on the model's device; in double precision on the CPU."""
+        device = next((parameter.device for parameter in target.parameters()), torch.device("cpu"))
+        return TorchLibrary(device, torch.float64 if device.type == "cpu" else torch.float32)
+
+    def objective(
+        self,
+        target: Any,
+        loss: Callable[[Any, Any], Any] | None,
+        batch: Any,
+        run: Callable[..., object],
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> tuple[TorchObjective, Mapping[str, NDArray[np.float64]]]:
+        """Return the loss as a function of the parameters that train."""
+        trained = {name: p for name, p in target.named_parameters() if p.requires_grad and p.dtype in _FLOATS}
+        names = {name: _path(name) for name in trained}
+        values = {names[name]: self.to_numpy(self.view(_tensor(name, p, ()))) for name, p in trained.items()}
+        return TorchObjective(target, names, loss, batch, run, seed), values
+
+    def mask(
+        self, target: Any, masks: Mapping[str, NDArray[np.bool_]], options: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Prune by ``torch.nn.utils.prune``."""
+        names = {_path(name): name for name, _ in target.named_parameters()}
+        return target, write_masks(target, masks, names)
+
+    def keep_pruned(self, optimizer: Any, masks: Mapping[str, NDArray[np.bool_]]) -> Any:
+        """Return the optimizer: the model's own hooks hold the masks."""
+        return optimizer
 
     def takes_optimizer(self, optimizer: object) -> bool:
         """Return whether it is a ``torch.optim.Optimizer``."""

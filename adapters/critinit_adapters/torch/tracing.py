@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder, read_up_to
 
-__all__ = ["record"]
+__all__ = ["record", "unchanged"]
 
 _LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
 Path = Callable[[str], str]
@@ -41,7 +41,7 @@ def record(
     recorder, trains = Recorder(), dict[str, bool]()
     trained: list[nn.Module] = []
     with ExitStack() as stack:
-        stack.enter_context(_unchanged(target))
+        stack.enter_context(unchanged(target))
         for name, module in target.named_modules():
             place = path(name)
             if place in names:
@@ -126,7 +126,7 @@ def _holds(state: Any) -> bool:
 
 
 @contextmanager
-def _unchanged(target: nn.Module) -> Iterator[None]:
+def unchanged(target: nn.Module) -> Iterator[None]:
     """Run without gradients, without compiling, and put back flags, buffers and generators."""
     flags = [(module, module.training) for module in target.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in target.buffers()]
@@ -136,7 +136,8 @@ def _unchanged(target: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", ".*not part of single contiguous chunk of memory.*")
+        for text in (".*not part of single contiguous chunk of memory.*", ".*TF32 acceleration on top of oneDNN.*"):
+            warnings.filterwarnings("ignore", text)
         try:
             for module, training in flags:
                 module.training = training and isinstance(module, nn.modules.batchnorm._BatchNorm)

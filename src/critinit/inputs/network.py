@@ -20,7 +20,7 @@ from critinit.inputs.stretches import Stretch, described, shared_endings
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["measure", "traced_run"]
+__all__ = ["measure", "runner", "traced_run"]
 
 Bools = NDArray[np.bool_]
 
@@ -99,7 +99,7 @@ def traced_run(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    traced: Traced = trace(model, _runner(batch, call), options)
+    traced: Traced = trace(model, runner(batch, call), options)
     if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:
@@ -111,11 +111,11 @@ def traced_run(
     return traced, adapter
 
 
-def _runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
+def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
     """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
 
     def run(model: Any, natural: Callable[..., object] | None = None) -> object:
-        function = call or natural or (lambda called, *args, **named: called(*args, **named))
+        function = call or natural or _called
         if isinstance(batch, Mapping):
             return function(model, **batch)
         if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
@@ -123,6 +123,14 @@ def _runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., obj
         return function(model, batch)
 
     return run
+
+
+def _called(model: Any, *args: Any, **named: Any) -> object:
+    if not callable(model):
+        found = f"none, where the target is a {type(model).__name__} that cannot be called"
+        hint = "such as the method apply of the model that a tree of parameters belongs to"
+        raise ArgumentError("call", found=found, allowed="a function of the target and the batch", hint=hint)
+    return model(*args, **named)
 
 
 def _arrays(batch: Any) -> Iterator[NDArray[Any]]:

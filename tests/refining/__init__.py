@@ -1,0 +1,1 @@
+"""Refining and pruning, each formula against an independent computation."""
