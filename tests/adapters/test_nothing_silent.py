@@ -586,18 +586,6 @@ def test_arrays_without_where_are_refused():
         critinit.apply(SPEC, {"W": jnp.zeros((4, 3))}, framework=JAX, seed=0)
 
 
-def test_a_stack_of_weights_is_written_slice_by_slice_as_the_hint_says():
-    make = eqx.filter_vmap(lambda k: eqx.nn.LSTMCell(M, H, key=k))
-    ensemble = make(jax.random.split(key(), 3))
-    with pytest.raises(ApplyError, match="apply the spec to each slice with a seed of its own, and stack the results"):
-        critinit.apply(SPEC, ensemble, seed=0)
-    members = [jax.tree.map(lambda a, n=n: a[n], ensemble) for n in range(3)]
-    written = [critinit.apply(SPEC, member, seed=n).model for n, member in enumerate(members)]
-    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *written)
-    gates = [draw(SPEC, M, H, seed=n).layers[0][0].gates["input"].recurrent.astype("float32") for n in range(3)]
-    assert np.array_equal(stacked.weight_hh[:, :H], np.stack(gates))
-
-
 # ---- frozen, trained, stacked ----------------------------------------------------------------------------
 
 
