@@ -18,6 +18,7 @@ from critinit.tensors.blocks import fill
 from critinit.tensors.convolutions import convolution, on_taps
 from critinit.tensors.sampling import draws_of
 from critinit.theory.tied.solution import tied
+from critinit.weights.materializing import save
 from tests.adapters.numpy_reference import sigmoid
 from tests.adapters.specs import GATES, make_spec
 from tests.theory import points
@@ -279,6 +280,80 @@ def test_refused_in_linen():
 
 
 # ---- measured --------------------------------------------------------------------------------------------
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rank", "both"), [(1, True), (2, False), (3, False)])
+def test_a_file_for_keras_loads_and_holds_what_apply_writes(rank, both, tmp_path):
+    keras = pytest.importorskip("keras")
+    window = (3, 1, 2)[:rank]
+    kind = getattr(keras.layers, f"ConvLSTM{rank}D")
+
+    def model():
+        layers = [kind(H, window, return_sequences=True, padding="same") for _ in range(2)]
+        wrapped = [keras.layers.Bidirectional(layer) for layer in layers] if both else layers
+        return keras.Sequential([keras.Input((None, *PLACES[rank], C)), *wrapped])
+
+    spec, path = make_spec("lstm", layers=2), tmp_path / "model.weights.h5"
+    tensors = critinit.materialize(
+        spec,
+        "keras",
+        input_size=C,
+        hidden_size=H,
+        seed=SEED,
+        bidirectional=both,
+        window=window,
+        ending=".weights.h5",
+    )
+    save(path, tensors, spec=spec, framework="keras", seed=SEED)
+    loaded = model()
+    loaded.load_weights(path)
+    applied = apply(spec, model(), seed=SEED).model
+    for one, other in zip(loaded.get_weights(), applied.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert critinit.check(spec, path).matches
+
+
+@pytest.mark.parametrize("recurrent", ["normal", "orthogonal"])
+def test_a_file_for_linen_holds_what_apply_writes(recurrent):
+    nn = pytest.importorskip("flax.linen")
+    import jax
+    from flax.traverse_util import flatten_dict
+
+    spec = make_spec("lstm", recurrent=recurrent)
+    tree = nn.RNN(nn.ConvLSTMCell(H, (3, 3))).init(jax.random.key(0), np.zeros((1, 2, 5, 6, H)))
+    written = flatten_dict(apply(spec, tree, seed=SEED).model, sep="/")
+    found = critinit.materialize(spec, "linen", input_size=H, hidden_size=H, seed=SEED, window=(3, 3))
+    assert found.keys() == written.keys()
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, written[name])
+    assert critinit.check(spec, found).matches
+
+
+@pytest.mark.parametrize(
+    ("framework", "window", "message"),
+    [
+        ("torch", (3, 3), "torch, whose layers of lstm convolve nothing; allowed: no window"),
+        ("keras", (3, 3, 3, 3), "keras, whose layers of lstm convolve 1, 2, 3 axes"),
+        (
+            "linen",
+            (2, 3),
+            r"orthogonal, for a convolution of window \(2, 3\), which has no centre.*a window of odd sizes",
+        ),
+        ("linen", (0, 3), "window: .*such as"),
+        ("linen", "3x3", "window: .*such as"),
+        ("linen", 3, "window: .*such as"),
+    ],
+)
+def test_windows_that_cannot_be_written(framework, window, message):
+    spec = make_spec("lstm", recurrent="orthogonal")
+    with pytest.raises(ArgumentError, match=message):
+        critinit.materialize(spec, framework, input_size=H, hidden_size=H, window=window)
+
+
+# ---- what arrives ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])

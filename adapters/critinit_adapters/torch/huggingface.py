@@ -101,9 +101,9 @@ def _is_initialized(module: nn.Module, parameter: Any) -> bool:
 
 
 class LimitSteps(TrainerCallback):  # type: ignore[misc]
-    """A callback of ``transformers.Trainer`` that makes its optimizer keep a spec's limits (see ``critinit.limit_steps``).
+    """A callback of ``transformers.Trainer`` that makes its optimizer keep a spec's limits.
 
-    It acts when the training starts, of a resumed run too, whether the trainer made the optimizer or was given one.
+    It calls what ``critinit.limit_steps`` calls.  It acts when the training starts, of a resumed run too, whether the trainer made the optimizer or was given one.
     Where the spec states no limits it does nothing.
 
     Args:
