@@ -103,8 +103,8 @@ def _is_initialized(module: nn.Module, parameter: Any) -> bool:
 class LimitSteps(TrainerCallback):  # type: ignore[misc]
     """A callback of ``transformers.Trainer`` that makes its optimizer keep a spec's limits.
 
-    It calls what ``critinit.limit_steps`` calls.  It acts when the training starts, of a resumed run too, whether the trainer made the optimizer or was given one.
-    Where the spec states no limits it does nothing.
+    It does what ``critinit.limit_steps`` does, when the training starts, of a resumed run too, whether the trainer made
+    the optimizer or was given one.  Where the spec states no limits it does nothing.
 
     Args:
         spec: The spec.
