@@ -329,6 +329,22 @@ def test_a_file_for_linen_holds_what_apply_writes(recurrent):
     assert critinit.check(spec, found).matches
 
 
+def test_a_module_of_torch_gets_the_weights_as_the_page_on_own_modules_shows():
+    """The page's block runs as it stands; the module then computes the recurrence with the portable draws."""
+    torch = pytest.importorskip("torch")
+    page = (Path(__file__).parents[2] / "docs" / "own-modules.md").read_text().partition("\n## Convolutions\n")[2]
+    names = {"critinit": critinit, "torch": torch}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    x = images((5, 6), channels=3)
+    h = c = torch.zeros(BATCH, 16, 5, 6)
+    outputs = []
+    for step in torch.from_numpy(x).float().permute(0, 1, 4, 2, 3):
+        h, c = names["model"](step, (h, c))
+        outputs.append(h.permute(0, 2, 3, 1).detach().numpy())
+    wanted = recurrence(kernels(names["spec"], (3, 3), channels=3, units=16, seed=0), x)
+    np.testing.assert_allclose(np.stack(outputs), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("framework", "window", "message"),
     [

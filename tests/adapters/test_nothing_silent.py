@@ -389,7 +389,7 @@ def test_what_looks_recurrent_is_listed_with_its_class_its_path_and_why(case):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (ConvLSTMCell, "it is made of convolutions, for which the torch adapter has no layer"),
+        (ConvLSTMCell, "it is made of convolutions: docs/own-modules.md#convolutions shows how to write it"),
         (lambda: torch.ao.nn.quantized.dynamic.LSTM(M, H), "it has no parameters that could be written"),
     ],
 )
