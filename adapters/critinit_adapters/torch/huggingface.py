@@ -100,7 +100,7 @@ def _is_initialized(module: nn.Module, parameter: Any) -> bool:
     return bool(getattr(module, _FLAG, False) or getattr(parameter, _FLAG, False))
 
 
-class LimitSteps(TrainerCallback):  # type: ignore[misc]
+class LimitSteps(TrainerCallback):
     """A callback of ``transformers.Trainer`` that makes its optimizer keep a spec's limits.
 
     It does what ``critinit.limit_steps`` does, when the training starts, of a resumed run too, whether the trainer made
