@@ -67,7 +67,7 @@ class Stretch:
 def odd_ending(x: NDArray[np.float32]) -> Ending | None:
     """Return the last steps if their power is far from that of most steps, in nearly all sequences; else None.
 
-    They may be padding that is noise.  Noise as strong as the input cannot be told from it.
+    They may be padding that is noise.  Noise as strong as the input looks like the input.
 
     Args:
         x: Of shape (N, T, F).
