@@ -395,7 +395,8 @@ def _stacked(survey: Survey, together: Sequence[Sequence[RecurrentModule]], laye
             deeper = f"critinit.generate(..., layers={layers * len(found)})"
             above = f"; if they are layers, one above the other, write one spec for them, {deeper}" if chained else ""
             total = prod(module.stacked)
-            which = f"{total} stacked networks" if len(found) == total else f"{len(found)} of {total} stacked networks"
+            which = "" if len(found) == total else f"{len(found)} of "
+            which += f"{total} stacked network{'s' * (total > 1)}"
             yield f"{module}: {which}, each with weights of its own{above}"
 
 

@@ -143,7 +143,8 @@ def _form(layout: Layout, spec: InitSpec, rank: int) -> Form:
     form = layout.form(spec.cell, rank)
     if form is None and layout.form(spec.cell) is not None:
         ranks = [str(other.rank) for other in layout.forms if other.cell == spec.cell and other.rank]
-        found = f"a window of {rank} ax{'es' if rank > 1 else 'is'}, and {layout.framework}, whose layers of {spec.cell} convolve "
+        axes = "axis" if rank == 1 else "axes"
+        found = f"a window of {rank} {axes}, and {layout.framework}, whose layers of {spec.cell} convolve "
         found += f"{', '.join(ranks)} axes" if ranks else "nothing"
         allowed = "no window" + f", or one of {', '.join(ranks)} axes" * bool(ranks)
         raise ArgumentError("window", found=found, allowed=allowed)
