@@ -18,6 +18,7 @@ from critinit.tensors.blocks import fill
 from critinit.tensors.convolutions import convolution, on_taps
 from critinit.tensors.sampling import draws_of
 from critinit.theory.tied.solution import tied
+from critinit.weights.materializing import save
 from tests.adapters.numpy_reference import sigmoid
 from tests.adapters.specs import GATES, make_spec
 from tests.theory import points
@@ -274,11 +275,98 @@ def test_refused_in_linen():
     import jax
 
     tree = init_linen(linen_cell(2), x)
-    with pytest.raises(ApplyError, match=r"several axes.*vmap"):
-        apply(make_spec("lstm"), jax.tree.map(lambda leaf: np.stack([leaf, leaf]), tree), seed=0)
+    with pytest.raises(ApplyError, match=r"differ in their sizes.*further axes in front"):
+        apply(make_spec("lstm"), jax.tree.map(lambda leaf: np.stack([leaf, leaf], -1), tree), seed=0)
 
 
-# ---- measured --------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rank", "both"), [(1, True), (2, False), (3, False)])
+def test_a_file_for_keras_loads_and_holds_what_apply_writes(rank, both, tmp_path):
+    keras = pytest.importorskip("keras")
+    window = (3, 1, 2)[:rank]
+    kind = getattr(keras.layers, f"ConvLSTM{rank}D")
+
+    def model():
+        layers = [kind(H, window, return_sequences=True, padding="same") for _ in range(2)]
+        wrapped = [keras.layers.Bidirectional(layer) for layer in layers] if both else layers
+        return keras.Sequential([keras.Input((None, *PLACES[rank], C)), *wrapped])
+
+    spec, path = make_spec("lstm", layers=2), tmp_path / "model.weights.h5"
+    tensors = critinit.materialize(
+        spec,
+        "keras",
+        input_size=C,
+        hidden_size=H,
+        seed=SEED,
+        bidirectional=both,
+        window=window,
+        ending=".weights.h5",
+    )
+    save(path, tensors, spec=spec, framework="keras", seed=SEED)
+    loaded = model()
+    loaded.load_weights(path)
+    applied = apply(spec, model(), seed=SEED).model
+    for one, other in zip(loaded.get_weights(), applied.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert critinit.check(spec, path).matches
+
+
+@pytest.mark.parametrize("recurrent", ["normal", "orthogonal"])
+def test_a_file_for_linen_holds_what_apply_writes(recurrent):
+    nn = pytest.importorskip("flax.linen")
+    import jax
+    from flax.traverse_util import flatten_dict
+
+    spec = make_spec("lstm", recurrent=recurrent)
+    tree = nn.RNN(nn.ConvLSTMCell(H, (3, 3))).init(jax.random.key(0), np.zeros((1, 2, 5, 6, H)))
+    written = flatten_dict(apply(spec, tree, seed=SEED).model, sep="/")
+    found = critinit.materialize(spec, "linen", input_size=H, hidden_size=H, seed=SEED, window=(3, 3))
+    assert found.keys() == written.keys()
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, written[name])
+    assert critinit.check(spec, found).matches
+
+
+def test_a_module_of_torch_gets_the_weights_as_the_page_on_own_modules_shows():
+    """The page's block runs as it stands; the module then computes the recurrence with the portable draws."""
+    torch = pytest.importorskip("torch")
+    page = (Path(__file__).parents[2] / "docs" / "own-modules.md").read_text().partition("\n## Convolutions\n")[2]
+    names = {"critinit": critinit, "torch": torch}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    x = images((5, 6), channels=3)
+    h = c = torch.zeros(BATCH, 16, 5, 6)
+    outputs = []
+    for step in torch.from_numpy(x).float().permute(0, 1, 4, 2, 3):
+        h, c = names["model"](step, (h, c))
+        outputs.append(h.permute(0, 2, 3, 1).detach().numpy())
+    wanted = recurrence(kernels(names["spec"], (3, 3), channels=3, units=16, seed=0), x)
+    np.testing.assert_allclose(np.stack(outputs), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("framework", "window", "message"),
+    [
+        ("torch", (3, 3), "torch, whose layers of lstm convolve nothing; allowed: no window"),
+        ("keras", (3, 3, 3, 3), "keras, whose layers of lstm convolve 1, 2, 3 axes"),
+        (
+            "linen",
+            (2, 3),
+            r"orthogonal, for a convolution of window \(2, 3\), which has no centre.*odd sizes",
+        ),
+        ("linen", (0, 3), "window: .*such as"),
+        ("linen", "3x3", "window: .*such as"),
+        ("linen", 3, "window: .*such as"),
+    ],
+)
+def test_windows_that_cannot_be_written(framework, window, message):
+    spec = make_spec("lstm", recurrent="orthogonal")
+    with pytest.raises(ArgumentError, match=message):
+        critinit.materialize(spec, framework, input_size=H, hidden_size=H, window=window)
+
+
+# ---- what arrives ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])

@@ -85,8 +85,8 @@ def gru(**given):
         (make_spec("gru"), lambda: eqx.filter_eval_shape(gru), "weight_ih: found an abstract array"),
         (
             make_spec("gru"),
-            lambda: eqx.filter_vmap(lambda key: eqx.nn.GRUCell(M, H, key=key))(jax.random.split(KEY, 4)),
-            r"found shape \(4, 36, 5\).*vmap",
+            lambda: eqx.filter_vmap(lambda key: eqx.nn.GRUCell(M, H, key=key), out_axes=1)(jax.random.split(KEY, 4)),
+            r"found shape \(36, 4, 5\).*vmap",
         ),
         (make_spec("gru"), lambda: eqx.nn.Linear(M, H, key=KEY), "found no recurrent layer"),
     ],

@@ -10,10 +10,11 @@ pytest.importorskip("safetensors")
 from pathlib import Path
 
 import torch
-from critinit_adapters.torch.huggingface import init_weights
+from critinit_adapters.torch.huggingface import LimitSteps, init_weights
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel, set_seed
+from transformers import PretrainedConfig, PreTrainedModel, TrainerControl, TrainerState, set_seed
+from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 
 import critinit
 
@@ -209,3 +210,37 @@ def test_for_a_module_that_is_left_out_no_seed_is_taken():
     assert not hasattr(model, "critinit_seed")
     assert init_weights(SPEC, model, model.two, include=["two"])
     assert not torch.equal(torch.get_rng_state(), state)
+
+
+LIMITED = critinit.generate("gru", T=50, layers=2, settings=["layers.*.gates.*.recurrent.max_learning_rate=1e-4"])
+
+
+def moved(model, callback, optimizer):
+    """The largest step of each tensor after what a trainer does: it makes an optimizer, begins, and takes a step."""
+    CallbackHandler([DefaultFlowCallback(), callback], model, None, optimizer, None).on_train_begin(
+        None, TrainerState(), TrainerControl()
+    )
+    before = {name: value.clone() for name, value in recurrent(model).items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return {name: (value - before[name]).abs().max().item() for name, value in recurrent(model).items()}
+
+
+@pytest.mark.parametrize("include", [None, ["two"]])
+def test_the_callback_limits_the_trainers_optimizer(include):
+    model = Tagger(TaggerConfig())
+    steps = moved(model, LimitSteps(LIMITED, include=include), torch.optim.Adam(model.parameters(), lr=0.01))
+    for name, step in steps.items():
+        limited = "weight_hh" in name and (include is None or name.startswith("two"))
+        assert step == pytest.approx(1e-4 if limited else 1e-2, rel=1e-3), name
+
+
+def test_the_callback_leaves_an_optimizer_alone_where_nothing_is_limited_and_refuses_what_cannot_be():
+    model = Tagger(TaggerConfig())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert all(step == pytest.approx(1e-2, rel=1e-3) for step in moved(model, LimitSteps(SPEC), optimizer).values())
+    with pytest.raises(critinit.ArgumentError, match="one that trains at least one of the limited tensors"):
+        moved(model, LimitSteps(LIMITED), torch.optim.Adam(model.head.parameters()))
+    with pytest.raises(critinit.ArgumentError, match="spec"):
+        LimitSteps("spec.json")

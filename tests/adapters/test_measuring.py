@@ -300,13 +300,51 @@ def test_keras_masks_stacks_and_normalization() -> None:
     assert stacked.second_moment == pytest.approx(1.0, rel=0.01)  # normalized by the batch
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
-    with pytest.raises(ApplyError, match=r"gru\w*: found a layer that is not built yet and has no weights; build"):
-        critinit.measure(type(model)([type(model.layers[-1])(3)]), tokens)
     unmasked, *_ = critinit.measure(keras_model(mask_zero=False), tokens)
     assert unmasked.layers[0].right.kind == "constant"
 
 
 # ---- initialize ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [list, tuple, "mapping"])
+def test_keras_models_of_several_inputs(form: Any) -> None:
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    rows, words = keras.Input((None, 4), name="rows"), keras.Input((None,), dtype="int32", name="words")
+    states = [layers.LSTM(8, name="upper")(rows), layers.GRU(8, name="lower")(layers.Embedding(20, 4)(words))]
+    model = keras.Model({"rows": rows, "words": words} if form == "mapping" else [rows, words], states)
+    rng = np.random.default_rng(0)
+    x, tokens = rng.standard_normal((8, 30, 4)).astype("float32"), rng.integers(1, 20, (8, 25))
+    batch = {"rows": x, "words": tokens} if form == "mapping" else form([x, tokens])
+    done = critinit.initialize(model, batch, seed=0)
+    assert {name: (spec.cell, spec.T) for name, spec in done.specs.items()} == {
+        "upper": ("lstm", 30),
+        "lower": ("gru", 25),
+    }
+
+
+def test_a_keras_model_that_is_not_built_is_built_by_the_batch() -> None:
+    keras = pytest.importorskip("keras")
+
+    class Reader(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.rnn = keras.layers.Embedding(20, 8, mask_zero=True), keras.layers.GRU(8)
+
+        def call(self, tokens: Any, shift: Any = 0) -> Any:
+            return self.rnn(self.embed(tokens + shift))
+
+    tokens = np.random.default_rng(0).integers(1, 19, (8, 30))
+    for model, batch in (
+        (Reader(), tokens),
+        (Reader(), (tokens, np.ones((), tokens.dtype))),
+        (keras.Sequential([keras.layers.Embedding(20, 8), keras.layers.GRU(8)]), tokens),
+    ):
+        done = critinit.initialize(model, batch, seed=0)
+        assert [spec.T for spec in done.specs.values()] == [30]
+    images = np.random.default_rng(0).standard_normal((2, 6, 8, 8, 3)).astype("float32")
+    assert critinit.initialize(keras.layers.ConvLSTM2D(4, 3), images, seed=0).measured[""].input_size == 3
 
 
 def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:

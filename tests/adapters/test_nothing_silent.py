@@ -389,7 +389,7 @@ def test_what_looks_recurrent_is_listed_with_its_class_its_path_and_why(case):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (ConvLSTMCell, "it is made of convolutions, for which the torch adapter has no layer"),
+        (ConvLSTMCell, "it is made of convolutions: docs/own-modules.md#convolutions shows how to write it"),
         (lambda: torch.ao.nn.quantized.dynamic.LSTM(M, H), "it has no parameters that could be written"),
     ],
 )
@@ -584,18 +584,6 @@ def test_the_flat_array_of_jax_experimental_rnn(directions, sampler):
 def test_arrays_without_where_are_refused():
     with pytest.raises(ArgumentError, match="where: found nothing; allowed: where in this tree the gates lie"):
         critinit.apply(SPEC, {"W": jnp.zeros((4, 3))}, framework=JAX, seed=0)
-
-
-def test_a_stack_of_weights_is_written_slice_by_slice_as_the_hint_says():
-    make = eqx.filter_vmap(lambda k: eqx.nn.LSTMCell(M, H, key=k))
-    ensemble = make(jax.random.split(key(), 3))
-    with pytest.raises(ApplyError, match="apply the spec to each slice with a seed of its own, and stack the results"):
-        critinit.apply(SPEC, ensemble, seed=0)
-    members = [jax.tree.map(lambda a, n=n: a[n], ensemble) for n in range(3)]
-    written = [critinit.apply(SPEC, member, seed=n).model for n, member in enumerate(members)]
-    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *written)
-    gates = [draw(SPEC, M, H, seed=n).layers[0][0].gates["input"].recurrent.astype("float32") for n in range(3)]
-    assert np.array_equal(stacked.weight_hh[:, :H], np.stack(gates))
 
 
 # ---- frozen, trained, stacked ----------------------------------------------------------------------------

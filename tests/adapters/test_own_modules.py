@@ -238,6 +238,15 @@ def test_every_wrong_mapping_fits_by_its_shapes_and_is_caught_by_one_step(mistak
     critinit.apply(make_spec("lstm"), module, where=WRONG[mistake], seed=0)  # so it is the step that catches it
 
 
+def test_a_bias_that_no_place_names_is_named():
+    for gate, word in WORDS.items():
+        where = WRONG[f"second bias of {gate} forgotten"]
+        with pytest.raises(ApplyError, match=rf"no place names h{word}\.bias, .*second_bias= or zero$"):
+            critinit.apply(make_spec("lstm"), OfLinears(), where=where, verify=True, seed=0)
+        helped = {**where, "zero": [f"h{word}.bias"]}
+        critinit.apply(make_spec("lstm"), OfLinears(), where=helped, verify=True, seed=0)
+
+
 def test_a_spec_whose_recurrent_kernels_are_nearly_0_hides_nothing():
     spec = critinit.generate("lstm", T=500)
     wrong = swapped(RIGHT, "input", "output", "recurrent")

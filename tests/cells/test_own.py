@@ -15,6 +15,7 @@ from critinit.cells import CELLS, find_cell
 from critinit.cells.checking import check_cell
 from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
+from critinit.tensors.sampling import draw
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.tied.solution import tied
 from tests.cells.janet import JANET
@@ -181,6 +182,25 @@ def test_schemes_that_a_cell_cannot_have_say_why():
         ):
             critinit.generate(Leaky, T=20, scheme=scheme)
     assert critinit.generate(Half, T=20, scheme="orthogonal").cell == "half"
+
+
+def test_an_exponential_forget_gate_gets_no_memory_and_is_given_the_schemes_that_suit():
+    class Exponential(Stated):
+        name = "exponential"
+
+        def keep(self, u):
+            return np.exp(u["forget"])
+
+    for scheme in ("critical", "isometry", "chrono", "uniform_gate"):
+        with pytest.raises(critinit.ArgumentError, match="exponential keeps otherwise; schemes that suit"):
+            critinit.generate(Exponential, T=20, scheme=scheme)
+
+
+def test_diagonal_recurrence_is_said_by_an_identity_kernel_where_all_units_have_the_same_weight():
+    kernel = 'layers.0.gates.hidden.recurrent={"distribution":"identity","variance":0.81}'
+    spec = critinit.generate("relu_rnn", T=20, scheme="orthogonal", settings=[kernel])
+    gate = draw(spec, 3, 8, seed=0).layers[0][0].gates["hidden"]
+    np.testing.assert_array_equal(gate.recurrent, 0.9 * np.eye(8))
 
 
 def test_a_registered_cell_has_specs_a_sampler_and_checks(tmp_path):

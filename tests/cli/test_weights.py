@@ -123,6 +123,17 @@ def test_json_says_the_same(run: Run, weights: Path, tmp_path: Path) -> None:
             "--output: found nothing; allowed: the safetensors file",
         ),
         (("materialize", "SPEC", "--framework", "torch", *SIZES, "-o", "-"), 2, "--output: found -; allowed: a file"),
+        (
+            ("materialize", "SPEC", "--framework", "keras", *SIZES, "--window", "3,3", "-o", "OUT"),
+            2,
+            "--window: found '3,3'",
+        ),
+        (("materialize", "SPEC", "--framework", "keras", *SIZES, "--window", "0x3", "-o", "OUT"), 2, "--window: found"),
+        (
+            ("materialize", "SPEC", "--framework", "torch", *SIZES, "--window", "3", "-o", "OUT"),
+            2,
+            "--window: found a window of 1 axis",
+        ),
         (("materialize", "SPEC", "--framework", "torch", *SIZES, "--seed", "-1", "-o", "OUT"), 2, "--seed: found -1"),
         (("materialize", "SPEC", "--framework", "torch", *SIZES, "--seed", "x", "-o", "OUT"), 2, "--seed: "),
         (("materialize", "SPEC", "--framework", "torch", *SIZES, "--dtype", "int8", "-o", "OUT"), 2, "--dtype: found"),

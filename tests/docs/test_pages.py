@@ -23,10 +23,16 @@ pytestmark = [
 ]
 
 
+NEEDS = {"examples/reinforcement.md": "sb3_contrib"}
+"""Pages for what is no framework of critinit's, by what must be installed to run them; the group test-all has it."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if needed := NEEDS.get(str(page.relative_to(ROOT / "docs")) if page.is_relative_to(ROOT / "docs") else ""):
+        pytest.importorskip(needed)
     wanted = [b for b in blocks(page.read_text()) if b.language in ("python", "console", "bash") and not b.left_out]
     assert run_page(page, tmp_path) == len(wanted)
 

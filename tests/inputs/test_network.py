@@ -123,6 +123,36 @@ def test_rounding_does_not_hide_padding_and_an_edge_does_not_change_its_kind(x: 
     assert described(edge.astype(np.float32), np.zeros((N, T), dtype=bool)) is None
 
 
+@pytest.mark.parametrize("factor", [0.1, 0.4, 2.5, 10.0])
+def test_endings_of_another_power_are_asked_about_and_the_way_out_helps(
+    x: np.ndarray, rng: np.random.Generator, factor: float
+) -> None:
+    lengths = rng.integers(20, 33, N)
+    padded = np.where(np.arange(T)[:, None] < lengths[:, None, None], x, factor * x)
+    found = measured(padded)
+    assert found.ending is not None
+    assert 5 <= found.ending.steps <= 20  # 8 steps are padding of all sequences
+    assert (found.ending.power > found.ending.usual) == (factor > 1)
+    assert [w for w in found.warnings() if "mask=, booleans of shape (N, T) or N lengths" in w]
+    helped = measured(padded, mask=lengths)
+    assert helped.ending is None
+    assert helped.padding == {"variance": pytest.approx((0.5 * factor) ** 2, rel=0.2), "constant": False}
+    assert not [w for w in helped.warnings() if "mask=" in w]
+
+
+def test_endings_like_the_rest_and_strong_single_steps_are_not_asked_about(
+    x: np.ndarray, rng: np.random.Generator
+) -> None:
+    marked, heavy = x.copy(), rng.standard_t(2.5, x.shape)
+    marked[:, -2:] *= 10.0
+    one = x.copy()
+    one[0, -10:] *= 30.0
+    padded = pad(x, "right", 0.0)
+    for values in (x, marked, heavy, one, padded, x[:3] * np.where(np.arange(T)[:, None] < 30, 1.0, 0.1)):
+        assert measured(values).ending is None
+    assert measured(0.1 * x, read=np.arange(T) < LENGTHS[:, None]).ending is None
+
+
 def test_a_mask_says_what_cannot_be_seen(x: np.ndarray, rng: np.random.Generator) -> None:
     x[np.arange(T) >= LENGTHS[:, None]] = 0.0
     noise = np.where((np.arange(T) < LENGTHS[:, None])[..., None], x, 2.0 * rng.standard_normal(x.shape))

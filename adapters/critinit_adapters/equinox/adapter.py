@@ -29,6 +29,7 @@ from critinit_adapters.shared.classes import looks_recurrent, overrides
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import PAIRS, JaxTreeAdapter, embedding_tables, paired, path_name, problem
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.stacked import leading
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
@@ -150,8 +151,10 @@ def _module(name: str, module: Any) -> RecurrentModule:
         for part, leaf in leaves
         if leaf is not None
     )
-    refusals = (problem(t.name, t.handle, 2 if "weight" in t.name else 1) for t in tensors)
+    axes = {part: 2 if part.startswith("weight") else 1 for part, _ in leaves}
+    stacked = leading((tensor.shape, axes[tensor.name.rpartition("/")[2]]) for tensor in tensors)
+    refusals = (problem(t.name, t.handle, axes[t.name.rpartition("/")[2]] + len(stacked)) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     slots = () if refusal else (LayerSlot(0, 0, module.input_size, tensors),)
     own = overrides(module, tuple(_CELL_OF_CLASS), ("__call__",))
-    return RecurrentModule(name, cell, module.hidden_size, slots, refusal=refusal, overrides=own)
+    return RecurrentModule(name, cell, module.hidden_size, slots, refusal=refusal, overrides=own, stacked=stacked)

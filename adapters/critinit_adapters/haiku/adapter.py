@@ -40,6 +40,7 @@ from critinit_adapters.shared.jax_arrays import (
     truncated_default,
 )
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.stacked import leading
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "HaikuAdapter", "initializers"]
@@ -98,13 +99,13 @@ def _candidates(tree: Mapping[str, Any]) -> dict[str, str]:
 def _is_square(linear: Mapping[str, Any]) -> bool:
     """Whether a linear layer's kernel could be that of the state of a ``VanillaRNN``."""
     shape: tuple[int, ...] = getattr(linear.get("w"), "shape", ())
-    return len(shape) == 2 and shape[0] == shape[1]
+    return len(shape) > 1 and shape[-2] == shape[-1]
 
 
 def _has_gates(linear: Mapping[str, Any]) -> bool:
     """Whether a linear layer's kernel could be an LSTM's, of shape (I + H, 4H)."""
     shape: tuple[int, ...] = getattr(linear.get("w"), "shape", ())
-    return len(shape) == 2 and shape[1] % 4 == 0 and shape[0] > shape[1] // 4
+    return len(shape) > 1 and shape[-1] % 4 == 0 and shape[-2] > shape[-1] // 4
 
 
 def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
@@ -122,18 +123,20 @@ def _named(target: Mapping[str, Any], named: Any) -> Mapping[str, str]:
 def _module(target: Mapping[str, Any], path: str, cell: str) -> RecurrentModule:
     needed = [name for name in NAMES[cell] if name not in OPTIONAL or _has(target, path, name)]
     leaves = [(name, _leaf(target, path, name)) for name in needed]
-    refusals = (problem(f"{path}/{name}", leaf, 1 if name.endswith("b") else 2) for name, leaf in leaves)
+    axes = {name: 1 if name.endswith("b") else 2 for name, _ in leaves}
+    stacked = leading((tuple(getattr(leaf, "shape", ())), axes[name]) for name, leaf in leaves)
+    refusals = (problem(f"{path}/{name}", leaf, axes[name] + len(stacked)) for name, leaf in leaves)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
         return RecurrentModule(path, cell, 0, (), refusal=refusal)
-    rows, columns = leaves[0][1].shape
+    rows, columns = leaves[0][1].shape[-2:]
     hidden = columns // len(GATES[cell])
     inputs = rows - hidden if cell == "lstm" else rows
     tensors = tuple(
         Tensor(f"{path}/{name}", leaf.shape, leaf, blocks(name, cell, inputs, hidden), key=f"{path}/{name}")
         for name, leaf in leaves
     )
-    return RecurrentModule(path, cell, hidden, (LayerSlot(0, 0, inputs, tensors),))
+    return RecurrentModule(path, cell, hidden, (LayerSlot(0, 0, inputs, tensors),), stacked=stacked)
 
 
 def _has(target: Mapping[str, Any], path: str, name: str) -> bool:

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from critinit.distributions import Kernel
 from critinit.errors import ApplyError, ArgumentError, Problem
+from critinit.inputs.traced import Traced
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler, StepLimit
 from critinit.tensors.blocks import Block, Shape, fill
@@ -43,7 +44,7 @@ from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
 from critinit_adapters.keras.limits import limit_steps
 from critinit_adapters.keras.naming import named_variables, variable_names
-from critinit_adapters.keras.tracing import record, states_of
+from critinit_adapters.keras.tracing import called, record, states_of
 from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -74,7 +75,8 @@ _FLOATS = ("float32", "bfloat16", "float16", "float64")
 _UNBUILT = Problem(
     "",
     "a layer that is not built yet and has no weights",
-    hint="build the model first, or, for a single layer, give its input's width: apply(..., input_size=...)",
+    hint="build the model first, by calling it on a batch, or, for a single layer, give its input's width: "
+    "apply(..., input_size=...)",
 )
 
 
@@ -203,6 +205,13 @@ class KerasAdapter(InPlaceAdapter):
         """Build the target if it has no weights yet, then write; a failure later leaves it built."""
         self.prepare(target, options)
         return super().execute(target, plan, sampler, options)
+
+    def trace(self, target: Any, run: Callable[..., object], options: Mapping[str, Any]) -> Traced:
+        """Run the model once more ahead of this where it has layers that are only built when it runs."""
+        unbuilt = (_UNBUILT, _UNBUILT_CONVOLUTION)
+        if not options and any(module.refusal in unbuilt for module in self.survey(target, options).modules):
+            run(target, called)
+        return super().trace(target, run, options)
 
     def record(
         self, target: Any, survey: Survey, run: Callable[..., object], options: Mapping[str, Any]

@@ -78,7 +78,7 @@ def shapes(cell: str, sizes: Sizes) -> dict[str, Shape]:
     }
 
 
-def _form(name: str, cell: str, convolves: bool = False) -> Form:
+def _form(name: str, cell: str, rank: int = 0) -> Form:
     def tensors(sizes: Sizes) -> tuple[Stored, ...]:
         return tuple(
             Stored(tensor, shape, blocks(tensor, cell, sizes.hidden, shape), optional=tensor == "bias")
@@ -87,13 +87,15 @@ def _form(name: str, cell: str, convolves: bool = False) -> Form:
 
     def sizes(found: Mapping[str, Shape]) -> Sizes | None:
         *window, channels, _ = found["kernel"]
-        is_it = bool(window) == convolves
-        return Sizes(channels, found["recurrent_kernel"][-2], window=tuple(window)) if is_it else None
+        return Sizes(channels, found["recurrent_kernel"][-2], window=tuple(window)) if len(window) == rank else None
 
-    return Form(name, cell, TENSORS, tensors, sizes)
+    return Form(name, cell, TENSORS, tensors, sizes, rank=rank)
 
 
-_FORMS = (*(_form(_CLASSES[cell], cell) for cell in GATES), _form("ConvLSTM", "lstm", convolves=True))
+_FORMS = (
+    *(_form(_CLASSES[cell], cell) for cell in GATES),
+    *(_form(f"ConvLSTM{rank}D", "lstm", rank) for rank in (1, 2, 3)),
+)
 _by_path = path_splitter(_FORMS)
 
 
@@ -104,8 +106,13 @@ def _split(name: str) -> Address | None:
     return Address(match["module"] or "", 0, 0, TENSORS[int(match["number"])])
 
 
+def _snake(form: Form) -> str:
+    """What Keras calls a layer of this form."""
+    return f"conv_lstm{form.rank}d" if form.rank else _SNAKE[form.cell]
+
+
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
-    name, number = _SNAKE[form.cell], f"_{layer}" if layer else ""
+    name, number = _snake(form), f"_{layer}" if layer else ""
     if directions == 1:
         return f"sequential/{name}{number}/{name}_cell"
     return f"sequential/bidirectional{number}/{_WAYS[direction]}_{name}{number}/{name}_cell"
@@ -114,7 +121,7 @@ def _path(form: Form, layers: int, directions: int, layer: int, direction: int) 
 def _numbered_path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
     number = f"_{layer}" if layer else ""
     if directions == 1:
-        return f"layers/{_SNAKE[form.cell]}{number}/cell"
+        return f"layers/{_snake(form)}{number}/cell"
     return f"layers/bidirectional{number}/{_WAYS[direction]}_layer/cell"
 
 
@@ -131,7 +138,8 @@ _BY_PATH = Layout(
     forms=_FORMS,
     path=_path,
     split=_split,
-    model="keras.Sequential of GRU (LSTM, SimpleRNN) layers, each in Bidirectional where there are two directions",
+    model="keras.Sequential of GRU (LSTM, SimpleRNN, ConvLSTM1D to ConvLSTM3D) layers, each in Bidirectional where "
+    "there are two directions",
     unread={
         "saved_model.pb": (
             "a SavedModel, which holds a program",

@@ -9,6 +9,7 @@ All variables are put back, and on TensorFlow nothing is compiled.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
 
-__all__ = ["record", "states_of"]
+__all__ = ["called", "record", "states_of"]
 
 Host = Callable[[Any], NDArray[Any]]
 
@@ -59,7 +60,7 @@ def record(
     with ExitStack() as stack:
         stack.enter_context(_unchanged(target, host, assign))
         stack.enter_context(patched(replacements))
-        run(target, _called)
+        run(target, called)
     return recorder, trains
 
 
@@ -73,10 +74,16 @@ def states_of(layer: Any) -> list[Any]:
     return [state for state in keras.tree.flatten(states) if hasattr(state, "value")]
 
 
-def _called(model: Any, *args: Any, **named: Any) -> Any:
-    """The model called without training, where it takes the argument."""
+def called(model: Any, *args: Any, **named: Any) -> Any:
+    """Return what a model gives without training; a model of one argument gets several inputs as a list or mapping."""
     takes = getattr(model, "_call_has_training_arg", False)
-    return model(*args, **({"training": False} if takes else {}), **named)
+    training = {"training": False} if takes else {}
+    own = [name for name in inspect.signature(model.call).parameters if name not in ("training", "mask", "kwargs")]
+    if len(args) > 1 and len(own) == 1:
+        return model(list(args), **training, **named)
+    if named and not args and len(own) == 1 and own[0] not in named:
+        return model(named, **training)
+    return model(*args, **training, **named)
 
 
 def _all(target: Any) -> list[Any]:

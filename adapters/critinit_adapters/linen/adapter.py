@@ -41,7 +41,6 @@ from critinit_adapters.shared.declared import Place, check_cell, draws_in
 from critinit_adapters.shared.defaults import Default
 from critinit_adapters.shared.jax_arrays import (
     PAIRS,
-    STACKED,
     JaxTreeAdapter,
     both_directions,
     declared,
@@ -51,6 +50,7 @@ from critinit_adapters.shared.jax_arrays import (
     truncated_default,
 )
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.stacked import STACKED, leading
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "LinenAdapter", "initializers"]
@@ -64,7 +64,7 @@ _ADDS_ONE = Problem(
     "one with biases",
     "ConvLSTMCell(..., use_bias=True)",
 )
-_STACKED_WEIGHTS = Problem("", "a ConvLSTMCell whose biases have several axes", "biases of one axis", STACKED)
+_STACKED_WEIGHTS = Problem("", "a ConvLSTMCell whose kernels and biases differ in their sizes", "", STACKED)
 _SCALED_BY_THE_KEEP_GATE = Problem(
     "",
     "an MGUCell with reset_gate=True, whose f both keeps h and scales W h (in critinit's mgu it is 1 - f that scales)",
@@ -200,14 +200,19 @@ def _module(cell: str, node: Mapping[str, Any], name: str) -> RecurrentModule:
     if cell == _CONVOLUTION:
         return _convolution(node, name)
     tensors = tuple(_tensors(TABLE[cell], node, f"{name}/" if name else ""))
-    refusals = (problem(t.name, t.handle, 2 if t.blocks[0].transposed else 1) for t in tensors)
+    stacked = leading((tensor.shape, _axes(tensor)) for tensor in tensors)
+    refusals = (problem(t.name, t.handle, _axes(t) + len(stacked)) for t in tensors)
     refusal = next((found for found in refusals if found is not None), None)
     if refusal is not None:
         return RecurrentModule(name, cell, 0, (), refusal=refusal)
-    inputs, hidden = next(t.shape for t in tensors if any(block.part == "input" for block in t.blocks))
+    inputs, hidden = next(t.shape[-2:] for t in tensors if any(block.part == "input" for block in t.blocks))
     slots = (LayerSlot(0, 0, inputs, tensors),)
     also = "relu_rnn" if cell == "rnn" else None  # a tree does not say which activation a SimpleCell has
-    return RecurrentModule(name, cell, hidden, slots, also=also, overrides=_overrides(name, cell))
+    return RecurrentModule(name, cell, hidden, slots, also=also, overrides=_overrides(name, cell), stacked=stacked)
+
+
+def _axes(tensor: Tensor) -> int:
+    return 2 if tensor.blocks[0].transposed else 1
 
 
 def _convolution(node: Mapping[str, Any], name: str) -> RecurrentModule:
@@ -216,8 +221,10 @@ def _convolution(node: Mapping[str, Any], name: str) -> RecurrentModule:
     refusal = next(filter(None, (problem(f"{name}/{key}", leaf) for key, (leaf, _) in leaves.items())), None)
     if refusal is None and not {"ih/bias", "hh/bias"} <= set(leaves):
         refusal = _ADDS_ONE
-    sizes = None if refusal else sizes_of_convolution({key: leaf.shape for key, (leaf, _) in leaves.items()})
-    if sizes is None or len(leaves["ih/bias"][0].shape) != 1:
+    stacked = () if refusal else tuple(leaves["ih/bias"][0].shape[:-1])
+    own = {} if refusal else {key: leaf.shape[len(stacked) :] for key, (leaf, _) in leaves.items()}
+    sizes = None if refusal else sizes_of_convolution(own)
+    if sizes is None or any(leaf.shape[: len(stacked)] != stacked for leaf, _ in leaves.values()):
         return RecurrentModule(name, "lstm", 0, (), refusal=refusal or _STACKED_WEIGHTS)
     prefix = f"{name}/" if name else ""
     tensors = []
@@ -226,7 +233,7 @@ def _convolution(node: Mapping[str, Any], name: str) -> RecurrentModule:
         path = f"{prefix}{stored.name}{end}"
         tensors.append(Tensor(path, tuple(leaf.shape), leaf, stored.blocks, key=path))
     slot = LayerSlot(0, 0, sizes.input, tuple(tensors), sizes.window)
-    return RecurrentModule(name, "lstm", sizes.hidden, (slot,), overrides=_overrides(name, "lstm"))
+    return RecurrentModule(name, "lstm", sizes.hidden, (slot,), overrides=_overrides(name, "lstm"), stacked=stacked)
 
 
 def _tensors(children: Mapping[str, Child], node: Mapping[str, Any], prefix: str) -> Iterator[Tensor]:

@@ -125,6 +125,14 @@ def _form(cell: str) -> Form:
     return Form(_NAMES.get(cell, CLASSES[cell][0]), cell, tuple(entries), tensors, sizes)
 
 
+def _convolutional_form(rank: int) -> Form:
+    def sizes(shapes: Mapping[str, Shape]) -> Sizes | None:
+        return sizes_of_convolution(shapes) if len(shapes["ih/kernel"]) == rank + 2 else None
+
+    names = ("ih/kernel", "ih/bias", "hh/kernel", "hh/bias")
+    return Form("ConvLSTMCell", "lstm", names, convolutional, sizes, rank=rank)
+
+
 def _path(form: Form, layers: int, directions: int, layer: int, direction: int) -> str:
     stack = f"layers_{layer}/" if layers > 1 else ""
     way = f"{('forward', 'backward')[direction]}_rnn/" if directions == 2 else ""
@@ -170,13 +178,7 @@ def _orbax(path: str) -> Mapping[str, tuple[str, Any]]:
 _MSGPACK = (*(bytes([0x80 + count]) for count in range(1, 16)), b"\xde", b"\xdf")
 _FORMS = (
     *map(_form, TABLE),
-    Form(
-        "ConvLSTMCell",
-        "lstm",
-        ("ih/kernel", "ih/bias", "hh/kernel", "hh/bias"),
-        convolutional,
-        sizes_of_convolution,
-    ),
+    *map(_convolutional_form, (1, 2, 3)),
 )
 LAYOUT = Layout(
     framework="linen",

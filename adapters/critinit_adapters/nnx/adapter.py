@@ -49,6 +49,7 @@ from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
 from critinit_adapters.shared.recording import Recorder
+from critinit_adapters.shared.stacked import leading
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
@@ -239,11 +240,16 @@ def _module(name: str, module: Any) -> RecurrentModule:
         if (variable := _variable(module, path)) is not None
     )
     relu = kind == "SimpleCell" and same_function(module.activation_fn, jax.nn.relu, _evaluated)
-    refusal = _refusal(module, tensors, jax.nn.relu if relu else jax.numpy.tanh)
+    stacked = leading((tensor.shape, _axes(tensor)) for tensor in tensors)
+    refusal = _refusal(module, tensors, jax.nn.relu if relu else jax.numpy.tanh, len(stacked))
     slots = () if refusal else (LayerSlot(0, 0, module.in_features, tensors),)
     own = overrides(module, _CLASSES, ("__call__",))
     cell = "relu_rnn" if relu else CELLS[kind]
-    return RecurrentModule(name, cell, hidden, slots, refusal=refusal, overrides=own)
+    return RecurrentModule(name, cell, hidden, slots, refusal=refusal, overrides=own, stacked=stacked)
+
+
+def _axes(tensor: Tensor) -> int:
+    return 1 if tensor.name.endswith("bias") else 2
 
 
 def _evaluated(function: Any, x: NDArray[np.float32]) -> Any:
@@ -256,7 +262,7 @@ def _variable(module: Any, path: str) -> Any:
     return None if module is None or _get(module) is None else module
 
 
-def _refusal(module: Any, tensors: tuple[Tensor, ...], activation: Any) -> Problem | None:
+def _refusal(module: Any, tensors: tuple[Tensor, ...], activation: Any, more: int) -> Problem | None:
     """Why this cell takes no spec, or None."""
     if getattr(module, "residual", False):
         hint = "the old state is added before the activation, and no spec describes that"
@@ -265,7 +271,7 @@ def _refusal(module: Any, tensors: tuple[Tensor, ...], activation: Any) -> Probl
         problem = activation_problem(field, getattr(module, field, allowed), allowed, _evaluated)
         if problem is not None:
             return problem
-    found = (leaf_problem(t.name, _get(t.handle), 1 if t.name.endswith("bias") else 2) for t in tensors)
+    found = (leaf_problem(t.name, _get(t.handle), _axes(t) + more) for t in tensors)
     return next((why for why in found if why is not None), None)
 
 

@@ -284,7 +284,7 @@ class BaseAdapter(ABC):
                 one = spec.model_copy(update={"layers": layers})
                 trial = self.plan(one, target, number, include, options, trust=trust, where=where)
             verify_plan(self, spec, target, trial, verify, options)
-        changed = tuple(changed_tensors(self, made.writes))
+        changed = tuple(dict.fromkeys(changed_tensors(self, made.writes)))
         model, rows = self.execute(target, made, sampler, options)
         zeroed = (w.tensor.name for w in made.writes if all(draw is None for _, draw in w.draws))
         notes = (*made.notes, *trained_note(self.framework, changed), *verified_note(spec, verify))
@@ -330,7 +330,7 @@ class BaseAdapter(ABC):
                 found = f"numbers of {draw.path} that the tensor's type cannot hold"
                 raise ApplyError(write.tensor.name, found=found, hint="nothing was changed")
             distribution = "coupled" if draw.coupled_to else draw.distribution.distribution
-            place = (write.tensor.name, write.layer, write.direction, draw.gate, draw.part, distribution)
+            place = (write.tensor.label, write.layer, write.direction, draw.gate, draw.part, distribution)
             rows.append(ReportRow(*place, draw.mean, draw.variance, mean, variance, error, draw.group))
         return rows
 

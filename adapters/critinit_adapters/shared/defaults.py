@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critinit.tensors.layouts import Hints
+from critinit_adapters.shared.stacked import alone
 
 if TYPE_CHECKING:
     from critinit_adapters.shared.adapter import BaseAdapter
@@ -49,7 +51,11 @@ class Default(NamedTuple):
 def changed_tensors(adapter: BaseAdapter, writes: Sequence[Write]) -> Iterator[str]:
     """Yield the names of tensors that hold something else than the framework's default, before they are written."""
     for write in writes:
-        defaults = [(block, adapter.default_of(write.tensor, block, draw)) for block, draw in write.draws]
+        own, axes = alone(write.tensor), len(write.tensor.member)
+        defaults = [
+            (block, adapter.default_of(own, replace(block, index=block.index[axes:]), draw))
+            for block, draw in write.draws
+        ]
         known = [(block, default) for block, default in defaults if default is not None]
         try:
             present: Any = adapter.present(write.tensor) if known else None

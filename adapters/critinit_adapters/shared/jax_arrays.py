@@ -28,11 +28,11 @@ from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.own import by_path
 from critinit_adapters.shared.planning import Write
+from critinit_adapters.shared.stacked import STACKED
 from critinit_adapters.shared.survey import LayerSlot, RecurrentModule, Tensor
 
 __all__ = [
     "PAIRS",
-    "STACKED",
     "JaxDrawing",
     "JaxTreeAdapter",
     "SeededByKeys",
@@ -53,10 +53,6 @@ FLOATS = ("float32", "bfloat16", "float16", "float64")
 """The types that weights can have."""
 Sample = Callable[[np.random.Generator], NDArray[np.float64]]
 """What a distribution draws with NumPy."""
-STACKED = (
-    "of weights stacked by vmap or scan, apply the spec to each slice with a seed of its own, and stack the results "
-    "(docs/own-modules.md shows it)"
-)
 _OUTSIDE = "apply a spec outside jit, vmap and grad"
 PAIRS = "a list of (forward path, backward path) of cells"
 """What the option ``bidirectional`` is."""
@@ -386,10 +382,15 @@ def paired(modules: Sequence[RecurrentModule], pairs: Any) -> tuple[RecurrentMod
 def both_directions(forward: RecurrentModule, backward: RecurrentModule, name: str) -> RecurrentModule:
     """Return one module of two directions; with a refusal where the two are not alike."""
     refusal = forward.refusal or backward.refusal
-    kinds = [(way.cell, way.hidden_size, way.layers) for way in (forward, backward)]
+    kinds = [(way.cell, way.hidden_size, way.layers, way.stacked) for way in (forward, backward)]
     if kinds[0] != kinds[1]:
-        ways = [f"{way} is a {way.cell} of {way.hidden_size} units" for way in (forward, backward)]
+        ways = [f"{way} is a {way.cell} of {way.hidden_size} units{_copies(way)}" for way in (forward, backward)]
         refusal = Problem("", f"two directions that differ: {', '.join(ways)}", "two that are alike")
     turned = (LayerSlot(slot.layer, 1, slot.input_size, slot.tensors) for slot in backward.slots)
     slots, also = (*forward.slots, *turned), forward.also
-    return RecurrentModule(name, forward.cell, forward.hidden_size, slots, also=also, refusal=refusal)
+    stacked = forward.stacked
+    return RecurrentModule(name, forward.cell, forward.hidden_size, slots, also=also, refusal=refusal, stacked=stacked)
+
+
+def _copies(module: RecurrentModule) -> str:
+    return f" in a stack of {' x '.join(map(str, module.stacked))}" if module.stacked else ""

@@ -18,6 +18,7 @@ from critinit.tensors.grouping import limits_of, pairs_of
 from critinit.tensors.sampling import Draw, Part, draws_of
 from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import stacks
+from critinit_adapters.shared.stacked import STACKED, members
 from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModule, Survey, Tensor
 
 __all__ = ["OWN", "Plan", "Write", "found_in", "named", "plan"]
@@ -85,12 +86,13 @@ def plan(
     Raises:
         ApplyError: Something does not fit; the error names it.
     """
-    fitting = [module for module in survey.modules if module.takes(spec.cell)]
+    modules = [member for module in survey.modules for member in members(module)]
+    fitting = [module for module in modules if module.takes(spec.cell)]
     own = fitting if survey.is_ordered else _distinct(fitting)
     if not own:
         raise _nothing(spec, survey, cells)
     # networks of other cells count too: written with the same seed, they get weights of their own
-    counted = [m for m in survey.modules if any(m is one for one in own) or (m.slots and not m.takes(spec.cell))]
+    counted = [m for m in modules if any(m is one for one in own) or (m.slots and not m.takes(spec.cell))]
     number = {id(module): index for index, module in enumerate(counted)}
     chosen, ordered = _included(own, include)
     for module in chosen:
@@ -108,8 +110,9 @@ def plan(
     notes = (
         *_left_alone(survey, spec, include),
         *(f"{module}: {module.overrides}; written, as trust=True says" for module in chosen if module.overrides),
+        *_stacked(survey, together, len(spec.layers)),
         *_projections(chosen, spec),
-        *(_order(stack, chosen, survey.is_ordered) for stack in together if len(stack) > 1),
+        *_orders(together, chosen, survey.is_ordered),
         *_each_alone(together, len(spec.layers)),
         *_frozen(writes, chosen),
         *_shared(survey, changed),
@@ -159,7 +162,7 @@ def _listed(lookalikes: Sequence[Lookalike]) -> str:
 
 def _changed(survey: Survey, writes: Sequence[Write]) -> dict[str, str]:
     """What is written, by every name that it has in the model -> the name under which it is written."""
-    names = {write.tensor.identity: write.tensor.name for write in writes}
+    names = {write.tensor.whole: write.tensor.name for write in writes}
     aliases = {name: names[key] for name, key in survey.keys.items() if key in names}
     return {**aliases, **{name: name for name in names.values()}}
 
@@ -224,9 +227,8 @@ def _stacks(
 
     Their order counts where it is stated (``ordered``), and where widths fit in none and each is named (``named``).
     """
-    together = stacks([module.stack for module in modules], layers, ordered=ordered)
-    if together is not None:
-        taken = [[modules[index] for index in stack] for stack in together]
+    taken = _together(modules, layers, ordered) or _by_member(modules, layers, ordered)
+    if taken is not None:
         for stack in taken if not (ordered or named) else ():
             if any(one.stack.gives != other.stack.reads for one, other in pairwise(stack)):
                 raise _no_order(stack)
@@ -253,6 +255,21 @@ def _stacks(
         allowed=f"the spec's {layers} in each module, or in all of them together",
         hint="; ".join(ways),
     )
+
+
+def _together(modules: Sequence[RecurrentModule], layers: int, ordered: bool) -> list[list[RecurrentModule]] | None:
+    """Which modules take the spec's layers together, or None."""
+    found = stacks([module.stack for module in modules], layers, ordered=ordered)
+    return None if found is None else [[modules[index] for index in stack] for stack in found]
+
+
+def _by_member(modules: Sequence[RecurrentModule], layers: int, ordered: bool) -> list[list[RecurrentModule]] | None:
+    """The same within each member of an ensemble, whose modules have the same place in their stacks; or None."""
+    ensemble: dict[tuple[int, ...], list[RecurrentModule]] = {}
+    for module in modules:
+        ensemble.setdefault(module.member, []).append(module)
+    found = [_together(member, layers, ordered) for member in ensemble.values()]
+    return [stack for each in found if each is not None for stack in each] if all(found) else None
 
 
 def _pairs(modules: Sequence[RecurrentModule]) -> str:
@@ -341,8 +358,9 @@ def _check_shapes(tensor: Tensor, pairs: Sequence[tuple[Block, Draw | None]]) ->
             if held != draw.shape:
                 turned = " (transposed)" if block.transposed else ""
                 found = f"a place of shape {held}{turned}"
-                raise ApplyError(tensor.name, found=found, allowed=f"{draw.shape}, for {draw.path}")
-    if filled != prod(tensor.shape) and not tensor.is_partial:
+                hint = STACKED if tensor.member else ""
+                raise ApplyError(tensor.label, found=found, allowed=f"{draw.shape}, for {draw.path}", hint=hint)
+    if filled != prod(tensor.shape[len(tensor.member) :]) and (tensor.member or not tensor.is_partial):
         raise ApplyError(tensor.name, found=f"shape {tensor.shape}", hint=f"the adapter knows {filled} of its numbers")
 
 
@@ -359,15 +377,30 @@ def _left_alone(survey: Survey, spec: InitSpec, include: Sequence[str] | None) -
         yield "; ".join(filter(None, (left, _way_out(survey))))
 
 
+def _stacked(survey: Survey, together: Sequence[Sequence[RecurrentModule]], layers: int) -> Iterator[str]:
+    """Modules that hold many networks, one at each place of the axes in front, which are not layers of one spec."""
+    taken = {module.name: stack for stack in together for module in stack if len({one.member for one in stack}) == 1}
+    for module in survey.modules:
+        found = [taken[member.name] for member in members(module) if module.stacked and member.name in taken]
+        if found:
+            chained = len(found) > 1 and len(found[0]) == 1 and module.stack.reads == module.stack.gives
+            deeper = f"critinit.generate(..., layers={layers * len(found)})"
+            above = f"; if they are layers, one above the other, write one spec for them, {deeper}" if chained else ""
+            total = prod(module.stacked)
+            which = "" if len(found) == total else f"{len(found)} of "
+            which += f"{total} stacked network{'s' * (total > 1)}"
+            yield f"{module}: {which}, each with weights of its own{above}"
+
+
 def _each_alone(together: Sequence[Sequence[RecurrentModule]], layers: int) -> Iterator[str]:
     """Modules that each took the whole spec although one may stand above another."""
     for number, stack in enumerate(together):
         chain = [stack[0]]
         for other in together[number + 1 :]:
-            if other[0].stack.reads == chain[-1].stack.gives:
+            if other[0].member == chain[-1].member and other[0].stack.reads == chain[-1].stack.gives:
                 chain.append(other[0])
         if len(chain) > 1:
-            names = ", ".join(map(str, chain))
+            names = ", ".join(repr(one.path) if one.path else str(one) for one in chain)
             yield (
                 f"each of {names} took the whole spec, whose first layer is for the model's input; by their widths "
                 "they may stand one above the other. If they do, write one spec for them, critinit.generate(..., "
@@ -406,6 +439,16 @@ def _projections(modules: Sequence[RecurrentModule], spec: InitSpec) -> Iterator
                 f"{module}: projection to {module.projection_size} coordinates, drawn with orthonormal rows: second "
                 "moments and χ are the spec's; the Jacobian's predicted variance is that of a layer without projection"
             )
+
+
+def _orders(
+    together: Sequence[Sequence[RecurrentModule]], modules: Sequence[RecurrentModule], ordered: bool
+) -> Iterator[str]:
+    """Which module took which of the spec's layers; of an ensemble, what its first member tells of all."""
+    for number, stack in enumerate(together):
+        if len(stack) > 1 and (number == 0 or not stack[0].member):
+            also = "; and so in each member of the ensemble" if stack[0].member and len(together) > 1 else ""
+            yield _order(stack, [one for one in modules if one.member == stack[0].member or not also], ordered) + also
 
 
 def _order(stack: Sequence[RecurrentModule], modules: Sequence[RecurrentModule], ordered: bool) -> str:

@@ -82,6 +82,9 @@ class Recorder:
         zero = not np.any(np.asarray(state, dtype=np.float32))
         passes = self._of(place)
         last = passes[-1] if passes else None
+        if last is not None and not zero and len(last.steps) == 1 and not last.closed:
+            # members of a vmap that begin alike: their first step was run once for all
+            last.steps = [np.tile(last.steps[0], (max(len(array) // len(last.steps[0]), 1), 1))]
         if last is None or last.closed or last.steps[0].shape != array.shape or (zero and not last.was_zero):
             last = _Pass(dtype=dtype, from_rest=zero)
             passes.append(last)

@@ -30,6 +30,7 @@ class Tensor:
         key: The same for tensors that are one and the same; the identity of the handle unless given.
         is_partial: Whether it holds other numbers too, which stay as they are.
         frozen: Why an optimizer leaves it alone ("requires_grad=False"), or nothing.
+        member: The place along its first axes that belongs to one of many stacked networks; () where it is whole.
     """
 
     name: str
@@ -39,11 +40,22 @@ class Tensor:
     key: Hashable = None
     is_partial: bool = False
     frozen: str = ""
+    member: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> Hashable:
+        """``key``, filled in: what all parts of one tensor have in common."""
+        return id(self.handle) if self.key is None else self.key
 
     @property
     def identity(self) -> Hashable:
-        """``key``, filled in."""
-        return id(self.handle) if self.key is None else self.key
+        """What tells it from other tensors, and one network's part of it from another's."""
+        return (self.whole, self.member) if self.member else self.whole
+
+    @property
+    def label(self) -> str:
+        """Its name for people, with the place of the network among those that are stacked in it."""
+        return f"{self.name}[{', '.join(map(str, self.member))}]" if self.member else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class RecurrentModule:
         also: A further cell whose specs describe it, where there is one.
         refusal: Why no spec can be applied to it, or None.  It counts only where the module would be written.
         overrides: What its class computes in its own way, in words, where it derives from a known layer; or nothing.
+        stacked: The axes in front by which many such networks are stacked in the tensors (see ``stacked.members``).
+        member: Which of the stacked networks it is, where it is one.
     """
 
     name: str
@@ -88,6 +102,8 @@ class RecurrentModule:
     also: str | None = None
     refusal: Problem | None = None
     overrides: str = ""
+    stacked: tuple[int, ...] = ()
+    member: tuple[int, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -104,6 +120,11 @@ class RecurrentModule:
         """Its layers and widths; only for a module without a refusal."""
         directions = 1 + max(slot.direction for slot in self.slots)
         return Stack(self.layers, self.slots[0].input_size, directions * (self.projection_size or self.hidden_size))
+
+    @property
+    def path(self) -> str:
+        """Its path in the model; of a stacked network, the path that it shares with the others."""
+        return "/".join(self.name.split("/")[: -len(self.member) or None])
 
     def takes(self, cell: str) -> bool:
         """Return whether a spec for ``cell`` describes it."""
@@ -139,7 +160,7 @@ class Survey:
     Attributes:
         modules: The recurrent modules, in the order of the model.
         tensors: The names of all tensors of the model.
-        keys: By name, the ``Tensor.identity`` of those that other places of the model can share.
+        keys: By name, the ``Tensor.whole`` of those that other places of the model can share.
         lookalikes: Modules that look recurrent and were not taken.
         is_ordered: Whether the modules are in an order that the user stated.
     """

@@ -8,8 +8,10 @@ are written.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from critinit.errors import ApplyError, ArgumentError, CritinitError
 from critinit.spec import InitSpec
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import Draw, Stream
-from critinit_adapters.shared.planning import Plan
+from critinit_adapters.shared.planning import Plan, named
 from critinit_adapters.shared.survey import Tensor
 
 if TYPE_CHECKING:
@@ -88,7 +90,21 @@ def verify_plan(
                 function = adapter.step if verify is True else verify
                 _check_step(adapter, spec, layers[0][0], model, tensor, function)
 
-    adapter.trial(target, trial, run, options)
+    try:
+        adapter.trial(target, trial, run, options)
+    except ApplyError as error:
+        beside = _beside(plan)
+        if error.hint != _MISPLACED or not beside:
+            raise
+        hint = f"{_MISPLACED}; no place names {named(beside)}, which counts too: a bias goes into second_bias= or zero"
+        raise error.replace(hint=hint) from None
+
+
+def _beside(plan: Plan) -> list[str]:
+    """The tensors that are left as they are and belong to the module whose other tensors a plan writes."""
+    paths = [re.split("[./]", write.tensor.name)[:-1] for write in plan.writes]
+    module = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]
+    return [name for name in plan.untouched if re.split("[./]", name)[: len(module)] == module]
 
 
 def _count(function: Any) -> int:

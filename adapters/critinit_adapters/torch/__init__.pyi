@@ -1,5 +1,6 @@
 from critinit_adapters.torch.adapter import ADAPTER as ADAPTER
 from critinit_adapters.torch.adapter import TorchAdapter as TorchAdapter
+from critinit_adapters.torch.huggingface import LimitSteps as LimitSteps
 from critinit_adapters.torch.huggingface import diagnose_training as diagnose_training
 from critinit_adapters.torch.huggingface import init_weights as init_weights
 from critinit_adapters.torch.layout import LAYOUT as LAYOUT

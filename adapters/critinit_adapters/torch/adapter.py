@@ -391,7 +391,7 @@ def _lookalikes(target: nn.Module, known: set[int]) -> Iterator[Lookalike]:
         elif not any(True for _ in module.parameters()):
             can, reason = False, "it has no parameters that could be written"
         elif any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules()):
-            can, reason = False, "it is made of convolutions, for which the torch adapter has no layer"
+            can, reason = False, "it is made of convolutions: docs/own-modules.md#convolutions shows how to write it"
         elif isinstance(module, torch.jit.ScriptModule):
             reason = "a ScriptModule: what it computes cannot be seen"
         elif type(module).__module__.startswith("torch."):

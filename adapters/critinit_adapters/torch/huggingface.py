@@ -1,4 +1,4 @@
-"""Hugging Face transformers: a spec's weights in a ``PreTrainedModel``, where its ``_init_weights`` asks for them.
+"""Hugging Face transformers: a spec's weights in a ``PreTrainedModel``, and its limits in a ``Trainer``.
 
     class Tagger(PreTrainedModel):
         def _init_weights(self, module):
@@ -7,7 +7,11 @@
 
 transformers calls ``_init_weights`` for one module after another, when a model is made from its configuration and,
 after a checkpoint was read, for the modules that it did not fill; tensors that were loaded carry
-``_is_hf_initialized``.  Nothing of transformers is imported.
+``_is_hf_initialized``.
+
+    trainer = Trainer(model, arguments, callbacks=[LimitSteps(spec)])
+
+The trainer makes its optimizer itself.  The callback limits its steps once it exists.
 """
 
 from __future__ import annotations
@@ -19,12 +23,19 @@ from torch import nn
 
 from critinit.diagnosis.watching import Watch
 from critinit.errors import MissingExtraError
-from critinit.spec import InitSpec
+from critinit.spec import InitSpec, checked_spec
+from critinit.tensors.limiting import states_limits, step_limits
 from critinit.tensors.sampling import check_seed
 from critinit_adapters.shared.planning import Plan
-from critinit_adapters.torch.adapter import ADAPTER
+from critinit_adapters.torch.adapter import ADAPTER, named_tensors
+from critinit_adapters.torch.limits import limit_steps
 
-__all__ = ["diagnose_training", "init_weights"]
+try:
+    from transformers import TrainerCallback
+except ImportError:
+    raise MissingExtraError("transformers", "huggingface") from None
+
+__all__ = ["LimitSteps", "diagnose_training", "init_weights"]
 
 _FLAG = "_is_hf_initialized"
 """Private to transformers, run with 5.23.0: the mark of a tensor or module that needs no initial weights."""
@@ -90,6 +101,38 @@ def _is_initialized(module: nn.Module, parameter: Any) -> bool:
     return bool(getattr(module, _FLAG, False) or getattr(parameter, _FLAG, False))
 
 
+class LimitSteps(TrainerCallback):
+    """A callback of ``transformers.Trainer`` that makes its optimizer keep a spec's limits.
+
+    It does what ``critinit.limit_steps`` does, when the training starts, of a resumed run too, whether the trainer made
+    the optimizer or was given one.  Where the spec states no limits it does nothing.
+
+    Args:
+        spec: The spec.
+        include: The patterns of ``critinit.apply``, with paths in the model.
+        trust: Whether classes that override the step of torch's layers are meant too, as in ``critinit.apply``.
+
+    Example:
+        trainer = Trainer(model, arguments, train_dataset=data, callbacks=[LimitSteps(spec)])
+    """
+
+    def __init__(self, spec: InitSpec, *, include: Sequence[str] | None = None, trust: bool = False) -> None:
+        self.spec, self.include, self.trust = checked_spec(spec), include, trust
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **more: Any
+    ) -> None:
+        """Limit the optimizer, which exists now.
+
+        Raises:
+            ApplyError: The spec does not fit the model.
+            ArgumentError: The optimizer cannot keep limits, or trains none of the limited tensors.
+        """
+        if states_limits(self.spec):
+            limited = step_limits(self.spec, model, include=self.include, trust=self.trust)
+            limit_steps(optimizer, limited.limits, dict(named_tensors(model)))
+
+
 def diagnose_training(trainer: Any, batch: Any, spec: InitSpec | None = None, **settings: Any) -> Watch:
     """Let a Hugging Face ``Trainer`` log ``critinit.diagnose`` of its model while it trains.
 
@@ -108,17 +151,12 @@ def diagnose_training(trainer: Any, batch: Any, spec: InitSpec | None = None, **
 
     Raises:
         ArgumentError: An argument is out of its range.
-        MissingExtraError: transformers is not installed.
 
     Example:
         trainer = Trainer(model, arguments, train_dataset=data)
         diagnose_training(trainer, collator([data[i] for i in range(32)]), spec)
         trainer.train()
     """
-    try:
-        from transformers import TrainerCallback
-    except ImportError:
-        raise MissingExtraError("transformers", "huggingface") from None
     watch = Watch(batch, spec, **settings)
 
     class DiagnoseTraining(TrainerCallback):

@@ -28,6 +28,16 @@ Hidden = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that is drawn.", parser=options.integer)]
 Both = Annotated[bool, typer.Option("--bidirectional", help="Two directions in every layer.")]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="SIZES",
+        help="Window of a convolutional layer's kernels, such as 3x3; input and hidden size are then its channels and "
+        "filters.",
+        show_default=False,
+    ),
+]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, float64 or float16.")]
 Target = Annotated[
     str,
@@ -60,6 +70,7 @@ def command(
     seed: Seed = 0,
     bidirectional: Both = False,
     dtype: Dtype = "float32",
+    window: Window = None,
     cell_file: options.CellFile = None,
 ) -> int:
     """Write the weights that a spec describes, in a framework's names and layout.
@@ -84,12 +95,23 @@ def command(
         bidirectional=bidirectional,
         dtype=dtype,
         ending=ending,
+        window=_sizes(window),
     )
     save(output, tensors, spec=spec, framework=framework, seed=seed)
     rows = [(name, str(tuple(array.shape)), array.dtype.name) for name, array in tensors.items()]
     emit(render(f"{output}, seed {seed}", ("tensor", "shape", "type"), rows))
     emit(f"for {layout.model}\n")
     return codes.GOOD
+
+
+def _sizes(window: str | None) -> tuple[int, ...]:
+    """The sizes in "3x3"."""
+    from critinit.errors import ArgumentError
+
+    sides = [] if window is None else window.split("x")
+    if not all(side.isdigit() and int(side) for side in sides):
+        raise ArgumentError("window", found=repr(window), allowed="sizes with an x between, such as 3x3")
+    return tuple(map(int, sides))
 
 
 def _ending(output: str, framework: str, own: tuple[str, ...]) -> str:

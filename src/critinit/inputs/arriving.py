@@ -9,7 +9,7 @@ import numpy as np
 
 from critinit.inputs.origins import Origin
 from critinit.inputs.statistics import InputStatistics, PaddingFields
-from critinit.inputs.stretches import Stretch
+from critinit.inputs.stretches import Ending, Stretch
 from critinit.showing import Shown, Table
 
 __all__ = ["LayerInputs", "MeasuredInputs", "NetworkInputs"]
@@ -69,6 +69,7 @@ class NetworkInputs:
         embedding: The embedding's tensor, where ``origin`` is "embedding".
         trains: Whether an optimizer changes what arrives.
         reach: Steps that the network has to remember: from the first step that is no padding to the last that is read.
+        ending: Last steps of another power than the rest, which may be padding that is noise; None without them.
     """
 
     name: str
@@ -80,6 +81,7 @@ class NetworkInputs:
     embedding: str | None
     trains: bool
     reach: int
+    ending: Ending | None = None
 
     @property
     def second_moment(self) -> float:
@@ -159,6 +161,12 @@ class NetworkInputs:
         if self.second_moment == 0.0:
             yield f"{name}: all inputs are zero, so nothing can be learned from them; look at what comes before"
             return
+        if self.ending is not None:
+            yield (
+                f"{name}: the mean square of the last {self.ending.steps} steps is {self.ending.power:.3g}, that of "
+                f"most steps {self.ending.usual:.3g}; if these are padding, say which steps are real: mask=, booleans "
+                "of shape (N, T) or N lengths"
+            )
         some = size > 0.0
         large = size > _UNEQUAL * np.quantile(size[some], 0.5, method="lower")
         if not np.all(some):

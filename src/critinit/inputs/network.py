@@ -16,7 +16,7 @@ from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
 from critinit.inputs.measure import measure as measure_arrays
 from critinit.inputs.origins import origin_of
-from critinit.inputs.stretches import Stretch, described, shared_endings
+from critinit.inputs.stretches import Ending, Stretch, described, odd_ending, shared_endings
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
@@ -168,7 +168,15 @@ def _network(
         embedding.name if embedding else None,
         trains,
         _reach(first, network.directions, mask),
+        _odd_ending(first, layers[0]) if mask is None else None,
     )
+
+
+def _odd_ending(arrivals: Sequence[Arrival], layer: LayerInputs) -> Ending | None:
+    """The last steps of a pass if they may be padding that was not recognized."""
+    if layer.right is not None or any(arrival.read is not None for arrival in arrivals):
+        return None
+    return next(filter(None, (odd_ending(arrival.values) for arrival in arrivals)), None)
 
 
 def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:

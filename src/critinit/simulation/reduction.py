@@ -69,7 +69,7 @@ def is_stationary(second_moments: Sequence[float]) -> bool:
     """Return whether the second moment no longer drifts.
 
     Its means over the second quarter and over the second half agree to 1 %, or to three times the standard error of
-    their difference: the half's standard error comes from its four parts, and the quarter has twice the variance of the half.
+    their difference: the standard error of the half comes from its four parts, and the quarter has twice the variance.
 
     Args:
         second_moments: One number a step, from rest on.

@@ -49,11 +49,11 @@ def on_taps(block: Block, draw: Draw | None) -> Pairs:
     """Return what is written where a draw goes into a block: several blocks where it fills the centre tap alone."""
     if draw is None or not draw.window:
         return ((block, draw),)
-    channels, units = block.index[-2:]
+    before, (channels, units) = block.index[: -len(draw.window) - 2], block.index[-2:]  # a place in a stack of kernels
     centre = tuple(size // 2 for size in draw.window)
     pairs: list[tuple[Block, Draw | None]] = []
     for tap in np.ndindex(*draw.window):
-        index = (*tap, channels, units)
+        index = (*before, *tap, channels, units)
         if tap == centre:
             pairs.append((replace(block, index=index, shape=None), draw))
         else:

@@ -72,6 +72,7 @@ class Form:
             layer's; the caller then compares all shapes with ``tensors``.
         path: A regular expression of module paths, for a form whose names and shapes other layers have too: its tensors
             are taken for this form only at such a path, or where the user names it.
+        rank: The number of axes that its kernels' windows have; 0 of a layer that convolves nothing.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Form:
     tensors: Callable[[Sizes], tuple[Stored, ...]]
     sizes: Callable[[Mapping[str, Shape]], Sizes | None]
     path: str = ""
+    rank: int = 0
 
     @property
     def children(self) -> frozenset[str]:
@@ -163,9 +165,14 @@ class Layout:
     formats: Mapping[str, Layout] = field(default_factory=dict)
     hints: Hints = NO_HINTS
 
-    def form(self, cell: str) -> Form | None:
-        """Return the form that is written for a cell, or None where the framework has none."""
-        return next((form for form in self.forms if form.cell == cell), None)
+    def form(self, cell: str, rank: int = 0) -> Form | None:
+        """Return the form that is written for a cell, or None where the framework has none.
+
+        Args:
+            cell: The cell.
+            rank: The number of axes of its kernels' windows, 0 for a layer that convolves nothing.
+        """
+        return next((form for form in self.forms if (form.cell, form.rank) == (cell, rank)), None)
 
 
 def _checked(item: object, source: str) -> tuple[str, Layout]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def materialize(
     bidirectional: bool = False,
     dtype: str = "float32",
     ending: str = SAFETENSORS,
+    window: Sequence[int] = (),
 ) -> dict[str, NDArray[Any]]:
     """Return the tensors of a model of the spec's layers.
 
@@ -52,19 +54,21 @@ def materialize(
     Args:
         spec: The spec.
         framework: The name of a published layout (``critinit.tensors.layouts.layouts``), such as "canonical".
-        input_size: The width of the input.
-        hidden_size: The number of units of every layer.
+        input_size: The width of the input; of a convolutional layer its channels.
+        hidden_size: The number of units of every layer; of a convolutional layer its filters.
         seed: The seed, an integer from 0.
         bidirectional: Whether every layer has two directions.
         dtype: float32, float64 or float16.
         ending: That of the file they are for, where a framework names tensors otherwise in files of its own.
+        window: The window of a convolutional layer's kernels along each axis of the image, such as (3, 3); nothing for
+            layers that convolve nothing.
 
     Returns:
         C-contiguous arrays by name.
 
     Raises:
-        ArgumentError: There is no such framework, it has no such cell, a size, the seed or the type is out of range, or
-            the type cannot hold the numbers.
+        ArgumentError: There is no such framework, it has no such cell, a size, the seed or the type is out of range,
+            a kernel cannot have its shape, or the type cannot hold the numbers.
 
     Example:
         >>> from critinit import generate
@@ -73,7 +77,8 @@ def materialize(
         (8, 3)
     """
     layout = _layout(framework, ending)
-    form = _form(layout, spec)
+    sides = _window(window)
+    form = _form(layout, spec, len(sides))
     seed = check_seed(seed)
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
@@ -82,7 +87,7 @@ def materialize(
         raise ArgumentError("dtype", found=repr(dtype), allowed=", ".join(DTYPES))
     directions = 2 if bidirectional else 1
     tensors: dict[str, NDArray[Any]] = {}
-    for layer, sizes in enumerate(_all_sizes(spec, input_size, hidden_size, directions)):
+    for layer, sizes in enumerate(_all_sizes(spec, input_size, hidden_size, directions, sides)):
         for direction in range(directions):
             path = layout.path(form, len(spec.layers), directions, layer, direction)
             for name, values in _layer(spec, form, sizes, layer, direction, seed).items():
@@ -91,15 +96,27 @@ def materialize(
     return tensors
 
 
-def _all_sizes(spec: InitSpec, input_size: int, hidden: int, directions: int) -> Iterator[Sizes]:
+def _window(given: object) -> tuple[int, ...]:
+    """The window as a tuple of sizes."""
+    allowed = "the window's size along each axis of the image, such as (3, 3)"
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ArgumentError("window", found=repr(given), allowed=allowed)
+    if not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0 for size in given):
+        raise ArgumentError("window", found=repr(given), allowed=allowed)
+    return tuple(map(int, given))
+
+
+def _all_sizes(
+    spec: InitSpec, input_size: int, hidden: int, directions: int, window: tuple[int, ...]
+) -> Iterator[Sizes]:
     """The widths of each layer."""
     reads = input_size
     for layer in spec.layers:
-        if hidden * (reads + hidden) > _MOST:
+        if hidden * (reads + hidden) * prod(window) > _MOST:
             allowed = f"kernels of at most {_MOST} weights"
             raise ArgumentError("hidden_size", found=f"{hidden} for {reads} coordinates", allowed=allowed)
         projection = None if layer.projection is None else layer.projection.coordinates(hidden)
-        yield Sizes(reads, hidden, projection)
+        yield Sizes(reads, hidden, projection, window)
         reads = (projection or hidden) * directions
 
 
@@ -121,13 +138,21 @@ def _layout(framework: str, ending: str) -> Layout:
     return endings[ending]
 
 
-def _form(layout: Layout, spec: InitSpec) -> Form:
+def _form(layout: Layout, spec: InitSpec, rank: int) -> Form:
     """The form in which the layout stores the spec's cell."""
-    form = layout.form(spec.cell)
+    form = layout.form(spec.cell, rank)
+    if form is None and layout.form(spec.cell) is not None:
+        ranks = [str(other.rank) for other in layout.forms if other.cell == spec.cell and other.rank]
+        axes = "axis" if rank == 1 else "axes"
+        found = f"a window of {rank} {axes}, and {layout.framework}, whose layers of {spec.cell} convolve "
+        found += f"{', '.join(ranks)} axes" if ranks else "nothing"
+        allowed = "no window" + f", or one of {', '.join(ranks)} axes" * bool(ranks)
+        raise ArgumentError("window", found=found, allowed=allowed)
     if form is None:
         cells = ", ".join(dict.fromkeys(other.cell for other in layout.forms))
         found = f"{layout.framework}, which has no {spec.cell}"
-        raise ArgumentError("framework", found=found, allowed=f"one with this cell; {layout.framework} has {cells}")
+        allowed = f"one with this cell; {layout.framework} has {cells}"
+        raise ArgumentError("framework", found=found, allowed=allowed, hint="canonical has every cell")
     return form
 
 
@@ -135,8 +160,18 @@ def _layer(
     spec: InitSpec, form: Form, sizes: Sizes, layer: int, direction: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """The tensors of one layer in one direction, in float64, by their names in the form."""
-    groups = draws_of(spec, layer, seed=seed, input_size=sizes.input, hidden_size=sizes.hidden, direction=direction)
+    groups = draws_of(
+        spec,
+        layer,
+        seed=seed,
+        input_size=sizes.input,
+        hidden_size=sizes.hidden,
+        direction=direction,
+        window=sizes.window,
+    )
     draws = groups[0].draws
+    for problem in filter(None, (draw.problem() for group in groups for draw in group.draws.values())):
+        raise ArgumentError(problem.where, found=problem.found, allowed=problem.allowed, hint=problem.hint)
     stored = [
         tensor
         for tensor in form.tensors(sizes)
