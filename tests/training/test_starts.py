@@ -90,8 +90,8 @@ def test_a_memory_group_keeps_what_it_is_told(cell, phases):
     assert jacobian[:, 8:].abs().max() == 0.0  # groups do not read each other
 
 
-def test_time_constants_and_drive_are_what_the_numbers_say():
-    start = Grouped(share=0.5, phases=1.0, decay=2.0, drive="response", reach=0.5)
+def test_time_constants_and_input_variance_are_what_the_numbers_say():
+    start = Grouped(share=0.5, phases=1.0, decay=2.0, input="response", reach=0.5)
     layer = torch.nn.GRU(2, 64)
     x = torch.from_numpy(DATA.sample(np.random.default_rng(5), 200).x)
     moments = []
@@ -133,8 +133,8 @@ def test_phases_follow_the_spectrum():
 def test_a_name_says_all_numbers():
     assert grouped("critical") is None
     assert grouped("groups") == Grouped()
-    found = grouped("groups share=.5 phases=spectrum drive=equal spread=1 shut=-9")
-    assert found == Grouped(share=0.5, phases="spectrum", drive="equal", spread=True, shut=-9.0)
+    found = grouped("groups share=.5 phases=spectrum input=equal spread=1 shut=-9")
+    assert found == Grouped(share=0.5, phases="spectrum", input="equal", spread=True, shut=-9.0)
     assert len({Grouped().fingerprint, found.fingerprint, replace(found, share=0.25).fingerprint}) == 3
 
 
@@ -144,7 +144,7 @@ def test_a_name_says_all_numbers():
         ("groups size=3", "scheme: found size in 'groups size=3'; allowed: share, phases"),
         ("groups share=half", "share: found 'half' in 'groups share=half'; allowed: a number"),
         ("groups phases=slow", "allowed: a number, haar, spectrum"),
-        ("groups drive=3", "allowed: fixed, response, equal"),
+        ("groups input=3", "allowed: fixed, response, equal"),
         ("groups into=-1", "into: found '-1'"),
         ("groups kappa=nan", "kappa: found 'nan'"),
         ("groups share=1.5", "share: found '1.5'"),
