@@ -1,4 +1,4 @@
-"""Starts that are set by hand: a group of units that is a linear memory, beside a group that follows ``critical``.
+"""Starts that are set by hand: a group of units that is a linear memory, beside a group that follows a scheme.
 
 They try out what no spec says yet.  The memory group's keep gate is shut and its other gates are open, so that its
 state goes through the candidate's recurrent kernel alone; that kernel is orthogonal on the group, times the gain that
@@ -17,6 +17,7 @@ import numpy as np
 import critinit
 from benchmarks.training.tasks import Data
 from critinit.errors import ArgumentError
+from critinit.schemes import SCHEMES
 
 __all__ = ["Grouped", "grouped", "phases_of", "response"]
 
@@ -24,7 +25,7 @@ _CANDIDATE = {"gru": "candidate", "lstm": "cell"}
 _KEEP = {"gru": "update", "lstm": "forget"}
 _ORDER = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "cell", "output")}
 """The gates in the order of torch's tensors."""
-_WORDS = {"phases": ("haar", "spectrum"), "input": ("fixed", "response", "equal")}
+_WORDS = {"phases": ("haar", "spectrum"), "input": ("fixed", "response", "equal"), "rest": SCHEMES.names()}
 """Words that a number of a start may be instead."""
 _SEEN = 256
 """Sequences from which the inputs' correlation in time is measured."""
@@ -47,6 +48,7 @@ class Grouped:
         kappa: T times (units of the group) times the loop's limit.
         gated: Limit of the gated group.
         into: Limit of the memory group's input kernels and biases.
+        rest: The scheme of the other group.
         shut: Bias of the keep gate.
         open: Bias of the others.
     """
@@ -61,6 +63,7 @@ class Grouped:
     kappa: float = 0.24
     gated: float = 0.03
     into: float = 0.003
+    rest: str = "critical"
     shut: float = -7.0
     open: float = 5.0
 
@@ -79,7 +82,7 @@ class Grouped:
             cell: The cell.
             T: Steps.
             data: The task; its inputs decide its variance.
-            spec: ``critical`` for the gated group.
+            spec: Of the gated group.
             seed: Of the weights.
         """
         import torch
@@ -216,7 +219,7 @@ def grouped(scheme: str) -> Grouped | None:
         try:
             given[name] = value if value in words else _number(name, value)
         except ValueError:
-            allowed = ", ".join([*([] if name == "input" else ["a number"]), *words])
+            allowed = ", ".join([*([] if name in ("input", "rest") else ["a number"]), *words])
             raise ArgumentError(name, found=f"{value!r} in {scheme!r}", allowed=allowed) from None
     return Grouped(**given)
 
@@ -224,6 +227,6 @@ def grouped(scheme: str) -> Grouped | None:
 def _number(name: str, value: str) -> float:
     number = float(value)
     low, high = {"shut": (-np.inf, np.inf), "open": (-np.inf, np.inf), "share": (0.0, 1.0)}.get(name, (0.0, np.inf))
-    if name == "input" or not low <= number <= high:
+    if name in ("input", "rest") or not low <= number <= high:
         raise ValueError
     return bool(number) if name in ("spread", "mixed") else number

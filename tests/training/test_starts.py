@@ -145,6 +145,7 @@ def test_a_name_says_all_numbers():
         ("groups share=half", "share: found 'half' in 'groups share=half'; allowed: a number"),
         ("groups phases=slow", "allowed: a number, haar, spectrum"),
         ("groups input=3", "allowed: fixed, response, equal"),
+        ("groups rest=best", "rest: found 'best'"),
         ("groups into=-1", "into: found '-1'"),
         ("groups kappa=nan", "kappa: found 'nan'"),
         ("groups share=1.5", "share: found '1.5'"),
@@ -218,3 +219,10 @@ def test_all_kinds_of_layers_train_side_by_side():
         assert found.loss == pytest.approx(alone.loss, rel=1e-4)
         assert found.start == identity(run)[2]
     assert len({found.loss for found in together}) == len(runs)
+
+
+def test_the_other_group_follows_the_scheme_that_is_named():
+    run = replace(SMALL, scheme="groups share=0.5 rest=orthogonal")
+    kernel = Model(run, DATA).layer.weight_hh_l0.detach().unflatten(0, (3, 16))[0, 8:, 8:]
+    torch.testing.assert_close(kernel @ kernel.T, torch.eye(8), rtol=1e-5, atol=1e-5)
+    assert identity(run)[2] != identity(replace(run, scheme="groups share=0.5"))[2]
