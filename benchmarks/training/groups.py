@@ -1,4 +1,4 @@
-"""Starts that are set by hand: a group of units that is a linear memory, beside a group that follows ``critical``.
+"""Starts that are set by hand: a group of units that is a linear memory, beside a group that follows a scheme.
 
 They try out what no spec says yet.  The memory group's keep gate is shut and its other gates are open, so that its
 state goes through the candidate's recurrent kernel alone; that kernel is orthogonal on the group, times the gain that
@@ -17,6 +17,7 @@ import numpy as np
 import critinit
 from benchmarks.training.tasks import Data
 from critinit.errors import ArgumentError
+from critinit.schemes import SCHEMES
 
 __all__ = ["Grouped", "grouped", "phases_of", "response"]
 
@@ -24,7 +25,7 @@ _CANDIDATE = {"gru": "candidate", "lstm": "cell"}
 _KEEP = {"gru": "update", "lstm": "forget"}
 _ORDER = {"gru": ("reset", "update", "candidate"), "lstm": ("input", "forget", "cell", "output")}
 """The gates in the order of torch's tensors."""
-_WORDS = {"phases": ("haar", "spectrum"), "drive": ("fixed", "response", "equal")}
+_WORDS = {"phases": ("haar", "spectrum"), "input": ("fixed", "response", "equal"), "rest": SCHEMES.names()}
 """Words that a number of a start may be instead."""
 _SEEN = 256
 """Sequences from which the inputs' correlation in time is measured."""
@@ -41,12 +42,13 @@ class Grouped:
         decay: Time constant of the loop in units of T; infinite for a gain of 1.
         spread: Whether time constants are log-uniform from 2 steps to ``decay`` T, not all alike.
         mixed: Whether every unit has a part in every plane, by a random orthogonal matrix; else two units are a plane.
-        drive: The candidate's input variance.  ``fixed``: .0005/R.  ``response``: such that the group's mean second
+        input: The candidate's input variance.  ``fixed``: .0005/R.  ``response``: such that the group's mean second
             moment, were it linear, is at most ``reach``/T.  ``equal``: so, and the same for each phase.
-        reach: See ``drive``.
+        reach: See ``input``.
         kappa: T times (units of the group) times the loop's limit.
         gated: Limit of the gated group.
         into: Limit of the memory group's input kernels and biases.
+        rest: The scheme of the other group.
         shut: Bias of the keep gate.
         open: Bias of the others.
     """
@@ -56,11 +58,12 @@ class Grouped:
     decay: float = np.inf
     spread: bool = False
     mixed: bool = True
-    drive: str = "fixed"
+    input: str = "fixed"
     reach: float = 5.0
     kappa: float = 0.24
     gated: float = 0.03
     into: float = 0.003
+    rest: str = "critical"
     shut: float = -7.0
     open: float = 5.0
 
@@ -78,8 +81,8 @@ class Grouped:
             layer: ``torch.nn.GRU`` or ``LSTM`` of one layer.
             cell: The cell.
             T: Steps.
-            data: The task; its inputs decide the drive.
-            spec: ``critical`` for the gated group.
+            data: The task; its inputs decide its variance.
+            spec: Of the gated group.
             seed: Of the weights.
         """
         import torch
@@ -139,10 +142,10 @@ class Grouped:
             turns[first, first + 1] = -gains * np.sin(phases)
             turns[first + 1, first] = gains * np.sin(phases)
             kernel = basis @ turns @ basis.T
-        if self.drive == "fixed":
+        if self.input == "fixed":
             return kernel, into * np.sqrt(5e-4 / data.input_variance)
         each = self.reach / T / response(phases, gains, data, T)
-        if self.drive == "equal":
+        if self.input == "equal":
             return kernel, basis @ (into * np.sqrt(np.repeat(each, 2))[:, None])
         return kernel, into * np.sqrt(1.0 / np.mean(1.0 / each))
 
@@ -216,7 +219,7 @@ def grouped(scheme: str) -> Grouped | None:
         try:
             given[name] = value if value in words else _number(name, value)
         except ValueError:
-            allowed = ", ".join([*([] if name == "drive" else ["a number"]), *words])
+            allowed = ", ".join([*([] if name in ("input", "rest") else ["a number"]), *words])
             raise ArgumentError(name, found=f"{value!r} in {scheme!r}", allowed=allowed) from None
     return Grouped(**given)
 
@@ -224,6 +227,6 @@ def grouped(scheme: str) -> Grouped | None:
 def _number(name: str, value: str) -> float:
     number = float(value)
     low, high = {"shut": (-np.inf, np.inf), "open": (-np.inf, np.inf), "share": (0.0, 1.0)}.get(name, (0.0, np.inf))
-    if name == "drive" or not low <= number <= high:
+    if name in ("input", "rest") or not low <= number <= high:
         raise ValueError
     return bool(number) if name in ("spread", "mixed") else number

@@ -37,7 +37,7 @@ def report(results: Sequence[Result], table: str, wanted: int | None = None, our
         *_without_target(free, ours),
         *_sections(every),
         "## How to read it",
-        _legend(),
+        _legend(dict.fromkeys(row.row.task for row in every)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,11 +76,12 @@ def _without_target(rows: Sequence[Comparison], ours: str) -> list[str]:
     if not rows:
         return []
     decided = [row for row in rows if ours in row.entries and row.best_peer is not None]
-    worse = [row for row in decided if row.gain < -row.spread]
+    spread = [row for row in decided if len(row.entries[ours].results) > 1]
+    worse = [row for row in spread if row.gain < -row.spread]
     ratios = [row.ratio for row in decided if row.decided]
     lines = [
-        f"| row | {ours}, final | best peer, final | ours better by | half the seeds' range | steps to it: {ours} "
-        "| the peer | ratio | seeds |",
+        "| row | ours, final | best peer, final | ours better by | half the seeds' range | steps to it, ours | peer "
+        "| ratio | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(decided, key=lambda row: row.gain):
@@ -95,9 +96,10 @@ def _without_target(rows: Sequence[Comparison], ours: str) -> list[str]:
     return [
         "## Tasks without a target",
         "Each scheme at the rates of its best final metric, which is the median of the last five evaluations. Steps "
-        "are counted to the best peer's median final metric.",
+        f"are counted to the best peer's median final metric. Ours is `{ours}`.",
         f"- {len(rows)} rows; in {len(decided)} of them `{ours}` and a peer were run.\n"
-        f"- Rows whose final metric is below the best peer's by more than half the seeds' range: {len(worse)}.\n"
+        f"- Rows of several seeds whose final metric is below the best peer's by more than half the seeds' range: "
+        f"{len(worse)} of {len(spread)}.\n"
         f"- Geometric mean of (best peer's steps / ours) over {len(ratios)} rows: {geometric_mean(ratios):.2f}.",
         "\n".join(lines),
         "\n\n".join(map(_table, rows)),
@@ -297,8 +299,8 @@ def _final(entry: Entry) -> str:
     return f"{median(values):.3f}{spread}{f'; {ended}' if broken else ''}"
 
 
-def _legend() -> str:
-    tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in TASKS.values())
+def _legend(named: Iterable[str]) -> str:
+    tasks = "\n".join(f"- `{task.name}`: {task.summary}." for task in map(TASKS.__getitem__, named))
     return f"""\
 - Steps: optimizer steps at the first evaluation that reaches the metric in the heading, median over seeds and range.
 - Best learning rate: the one with the fewest median steps, ties by the last metric, among those with the most seeds;

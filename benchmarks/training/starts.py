@@ -54,8 +54,8 @@ def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
     """
     if run.scheme in (DEFAULT, DIAGONAL):
         return None
-    if grouped(run.scheme):
-        return spec_of(replace(run, scheme="critical"), inputs)
+    if by_hand := grouped(run.scheme):
+        return spec_of(replace(run, scheme=by_hand.rest), inputs)
     if run.scheme == CHRONO_BIASES:
         return _rebiased(*(spec_of(replace(run, scheme=name), inputs) for name in ("torch", "chrono")))
     if run.scheme == NORMALIZED:

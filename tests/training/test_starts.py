@@ -90,8 +90,8 @@ def test_a_memory_group_keeps_what_it_is_told(cell, phases):
     assert jacobian[:, 8:].abs().max() == 0.0  # groups do not read each other
 
 
-def test_time_constants_and_drive_are_what_the_numbers_say():
-    start = Grouped(share=0.5, phases=1.0, decay=2.0, drive="response", reach=0.5)
+def test_time_constants_and_input_variance_are_what_the_numbers_say():
+    start = Grouped(share=0.5, phases=1.0, decay=2.0, input="response", reach=0.5)
     layer = torch.nn.GRU(2, 64)
     x = torch.from_numpy(DATA.sample(np.random.default_rng(5), 200).x)
     moments = []
@@ -133,8 +133,8 @@ def test_phases_follow_the_spectrum():
 def test_a_name_says_all_numbers():
     assert grouped("critical") is None
     assert grouped("groups") == Grouped()
-    found = grouped("groups share=.5 phases=spectrum drive=equal spread=1 shut=-9")
-    assert found == Grouped(share=0.5, phases="spectrum", drive="equal", spread=True, shut=-9.0)
+    found = grouped("groups share=.5 phases=spectrum input=equal spread=1 shut=-9")
+    assert found == Grouped(share=0.5, phases="spectrum", input="equal", spread=True, shut=-9.0)
     assert len({Grouped().fingerprint, found.fingerprint, replace(found, share=0.25).fingerprint}) == 3
 
 
@@ -144,7 +144,8 @@ def test_a_name_says_all_numbers():
         ("groups size=3", "scheme: found size in 'groups size=3'; allowed: share, phases"),
         ("groups share=half", "share: found 'half' in 'groups share=half'; allowed: a number"),
         ("groups phases=slow", "allowed: a number, haar, spectrum"),
-        ("groups drive=3", "allowed: fixed, response, equal"),
+        ("groups input=3", "allowed: fixed, response, equal"),
+        ("groups rest=best", "rest: found 'best'"),
         ("groups into=-1", "into: found '-1'"),
         ("groups kappa=nan", "kappa: found 'nan'"),
         ("groups share=1.5", "share: found '1.5'"),
@@ -218,3 +219,10 @@ def test_all_kinds_of_layers_train_side_by_side():
         assert found.loss == pytest.approx(alone.loss, rel=1e-4)
         assert found.start == identity(run)[2]
     assert len({found.loss for found in together}) == len(runs)
+
+
+def test_the_other_group_follows_the_scheme_that_is_named():
+    run = replace(SMALL, scheme="groups share=0.5 rest=orthogonal")
+    kernel = Model(run, DATA).layer.weight_hh_l0.detach().unflatten(0, (3, 16))[0, 8:, 8:]
+    torch.testing.assert_close(kernel @ kernel.T, torch.eye(8), rtol=1e-5, atol=1e-5)
+    assert identity(run)[2] != identity(replace(run, scheme="groups share=0.5"))[2]

@@ -55,7 +55,6 @@ def _classified(T: int, training: _Set, held: _Set) -> Data:
         return x
 
     x, classes = filled(training[0]), training[1]
-    held_x = filled(held[0])
 
     def sample(rng: np.random.Generator, n: int) -> Batch:
         chosen = rng.integers(len(classes), size=n)
@@ -67,8 +66,8 @@ def _classified(T: int, training: _Set, held: _Set) -> Data:
         input_variance=1.0,
         padding=None,
         sample=sample,
-        held_out=Batch(held_x, held[1][None]),
-        fingerprint=fingerprint(x, classes, held_x, held[1]),
+        held_out=Batch(filled(held[0]), held[1][None]),
+        fingerprint=fingerprint(np.concatenate([*training[0], *held[0]]), classes, held[1]),  # as they were read
     )
 
 
