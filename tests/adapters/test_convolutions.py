@@ -32,9 +32,9 @@ SEED = 5
 def kernels(spec, window, channels=C, units=H, seed=SEED):
     """By gate and part: kernels (units, *window, channels) and biases, written out from the portable draws."""
     found = {}
-    for (gate, part), draw in draws_of(
-        spec, 0, seed=seed, input_size=channels, hidden_size=units, window=window
-    ).items():
+    for (gate, part), draw in draws_of(spec, 0, seed=seed, input_size=channels, hidden_size=units, window=window)[
+        0
+    ].draws.items():
         values = draw.sample()
         if part != "bias":
             reads = channels if part == "input" else units
@@ -458,7 +458,7 @@ def test_borders_have_less():
 @pytest.mark.parametrize("recurrent", KINDS)
 def test_blocks_and_draws_are_inverse(window, recurrent):
     spec = make_spec("lstm", recurrent=recurrent)
-    draws = draws_of(spec, 0, seed=0, input_size=C, hidden_size=H, window=window)
+    draws = draws_of(spec, 0, seed=0, input_size=C, hidden_size=H, window=window)[0].draws
     written = kernels(spec, window, seed=0)
     blocks = convolution(GATES["lstm"], "recurrent", window, H, H)
     shape = (*window, H, 4 * H)
@@ -475,5 +475,5 @@ def test_the_fan_out_counts_the_window():
     """Glorot's variance of a convolution is 2/(window·(channels + units))."""
     asked = {"distribution": "normal", "variance": 1.0, "fan": "average"}
     spec = make_spec("lstm", forget={"input": asked})
-    draw = draws_of(spec, 0, seed=0, input_size=6, hidden_size=10, window=(3, 5))["forget", "input"]
+    draw = draws_of(spec, 0, seed=0, input_size=6, hidden_size=10, window=(3, 5))[0].draws["forget", "input"]
     assert draw.variance / draw.fan_in == pytest.approx(2.0 / (15 * (6 + 10)))

@@ -33,7 +33,7 @@ def bias_of(wanted):
 def drawn(part, asked, rows=32, columns=32):
     """A draw of that distribution."""
     spec = make_spec("rnn", **{"bias": asked} if part == "bias" else {})
-    found = draws_of(spec, 0, seed=0, input_size=columns, hidden_size=rows)["hidden", part]
+    found = draws_of(spec, 0, seed=0, input_size=columns, hidden_size=rows)[0].draws["hidden", part]
     return found if part == "bias" else replace(found, distribution=kernel_of(asked), shape=(rows, columns))
 
 
@@ -232,7 +232,7 @@ def test_what_breaks_the_distribution_of_a_bias(wanted, values, seen):
 
 
 def test_a_coupled_bias_is_compared_unit_by_unit():
-    asked = draws_of(make_spec("lstm"), 0, seed=0, input_size=4, hidden_size=128)["input", "bias"]
+    asked = draws_of(make_spec("lstm"), 0, seed=0, input_size=4, hidden_size=128)[0].draws["input", "bias"]
     assert (asked.coupled_to, asked.sign) == ("forget", -1)
     same = compare(asked, Observed(-B, SINGLE, 5.0), Observed(B, SINGLE, 5.0))
     other = compare(asked, Observed(-B[::-1], SINGLE, 5.0), Observed(B, SINGLE, 5.0))
