@@ -136,8 +136,8 @@ def test_the_limits_of_memory_by_hand():
     candidate = memory.gates["candidate"]
     assert candidate.recurrent.limit_at(64) == pytest.approx(0.06 / 200)
     power = candidate.input.variance * 4.0
-    assert candidate.input.limit_at(5) == pytest.approx(0.1 * math.sqrt(power) / 2.0 / 5, rel=1e-6)
-    assert candidate.bias.max_learning_rate == pytest.approx(0.1 * math.sqrt(power), rel=1e-6)
+    assert candidate.input.limit_at(5) == pytest.approx(0.1 * math.sqrt(power) / 2.0 / 5, rel=1e-3)
+    assert candidate.bias.max_learning_rate == pytest.approx(0.1 * math.sqrt(power), rel=1e-3)
     assert {gate.recurrent.limit_at(9) for gate in gated.gates.values()} == {0.03}
 
 

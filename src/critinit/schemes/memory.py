@@ -84,11 +84,11 @@ def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[
     gates = {}
     for name in cell.gates:
         parts = (loop, inputs) if name == cell.candidate_gate else (kernel("zero"), kernel("zero"))
-        rest = bias(rounded(biases[name]))
+        rest = bias(_short(biases[name]))
         if limits:
-            rate = rounded(step / math.sqrt(layer.input_variance or 1.0))
-            parts = limited(parts[0], rounded(LOOP_STEP / layer.T)), limited(parts[1], rate, fan="in")
-            rest = limited(rest, rounded(step))
+            rate = _short(step / math.sqrt(layer.input_variance or 1.0))
+            parts = limited(parts[0], _short(LOOP_STEP / layer.T)), limited(parts[1], rate, fan="in")
+            rest = limited(rest, _short(step))
         gates[name] = gate(*parts, rest)
     return gates
 
@@ -110,7 +110,12 @@ def _power(layer: LayerContext) -> float:
         hint = f"no power of the inputs gives a loop of {layer.cell.name} a time scale of {layer.T} steps"
         raise SchemeError("scheme", found="memory", hint=hint)
     a = _concentration(layer)
-    return rounded(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) * (1.0 - a * a) / (1.0 + a * a))
+    return _short(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) * (1.0 - a * a) / (1.0 + a * a))
+
+
+def _short(x: float) -> float:
+    """Four digits, which all machines agree on, of a number that needs no more."""
+    return float(f"{x:.4g}")
 
 
 def _gain(cell: Cell, biases: dict[str, float]) -> float:
