@@ -142,10 +142,18 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     """Return the steps before the first look at whether the state is stationary.
 
     They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
-    most 1000.
+    most 1000; they are 1000 where a rotation couples units in pairs.
     """
-    longest = max(longest_time(cell, group.gates) for one in (layer, *below) for group in one.groups)
+    every = [group.gates for one in (layer, *below) for group in one.groups]
+    if any(_pairs_units(gates) for gates in every):
+        return _FIRST_BURN_IN[1]
+    longest = max(longest_time(cell, gates) for gates in every)
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
+
+
+def _pairs_units(gates: Gates) -> bool:
+    """Whether units are coupled in pairs, whose state lasts for as long as it does not saturate."""
+    return any(gate.recurrent.pairs_units and not gate.recurrent.is_zero for gate in gates.values())
 
 
 def longest_time(cell: Cell, gates: Gates) -> float:
@@ -183,8 +191,7 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
         layer: The layer.
         tied: Whether the weights stay.
     """
-    kernels = [gate.recurrent for group in layer.groups for gate in group.gates.values()]
-    if tied and any(kernel.pairs_units and not kernel.is_zero for kernel in kernels):
+    if tied and any(_pairs_units(group.gates) for group in layer.groups):
         return True
     if cell.keep_gate is None:
         return tied and not cell.keeps_nothing

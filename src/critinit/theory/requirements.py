@@ -7,7 +7,8 @@ Where the memory is normalized it is meant as it is read, with the scale that it
 does to that scale comes after a unit's own time constants.
 
 Validity: recurrent kernels are left out, which holds where their variances are small (where they are not, the tied χ
-shows it); the averages are those of the untied theory, to 1e-8.
+shows it), except rotations, whose retention is that of the untied theory; the averages are those of the untied theory,
+to 1e-8.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
 from critinit.spec.model import Predicted
 from critinit.theory.parameters import layer_parameters
-from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, unit_moments
+from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, solve, unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
@@ -105,6 +106,8 @@ def _of_group(cell: Cell, layer: Layer, T: int) -> tuple[float, float, float]:
         return float(np.einsum("bke,b,k,e", by_unit, *weights))
 
     left = idle.keep_square ** float(T)
+    if any(gate.recurrent.pairs_units for gate in layer.gates.values()):  # then it is the kernel that keeps
+        left = np.asarray(solve(padding_parameters(cell, layer)).retention(T))
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
     return over_units(active.written_variance * left), over_units(left), over_units(gain**2)
 
