@@ -83,7 +83,7 @@ def test_the_validation_page_is_that_of_the_stored_points():
     """Three points with the theories computed now: their lines are those of the page."""
     text = (validation.DOCS / "validation.md").read_text(encoding="utf-8")
     rows = {row["point"]: row for row in validation.stored()}
-    assert f"There are {len(rows)} points" in text
+    assert all(f"\n| {point} |" in text for point in rows)
     for point in (60, 67, 73):
         line = page.line(page.judge(rows[point]))
         written = next(x for x in text.splitlines() if x.startswith(f"| {point} |"))

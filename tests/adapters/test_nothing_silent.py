@@ -390,7 +390,10 @@ def test_what_looks_recurrent_is_listed_with_its_class_its_path_and_why(case):
     ("make", "reason"),
     [
         (ConvLSTMCell, "it is made of convolutions: docs/own-modules.md#convolutions shows how to write it"),
-        (lambda: torch.ao.nn.quantized.dynamic.LSTM(M, H), "it has no parameters that could be written"),
+        (
+            lambda: torch.ao.nn.quantized.dynamic.LSTM(M, H),
+            r"its weights are quantized to integers: take the model as it was before",
+        ),
     ],
 )
 def test_where_is_no_way_out_for_what_it_cannot_describe(make, reason):

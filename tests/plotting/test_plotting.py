@@ -182,8 +182,8 @@ def test_two_pictures_give_one_answer_for_padding(scheme: str, longest_padded: f
     assert row.informed.times == tuple(curves.informed[[0, 100, 200]])
     assert row.padded.times == tuple(curves.padded[[0, 100, 200]])
     assert study.padded is not None
-    np.testing.assert_allclose(row.padded.times, study.padded.unit_time_constants, rtol=1e-6)
-    np.testing.assert_allclose(row.informed.times, study.needs_untied("test").unit_time_constants, rtol=1e-6)
+    np.testing.assert_allclose(row.padded.times, study.padded.parts[0].unit_time_constants, rtol=1e-6)
+    np.testing.assert_allclose(row.informed.times, study.needs_untied("test").parts[0].unit_time_constants, rtol=1e-6)
     assert curves.padded[-1] == pytest.approx(longest_padded, rel=0.01)
     assert curves.informed[-1] < curves.padded[-1]
 

@@ -56,6 +56,8 @@ def made() -> dict[str, InitSpec]:
 def names() -> list[str]:
     refused = {(cell, scheme) for cell in ("rnn", "relu_rnn") for scheme in ("chrono", "uniform_gate")}
     refused |= {("projection_lstm", "orthogonal")}
+    unsuited = ("rnn", "relu_rnn", "minimal_rnn", "projection_lstm", *(c for c in CELLS.built_in if "layernorm" in c))
+    refused |= {(cell, "memory") for cell in unsuited}
     pairs = [
         f"{cell}, {scheme}" for cell in CELLS.built_in for scheme in SCHEMES.built_in if (cell, scheme) not in refused
     ]

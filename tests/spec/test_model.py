@@ -479,7 +479,7 @@ def test_a_kernel_of_a_projection_has_rows_to_choose_from() -> None:
         with pytest.raises(SpecError) as caught:
             validate_object(value)
         assert caught.value.where == "layers.0.projection.kernel.distribution"
-        assert caught.value.allowed == "normal, uniform, truncated_normal, orthogonal, rotation"
+        assert caught.value.allowed == "normal, uniform, truncated_normal, orthogonal"
     value["layers"][0]["projection"]["kernel"] = {"distribution": "normal", "variance": 1.0, "fan": "out"}
     with pytest.raises(SpecError, match=r'^layers\.0\.projection\.kernel\.fan: found "out"; allowed: in$'):
         validate_object(value)

@@ -14,7 +14,7 @@ from critinit.errors import ArgumentError
 from critinit.simulation import simulate
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.spectrum.couplings import sampled_couplings, self_feeding, spectral_edge
-from critinit.theory.spectrum.density import SingularValues, spectrum_density
+from critinit.theory.spectrum.density import OfUnits, spectrum_density
 from critinit.theory.spectrum.resolvent import Pencil
 from critinit.theory.tied.jacobian import Couplings
 from tests.theory import points
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def singular_values(couplings, **kernels):
-    return SingularValues.of(couplings, kernels)
+    return OfUnits.of(couplings, kernels)
 
 
 def bare(units=1):
@@ -139,7 +139,7 @@ def test_random_matrices_with_random_diagonals(kind):
     c = couplings(rng, inner=kind if len(KINDS[kind]) == 3 else None)
     kernels = {n: kernel(d, v) for n, d, v in zip(c.names, KINDS[kind], (1.2, 1.5, 1.5), strict=False)}
     values = np.linalg.svd(jacobian(c, kernels, rng), compute_uv=False)
-    found = SingularValues.of(c, kernels)
+    found = OfUnits.of(c, kernels)
     assert distance(found, values) < 4 / UNITS
     s = np.linspace(0, 1.3 * found.edges[1], 81)
     above = 1 - found.cumulative(s)[0]
@@ -156,9 +156,9 @@ def test_a_wrong_distribution_is_found_out(kind):
     values = np.linalg.svd(jacobian(c, kernels, rng), compute_uv=False)
     if kind == "both":
         shut = c.messages["c"] * (np.arange(4) < 1)[:, None]
-        wrong = SingularValues.of(c._replace(messages={**c.messages, "c": shut}), kernels)
+        wrong = OfUnits.of(c._replace(messages={**c.messages, "c": shut}), kernels)
     else:
-        wrong = SingularValues.of(c, {n: kernel("normal", k.variance) for n, k in kernels.items()})
+        wrong = OfUnits.of(c, {n: kernel("normal", k.variance) for n, k in kernels.items()})
     assert distance(wrong, values) > 4 / UNITS
 
 
@@ -243,7 +243,7 @@ def test_untied_weights_have_the_moments_of_the_untied_theory():
     for spec in (points.gru(), points.lstm(), points.rnn()):
         layer = spec.layers[0]
         sampled = sampled_couplings(spec.find_cell(), layer, T=spec.T, tied=False, particles=3000)
-        found = SingularValues.of(sampled, {n: gate.recurrent for n, gate in layer.gates.items()})
+        found = OfUnits.of(sampled, {n: gate.recurrent for n, gate in layer.gates.items()})
         exact = untied_numbers(spec, layer).jacobian
         assert found.first_moment == pytest.approx(exact.mean_squared_singular_value, rel=0.015)
         assert found.second_moment - found.first_moment**2 == pytest.approx(exact.variance, rel=0.06)

@@ -17,7 +17,7 @@ from critinit.theory.tied.estimate import ROUGH, fast_tied
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.growth import late_growth, participation
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.particles import Population
+from critinit.theory.tied.particles import Population, rescale
 from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
 from critinit.theory.tied.solution import tied
 from tests.theory import points
@@ -103,7 +103,7 @@ def test_condensing_the_past_changes_little():
             course = [0.0]
             for t in range(160):
                 population.step(t)
-                course.append(course[-1] + population.rescale())
+                course.append(course[-1] + rescale(population))
             logs.append(late_growth(np.array(course)))
         return math.exp(np.mean(logs))
 

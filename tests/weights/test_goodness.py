@@ -143,6 +143,7 @@ Q = haar(rng, 128, 128)
 BLOCKS = np.kron(np.eye(8), haar(rng, 16, 16))
 TRUNCATED = {"distribution": "truncated_normal", "variance": 1.0}
 X = truncated(rng, 2.0, (128, 128)) / (spread_within(2.0) * math.sqrt(128))
+ROTATION = {"distribution": "rotation", "variance": 1.0, "concentration": 0.5}
 RESERVOIR = {"distribution": "spectral_radius", "spectral_radius": 0.9, "density": 0.1}
 DENSE = RESERVOIR | {"density": 1.0}
 S, D = (reservoir(rng, 128, 0.9, density) for density in (0.1, 1.0))
@@ -268,7 +269,8 @@ def test_shapes_that_a_distribution_cannot_have_and_what_each_test_compares():
     """Every test has a text that says what it compares."""
     square = outcomes(drawn("recurrent", ORTHOGONAL, 4, 3), np.ones((4, 3)))
     assert {name: o.p for name, o in square.items()} == {"shape": 0.0}
-    parts = [("recurrent", wanted) for wanted in (NORMAL, UNIFORM, TRUNCATED, ORTHOGONAL, RESERVOIR)]
+    kinds = (NORMAL, UNIFORM, TRUNCATED, ORTHOGONAL, ROTATION, RESERVOIR)
+    parts = [("recurrent", wanted) for wanted in kinds]
     names = {name for part, wanted in parts for name in outcomes(drawn(part, wanted, 128, 128), G)}
     names |= {name for wanted in (CONSTANT, TIMES) for name in outcomes(drawn("bias", wanted, 128), B)}
     assert names == set(COMPARED) - {"identity", "all zero", "unit by unit", "finite"}

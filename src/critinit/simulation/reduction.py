@@ -68,7 +68,7 @@ class NetworkRun:
 def is_stationary(second_moments: Sequence[float]) -> bool:
     """Return whether the second moment no longer drifts.
 
-    Its means over the second quarter and over the second half agree to 1 %, or to three times the standard error of
+    Its means over the second quarter and over the second half agree to 1 %, or to twice the standard error of
     their difference: the standard error of the half comes from its four parts, and the quarter has twice the variance.
 
     Args:

@@ -55,8 +55,8 @@ LONGEST_BURN_IN = 3000
 more."""
 DRIFT = 0.01
 """Relative: a second moment that changes by less between two looks counts as stationary."""
-DRIFT_NOISES = 3.0
-"""Times its own noise that a second moment may change by all the same: one look in 400 goes beyond by chance."""
+DRIFT_NOISES = 2.0
+"""Times its own noise that a second moment may change by all the same: one look in twenty goes beyond by chance."""
 CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
 REPEATS = 2

@@ -66,7 +66,7 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
 def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
-    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to three times
+    It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to twice
     their own noise, which the scatter of four parts of the later ones shows.
 
     Args:
