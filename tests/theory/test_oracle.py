@@ -166,8 +166,13 @@ def test_untied_theory_holds(row):
 
 
 @pytest.mark.parametrize("row", [ROWS[i] for i in (2, 15, 38, 51, 61, 73)], ids=lambda row: f"{row['point']}")
-def test_tied_theory_holds(row):
-    """Below criticality, with spread biases, and far from it: the sampled theory computed now."""
+def test_tied_theory_holds(row, monkeypatch):
+    """Below criticality, with spread biases, and far from it: the sampled theory computed now.
+
+    The page allows two standard errors, which chance exceeds once in twenty comparisons.  Twelve are made here, and new
+    random numbers come with every change of the theory's code, so here it is three: once in thirty such tests.
+    """
+    monkeypatch.setattr(page, "ERRORS", 3.0)
     judged = page.judge(row)
     assert page.verdict(judged.tied) == "holds", [str(one) for one in judged.tied]
 
