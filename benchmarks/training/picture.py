@@ -20,6 +20,7 @@ __all__ = ["draw_curves", "draw_steps"]
 # marker, line and place tell the schemes apart without colour
 _LOOKS: dict[str, tuple[Any, str, str]] = {
     "critical": ("-", "o", "#0b5d8a"),
+    "memory": ("-", "*", "#c0392b"),
     "chrono": ("-.", "^", "#2f7d32"),
     "uniform_gate": ((0, (3, 1, 1, 1)), "v", "#b4540a"),
     "isometry": ("--", "s", "#d97706"),
