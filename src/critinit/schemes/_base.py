@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from critinit.cells import Cell
+from critinit.cells import EMBEDDED, Cell
 from critinit.distributions.numbers import rounded
-from critinit.dual import sigmoid
+from critinit.dual import Dual, sigmoid, tangent
 from critinit.errors import SchemeError
 from critinit.spec.model import Layer, Padding
 from critinit.theory.parameters import layer_parameters
@@ -35,7 +35,9 @@ __all__ = [
     "needs_keep_gate",
     "neutral_memory_gain",
     "normalized",
+    "own_loop",
     "projection",
+    "solved",
     "spread_biases",
     "spread_gates",
 ]
@@ -245,7 +247,7 @@ def normalized(layer: LayerContext, gates: Callable[[LayerContext], Mapping[str,
             for name, parts in plain.items()
         }
 
-    moment = float(_solved(layer, made(dict.fromkeys(plain, 0.0))).second_moment)
+    moment = float(solved(layer, made(dict.fromkeys(plain, 0.0))).second_moment)
     return made({name: rounded(math.sqrt(parts["recurrent"]["variance"] * moment)) for name, parts in plain.items()})
 
 
@@ -255,7 +257,7 @@ def neutral_memory_gain(layer: LayerContext, gates: Mapping[str, Parts]) -> floa
     A larger one multiplies how far the memory moves for a shift of its input, and where the memory is kept normalized
     also what units keep.
     """
-    found = _solved(layer, gates)
+    found = solved(layer, gates)
     return rounded(math.sqrt(max(float(found.memory_moment - found.mean**2), 0.0)))
 
 
@@ -264,10 +266,28 @@ def memory_gain_for_times(layer: LayerContext, gates: Mapping[str, Parts]) -> fl
     return neutral_memory_gain(layer, gates) if layer.cell.keeps_normalized else 1.0
 
 
-def _solved(layer: LayerContext, gates: Mapping[str, Parts]) -> Untied:
-    """The untied theory of these gates under steady inputs, the memory not normalized."""
+def solved(layer: LayerContext, gates: Mapping[str, Parts]) -> Untied:
+    """Return the untied theory of these gates under steady inputs, the memory not normalized."""
     alone = Layer.model_validate({"input": {"variance": layer.input_variance or 1.0}, "gates": gates})
     return solve(layer_parameters(layer.cell, alone))
+
+
+def own_loop(cell: Cell, biases: Mapping[str, float]) -> tuple[float, float]:
+    """Return ∂s'/∂s of one unit without its candidate's kernel, and what a kernel of gain 1 that reads itself adds.
+
+    Args:
+        cell: The cell.
+        biases: The pre-activation of each gate, where the state is 0.
+    """
+    rest = {**({EMBEDDED: 0.0} if cell.embeds_input else {}), **biases}
+
+    def slope(gain: float) -> float:
+        s = Dual(0.0, 1.0)
+        u = cell.pre_activations(cell.read(s, rest), lambda name, m: gain * m * (name == cell.candidate_gate), rest)
+        return float(tangent(cell.update(s, u)))
+
+    kept = slope(0.0)
+    return kept, slope(1.0) - kept
 
 
 def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:

@@ -23,11 +23,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from critinit.cells import EMBEDDED, Cell
+from critinit.cells import Cell
 from critinit.distributions.numbers import rounded
-from critinit.dual import Dual, tangent
 from critinit.errors import ArgumentError, SchemeError
-from critinit.schemes._base import LayerContext, Parts, bias, gate, kernel, near_zero, projection
+from critinit.schemes._base import LayerContext, Parts, bias, gate, kernel, near_zero, own_loop, projection
 from critinit.spec.model import SCHEMA_VERSION, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import fast_numbers, untied_numbers
@@ -130,13 +129,5 @@ def _linear_edge(layer: LayerContext) -> float | None:
     cell = layer.cell
     if not cell.is_odd or 0.0 in cell.kinks:
         return None
-    kept, passed = _slope(cell, 0.0), _slope(cell, 1.0) - _slope(cell, 0.0)
+    kept, passed = own_loop(cell, dict.fromkeys(cell.gates, 0.0))
     return ((1.0 - kept) / passed) ** 2 if 0.0 <= kept < 1.0 and passed != 0.0 else None
-
-
-def _slope(cell: Cell, gain: float) -> float:
-    """∂s'/∂s of one unit at rest whose candidate reads its own message times the gain."""
-    rest = dict.fromkeys((*cell.gates, EMBEDDED), 0.0)
-    s = Dual(0.0, 1.0)
-    u = cell.pre_activations(cell.read(s, rest), lambda name, m: gain * m * (name == cell.candidate_gate), rest)
-    return float(tangent(cell.update(s, u)))

@@ -19,18 +19,24 @@ input writes, by up to M·√R·η for M coordinates; the limit is a tenth of �
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from critinit.cells import Cell
 from critinit.distributions.numbers import rounded
-from critinit.dual import Dual, tangent
 from critinit.errors import SchemeError
-from critinit.schemes._base import LayerContext, Parts, Scheme, bias, gate, group, kernel, limited, needs_keep_gate
+from critinit.schemes._base import (
+    LayerContext,
+    Parts,
+    Scheme,
+    bias,
+    gate,
+    group,
+    kernel,
+    limited,
+    needs_keep_gate,
+    own_loop,
+    solved,
+)
 from critinit.schemes.critical import spread_gates
-from critinit.spec.model import Layer
-from critinit.theory.parameters import layer_parameters
 from critinit.theory.roots import falling_root
-from critinit.theory.untied.solution import solve
 
 __all__ = ["SCHEME"]
 
@@ -79,7 +85,8 @@ def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[
     cell, step = layer.cell, INPUT_STEP * math.sqrt(power)
     closed = {str(cell.keep_gate): -math.log(layer.T / LEAK), str(cell.candidate_gate): 0.0}
     biases = dict.fromkeys(cell.gates, OPEN) | closed
-    loop = kernel("rotation", rounded(_gain(cell, biases) ** 2), concentration=_concentration(layer))
+    kept, passed = own_loop(cell, biases)
+    loop = kernel("rotation", rounded(((1.0 - kept) / passed) ** 2), concentration=_concentration(layer))
     inputs = kernel("normal", layer.input_variance_for(power))
     gates = {}
     for name in cell.gates:
@@ -102,8 +109,7 @@ def _power(layer: LayerContext) -> float:
     """ν²R at which the saturation of tanh costs the memory group 1/T a step: χ = exp(−1/T)."""
 
     def excess(x: float) -> float:
-        one = {"input": {"variance": layer.input_variance or 1.0}, "gates": _memory(layer, math.exp(x))}
-        return math.log(float(solve(layer_parameters(layer.cell, Layer.model_validate(one))).chi)) + 1.0 / layer.T
+        return math.log(float(solved(layer, _memory(layer, math.exp(x))).chi)) + 1.0 / layer.T
 
     low, high = math.log(_LOWEST / layer.T**2), math.log(_HIGHEST)
     if not excess(low) > 0.0 > excess(high):
@@ -116,19 +122,6 @@ def _power(layer: LayerContext) -> float:
 def _short(x: float) -> float:
     """Four digits, which all machines agree on, of a number that needs no more."""
     return float(f"{x:.4g}")
-
-
-def _gain(cell: Cell, biases: dict[str, float]) -> float:
-    """The kernel's gain at which the slope of one unit's own loop at rest is 1."""
-    kept = _slope(cell, biases, 0.0)
-    return (1.0 - kept) / (_slope(cell, biases, 1.0) - kept)
-
-
-def _slope(cell: Cell, biases: dict[str, float], gain: float) -> float:
-    """∂s'/∂s of one unit at rest whose candidate reads its own message times the gain."""
-    s, rest = Dual(0.0, 1.0), dict[str, Any](biases)
-    u = cell.pre_activations(cell.read(s, rest), lambda name, m: gain * m * (name == cell.candidate_gate), rest)
-    return float(tangent(cell.update(s, u)))
 
 
 SCHEME = Scheme(

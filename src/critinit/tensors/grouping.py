@@ -8,7 +8,6 @@ an optimizer have the limit of the group's input kernel there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from critinit.distributions import Kernel
 from critinit.tensors.blocks import Block, Index, Shape, zeros
@@ -76,10 +75,10 @@ def limits_of(blocks: Sequence[Block], shape: Shape, groups: Groups) -> Iterator
         groups: The draws of the layer's groups.
     """
     for block in blocks:
-        part: Part | Literal["zero"] = "bias" if block.part == "zero" else block.part
+        part: Part = "bias" if block.part == "zero" else block.part
         gate = block.gate or block.inside
         for group in groups:
-            found = group.draws.get((gate, part)) if part != "zero" else None
+            found = group.draws.get((gate, part))
             if found is not None and found.max_learning_rate is not None:
                 alone = len(groups) == 1
                 index = block.index if alone else block.part_of(shape, group.place(part)).index
