@@ -17,9 +17,9 @@ import torch
 from torch.optim import Optimizer
 
 from critinit.errors import ArgumentError
-from critinit.tensors.application import Applied, StepLimit
+from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Index
-from critinit.tensors.limiting import StepLimits, not_found
+from critinit.tensors.limiting import Limited, not_found
 from critinit_adapters.torch.sharded import local, local_regions
 
 __all__ = ["limit_steps", "step_groups"]
@@ -71,7 +71,7 @@ def limit_steps(
 
 
 def step_groups(
-    applied: Applied[Any] | StepLimits[Any], learning_rate: float, *, model: torch.nn.Module | None = None
+    applied: Limited, learning_rate: float, *, model: torch.nn.Module | None = None
 ) -> list[dict[str, Any]]:
     """Return a model's parameters as groups for ``torch.optim``, each with its own learning rate and no hooks.
 
@@ -79,7 +79,7 @@ def step_groups(
     the rates multiplies those of the limited groups too.
 
     Args:
-        applied: What ``critinit.apply`` or ``critinit.step_limits`` returned.
+        applied: What ``critinit.apply``, ``critinit.initialize`` or ``critinit.step_limits`` returned.
         learning_rate: The rate of the other parameters.
         model: The model whose parameters are to be trained, where it is not ``applied.model`` but holds it or is a
             copy of it.

@@ -16,7 +16,7 @@ from critinit.schemes import DEFAULT, Scheme
 from critinit.schemes.generating import generate
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, Padding
-from critinit.tensors.application import Adapter, Applied, Report, Sampler, apply, find_adapter
+from critinit.tensors.application import Adapter, Applied, Report, Sampler, StepLimit, apply, find_adapter
 from critinit.tensors.selecting import matches
 
 __all__ = ["Embeddings", "Initialized", "initialize"]
@@ -41,6 +41,11 @@ class Initialized(Shown, Generic[Model]):
     specs: Mapping[str, InitSpec]
     measured: MeasuredInputs
     applied: Applied[Model]
+
+    @property
+    def limits(self) -> tuple[StepLimit, ...]:
+        """The limits on the learning rate of all networks, so that ``critinit.limit_steps`` takes this result too."""
+        return self.applied.limits
 
     def __repr__(self) -> str:
         names = ", ".join(repr(name) for name in self.specs)
@@ -123,7 +128,7 @@ def initialize(
     keeping = getattr(adapter, "keeping", None)
     specs: dict[str, InitSpec] = {}
     found: list[NetworkInputs] = []
-    reports: list[Report] = []
+    written: list[Applied[Model]] = []
     notes: list[str] = []
     with nullcontext() if keeping is None else keeping(model, options):
         for name in names:
@@ -141,11 +146,12 @@ def initialize(
             model, seed = applied.model, applied.seed
             specs[name] = spec
             found.append(network)
-            reports.append(applied.report)
+            written.append(applied)
             notes += [network.note, *network.warnings()]
-    report = _joined(reports, notes)
+    report = _joined([applied.report for applied in written], notes)
+    limits = tuple(limit for applied in written for limit in applied.limits)
     inputs = replace(measured, networks=tuple(found))
-    return Initialized(model, MappingProxyType(specs), inputs, Applied(model, report))
+    return Initialized(model, MappingProxyType(specs), inputs, Applied(model, report, limits))
 
 
 def _spec(
@@ -161,6 +167,7 @@ def _spec(
         scheme=scheme,
         layers=len(network.layers),
         input_variance=network.input_variance,
+        input_autocorrelation=network.layers[0].statistics.input_autocorrelation,
         padding=network.padding if padding is None else padding,
         hidden_size=network.hidden_size,
         input_size=network.input_size,

@@ -14,10 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.application import ADAPTERS, Adapter, Applied, StepLimit, Where, find_adapter, patterns_of
+from critinit.tensors.application import ADAPTERS, Adapter, StepLimit, Where, find_adapter, patterns_of
 
 __all__ = [
     "NOTE",
+    "Limited",
     "LimitingAdapter",
     "StepLimits",
     "limit_steps",
@@ -44,6 +45,21 @@ class StepLimits(Generic[Model]):
 
     model: Model
     limits: tuple[StepLimit, ...]
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A result that says which steps are limited, and in which model."""
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        ...
+
+    @property
+    def limits(self) -> tuple[StepLimit, ...]:
+        """One limit for each limited region."""
+        ...
 
 
 @runtime_checkable
@@ -74,7 +90,7 @@ class LimitingAdapter(Adapter, Protocol):
 
 def limit_steps(
     optimizer: Optimizer,
-    applied: Applied[Any] | StepLimits[Any],
+    applied: Limited,
     learning_rate: Any = None,
     *,
     model: Any = None,
@@ -91,7 +107,7 @@ def limit_steps(
     Args:
         optimizer: The optimizer.  What can be changed in place is, and is returned; of other optimizers a new one is
             returned.
-        applied: What ``critinit.apply`` or ``critinit.step_limits`` returned.
+        applied: What ``critinit.apply``, ``critinit.initialize`` or ``critinit.step_limits`` returned.
         learning_rate: The optimizer's rate, a number or a function of the step, where the optimizer does not state it
             itself.
         model: The model that the optimizer trains, where it is not ``applied.model`` but, say, a copy of it.
@@ -106,8 +122,8 @@ def limit_steps(
     Example:
         optimizer = critinit.limit_steps(optimizer, applied)
     """
-    if not hasattr(applied, "limits") or not hasattr(applied, "model"):
-        allowed = "what critinit.apply or critinit.step_limits returned"
+    if not isinstance(applied, Limited):
+        allowed = "what critinit.apply, critinit.initialize or critinit.step_limits returned"
         raise ArgumentError("applied", found=type(applied).__name__, allowed=allowed)
     imported = (ADAPTERS.find(name) for name in ADAPTERS.names() if name in sys.modules)
     limiting = [adapter for adapter in imported if isinstance(adapter, LimitingAdapter)]
