@@ -7,6 +7,7 @@ statistics: what ``critinit.inputs.measure`` says of the steps that are no paddi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from critinit.inputs.stretches import Ending, Stretch, described, odd_ending, sh
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["measure", "runner", "traced_run"]
+__all__ = ["Runner", "measure", "runner", "traced_run"]
 
 Bools = NDArray[np.bool_]
 
@@ -111,18 +112,40 @@ def traced_run(
     return traced, adapter
 
 
-def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
-    """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What runs a model on a batch.
 
-    def run(model: Any, natural: Callable[..., object] | None = None) -> object:
-        function = call or natural or _called
-        if isinstance(batch, Mapping):
-            return function(model, **batch)
-        if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
-            return function(model, *batch)
-        return function(model, batch)
+    Attributes:
+        batch: What the model is called with: an array, a tuple or list of arguments, or a mapping of named arguments.
+        call: How to run the model, where not by calling it.
+    """
 
-    return run
+    batch: Any
+    call: Callable[..., object] | None
+
+    def __call__(self, model: Any, natural: Callable[..., object] | None = None) -> object:
+        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``."""
+        function = self.call or natural or _called
+        if isinstance(self.batch, Mapping):
+            return function(model, **self.batch)
+        if isinstance(self.batch, (tuple, list)) and not hasattr(self.batch, "_fields"):
+            return function(model, *self.batch)
+        return function(model, self.batch)
+
+    def on(self, batch: Any) -> Runner:
+        """Return the same for another batch."""
+        return Runner(batch, self.call)
+
+
+def runner(batch: Any, call: Callable[..., object] | None) -> Runner:
+    """Return what runs a model on the batch.
+
+    Args:
+        batch: As ``measure`` takes it, like the following.
+        call: How to run the model.
+    """
+    return Runner(batch, call)
 
 
 def _called(model: Any, *args: Any, **named: Any) -> object:
