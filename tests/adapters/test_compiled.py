@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import critinit
 from critinit.inputs.network import runner
 from critinit.inputs.traced import Traced
 from critinit.tensors.application import find_adapter

@@ -14,6 +14,7 @@ import math
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -158,7 +159,8 @@ def _all(target: Any) -> list[Any]:
     return list({id(layer): layer for layer in target._flatten_layers(include_self=True, recursive=True)}.values())
 
 
-class _Read(NamedTuple):
+@dataclass(frozen=True)
+class _Read:
     """How a layer reads sequences.
 
     Attributes:
@@ -185,7 +187,8 @@ class _Read(NamedTuple):
         return np.repeat(mask, count // len(mask), axis=0)[:, :: -1 if self.backwards else 1]
 
 
-class _Open(NamedTuple):
+@dataclass(frozen=True)
+class _Open:
     """Records on the host what a layer reads: sequences, their mask if there is one, and parts of an initial state."""
 
     how: _Read
@@ -198,7 +201,8 @@ class _Open(NamedTuple):
         recorder.open_scan()
 
 
-class _Close(NamedTuple):
+@dataclass(frozen=True)
+class _Close:
     """Ends what ``_Open`` began; the mask is given again, if there is one."""
 
     how: _Read
@@ -247,7 +251,8 @@ def _by_place(sequences: NDArray[Any], data_format: str) -> NDArray[Any]:
     return by_place.reshape(-1, *by_place.shape[-2:])
 
 
-class _Step(NamedTuple):
+@dataclass(frozen=True)
+class _Step:
     """Records one step on the host: its input, and the parts of the state before it."""
 
     place: Place

@@ -2,8 +2,8 @@
 
 A model of JAX runs fast only when it is compiled, and a compiled program shows nothing of its inside.  So the model is
 traced once into JAX's intermediate program (a jaxpr).  What is recorded stands there as calls of a primitive of its
-own, which hands its first operand on.  ``_walk`` carries the program out and collects the operands of these calls, those
-within a ``scan`` for all its steps.  Compiled, and kept for the next call, this costs no more than the model itself.
+own, which hands its first operand on.  ``_walk`` carries the program out and collects the operands of these calls, of
+those within a ``scan`` at all its steps.  Compiled, and kept for the next call, it costs no more than the model itself.
 
 What is compiled is kept only where it surely is the same program again: a model and a batch of the same structure, run
 by a function that reads nothing that can change.  Where a model cannot be traced, or records within a branch or an
@@ -280,7 +280,7 @@ def _read_by(function: types.FunctionType) -> Iterator[Hashable]:
     """Keys of what a function reads beside its arguments; a library's functions read what stays."""
     for cell in function.__closure__ or ():
         yield _frozen(cell.cell_contents)
-    if not function.__module__.partition(".")[0] in _LIBRARIES:
+    if function.__module__.partition(".")[0] not in _LIBRARIES:
         for name in _names(function.__code__):
             if name in function.__globals__:
                 yield name, _frozen(function.__globals__[name])

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,8 @@ def record_step(recorder: Recorder, place: Place, x: Any, state: Any) -> Any:
     return jax.pure_callback(record, shape, x, *leaves, vmap_method="broadcast_all")
 
 
-class _Step(NamedTuple):
+@dataclass(frozen=True)
+class _Step:
     """Records one step on the host: its input, and the state before it or which of its parts are not zero."""
 
     place: Place

@@ -87,6 +87,13 @@ class LayerWeights:
         return tuple(gate for gate in self.cell.gates if gate not in self.cell.before)
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether every pre-activation is U x + W h + b, and the memory is what the update makes of it."""
+        cell = self.cell
+        scaled = cell.before or cell.after or cell.embeds_input or self.inner_bias
+        return not (scaled or self.recurrent_gain or self.input_gain or self.memory_gain is not None)
+
+    @cached_property
     def stacked(self) -> Array:
         """The recurrent kernels of the direct gates, one above the other."""
         return np.concatenate([self.recurrent[gate] for gate in self.direct])
