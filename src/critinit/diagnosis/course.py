@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.cells import Cell
 from critinit.cells.normalizing import normalized
 from critinit.dual import Array, Dual, tangent, value
 from critinit.tensors.recurrence import LayerWeights, times
@@ -128,7 +127,7 @@ def _run_plainly(
 ) -> dict[str, Array]:
     """Run a layer whose pre-activations are sums, all gates at once; fill h and s, and return the pre-activations."""
     u = np.stack([external[gate] for gate in weights.cell.gates]).astype(np.float64)
-    gates, steps, count, units = u.shape
+    gates, steps, _, units = u.shape
     by_gate = dict(zip(weights.cell.gates, u, strict=True))
     kernel = weights.stacked.T
     for t, n in enumerate(np.searchsorted(starts, np.arange(steps), side="right").tolist()):
@@ -239,16 +238,16 @@ class Linear:
                 scale = np.broadcast_to(factor(u[other]), whole.shape)
                 after[gate] = scale[..., None, :], (_slope(factor, u[other]) * whole)[..., None, :]
         keep, keeps = _with_slope(cell.keep, cell.keep_gate, u, s.shape)
-        write, writing = _with_slope(cell.write, cell.write_gate, u, s.shape)
+        write, opening = _with_slope(cell.write, cell.write_gate, u, s.shape)
         candidate, moves = _with_slope(cell.candidate, cell.candidate_gate, u, s.shape)
         writes: dict[str, Array] = {}
-        for gate, slope, other in (
+        for moved, slope, partner in (
             (cell.keep_gate, keeps, s),
-            (cell.write_gate, writing, candidate),
+            (cell.write_gate, opening, candidate),
             (cell.candidate_gate, moves, write),
         ):
-            if gate is not None:
-                _add(writes, gate, (slope * other)[..., None, :])
+            if moved is not None:
+                _add(writes, moved, (slope * partner)[..., None, :])
         new = keep * s + write * candidate
         kept_norm = shown_norm = None
         if cell.keeps_normalized and weights.memory_gain is not None:

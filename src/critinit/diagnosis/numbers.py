@@ -274,7 +274,7 @@ def _one_step(course: Course, rng: np.random.Generator) -> tuple[Jacobian, float
 
 
 def _largest(gram: Array, rng: np.random.Generator) -> Array:
-    """The largest eigenvalue of positive matrices, (places, n, n): of few rows exactly, otherwise by Lanczos' method."""
+    """The largest eigenvalues of positive matrices (places, n, n); of many rows by Lanczos' method."""
     places, n = gram.shape[:2]
     steps = min(_LANCZOS, n)
     if n <= _FEW:

@@ -21,8 +21,8 @@ __all__ = ["Backward", "Forward", "backward", "forward", "jacobians"]
 _QR_EVERY = 8
 """Steps between two orthonormalizations: perturbations of gated cells turn little in so many."""
 _SPREAD = 8.0
-"""Where one perturbation shrank by e⁻⁸ against another between two of them, they follow twice as often: single precision
-has sixteen such factors of e."""
+"""Where one perturbation shrank by e⁻⁸ against another between two of them, they follow twice as often: single
+precision has sixteen such factors of e."""
 _DEAD = 32.0
 """A perturbation that shrank by e⁻³² against the largest between two of them is gone: what is left is rounding."""
 _LEAST = 600.0
