@@ -13,7 +13,7 @@ from typing import Any
 
 from flax import nnx
 
-from critinit_adapters.shared.jax_compiling import recorded
+from critinit_adapters.shared.jax_compiling import recorded, refuse_traced
 from critinit_adapters.shared.jax_recording import record_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
@@ -31,6 +31,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         survey: What was found in it.
         run: Runs the model that it is given.
     """
+    refuse_traced((nnx.state(target), getattr(run, "batch", None)))
     by_variable = {id(handle): place for place, _, handles in places(survey) for handle in handles}
     marks: list[Place] = []
     with ExitStack() as stack:

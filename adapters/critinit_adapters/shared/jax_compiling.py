@@ -23,11 +23,12 @@ import jax.extend.core as jec
 import numpy as np
 from jax.interpreters import batching
 
+from critinit.errors import ArgumentError
 from critinit.inputs.network import Runner
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Recorder
 
-__all__ = ["Take", "TracedRecorder", "recorded", "taken"]
+__all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
 
 Take = Callable[..., None]
 """A function of the recorder and the operands of one call on the host; hashable."""
@@ -106,6 +107,7 @@ def recorded(
     if not isinstance(run, Runner):
         return None
     leaves, structure = jax.tree.flatten((target, run.batch))
+    refuse_traced(leaves)
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
     try:
         rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
@@ -128,6 +130,17 @@ def recorded(
         recorder = Recorder()
         _replay(recorder, program.takes, jax.device_get(program.run(arrays)))
     return recorder, program.noted
+
+
+def refuse_traced(tree: Any) -> None:
+    """Refuse what stands for arrays while JAX traces a function.
+
+    Raises:
+        ArgumentError: The tree has some of it.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        hint = "call it outside of jit, vmap and grad, on arrays"
+        raise ArgumentError("batch", found="arrays without numbers, within a transformation of JAX", hint=hint)
 
 
 def _is_array(leaf: Any) -> bool:

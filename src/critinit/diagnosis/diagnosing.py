@@ -132,8 +132,8 @@ def diagnose(
 
     Raises:
         ApplyError: The networks are ones whose step is not known (quantized, scripted, with parametrized weights).
-        ArgumentError: The batch reaches no recurrent network, the reference is another model, or an argument is out of
-            its range.
+        ArgumentError: The model fails on the batch, the batch reaches no recurrent network, the reference is another
+            model, or an argument is out of its range.
         DataError: What arrives is not finite, or has fewer than three steps.
 
     Example:
@@ -150,9 +150,9 @@ def diagnose(
         raise ArgumentError("framework", found=found, hint="critinit diagnose reads them from a file")
     cell = cell if spec is None else spec.cell
     layers: _Layers = read(model, options, trust=trust, cell=cell)
-    earlier: _Layers = {} if reference is None else read(reference, options, trust=trust, cell=cell)
+    earlier: _Layers = {}
     if reference is not None:
-        _check_reference(layers, earlier)
+        earlier = _paired(layers, read(reference, options, trust=trust, cell=cell))
     networks = [network for network in traced.networks if network.arrivals and network.name in layers]
     taken, notes = _spec_layers(networks, layers, spec)
     places = [
@@ -227,9 +227,15 @@ def diagnose_layers(
 _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]
 
 
-def _check_reference(layers: _Layers, earlier: _Layers) -> None:
-    """Refuse a reference that lacks a layer, or has another one in its place."""
+def _paired(layers: _Layers, earlier: _Layers) -> _Layers:
+    """The layers of an earlier time by the networks' present names; other names, as Keras gives, go by their order.
+
+    Raises:
+        ArgumentError: A layer is missing, or another one is in its place.
+    """
     allowed = "the same model at an earlier time, with its weights"
+    if not set(layers) <= set(earlier) and len(layers) == len(earlier):
+        earlier = dict(zip(layers, earlier.values(), strict=True))
     for network, own in layers.items():
         for place, weights in own.items():
             before = earlier.get(network, {}).get(place)
@@ -239,6 +245,7 @@ def _check_reference(layers: _Layers, earlier: _Layers) -> None:
             if not is_alike(weights, before):
                 found = f"{before.cell.name} of {before.units} units and {before.inputs} inputs in {name}"
                 raise ArgumentError("reference", found=found, allowed=allowed)
+    return earlier
 
 
 def _is_finite(weights: LayerWeights) -> Iterator[bool]:
