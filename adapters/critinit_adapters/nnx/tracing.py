@@ -31,13 +31,14 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         survey: What was found in it.
         run: Runs the model that it is given.
     """
-    refuse_traced((nnx.state(target), getattr(run, "batch", None)))
+    refuse_traced(getattr(run, "batch", None))
     by_variable = {id(handle): place for place, _, handles in places(survey) for handle in handles}
     marks: list[Place] = []
     with ExitStack() as stack:
-        stack.enter_context(_unchanged(target))
+        nodes = [node for _, node in nnx.iter_graph(target)]
+        stack.enter_context(_without_dropout(nodes))
         kinds: dict[type, None] = {nnx.RNN: None}
-        for _, module in nnx.iter_graph(target):
+        for module in nodes:
             own = _place(module, by_variable)
             if own is not None:
                 setattr(module, _MARK, len(marks))
@@ -56,7 +57,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         if done is not None:
             return done[0]
         recorder = Recorder()
-        with running():
+        with running(), _unchanged(nodes):
             trace(recorder, target, run)
     return recorder
 
@@ -93,10 +94,8 @@ def _scan(recorder: Recorder) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def _unchanged(target: Any) -> Iterator[None]:
-    """Switch dropout off; put back flags and variables."""
-    nodes = [node for _, node in nnx.iter_graph(target)]
-    variables = [(node, node.get_value()) for node in nodes if isinstance(node, nnx.Variable)]
+def _without_dropout(nodes: Sequence[Any]) -> Iterator[None]:
+    """Switch dropout off meanwhile."""
     live = [node for node in nodes if getattr(node, "deterministic", None) is False]
     try:
         for node in live:
@@ -105,6 +104,15 @@ def _unchanged(target: Any) -> Iterator[None]:
     finally:
         for node in live:
             node.deterministic = False
+
+
+@contextmanager
+def _unchanged(nodes: Sequence[Any]) -> Iterator[None]:
+    """Put variables back."""
+    variables = [(node, node.get_value()) for node in nodes if isinstance(node, nnx.Variable)]
+    try:
+        yield
+    finally:
         for variable, value in variables:
             if variable.get_value() is not value:
                 variable.set_value(value)

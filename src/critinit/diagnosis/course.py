@@ -125,14 +125,22 @@ def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Cour
 def _run_plainly(
     weights: LayerWeights, starts: NDArray[np.int64], external: Mapping[str, Array], h: Array, s: Array
 ) -> dict[str, Array]:
-    """Run a layer whose pre-activations are sums, all gates at once; fill h and s, and return the pre-activations."""
+    """Run a layer whose kernels all read h, with one product a step; fill h and s, return the pre-activations."""
     u = np.stack([external[gate] for gate in weights.cell.gates]).astype(np.float64)
     gates, steps, _, units = u.shape
     by_gate = dict(zip(weights.cell.gates, u, strict=True))
-    kernel = weights.stacked.T
+    kernel, after = weights.stacked.T, weights.cell.after
     for t, n in enumerate(np.searchsorted(starts, np.arange(steps), side="right").tolist()):
-        u[:, t, :n] += times(h[t, :n], kernel).reshape(n, gates, units).swapaxes(0, 1)
+        product = times(h[t, :n], kernel).reshape(n, gates, units).swapaxes(0, 1)
         now = {gate: x[t, :n] for gate, x in by_gate.items()}
+        if after:
+            for gate, signal in zip(now, product, strict=True):
+                if gate in after:
+                    other, factor = after[gate]
+                    signal = factor(now[other]) * (signal + weights.inner_bias.get(gate, 0.0))
+                now[gate] += signal
+        else:
+            u[:, t, :n] += product
         s[t + 1, :n] = weights.cell.update(s[t, :n], now)
         shown = s[t + 1, :n] if weights.shares_state else weights.visible(s[t + 1, :n], now)
         h[t + 1, :n] = shown if weights.projection is None else times(shown, weights.projection.T)

@@ -88,10 +88,9 @@ class LayerWeights:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether every pre-activation is U x + W h + b, and the memory is what the update makes of it."""
-        cell = self.cell
-        scaled = cell.before or cell.after or cell.embeds_input or self.inner_bias
-        return not (scaled or self.recurrent_gain or self.input_gain or self.memory_gain is not None)
+        """Whether all kernels read h itself, and nothing is normalized."""
+        special = self.cell.before or self.cell.embeds_input or self.recurrent_gain or self.input_gain
+        return not special and self.memory_gain is None
 
     @cached_property
     def stacked(self) -> Array:
