@@ -228,7 +228,7 @@ _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]
 
 
 def _paired(layers: _Layers, earlier: _Layers) -> _Layers:
-    """The layers of an earlier time by the networks' present names; other names, as Keras gives, go by their order.
+    """The layers of an earlier time by the networks' present names; where all names are others, by their order.
 
     Raises:
         ArgumentError: A layer is missing, or another one is in its place.

@@ -159,7 +159,7 @@ class Runner:
 
 
 def _first_words(error: Exception) -> str:
-    """The beginning of a message, without colours of a terminal and Keras' word on where it was."""
+    """The beginning of a message, without colours of a terminal and a word that only says where it was."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
     said = " ".join(line for line in lines if not line.startswith("Exception encountered when calling"))
     return shorten(said, _WORDS, placeholder=" ...") or "no words"
