@@ -13,6 +13,7 @@ import critinit
 from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.tensors.application import find_adapter
 from tests.adapters.frameworks import Row, build, inputs, rows, run, tensors
+from tests.adapters.texts import text, text_model
 
 MODULES = {
     "torch": "torch",
@@ -62,49 +63,10 @@ def test_the_layers_that_were_read_give_what_the_model_gives(row: Row) -> None:
 # ---- PyTorch ---------------------------------------------------------------------------------------------
 
 
-def tagger(**changes: Any) -> Any:
-    """Tokens, dropout, two layers in both directions, batch normalization, and a second network."""
-    torch = pytest.importorskip("torch")
-    nn = torch.nn
-
-    class Tagger(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Embedding(30, 10, padding_idx=0)
-            self.drop = nn.Dropout(0.5)
-            self.lstm = nn.LSTM(10, 7, 2, batch_first=True, bidirectional=True, dropout=0.5)
-            self.norm = nn.BatchNorm1d(14)
-            self.gru = nn.GRU(14, 5)
-
-        def forward(self, tokens: Any, lengths: Any = None) -> Any:
-            x = self.drop(self.embed(tokens))
-            if lengths is not None:
-                x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            y, _ = self.lstm(x)
-            if lengths is not None:
-                y, _ = nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
-            random.random(), np.random.standard_normal(), torch.rand(1)  # noqa: NPY002 - as models do
-            return self.gru(self.norm(y.transpose(1, 2)).permute(2, 0, 1))[0]
-
-    torch.manual_seed(0)
-    return Tagger()
-
-
-def tokens(n: int = 16, steps: int = 20) -> tuple[Any, Any]:
-    """Tokens padded with 0, and their lengths."""
-    import torch
-
-    rng = np.random.default_rng(1)
-    lengths = rng.integers(6, steps, n)
-    lengths[0] = steps
-    found = rng.integers(1, 30, (n, steps))
-    found[np.arange(steps) >= lengths[:, None]] = 0
-    return torch.from_numpy(found), torch.from_numpy(lengths)
-
-
 def test_torch_reads_packed_sequences_to_their_ends() -> None:
-    model = tagger()
-    x, lengths = tokens()
+    torch = pytest.importorskip("torch")
+    model = text_model()
+    x, lengths = map(torch.from_numpy, text())
     packed = critinit.diagnose(model, {"tokens": x, "lengths": lengths}, sequences=16)
     assert [(layer.network, layer.layer, layer.direction) for layer in packed] == [
         ("lstm", 0, 0), ("lstm", 0, 1), ("lstm", 1, 0), ("lstm", 1, 1), ("gru", 0, 0)
@@ -135,11 +97,11 @@ def test_the_growth_is_that_of_torchs_own_gradients() -> None:
 
 def test_torch_is_left_as_it_was_also_by_a_failure() -> None:
     torch = pytest.importorskip("torch")
-    model = tagger()
+    model = text_model()
     model.drop.eval()
-    x, _ = tokens()
+    x = torch.from_numpy(text()[0])
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    for batch, raises in ((x, None), (x[:, :2], DataError), (torch.zeros(3, 4, 5), RuntimeError)):
+    for batch, raises in ((x, None), (x[:, :2], DataError), (torch.zeros(3, 4, 5), ArgumentError)):
         flags = [module.training for module in model.modules()]
         generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
         if raises is None:

@@ -13,6 +13,7 @@ import critinit
 from critinit.errors import ApplyError, ArgumentError
 from critinit.tensors.application import find_adapter
 from tests.adapters.frameworks import BATCH, INPUT, Row, build, inputs, rows, run, tensors
+from tests.adapters.texts import text, text_model
 
 MODULES = {
     "torch": "torch",
@@ -57,49 +58,8 @@ def test_what_is_fed_is_what_arrives(row: Row) -> None:
 # ---- PyTorch ---------------------------------------------------------------------------------------------
 
 
-def torch_model(**changes: Any) -> Any:
-    torch = pytest.importorskip("torch")
-    nn = torch.nn
-
-    class Text(nn.Module):
-        """Tokens, an embedding, dropout, two layers in both directions, batch normalization, and a second network."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.embed = nn.Embedding(30, 10, padding_idx=0)
-            self.drop = nn.Dropout(0.5)
-            self.lstm = nn.LSTM(10, 7, 2, batch_first=True, bidirectional=True, dropout=0.5)
-            self.norm = nn.BatchNorm1d(14)
-            self.gru = nn.GRU(14, 5)
-            self.head = nn.Linear(5, 2)
-
-        def forward(self, tokens: Any, lengths: Any = None) -> Any:
-            x = self.drop(self.embed(tokens))
-            if lengths is not None:
-                x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            y, _ = self.lstm(x)
-            if lengths is not None:
-                y, _ = nn.utils.rnn.pad_packed_sequence(y, batch_first=True)
-            y = self.norm(y.transpose(1, 2)).permute(2, 0, 1)
-            random.random(), np.random.standard_normal(), torch.rand(1)  # noqa: NPY002 - as models do
-            return self.head(self.gru(y)[0][-1])
-
-    torch.manual_seed(0)
-    return Text()
-
-
-def text(n: int = 16, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens padded with 0, and their lengths."""
-    rng = np.random.default_rng(1)
-    lengths = rng.integers(6, steps, n)
-    lengths[0] = steps
-    tokens = rng.integers(1, 30, (n, steps))
-    tokens[np.arange(steps) >= lengths[:, None]] = 0
-    return tokens, lengths
-
-
 def test_torch_padding_packing_and_layers_above() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     tokens, lengths = text()
@@ -125,7 +85,7 @@ def test_torch_padding_packing_and_layers_above() -> None:
 
 
 def test_torch_is_left_as_it_was() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     model.drop.eval()
@@ -140,7 +100,7 @@ def test_torch_is_left_as_it_was() -> None:
     assert generators[2] == np.random.get_state()[1].tobytes()  # noqa: NPY002
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
-    with pytest.raises(RuntimeError):  # a model's own error, and still nothing is left behind
+    with pytest.raises(ArgumentError, match="the model fails"):  # its own error, and still nothing is left behind
         critinit.measure(model, torch.zeros(2, 3, dtype=torch.float64))
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert flags == [module.training for module in model.modules()]
@@ -348,7 +308,7 @@ def test_a_keras_model_that_is_not_built_is_built_by_the_batch() -> None:
 
 
 def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     x = torch.from_numpy(text()[0])
@@ -359,7 +319,7 @@ def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:
     assert (lstm.cell, lstm.T, len(lstm.layers), gru.cell, gru.T) == ("lstm", 20, 2, "gru", 20)
     assert lstm.layers[0].input.padding.variance == 0.0
     assert lstm.layers[0].input.variance == done.measured["lstm"].input_variance
-    again = torch_model()
+    again = text_model()
     critinit.apply(lstm, again, seed=3, include="lstm")
     critinit.apply(gru, again, seed=3, include="gru")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -371,7 +331,7 @@ def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:
 
 
 def test_a_network_above_is_measured_after_the_one_below_was_written() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     model.norm = torch.nn.Identity()
@@ -382,7 +342,7 @@ def test_a_network_above_is_measured_after_the_one_below_was_written() -> None:
 
 
 def test_initialize_is_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     x = torch.from_numpy(text()[0])
@@ -394,7 +354,7 @@ def test_initialize_is_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     done = critinit.initialize(model, x, include="lstm")
     assert list(done.specs) == ["lstm"]
     # a failure at the second network undoes the first one
-    model = torch_model()
+    model = text_model()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     from critinit.inputs import initializing
 
@@ -414,7 +374,7 @@ def test_initialize_is_all_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tied_embedding_is_not_rescaled() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     x = torch.from_numpy(text()[0])
@@ -432,7 +392,7 @@ def test_a_tied_embedding_is_not_rescaled() -> None:
 
 
 def test_what_initialize_refuses() -> None:
-    model = torch_model()
+    model = text_model()
     import torch
 
     x = torch.from_numpy(text()[0])

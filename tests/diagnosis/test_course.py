@@ -29,7 +29,7 @@ def test_a_perturbation_moves_as_the_step_does(name: str) -> None:
     weights, rng = layer(name), np.random.default_rng(3)
     given = sequences(LENGTHS, weights.inputs)
     course = run_course(weights, given)
-    t, n = 6, course.running(6)
+    t, n = 6, course.running[6]
     linear, at = course.at(t)
     ds = rng.standard_normal((n, 3, weights.units))
     dh = rng.standard_normal((n, 3, weights.outputs))
@@ -50,13 +50,13 @@ def test_a_perturbation_moves_as_the_step_does(name: str) -> None:
 def test_gradients_are_the_transpose(name: str) -> None:
     weights, rng = layer(name), np.random.default_rng(4)
     course = run_course(weights, sequences(LENGTHS, weights.inputs))
-    n = course.running(5)
+    n = course.running[5]
     linear, at = course.at(5)
     place = at, slice(0, n)
     shapes = (n, 1, weights.outputs), (n, 1, weights.units)
     dh, gh = rng.standard_normal(shapes[0]), rng.standard_normal(shapes[0])
     ds, gs = rng.standard_normal(shapes[1]), rng.standard_normal(shapes[1])
-    ahead, back = linear.forward(dh, ds, place), linear.backward(gh, gs, place)
+    ahead, back = linear.forward(dh, ds, place), linear.backward(gh, gs + linear.gathered(gh, place), place)
     left = np.sum(ahead[0] * gh) + np.sum(ahead[1] * gs)
     right = np.sum(back[0] * dh) + np.sum(back[1] * ds)
     assert left == pytest.approx(right, rel=1e-10)

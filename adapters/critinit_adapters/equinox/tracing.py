@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 
 from critinit_adapters.shared.jax_arrays import path_name
+from critinit_adapters.shared.jax_compiling import recorded
 from critinit_adapters.shared.jax_recording import record_step, running
 from critinit_adapters.shared.recording import Place, Recorder, places
 from critinit_adapters.shared.survey import Survey
@@ -29,22 +30,28 @@ def record(target: Any, survey: Survey, run: Callable[..., object]) -> Recorder:
         survey: What was found in it.
         run: Runs the model that it is given; takes the way in which Equinox' models are called on a batch.
     """
-    recorder = Recorder()
     cells = {name.rpartition("/")[0]: place for place, names, _ in places(survey) for name in names}
 
-    def replaced(path: tuple[Any, ...], node: Any) -> Any:
-        if isinstance(node, eqx.nn.Dropout):
-            return dataclasses.replace(node, inference=True)
-        place = cells.get(path_name(path))
-        return node if place is None or not isinstance(node, eqx.Module) else _recording(node, recorder, place)
+    def trace(recorder: Recorder, model: Any, run: Callable[..., object]) -> None:
+        def replaced(path: tuple[Any, ...], node: Any) -> Any:
+            if isinstance(node, eqx.nn.Dropout):
+                return dataclasses.replace(node, inference=True)
+            place = cells.get(path_name(path))
+            return node if place is None or not isinstance(node, eqx.Module) else _recording(node, recorder, place)
 
-    def is_replaced(node: Any) -> bool:
-        return isinstance(node, (eqx.nn.GRUCell, eqx.nn.LSTMCell, eqx.nn.Dropout))
+        run(jax.tree_util.tree_map_with_path(replaced, model, is_leaf=_is_replaced), natural)
 
-    copy = jax.tree_util.tree_map_with_path(replaced, target, is_leaf=is_replaced)
+    done = recorded(run, target, ("equinox", tuple(cells.items())), trace)
+    if done is not None:
+        return done[0]
+    recorder = Recorder()
     with running():
-        run(copy, natural)
+        trace(recorder, target, run)
     return recorder
+
+
+def _is_replaced(node: Any) -> bool:
+    return isinstance(node, (eqx.nn.GRUCell, eqx.nn.LSTMCell, eqx.nn.Dropout))
 
 
 def natural(model: Any, *args: Any, **named: Any) -> Any:

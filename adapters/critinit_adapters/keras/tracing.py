@@ -10,9 +10,12 @@ All variables are put back, and on TensorFlow nothing is compiled.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -40,28 +43,94 @@ def record(
         host: Brings a backend's tensor to the host.
         assign: Writes a variable.
     """
-    recorder, trains = Recorder(), dict[str, bool]()
+    layers_of = _all(target)
     cells = {id(handles[0].cell): place for place, _, handles in places(survey)}
-    trained: list[Any] = []
-    replacements: list[tuple[Any, str, Callable[[Any], Any]]] = []
-    for layer in _all(target):
+
+    def trace(recorder: Recorder, run: Callable[..., object]) -> dict[str, bool]:
+        seen = _Seen(recorder, host, {}, [])
+        with patched(list(_replacements(layers_of, cells, seen))):
+            run(target, called)
+        return seen.trains
+
+    with _unchanged(target, host, assign):
+        if keras.backend.backend() == "jax":
+            done = _compiled(target, layers_of, tuple(cells.values()), run, trace)
+            if done is not None:
+                return done
+        recorder = Recorder()
+        with _uncompiled():
+            return recorder, trace(recorder, run)
+
+
+def _compiled(
+    target: Any,
+    every: Sequence[Any],
+    cells: Hashable,
+    run: Callable[..., object],
+    trace: Callable[[Recorder, Callable[..., object]], dict[str, bool]],
+) -> tuple[Recorder, Mapping[str, bool]] | None:
+    """On JAX, what ``record`` returns from a compiled run, or None."""
+    from critinit_adapters.shared.jax_compiling import recorded
+
+    if not all(layer.built for layer in every):  # building makes variables, which would be those of a traced run
+        return None
+    held = [*target.variables, *(state for layer in every for state in states_of(layer))]
+
+    def within(recorder: Recorder, values: Sequence[Any], run: Callable[..., object]) -> dict[str, bool]:
+        with keras.StatelessScope(state_mapping=list(zip(held, values, strict=True))):
+            return trace(recorder, run)
+
+    flags = tuple((layer.name, layer.trainable) for layer in every)
+    policy = keras.config.floatx(), keras.config.dtype_policy().name
+    return recorded(run, [variable.value for variable in held], (weakref.ref(target), flags, cells, policy), within)
+
+
+class _Seen(NamedTuple):
+    """Where what the layers of a run get is noted.
+
+    Attributes:
+        recorder: Where it is recorded.
+        host: Brings a backend's tensor to the host.
+        trains: By network, whether a layer that is trained ran before it.
+        trained: The layers that are trained and ran so far.
+    """
+
+    recorder: Recorder
+    host: Host
+    trains: dict[str, bool]
+    trained: list[Any]
+
+    def reached(self, place: Place) -> None:
+        """Note that a place was reached."""
+        self.trains.setdefault(place.network, bool(self.trained))
+
+    def hand(self, take: Callable[..., None], x: Any, *operands: Any) -> Any:
+        """Hand tensors to ``take``, as arrays after the recorder; return the first, which has to be used."""
+        if type(self.recorder) is Recorder:
+            take(self.recorder, *map(self.host, (x, *operands)))
+            return x
+        from critinit_adapters.shared.jax_compiling import taken
+
+        return taken(take, x, *operands)
+
+
+def _replacements(
+    every: Sequence[Any], cells: Mapping[int, Place], seen: _Seen
+) -> Iterator[tuple[Any, str, Callable[[Any], Any]]]:
+    """What replaces the layers' calls."""
+    for layer in every:
         place = cells.get(id(layer))
         if isinstance(layer, layers.RNN):
             first = layer.cell.cells[0] if isinstance(layer.cell, layers.StackedRNNCells) else layer.cell
             of_first = cells.get(id(first))
             if of_first is not None:
-                replacements.append((layer, "call", _sequences(recorder, of_first, layer, host, trains, trained)))
+                yield layer, "call", _sequences(of_first, layer, seen)
         elif place is not None:
-            replacements.append((layer, "call", _steps(recorder, place, host, trains, trained)))
+            yield layer, "call", _steps(place, seen)
         elif isinstance(layer, layers.BatchNormalization) and layer.trainable:
-            replacements.append((layer, "call", _by_batch(trained)))
+            yield layer, "call", _by_batch(seen.trained)
         elif layer.trainable and any(v.trainable for v in layer._trainable_variables):
-            replacements.append((layer, "call", _noted(trained)))
-    with ExitStack() as stack:
-        stack.enter_context(_unchanged(target, host, assign))
-        stack.enter_context(patched(replacements))
-        run(target, called)
-    return recorder, trains
+            yield layer, "call", _noted(seen.trained)
 
 
 def states_of(layer: Any) -> list[Any]:
@@ -90,29 +159,87 @@ def _all(target: Any) -> list[Any]:
     return list({id(layer): layer for layer in target._flatten_layers(include_self=True, recursive=True)}.values())
 
 
-def _sequences(
-    recorder: Recorder, place: Place, layer: Any, host: Host, trains: dict[str, bool], trained: Sequence[Any]
-) -> Callable[[Any], Any]:
+@dataclass(frozen=True)
+class _Read:
+    """How a layer reads sequences.
+
+    Attributes:
+        place: Its place.
+        dtype: The type of what it reads.
+        data_format: Of images, where their channels are.
+        backwards: Whether it reads from the end.
+        steps: The steps of a sequence.
+        masked: Whether there is a mask.
+    """
+
+    place: Place
+    dtype: str
+    data_format: str
+    backwards: bool
+    steps: int
+    masked: bool
+
+    def read(self, count: int, given: Sequence[Any]) -> NDArray[np.bool_] | None:
+        """Return which steps are read of so many sequences, where the mask is the first of what is given."""
+        if not self.masked:
+            return None
+        mask = np.asarray(given[0], dtype=np.bool_)
+        return np.repeat(mask, count // len(mask), axis=0)[:, :: -1 if self.backwards else 1]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Records on the host what a layer reads: sequences, their mask if there is one, and parts of an initial state."""
+
+    how: _Read
+
+    def __call__(self, recorder: Recorder, sequences: Any, *given: Any) -> None:
+        seen = _by_place(np.asarray(sequences), self.how.data_format)[:, :: -1 if self.how.backwards else 1]
+        begun = any(np.any(part) for part in given[self.how.masked :])
+        read = self.how.read(len(seen), given)
+        recorder.sequence(self.how.place, seen, read, self.how.dtype, from_rest=not begun)
+        recorder.open_scan()
+
+
+@dataclass(frozen=True)
+class _Close:
+    """Ends what ``_Open`` began; the mask is given again, if there is one."""
+
+    how: _Read
+    count: int
+
+    def __call__(self, recorder: Recorder, _: Any, *given: Any) -> None:
+        recorder.close_scan(read=self.how.read(self.count, given), steps=self.how.steps)
+
+
+def _sequences(place: Place, layer: Any, seen: _Seen) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(sequences: Any, *args: Any, **named: Any) -> Any:
-            trains.setdefault(place.network, bool(trained))
+            seen.reached(place)
             mask = named.get("mask", args[1] if len(args) > 1 else None)
-            read = None if mask is None else np.asarray(host(mask), dtype=np.bool_)
-            seen = _by_place(host(sequences), getattr(layer, "data_format", ""))
-            if read is not None:
-                read = np.repeat(read, len(seen) // len(read), axis=0)
-            if layer.go_backwards and place.direction == 0:  # alone, no second direction of a network
-                seen, read = seen[:, ::-1], None if read is None else read[:, ::-1]
             given = named.get("initial_state", args[0] if args else None)
-            begun = any(np.any(host(part)) for part in keras.tree.flatten(given) if part is not None)
+            state = [part for part in keras.tree.flatten(given) if part is not None]
+            data_format = getattr(layer, "data_format", "")
+            backwards = layer.go_backwards and place.direction == 0  # alone, no second direction of a network
             dtype = keras.backend.standardize_dtype(sequences.dtype)
-            recorder.sequence(place, seen, read, dtype, from_rest=not begun)
-            with recorder.scan(read=read, steps=sequences.shape[1]), recorder.without(place):
-                return call(sequences, *args, **named)
+            how = _Read(place, dtype, data_format, backwards, sequences.shape[1], mask is not None)
+            masks = [] if mask is None else [mask]
+            sequences = seen.hand(_Open(how), sequences, *masks, *state)
+            with seen.recorder.without(place):
+                found = call(sequences, *args, **named)
+            parts = keras.tree.flatten(found)
+            count = math.prod(sequences.shape) // (sequences.shape[1] * _features(sequences.shape, data_format))
+            parts[0] = seen.hand(_Close(how, count), parts[0], *masks)
+            return keras.tree.pack_sequence_as(found, parts)
 
         return recording
 
     return make
+
+
+def _features(shape: Sequence[int], data_format: str) -> int:
+    """The number of features of sequences, which may be images."""
+    return shape[2] if data_format == "channels_first" else shape[-1]
 
 
 def _by_place(sequences: NDArray[Any], data_format: str) -> NDArray[Any]:
@@ -124,14 +251,24 @@ def _by_place(sequences: NDArray[Any], data_format: str) -> NDArray[Any]:
     return by_place.reshape(-1, *by_place.shape[-2:])
 
 
-def _steps(
-    recorder: Recorder, place: Place, host: Host, trains: dict[str, bool], trained: Sequence[Any]
-) -> Callable[[Any], Any]:
+@dataclass(frozen=True)
+class _Step:
+    """Records one step on the host: its input, and the parts of the state before it."""
+
+    place: Place
+    dtype: str
+
+    def __call__(self, recorder: Recorder, x: Any, *state: Any) -> None:
+        recorder.step(self.place, x, np.concatenate([np.asarray(part).reshape(-1) for part in state]), self.dtype)
+
+
+def _steps(place: Place, seen: _Seen) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(inputs: Any, states: Any, *args: Any, **named: Any) -> Any:
-            trains.setdefault(place.network, bool(trained))
-            state = np.concatenate([host(part).reshape(-1) for part in keras.tree.flatten(states)])
-            recorder.step(place, host(inputs), state, keras.backend.standardize_dtype(inputs.dtype))
+            seen.reached(place)
+            if not seen.recorder.is_muted(place):
+                take = _Step(place, keras.backend.standardize_dtype(inputs.dtype))
+                inputs = seen.hand(take, inputs, *keras.tree.flatten(states))
             return call(inputs, states, *args, **named)
 
         return recording
@@ -163,30 +300,40 @@ def _by_batch(trained: list[Any]) -> Callable[[Any], Any]:
 
 @contextmanager
 def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], None]) -> Iterator[None]:
-    """Run without gradients and compiling; put back variables that are no weights, and generators."""
+    """Run without gradients; put back variables that are no weights, and generators."""
     held = [*target.non_trainable_variables, *(state for layer in _all(target) for state in states_of(layer))]
     kept = [(variable, np.array(host(variable.value))) for variable in held]
     with ExitStack() as stack:
         stack.enter_context(generators_kept())
-        backend = keras.backend.backend()
-        if backend == "jax":
-            import jax
-
-            stack.enter_context(jax.disable_jit())
-        elif backend == "torch":
+        if keras.backend.backend() == "torch":
             import torch
 
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
-        else:
-            import tensorflow as tf
-
-            eager = tf.config.functions_run_eagerly()
-            tf.config.run_functions_eagerly(True)
-            stack.callback(tf.config.run_functions_eagerly, eager)
         try:
             yield
         finally:
             for variable, old in kept:
                 if not np.array_equal(host(variable.value), old):
                     assign(variable, old)
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Compile nothing meanwhile, so that every call is seen."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.disable_jit():
+            yield
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        eager = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(eager)
+    else:
+        yield

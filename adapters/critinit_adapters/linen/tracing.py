@@ -7,7 +7,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from critinit_adapters.shared.jax_recording import record_step, running
+from critinit_adapters.shared.jax_compiling import recorded
+from critinit_adapters.shared.jax_recording import record_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, places
 from critinit_adapters.shared.survey import Survey
 
@@ -22,24 +23,37 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         survey: What was found in it.
         run: Runs the model with these parameters.
     """
+    known = tuple((name, place) for place, names, _ in places(survey) for name in names)
+
+    def trace(recorder: Recorder, tree: Any, run: Callable[[Any], object]) -> None:
+        with nn.intercept_methods(_interceptor(recorder, known)):
+            run(tree)
+
+    done = recorded(run, target, ("linen", known), trace)
+    if done is not None:
+        return done[0]
     recorder = Recorder()
-    known = [(name, place) for place, names, _ in places(survey) for name in names]
+    with running():
+        trace(recorder, target, run)
+    return recorder
+
+
+def _interceptor(recorder: Recorder, known: Sequence[tuple[str, Place]]) -> Callable[..., Any]:
+    """What sees every call of a method."""
 
     def intercept(call: Any, args: Sequence[Any], kwargs: dict[str, Any], context: Any) -> Any:
         module = context.module
         if context.method_name != "__call__" or not args:
             return call(*args, **kwargs)
         if isinstance(module, nn.RNN):
-            with recorder.scan(kwargs.get("seq_lengths")):
-                return call(*args, **kwargs)
+            lengths = kwargs.get("seq_lengths")
+            return scanned(recorder, lambda x: call(x, *args[1:], **kwargs), args[0], lengths)
         place = _place(module, known) if isinstance(module, nn.RNNCellBase) and len(args) > 1 else None
         if place is not None:
             args = (args[0], record_step(recorder, place, args[1], args[0]), *args[2:])
         return call(*args, **kwargs)
 
-    with running(), nn.intercept_methods(intercept):
-        run(target)
-    return recorder
+    return intercept
 
 
 def _place(module: nn.Module, known: Sequence[tuple[str, Place]]) -> Place | None:

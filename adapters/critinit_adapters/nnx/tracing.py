@@ -7,13 +7,14 @@ All variables are put back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from flax import nnx
 
-from critinit_adapters.shared.jax_recording import record_step, running
+from critinit_adapters.shared.jax_compiling import recorded, refuse_traced
+from critinit_adapters.shared.jax_recording import record_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
 
@@ -30,24 +31,34 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         survey: What was found in it.
         run: Runs the model that it is given.
     """
-    recorder = Recorder()
+    refuse_traced(getattr(run, "batch", None))
     by_variable = {id(handle): place for place, _, handles in places(survey) for handle in handles}
-    marks: dict[int, Place] = {}
+    marks: list[Place] = []
     with ExitStack() as stack:
-        stack.enter_context(_unchanged(target))
-        stack.enter_context(running())
-        kinds = {nnx.RNN}
-        for _, module in nnx.iter_graph(target):
+        nodes = [node for _, node in nnx.iter_graph(target)]
+        stack.enter_context(_without_dropout(nodes))
+        kinds: dict[type, None] = {nnx.RNN: None}
+        for module in nodes:
             own = _place(module, by_variable)
             if own is not None:
-                marks[len(marks)] = own
-                setattr(module, _MARK, len(marks) - 1)
+                setattr(module, _MARK, len(marks))
                 stack.callback(delattr, module, _MARK)
-                kinds.add(type(module))
-        for kind in kinds:
-            make = _scan(recorder) if kind is nnx.RNN else _step(recorder, marks)
-            stack.enter_context(patched([(kind, "__call__", make)]))
-        run(target)
+                marks.append(own)
+                kinds[type(module)] = None
+
+        def trace(recorder: Recorder, model: Any, run: Callable[[Any], object]) -> None:
+            makes = [(kind, _scan(recorder) if kind is nnx.RNN else _step(recorder, marks)) for kind in kinds]
+            with patched([(kind, "__call__", make) for kind, make in makes]):
+                run(model)
+
+        graph, state = nnx.split(target)
+        static = "nnx", graph, tuple(marks)
+        done = recorded(run, state, static, lambda recorder, tree, run: trace(recorder, nnx.merge(graph, tree), run))
+        if done is not None:
+            return done[0]
+        recorder = Recorder()
+        with running(), _unchanged(nodes):
+            trace(recorder, target, run)
     return recorder
 
 
@@ -58,7 +69,7 @@ def _place(module: Any, by_variable: Mapping[int, Place]) -> Place | None:
     return next((by_variable[id(node)] for _, node in nnx.iter_graph(module) if id(node) in by_variable), None)
 
 
-def _step(recorder: Recorder, marks: Mapping[int, Place]) -> Callable[[Any], Any]:
+def _step(recorder: Recorder, marks: Sequence[Place]) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(self: Any, carry: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             mark = getattr(self, _MARK, None)
@@ -74,8 +85,8 @@ def _step(recorder: Recorder, marks: Mapping[int, Place]) -> Callable[[Any], Any
 def _scan(recorder: Recorder) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            with recorder.scan(kwargs.get("seq_lengths")):
-                return call(self, inputs, *args, **kwargs)
+            lengths = kwargs.get("seq_lengths")
+            return scanned(recorder, lambda x: call(self, x, *args, **kwargs), inputs, lengths)
 
         return recording
 
@@ -83,10 +94,8 @@ def _scan(recorder: Recorder) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def _unchanged(target: Any) -> Iterator[None]:
-    """Switch dropout off; put back flags and variables."""
-    nodes = [node for _, node in nnx.iter_graph(target)]
-    variables = [(node, node.get_value()) for node in nodes if isinstance(node, nnx.Variable)]
+def _without_dropout(nodes: Sequence[Any]) -> Iterator[None]:
+    """Switch dropout off meanwhile."""
     live = [node for node in nodes if getattr(node, "deterministic", None) is False]
     try:
         for node in live:
@@ -95,6 +104,15 @@ def _unchanged(target: Any) -> Iterator[None]:
     finally:
         for node in live:
             node.deterministic = False
+
+
+@contextmanager
+def _unchanged(nodes: Sequence[Any]) -> Iterator[None]:
+    """Put variables back."""
+    variables = [(node, node.get_value()) for node in nodes if isinstance(node, nnx.Variable)]
+    try:
+        yield
+    finally:
         for variable, value in variables:
             if variable.get_value() is not value:
                 variable.set_value(value)

@@ -1,14 +1,15 @@
 """Recording inside of JAX's transformations.
 
-``running`` switches compilation off, so that loops (``scan``) run step by step in Python.  What remains are batches of
-``vmap``: there a callback sees all members at once.  It hands the input on, so the step after needs it, and the order
-is that of the data.
+As a rule a model runs compiled (``jax_compiling``).  Where that cannot be done, ``running`` switches compilation off,
+so that loops (``scan``) run step by step in Python.  What remains are batches of ``vmap``: there a callback sees all
+members at once.  It hands the input on, so the step after needs it, and the order is that of the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit_adapters.shared.jax_compiling import TracedRecorder, taken
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder
 
-__all__ = ["host", "record_step", "running"]
+__all__ = ["host", "record_step", "running", "scanned"]
 
 
 @contextmanager
@@ -40,16 +42,55 @@ def record_step(recorder: Recorder, place: Place, x: Any, state: Any) -> Any:
     """
     x = jnp.asarray(x)
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    take = _Step(place, str(x.dtype))
+    if isinstance(recorder, TracedRecorder):
+        return x if recorder.is_muted(place) else taken(take, x, *(jnp.any(leaf != 0) for leaf in leaves))
     if not any(isinstance(part, jax.core.Tracer) for part in (x, *leaves)):
-        recorder.step(place, host(x), _joined(leaves), str(x.dtype))
+        take(recorder, x, *leaves)
         return x
 
     def record(values: Any, *parts: Any) -> NDArray[Any]:
-        recorder.step(place, host(values), _joined(parts), str(values.dtype))
+        take(recorder, values, *parts)
         return np.asarray(values)
 
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return jax.pure_callback(record, shape, x, *leaves, vmap_method="broadcast_all")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Records one step on the host: its input, and the state before it or which of its parts are not zero."""
+
+    place: Place
+    dtype: str
+
+    def __call__(self, recorder: Recorder, x: Any, *state: Any) -> None:
+        recorder.step(self.place, host(x), _joined(state), self.dtype)
+
+
+def scanned(recorder: Recorder, call: Callable[[Any], Any], inputs: Any, lengths: Any) -> Any:
+    """Return what a layer gives that runs a cell over sequences; the steps meanwhile are whole passes.
+
+    Args:
+        recorder: Where to record.
+        call: The layer, a function of its inputs.
+        inputs: An array.
+        lengths: How long the sequences are; None: all alike.
+    """
+    if not isinstance(recorder, TracedRecorder):
+        with recorder.scan(lengths):
+            return call(inputs)
+    found, structure = jax.tree.flatten(call(taken(_open, jnp.asarray(inputs))))
+    found[0] = taken(_close, found[0], *(() if lengths is None else (jnp.asarray(lengths),)))
+    return jax.tree.unflatten(structure, found)
+
+
+def _open(recorder: Recorder, _: Any) -> None:
+    recorder.open_scan()
+
+
+def _close(recorder: Recorder, _: Any, lengths: Any = None) -> None:
+    recorder.close_scan(lengths)
 
 
 def host(values: Any) -> NDArray[np.float32]:

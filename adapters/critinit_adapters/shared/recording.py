@@ -64,6 +64,7 @@ class Recorder:
     def __init__(self) -> None:
         self._passes: dict[Place, list[_Pass]] = {}
         self._muted: list[Place] = []
+        self._scans: list[dict[Place, int]] = []
         self._order: list[str] = []
 
     def sequence(
@@ -75,7 +76,7 @@ class Recorder:
 
     def step(self, place: Place, values: Any, state: Any, dtype: str = "float32") -> None:
         """Take one step in: its input of shape (…, F), and the state before it."""
-        if place in self._muted:
+        if self.is_muted(place):
             return
         array = np.asarray(values, dtype=np.float32)
         array = array.reshape(-1, array.shape[-1])
@@ -90,6 +91,10 @@ class Recorder:
             passes.append(last)
         last.steps.append(array)
         last.was_zero = zero
+
+    def is_muted(self, place: Place) -> bool:
+        """Whether no steps of a place are recorded now."""
+        return place in self._muted
 
     @contextmanager
     def without(self, place: Place) -> Iterator[None]:
@@ -109,10 +114,19 @@ class Recorder:
             read: Or which steps are read, (N, T).
             steps: How many steps a pass has; what comes before the last of them were trials.
         """
-        before = {place: len(passes) for place, passes in self._passes.items()}
+        self.open_scan()
+        yield
+        self.close_scan(lengths, read, steps)
+
+    def open_scan(self) -> None:
+        """Begin what ``scan`` says, which ``close_scan`` ends."""
+        self._scans.append({place: len(passes) for place, passes in self._passes.items()})
         for passes in self._passes.values():
             passes[-1].closed = True
-        yield
+
+    def close_scan(self, lengths: Any = None, read: Bools | None = None, steps: int | None = None) -> None:
+        """End what ``open_scan`` began; see ``scan``."""
+        before = self._scans.pop()
         for place, passes in self._passes.items():
             for one in passes[before.get(place, 0) :]:
                 one.closed = True

@@ -8,6 +8,7 @@ sequences, and the same numbers are measured, with exact derivatives and in NumP
     numbers      the numbers of a layer
     findings     what is wrong, in words
     stated       what the weights say of the spec that they should have started from
+    compared     what they say beside those of an earlier time
     result       the result, which prints as tables and as JSON
     diagnosing   ``critinit.diagnose``: models
     files        weights and data in files, where no framework is needed

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.cells import Cell
 from critinit.cells.normalizing import normalized
-from critinit.dual import Array, Dual, tangent
+from critinit.dual import Array, Dual, tangent, value
 from critinit.tensors.recurrence import LayerWeights, times
 
 __all__ = ["Course", "Linear", "run_course"]
@@ -60,9 +59,10 @@ class Course:
         """Steps of each sequence, descending."""
         return self.steps - self.starts
 
-    def running(self, t: int) -> int:
-        """Return how many sequences make step t."""
-        return int(np.searchsorted(self.starts, t, side="right"))
+    @cached_property
+    def running(self) -> tuple[int, ...]:
+        """How many sequences make each step."""
+        return tuple(np.searchsorted(self.starts, np.arange(self.steps), side="right").tolist())
 
     def made(self) -> NDArray[np.bool_]:
         """Return which sequences make which steps, (steps, sequences)."""
@@ -109,8 +109,10 @@ def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Cour
     external = weights.external(x)
     rest = weights.rest(count)
     h, s = (np.zeros((steps + 1, *part.shape)) for part in rest)
+    if weights.is_plain:
+        return Course(weights, starts, h, s, _run_plainly(weights, starts, external, h, s))
     u = {gate: np.zeros((steps, count, weights.units)) for gate in external}
-    first = np.searchsorted(starts, np.arange(steps), side="right")
+    first = np.searchsorted(starts, np.arange(steps), side="right").tolist()
     for t in range(steps):
         n = first[t]
         now = {gate: part[t, :n] for gate, part in external.items()}
@@ -118,6 +120,34 @@ def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Cour
         for gate, part in found.items():
             u[gate][t, :n] = part
     return Course(weights, starts, h, s, u)
+
+
+def _run_plainly(
+    weights: LayerWeights, starts: NDArray[np.int64], external: Mapping[str, Array], h: Array, s: Array
+) -> dict[str, Array]:
+    """Run a layer whose kernels all read h, with one product a step; fill h and s, return the pre-activations."""
+    u = np.stack([external[gate] for gate in weights.cell.gates]).astype(np.float64)
+    gates, steps, _, units = u.shape
+    by_gate = dict(zip(weights.cell.gates, u, strict=True))
+    kernel, after = weights.stacked.T, weights.cell.after
+    for t, n in enumerate(np.searchsorted(starts, np.arange(steps), side="right").tolist()):
+        product = times(h[t, :n], kernel).reshape(n, gates, units).swapaxes(0, 1)
+        now = {gate: x[t, :n] for gate, x in by_gate.items()}
+        if after:
+            for gate, signal in zip(now, product, strict=True):
+                if gate in after:
+                    other, factor = after[gate]
+                    signal = factor(now[other]) * (signal + weights.inner_bias.get(gate, 0.0))
+                now[gate] += signal
+        else:
+            u[:, t, :n] += product
+        s[t + 1, :n] = weights.cell.update(s[t, :n], now)
+        shown = s[t + 1, :n] if weights.shares_state else weights.visible(s[t + 1, :n], now)
+        h[t + 1, :n] = shown if weights.projection is None else times(shown, weights.projection.T)
+    if starts[-1] > 0:
+        made = np.arange(steps)[:, None] >= starts
+        u *= made[..., None]
+    return by_gate
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,20 @@ class _Norm:
 
     def backward(self, x: Array, at: Any) -> Array:
         return self.inner(self.gain * x, at)
+
+
+class _Joint(NamedTuple):
+    """Elementwise derivatives in the kernels' precision, by the products W_k h of the kernels.
+
+    Attributes:
+        keep: Of s' by s, (…, 1, units).
+        written: Of s', (…, 1, gates, units).
+        opened: Of h' at a fixed memory: a gate's place among the products, and the derivative.
+    """
+
+    keep: Array
+    written: Array
+    opened: tuple[tuple[int, Array], ...]
 
 
 @dataclass(frozen=True)
@@ -201,10 +245,18 @@ class Linear:
                 whole = product + weights.inner_bias.get(gate, 0.0)
                 scale = np.broadcast_to(factor(u[other]), whole.shape)
                 after[gate] = scale[..., None, :], (_slope(factor, u[other]) * whole)[..., None, :]
-        keep = np.broadcast_to(cell.keep(u), s.shape)
-        gates = dict.fromkeys(g for g in (cell.keep_gate, cell.write_gate, cell.candidate_gate) if g is not None)
-        writes = {gate: _slope(partial(_updated, cell, s, u, gate), u[gate])[..., None, :] for gate in gates}
-        new = np.asarray(cell.update(s, u))
+        keep, keeps = _with_slope(cell.keep, cell.keep_gate, u, s.shape)
+        write, opening = _with_slope(cell.write, cell.write_gate, u, s.shape)
+        candidate, moves = _with_slope(cell.candidate, cell.candidate_gate, u, s.shape)
+        writes: dict[str, Array] = {}
+        for moved, slope, partner in (
+            (cell.keep_gate, keeps, s),
+            (cell.write_gate, opening, candidate),
+            (cell.candidate_gate, moves, write),
+        ):
+            if moved is not None:
+                _add(writes, moved, (slope * partner)[..., None, :])
+        new = keep * s + write * candidate
         kept_norm = shown_norm = None
         if cell.keeps_normalized and weights.memory_gain is not None:
             y, rate = normalized(new)
@@ -220,6 +272,7 @@ class Linear:
             if cell.read_gate is not None:
                 gate = cell.read_gate
                 opens = _slope(lambda x: cell.read(new, {**u, gate: x}), u[gate])[..., None, :]
+        shows = None if shows is None else shows.astype(weights.stacked.dtype, copy=False)
         return cls(weights, keep[..., None, :], writes, shows, opens, before, after, norms, kept_norm, shown_norm)
 
     def visible(self, ds: Array, at: Any) -> Array:
@@ -248,6 +301,8 @@ class Linear:
             ds: Of the memory, (sequences, vectors, units).
             at: Which step and sequences.
         """
+        if self.joint is not None:
+            return self._forward_jointly(self.joint, dh, ds, at)
         weights, du = self.weights, dict[str, Array]()
         direct = weights.split(times(dh, weights.stacked.T))
         for gate in weights.cell.gates:
@@ -279,14 +334,15 @@ class Linear:
 
         Args:
             gh: With respect to h', (sequences, vectors, coordinates).
-            gs: With respect to s', (sequences, vectors, units).
+            gs: With respect to s', what reaches it through h' (``gathered``) included, (sequences, vectors, units).
             at: Which step and sequences.
         """
         weights = self.weights
         shown = gh if weights.projection is None else times(gh, weights.projection)
-        gs = gs + self._collected(shown, at)
         if self.kept_norm is not None:
             gs = self.kept_norm.backward(gs, at)
+        if self.joint is not None:
+            return self._backward_jointly(self.joint, shown, gs, at)
         gu = {gate: slope[at] * gs for gate, slope in self.writes.items()}
         if self.opens is not None and weights.cell.read_gate is not None:
             _add(gu, weights.cell.read_gate, self.opens[at] * shown)
@@ -312,6 +368,44 @@ class Linear:
         through = times(np.concatenate([direct[gate] for gate in weights.direct], axis=-1), weights.stacked)
         return through if back is None else through + back, self.keep[at] * gs
 
+    @cached_property
+    def joint(self) -> _Joint | None:
+        """How s' and h' move with the products of all kernels; None where a product is more than elementwise work."""
+        weights = self.weights
+        if self.before or self.norms:
+            return None
+        written, opened = dict(self.writes), dict[str, Array]()
+        if self.opens is not None and weights.cell.read_gate is not None:
+            opened[weights.cell.read_gate] = self.opens
+        for gate in reversed(weights.cell.gates):
+            if gate in self.after:
+                scale, turn = self.after[gate]
+                for table in (written, opened):
+                    if gate in table:
+                        _add(table, weights.cell.after[gate].gate, turn * table[gate])
+                        table[gate] = scale * table[gate]
+        none, kind = np.zeros_like(self.keep), weights.stacked.dtype
+        stacked = np.stack([written.get(gate, none) for gate in weights.direct], axis=-2, dtype=kind)
+        places = ((weights.direct.index(gate), slope.astype(kind, copy=False)) for gate, slope in opened.items())
+        return _Joint(self.keep.astype(kind, copy=False), stacked, tuple(places))
+
+    def _forward_jointly(self, joint: _Joint, dh: Array, ds: Array, at: Any) -> tuple[Array, Array]:
+        products = times(dh, self.weights.stacked.T).reshape(*ds.shape[:2], -1, ds.shape[2])
+        new = np.add.reduce(joint.written[at] * products, axis=2)
+        new += joint.keep[at] * ds
+        if self.kept_norm is not None:
+            new = self.kept_norm.forward(new, at)
+        shown = self._shown(new, at)
+        for place, slope in joint.opened:
+            shown = shown + slope[at] * products[:, :, place]
+        return self._projected(shown), new
+
+    def _backward_jointly(self, joint: _Joint, shown: Array, gs: Array, at: Any) -> tuple[Array, Array]:
+        products = joint.written[at] * gs[:, :, None]
+        for place, slope in joint.opened:
+            products[:, :, place] += slope[at] * shown
+        return times(products.reshape(*gs.shape[:2], -1), self.weights.stacked), joint.keep[at] * gs
+
     def _shown(self, ds: Array, at: Any) -> Array:
         if self.shows is None:
             return ds
@@ -327,9 +421,14 @@ class Linear:
         return shown if self.weights.projection is None else times(shown, self.weights.projection.T)
 
 
-def _updated(cell: Cell, s: Array, u: Mapping[str, Array], gate: str, x: Any) -> Any:
-    """The next memory as a function of one gate's pre-activation."""
-    return cell.update(s, {**u, gate: x})
+def _with_slope(
+    function: Callable[[Mapping[str, Any]], Any], gate: str | None, u: Mapping[str, Array], shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """A function of a gate's pre-activation, or of none, and its derivative."""
+    if gate is None:
+        return np.broadcast_to(function(u), shape), np.zeros(())
+    found = function({**u, gate: Dual(u[gate], np.ones_like(u[gate]))})
+    return np.broadcast_to(value(found), shape), np.broadcast_to(tangent(found), shape)
 
 
 def _slope(function: Callable[[Any], Any], x: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.diagnosis.compared import is_alike, weights_that_moved
 from critinit.diagnosis.findings import findings_of
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
 from critinit.diagnosis.result import Diagnosis, LayerDiagnosis
@@ -46,6 +47,7 @@ class Place(NamedTuple):
         weights: Its weights.
         sequences: What it reads, in the order in which it reads.
         spec_layer: The spec's layer that it took; None where that is not clear, or there is no spec.
+        earlier: Its weights at an earlier time, or None.
     """
 
     network: str
@@ -55,6 +57,7 @@ class Place(NamedTuple):
     weights: LayerWeights
     sequences: Sequence[NDArray[Any]]
     spec_layer: int | None
+    earlier: LayerWeights | None = None
 
 
 class Settings(NamedTuple):
@@ -90,6 +93,7 @@ def diagnose(
     batch: Any,
     spec: InitSpec | None = None,
     *,
+    reference: Any = None,
     sequences: int | None = None,
     exponents: int = EXPONENTS,
     seed: int = 0,
@@ -111,6 +115,8 @@ def diagnose(
         batch: What the model is called with: an array, a tuple or list of arguments, or a mapping of named arguments.
         spec: The spec that the weights started from.  Its predictions are shown beside the numbers, and its T is the
             lag that has to be remembered; without it that is the sequences' length.
+        reference: The model at an earlier time, to compare the weights with: a copy of it from before the training, or
+            one with an earlier checkpoint.  Swapped gates and multiplied kernels of trained models are found by it.
         sequences: How many of the batch's sequences are followed, of the longer half of them.  None: one in sixteen,
             but two to eight.
         exponents: How many perturbations and gradients each sequence has, and how many Lyapunov exponents are stated.
@@ -126,7 +132,8 @@ def diagnose(
 
     Raises:
         ApplyError: The networks are ones whose step is not known (quantized, scripted, with parametrized weights).
-        ArgumentError: The batch reaches no recurrent network, or an argument is out of its range.
+        ArgumentError: The model fails on the batch, the batch reaches no recurrent network, the reference is another
+            model, or an argument is out of its range.
         DataError: What arrives is not finite, or has fewer than three steps.
 
     Example:
@@ -141,13 +148,17 @@ def diagnose(
     if read is None:
         found = f"an adapter, {adapter.framework}, that cannot read weights"
         raise ArgumentError("framework", found=found, hint="critinit diagnose reads them from a file")
-    layers: Mapping[str, Mapping[tuple[int, int], LayerWeights]] = read(
-        model, options, trust=trust, cell=cell if spec is None else spec.cell
-    )
+    cell = cell if spec is None else spec.cell
+    layers: _Layers = read(model, options, trust=trust, cell=cell)
+    earlier: _Layers = {}
+    if reference is not None:
+        earlier = _paired(layers, read(reference, options, trust=trust, cell=cell))
     networks = [network for network in traced.networks if network.arrivals and network.name in layers]
     taken, notes = _spec_layers(networks, layers, spec)
     places = [
-        place for network in networks for place in _places(network, layers[network.name], taken.get(network.name))
+        place._replace(earlier=earlier.get(place.network, {}).get((place.layer, place.direction)))
+        for network in networks
+        for place in _places(network, layers[network.name], taken.get(network.name))
     ]
     notes += [f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal]
     silent = [network.name for network in traced.networks if not network.arrivals and not network.refusal]
@@ -192,9 +203,13 @@ def diagnose_layers(
         except DataError as error:
             raise error.replace(where=where) from None
         found = list(findings_of(place.weights.cell, numbers))
+        if place.earlier is not None:
+            found += weights_that_moved(place.weights, place.earlier)
         stated = exponent = None
         if spec is not None and place.spec_layer is not None:
-            found += weights_that_differ(spec, place.spec_layer, place.direction, place.weights)
+            if not any(finding.kind == "differs" for finding in found):
+                is_alone = place.earlier is None
+                found += weights_that_differ(spec, place.spec_layer, place.direction, place.weights, is_alone=is_alone)
             predicted = spec.layers[place.spec_layer].predicted
             stated = next((one for one in (predicted.tied, predicted.untied) if isinstance(one, Numbers)), None)
             is_spread = has_spread(spec.find_cell(), spec.layers[place.spec_layer], tied=True)
@@ -207,6 +222,30 @@ def diagnose_layers(
         steps = max(layer.numbers.retention_steps for layer in short)
         notes = [*notes, f"the spec is for T = {spec.T}; over {steps} steps no retention is predicted"]
     return Diagnosis(tuple(layers), tuple(notes))
+
+
+_Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]
+
+
+def _paired(layers: _Layers, earlier: _Layers) -> _Layers:
+    """The layers of an earlier time by the networks' present names; where all names are others, by their order.
+
+    Raises:
+        ArgumentError: A layer is missing, or another one is in its place.
+    """
+    allowed = "the same model at an earlier time, with its weights"
+    if not set(layers) <= set(earlier) and len(layers) == len(earlier):
+        earlier = dict(zip(layers, earlier.values(), strict=True))
+    for network, own in layers.items():
+        for place, weights in own.items():
+            before = earlier.get(network, {}).get(place)
+            name = f"{network or 'the target itself'}, layer {place[0]}"
+            if before is None:
+                raise ArgumentError("reference", found=f"a model without {name}", allowed=allowed)
+            if not is_alike(weights, before):
+                found = f"{before.cell.name} of {before.units} units and {before.inputs} inputs in {name}"
+                raise ArgumentError("reference", found=found, allowed=allowed)
+    return earlier
 
 
 def _is_finite(weights: LayerWeights) -> Iterator[bool]:
@@ -252,7 +291,7 @@ def _read(arrival: Arrival, direction: int) -> Iterator[NDArray[Any]]:
 
 def _spec_layers(
     networks: Sequence[Reached],
-    layers: Mapping[str, Mapping[tuple[int, int], LayerWeights]],
+    layers: _Layers,
     spec: InitSpec | None,
 ) -> tuple[dict[str, int], list[str]]:
     """The number of the spec's layer that the first layer of each network took, and why there is none."""

@@ -22,10 +22,14 @@ __all__ = ["LEAST_STEPS", "LayerNumbers", "layer_numbers"]
 
 LEAST_STEPS = 3
 """Steps of the longest sequence: the first step makes the state that is perturbed, and two show a growth."""
-_PLACES = 2**22
+_PLACES = 2**19
 """Multiplications that one-step Jacobians may cost by their size alone, units³ each; at least two are made ..."""
 _MOST_PLACES = 4
 """... and at most four: their numbers differ little between steps."""
+_FEW = 32
+"""Rows of a matrix up to which its eigenvalues are found at once."""
+_LANCZOS = 24
+"""Steps of Lanczos' method: the largest eigenvalue then has an error of about a thousandth."""
 _LARGEST = 1e30
 """Size of a state from which on it counts as no longer finite: single precision ends at 1e38."""
 _LOG_LARGEST = 690.0
@@ -163,7 +167,7 @@ def _finite(course: Course) -> tuple[Course, int | None]:
     ends = int(np.argmin(good))  # of the states
     if ends - 1 < LEAST_STEPS + int(course.starts[0]):
         raise DataError("batch", found="inputs from which the state is not finite within three steps")
-    keep = course.running(ends - 1 - LEAST_STEPS)
+    keep = course.running[ends - 1 - LEAST_STEPS]
     parts = (x[:ends, :keep] for x in (course.h, course.s))
     h, s = parts
     u = {gate: x[: ends - 1, :keep] for gate, x in course.u.items()}
@@ -253,19 +257,41 @@ def _one_step(course: Course, rng: np.random.Generator) -> tuple[Jacobian, float
     """The squared singular values of Jacobians at a few places, and the largest singular value."""
     units = course.weights.units
     count = int(np.clip(_PLACES // units**3, 2, _MOST_PLACES))
-    late = np.argwhere(
-        np.arange(course.steps)[:, None] >= np.maximum(course.starts + course.lengths // 2, course.starts + 1)
-    )
-    places = late[np.sort(rng.choice(len(late), min(count, len(late)), replace=False))]
+    starts = np.maximum(course.starts + course.lengths // 2, course.starts + 1)
+    sequences = rng.permutation(np.arange(count) % len(starts))
+    places = np.stack([rng.integers(starts[sequences], course.steps), sequences], axis=1)
     found = jacobians(course, places)
-    squares = np.linalg.eigvalsh(found @ np.swapaxes(found, 1, 2))
-    means, variances = squares.mean(axis=1), squares.var(axis=1)
+    gram = found @ np.swapaxes(found, 1, 2)
+    means = np.einsum("pii->p", gram) / units
+    variances = np.maximum(np.einsum("pij,pij->p", gram, gram) / units - means**2, 0.0)
+    largest = _largest(gram, rng)
     errors = {
         f"jacobian.{name}": None if len(x) < 2 else _error(x)
         for name, x in (("mean_squared_singular_value", means), ("variance", variances))
     }
     jacobian = Jacobian(mean_squared_singular_value=max(_mean(means), 0.0), variance=_mean(variances))
-    return jacobian, math.sqrt(max(_mean(squares[:, -1]), 0.0)), errors
+    return jacobian, math.sqrt(max(_mean(largest), 0.0)), errors
+
+
+def _largest(gram: Array, rng: np.random.Generator) -> Array:
+    """The largest eigenvalues of positive matrices (places, n, n); of many rows by Lanczos' method."""
+    places, n = gram.shape[:2]
+    steps = min(_LANCZOS, n)
+    if n <= _FEW:
+        return np.asarray(np.linalg.eigvalsh(gram)[:, -1])
+    v, before = rng.standard_normal((places, n, 1)), np.zeros((places, n, 1))
+    v /= np.sqrt(np.sum(v * v, axis=1, keepdims=True))
+    small, off = np.zeros((places, steps, steps)), np.zeros((places, 1, 1))
+    for k in range(steps):
+        w = gram @ v - off * before
+        on = np.sum(w * v, axis=1, keepdims=True)
+        w -= on * v
+        off = np.sqrt(np.sum(w * w, axis=1, keepdims=True))
+        small[:, k, k] = on[:, 0, 0]
+        if k + 1 < steps:
+            small[:, k, k + 1] = small[:, k + 1, k] = off[:, 0, 0]
+        before, v = v, w / np.where(off > 0.0, off, 1.0)
+    return np.asarray(np.linalg.eigvalsh(small)[:, -1])
 
 
 def _saturated(course: Course) -> float:

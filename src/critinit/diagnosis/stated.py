@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.diagnosis.compared import GROWN, bulk
 from critinit.diagnosis.findings import Finding
+from critinit.distributions import EntryKernel
 from critinit.spec import InitSpec
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import Draw, GroupDraws, Part, draws_of
@@ -35,6 +37,8 @@ _FAR_SIZE = 1.35
 but for chance ..."""
 _FAR_MEAN = 0.9
 """... and a bias where its mean is, in pre-activations: a bias of 1 that was lost."""
+_LASTING = 0.5
+"""Size of a kernel, the root of its variance, from which on training leaves most of its singular values as they are."""
 _SWAP_LEAST = 1.0
 """Squared distance of all gates' biases from their own, in mean and deviation, from which on swapped gates are looked
 for ..."""
@@ -42,7 +46,9 @@ _SWAP_RATIO = 4.0
 """... and how many times nearer they have to be in another order."""
 
 
-def weights_that_differ(spec: InitSpec, layer: int, direction: int, weights: LayerWeights) -> Iterator[Finding]:
+def weights_that_differ(
+    spec: InitSpec, layer: int, direction: int, weights: LayerWeights, *, is_alone: bool = True
+) -> Iterator[Finding]:
     """Yield what is wrong with weights that started from a spec, or did not.
 
     Args:
@@ -50,6 +56,8 @@ def weights_that_differ(spec: InitSpec, layer: int, direction: int, weights: Lay
         layer: The spec's layer.
         direction: 0 forward, 1 backward.
         weights: The weights, fresh or trained.
+        is_alone: Whether the spec is all that the weights can be compared with, so that it also has to say whether a
+            kernel was multiplied.
     """
     groups = draws_of(
         spec,
@@ -61,7 +69,7 @@ def weights_that_differ(spec: InitSpec, layer: int, direction: int, weights: Lay
         direction=direction,
     )
     for group in groups:
-        for finding in _group_that_differs(group.draws, _of_group(weights, group)):
+        for finding in _group_that_differs(group.draws, _of_group(weights, group), is_alone=is_alone):
             name = next(iter(group.draws.values())).group
             yield finding._replace(text=f"group {name}: {finding.text}") if name else finding
 
@@ -84,7 +92,9 @@ def _of_group(weights: LayerWeights, group: GroupDraws) -> LayerWeights:
     )
 
 
-def _group_that_differs(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> Iterator[Finding]:
+def _group_that_differs(
+    draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights, *, is_alone: bool
+) -> Iterator[Finding]:
     """What is wrong with the weights of one group."""
     swapped = _swapped(draws, weights)
     if swapped:
@@ -104,6 +114,32 @@ def _group_that_differs(draws: Mapping[tuple[str, Part], Draw], weights: LayerWe
         yield Finding(
             "differs", f"differs from the spec, though it looks untrained: {words} (critinit check says more)"
         )
+        return
+    empty = [draw for draw, found in compared if found.ndim == 2 and draw.variance and not found.any()]
+    if empty:
+        names = ", ".join(f"{draw.gate} {draw.part}".strip() for draw in empty)
+        yield Finding("differs", f"kernel lost: all of {names} is 0, which training never makes")
+    grown = [(draw.gate, _growth(draw, found)) for draw, found in compared if draw.part == "recurrent" and is_alone]
+    words = ", ".join(f"{gate} {factor:.2g} times" for gate, factor in grown if factor > GROWN)
+    if words:
+        yield Finding(
+            "differs", f"recurrent kernel multiplied: {words} what the spec says, by its median singular value"
+        )
+
+
+def _growth(draw: Draw, x: Numbers) -> float:
+    """The median singular value over that of the start; 1 where the start is too small to outlast training."""
+    size = math.sqrt(draw.variance)
+    if size < _LASTING or float(np.mean(x.astype(np.float64) ** 2)) * x.shape[1] < (GROWN * size) ** 2:
+        return 1.0
+    if draw.gain is not None:
+        start = draw.gain
+    elif isinstance(draw.distribution, EntryKernel):
+        rng = np.random.default_rng(0)
+        start = float(bulk(rng.standard_normal(x.shape) * size / math.sqrt(x.shape[1])))
+    else:
+        return 1.0
+    return float(bulk(x)) / start
 
 
 def _swapped(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> str:

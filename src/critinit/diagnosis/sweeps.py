@@ -20,6 +20,9 @@ __all__ = ["Backward", "Forward", "backward", "forward", "jacobians"]
 
 _QR_EVERY = 8
 """Steps between two orthonormalizations: perturbations of gated cells turn little in so many."""
+_SPREAD = 8.0
+"""Where one perturbation shrank by e⁻⁸ against another between two of them, they follow twice as often: single
+precision has sixteen such factors of e."""
 _DEAD = 32.0
 """A perturbation that shrank by e⁻³² against the largest between two of them is gone: what is left is rounding."""
 _LEAST = 600.0
@@ -73,40 +76,49 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
     steps, sequences, units = course.steps, *course.s.shape[1:]
     every = max(1, min(_QR_EVERY, steps // _QR_PARTS))
     q = np.linalg.qr(rng.standard_normal((sequences, units, count)))[0]
-    ds = np.ascontiguousarray(np.swapaxes(q, 1, 2))
-    dh = np.zeros((sequences, count, course.h.shape[2]))
+    kind = course.weights.stacked.dtype
+    ds = np.ascontiguousarray(np.swapaxes(q, 1, 2)).astype(kind)
+    dh = np.zeros((sequences, count, course.h.shape[2]), kind)
     p = np.broadcast_to(np.eye(count), (sequences, count, count)).copy()
     log_scale = np.zeros(sequences)
-    log_square = np.full((steps + 1, sequences), np.nan)
-    scales = np.zeros((steps + 1, sequences))
+    squares, scales = np.zeros((steps + 1, sequences)), np.zeros((steps + 1, sequences))
+    recent, made = np.zeros((every, sequences, count, units), kind), 0
     last = course.starts + 1
     stretches, until, since = [], [], []
     dead = np.zeros((sequences, count), dtype=np.bool_)
     begun = 0
     for t in range(1, steps):
-        n = course.running(t - 1)
+        n = course.running[t - 1]
         if n > begun:  # their first step is made
             linear, at = course.at(t - 1)
             new = slice(begun, n)
             dh[new] = linear.visible(ds[new], (at, new))
-            log_square[t, new] = count
             begun = n
         linear, at = course.at(t)
         dh[:n], ds[:n] = linear.forward(dh[:n], ds[:n], (at, slice(0, n)))
-        gram = ds[:n] @ ds[:n].swapaxes(1, 2)
-        log_square[t + 1, :n] = np.sum(p[:n] * (gram @ p[:n]), axis=(1, 2))
-        scales[t + 1, :n] = log_scale[:n]
-        if (t + 1) % every == 0 or t + 1 == steps:
+        recent[made, :n] = ds[:n]
+        made += 1
+        if made == every or t + 1 == steps:
+            ages = slice(t + 2 - made, t + 2)
+            rows = recent[:made].astype(np.float64)
+            squares[ages] = np.sum(p * (rows @ rows.swapaxes(2, 3) @ p), axis=(2, 3))
+            scales[ages] = log_scale
+            made = 0
             stretch = np.full((sequences, count), np.nan)
             logs = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
             dead[:n] |= logs <= np.maximum(np.max(logs, axis=1, keepdims=True), -_LEAST) - _DEAD
             stretch[:n] = np.where(dead[:n], -np.inf, logs)
+            alive = logs[~dead[:n]]
+            if len(alive) and np.max(alive) - np.min(alive) > _SPREAD:
+                every = max(1, every // 2)
             stretches.append(stretch)
             until.append(t + 1)
             since.append(last.copy())
             last[:n] = t + 1
+    age = np.arange(steps + 1)[:, None] - (course.starts + 1)
     with np.errstate(divide="ignore"):
-        log_square = np.log(log_square / count) + 2.0 * scales
+        log_square = np.log(np.where(age > 0, squares / count, 1.0)) + 2.0 * scales
+    log_square[age < 0] = np.nan
     return Forward(
         log_square,
         np.array(stretches).reshape(-1, sequences, count),
@@ -120,12 +132,12 @@ def _orthonormalize(dh: Array, ds: Array, p: Array, log_scale: Array, shared: bo
     """Make the rows of (s, h) orthonormal, in place; return ln of the diagonal of R, (sequences, K)."""
     units = ds.shape[2]
     rows = ds if shared and dh.shape == ds.shape else np.concatenate([ds, dh], axis=2)
-    q, r = np.linalg.qr(np.swapaxes(rows, 1, 2))
+    q, r = np.linalg.qr(np.swapaxes(rows, 1, 2).astype(np.float64))
     new = np.swapaxes(q, 1, 2)
     ds[:] = new[..., :units]
     dh[:] = new[..., units:] if rows is not ds else ds
     p[:] = r @ p
-    norm = np.linalg.norm(p, axis=(1, 2))
+    norm = np.sqrt(np.sum(p * p, axis=(1, 2)))
     with np.errstate(divide="ignore"):
         p /= np.where(norm > 0.0, norm, 1.0)[:, None, None]
         log_scale += np.log(norm)
@@ -134,7 +146,7 @@ def _orthonormalize(dh: Array, ds: Array, p: Array, log_scale: Array, shared: bo
 
 def _leading(ds: Array, p: Array) -> Array:
     """The direction in which the perturbations Pᵀ·rows are largest, (sequences, units)."""
-    mixed = np.swapaxes(p, 1, 2) @ ds
+    mixed = np.swapaxes(p, 1, 2) @ ds.astype(np.float64)
     return np.asarray(np.linalg.svd(mixed, full_matrices=False)[2][:, 0])
 
 
@@ -148,27 +160,37 @@ def backward(course: Course, leading: Array, count: int, rng: np.random.Generato
         rng: Draws them.
     """
     steps, sequences, units = course.steps, *course.s.shape[1:]
+    kind = course.weights.stacked.dtype
     loss = rng.standard_normal((sequences, count, course.h.shape[2]))
     loss /= np.linalg.norm(loss, axis=2, keepdims=True)
-    gh = np.concatenate([np.zeros((sequences, 1, loss.shape[2])), loss], axis=1)
-    gs = np.concatenate([leading[:, None], np.zeros((sequences, count, units))], axis=1)
+    gh = np.concatenate([np.zeros((sequences, 1, loss.shape[2])), loss], axis=1).astype(kind)
+    gs = np.concatenate([leading[:, None], np.zeros((sequences, count, units))], axis=1).astype(kind)
     log_scale = np.zeros((sequences, count + 1))
     squares, scales = np.full((steps + 1, sequences, count + 1), np.nan), np.zeros((steps + 1, sequences, count + 1))
+    recent = np.zeros((_QR_EVERY, sequences, count + 1, units), kind)
     for t in range(steps, 0, -1):
         linear, at = course.at(t - 1)
-        n = course.running(t - 1)  # those for which state t comes after a step
-        whole = gs[:n] + linear.gathered(gh[:n], (at, slice(0, n)))
-        squares[t, :n], scales[t, :n] = np.sum(whole * whole, axis=2), log_scale[:n]
-        n = course.running(t - 2) if t > 1 else 0
-        if n == 0:
+        n = course.running[t - 1]  # those for which state t comes after a step
+        place = (at, slice(0, n))
+        whole = gs[:n] + linear.gathered(gh[:n], place)
+        recent[t % _QR_EVERY, :n] = whole
+        n = course.running[t - 2] if t > 1 else 0
+        ends = n == 0
+        if not ends:
+            gh, gs = linear.backward(gh[:n], whole[:n], (at, slice(0, n)))
+        if ends or t % _QR_EVERY == 0:
+            states = slice(t, min(t - t % _QR_EVERY + _QR_EVERY, steps + 1))
+            rows = recent[t % _QR_EVERY :][: states.stop - t].astype(np.float64)
+            squares[states], scales[states] = np.sum(rows * rows, axis=3), log_scale
+        if ends:
             break
-        gh, gs = linear.backward(gh[:n], gs[:n], (at, slice(0, n)))
-        log_scale = log_scale[:n]
         if t % _QR_EVERY == 0:
             size = np.sqrt(np.sum(gs**2, axis=2) + np.sum(gh**2, axis=2))
             size = np.where(size > 0.0, size, 1.0)
             gh, gs = gh / size[..., None], gs / size[..., None]
-            log_scale = log_scale + np.log(size)
+            log_scale[:n] += np.log(size)
+    for i, start in enumerate(course.starts):
+        squares[: start + 1, i] = np.nan
     with np.errstate(divide="ignore", invalid="ignore"):  # of nothing, and of sequences that have not begun
         logs = np.log(squares) + 2.0 * scales
         mean = np.logaddexp.reduce(logs[..., 1:], axis=2) - np.log(count)

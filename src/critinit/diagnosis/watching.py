@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
-from critinit.diagnosis.diagnosing import EXPONENTS, Settings, diagnose
+from critinit.diagnosis.diagnosing import Settings, diagnose
 from critinit.diagnosis.result import Diagnosis
 from critinit.errors import ArgumentError, DataError
 from critinit.spec import InitSpec, checked_spec
-from critinit.tensors.application import Adapter
 
 __all__ = ["NOT_FINITE", "SHARE", "Watch"]
 
@@ -36,14 +34,7 @@ class Watch:
         spec: The spec that the weights started from, or None.
         every: Measure at every so many calls instead, whatever it costs.
         share: The share of the training time.
-        sequences: As for ``critinit.diagnose``, like all the following.
-        exponents: How many perturbations and exponents.
-        seed: The seed of their directions.
-        trust: Whether to take classes that override a layer's step.
-        cell: The cell, where the weights leave it open.
-        call: How to run the model.
-        framework: The framework's name, or an adapter.
-        **options: The adapter's own options.
+        **arguments: All further arguments of ``critinit.diagnose``, by name, such as ``sequences=4``.
 
     Attributes:
         history: The last hundred diagnoses, each with the number of the call that it was made at, from 1.
@@ -66,32 +57,15 @@ class Watch:
         *,
         every: int | None = None,
         share: float = SHARE,
-        sequences: int | None = None,
-        exponents: int = EXPONENTS,
-        seed: int = 0,
-        trust: bool = False,
-        cell: str | None = None,
-        call: Callable[..., object] | None = None,
-        framework: str | Adapter | None = None,
-        **options: Any,
+        **arguments: Any,
     ) -> None:
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ArgumentError("every", found=repr(every), allowed="an integer of at least 1, or None")
         if not isinstance(share, (int, float)) or not 0.0 < share <= 1.0:
             raise ArgumentError("share", found=repr(share), allowed="a number above 0 and up to 1")
-        Settings(sequences, exponents, seed).checked()
+        Settings(**{name: arguments[name] for name in Settings._fields if name in arguments}).checked()
         self.batch, self.spec = batch, None if spec is None else checked_spec(spec)
-        self.every, self.share = every, share
-        self._options: dict[str, Any] = {
-            "sequences": sequences,
-            "exponents": exponents,
-            "seed": seed,
-            "trust": trust,
-            "cell": cell,
-            "call": call,
-            "framework": framework,
-            **options,
-        }
+        self.every, self.share, self._arguments = every, share, arguments
         self.history: deque[tuple[int, Diagnosis]] = deque(maxlen=_KEPT)
         self._calls, self._spent, self._last, self._ended = 0, 0.0, 0.0, 0.0
         self._began: float | None = None
@@ -131,7 +105,7 @@ class Watch:
         """
         start = time.perf_counter()
         try:
-            found = diagnose(model, self.batch, self.spec, **self._options)
+            found = diagnose(model, self.batch, self.spec, **self._arguments)
         except DataError as error:
             if not self.history:  # the batch itself is not fit
                 raise

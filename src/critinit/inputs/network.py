@@ -6,13 +6,16 @@ statistics: what ``critinit.inputs.measure`` says of the steps that are no paddi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.errors import ApplyError, ArgumentError, DataError
+from critinit.errors import ApplyError, ArgumentError, CritinitError, DataError
 from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
 from critinit.inputs.measure import measure as measure_arrays
 from critinit.inputs.origins import origin_of
@@ -20,9 +23,11 @@ from critinit.inputs.stretches import Ending, Stretch, described, odd_ending, sh
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["measure", "runner", "traced_run"]
+__all__ = ["Runner", "measure", "runner", "traced_run"]
 
 Bools = NDArray[np.bool_]
+_WORDS = 200
+"""Letters of another library's message that are repeated."""
 
 
 def measure(
@@ -54,8 +59,9 @@ def measure(
 
     Raises:
         ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
-        ArgumentError: The batch reaches no recurrent network, or the mask does not fit what arrives.
-        DataError: What arrives is not finite.
+        ArgumentError: The model fails on the batch, the batch reaches no recurrent network, or the mask does not fit
+            what arrives.
+        DataError: What arrives is not finite, or nothing arrives.
 
     Example:
         found = critinit.measure(model, tokens)
@@ -92,7 +98,8 @@ def traced_run(
 
     Raises:
         ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
-        ArgumentError: The batch reaches no recurrent network.
+        ArgumentError: The model fails on the batch, or the batch reaches no recurrent network.
+        DataError: The batch has no sequences.
     """
     adapter = find_adapter(model, framework, options)
     trace = getattr(adapter, "trace", None)
@@ -108,21 +115,64 @@ def traced_run(
         names = ", ".join(network.name or "the target itself" for network in traced.networks)
         found = f"a batch that reaches none of these networks: {names}" if names else "a model without any"
         raise ArgumentError("batch", found=found, hint="call= says how to run the model so that they are reached")
+    for network in traced.networks:
+        if network.arrivals and not any(len(arrival.values) for arrival in network.arrivals):
+            raise DataError("batch", found="one without sequences", allowed="one sequence or more")
     return traced, adapter
 
 
-def runner(batch: Any, call: Callable[..., object] | None) -> Callable[..., object]:
-    """What runs a model on the batch; an adapter may give the way of calling that is natural to it as ``natural``."""
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What runs a model on a batch.
 
-    def run(model: Any, natural: Callable[..., object] | None = None) -> object:
-        function = call or natural or _called
-        if isinstance(batch, Mapping):
-            return function(model, **batch)
-        if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
-            return function(model, *batch)
-        return function(model, batch)
+    Attributes:
+        batch: What the model is called with: an array, a tuple or list of arguments, or a mapping of named arguments.
+        call: How to run the model, where not by calling it.
+    """
 
-    return run
+    batch: Any
+    call: Callable[..., object] | None
+
+    def __call__(self, model: Any, natural: Callable[..., object] | None = None) -> object:
+        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``.
+
+        Raises:
+            ArgumentError: The model fails on the batch; its own error is the cause.
+        """
+        function = self.call or natural or _called
+        try:
+            if isinstance(self.batch, Mapping):
+                return function(model, **self.batch)
+            if isinstance(self.batch, (tuple, list)) and not hasattr(self.batch, "_fields"):
+                return function(model, *self.batch)
+            return function(model, self.batch)
+        except CritinitError:
+            raise
+        except Exception as error:
+            found = f"one on which the model fails: {type(error).__name__}: {_first_words(error)}"
+            hint = "give what the model is called with when it trains; call= says how to run it where that is special"
+            raise ArgumentError("batch", found=found, hint=hint) from error
+
+    def on(self, batch: Any) -> Runner:
+        """Return the same for another batch."""
+        return Runner(batch, self.call)
+
+
+def _first_words(error: Exception) -> str:
+    """The beginning of a message, without colours of a terminal and a word that only says where it was."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
+    said = " ".join(line for line in lines if not line.startswith("Exception encountered when calling"))
+    return shorten(said, _WORDS, placeholder=" ...") or "no words"
+
+
+def runner(batch: Any, call: Callable[..., object] | None) -> Runner:
+    """Return what runs a model on the batch.
+
+    Args:
+        batch: As ``measure`` takes it, like the following.
+        call: How to run the model.
+    """
+    return Runner(batch, call)
 
 
 def _called(model: Any, *args: Any, **named: Any) -> object:

@@ -87,6 +87,12 @@ class LayerWeights:
         return tuple(gate for gate in self.cell.gates if gate not in self.cell.before)
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether all kernels read h itself, and nothing is normalized."""
+        special = self.cell.before or self.cell.embeds_input or self.recurrent_gain or self.input_gain
+        return not special and self.memory_gain is None
+
+    @cached_property
     def stacked(self) -> Array:
         """The recurrent kernels of the direct gates, one above the other."""
         return np.concatenate([self.recurrent[gate] for gate in self.direct])

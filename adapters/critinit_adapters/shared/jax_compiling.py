@@ -1,0 +1,315 @@
+"""Recording from a compiled run: what reaches the cells is made an output of the compiled program.
+
+A model of JAX runs fast only when it is compiled, and a compiled program shows nothing of its inside.  So the model is
+traced once into JAX's intermediate program (a jaxpr).  What is recorded stands there as calls of a primitive of its
+own, which hands its first operand on.  ``_walk`` carries the program out and collects the operands of these calls, of
+those within a ``scan`` at all its steps.  Compiled, and kept for the next call, it costs no more than the model itself.
+
+What is compiled is kept only where it surely is the same program again: a model and a batch of the same structure, run
+by a function that reads nothing that can change.  Where a model cannot be traced, or records within a branch or an
+open-ended loop, ``recorded`` returns None, and the model runs step by step without compiling.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jec
+import numpy as np
+from jax.interpreters import batching
+
+from critinit.errors import ArgumentError
+from critinit.inputs.network import Runner
+from critinit_adapters.shared.preserving import generators_kept
+from critinit_adapters.shared.recording import Recorder
+
+__all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
+
+Take = Callable[..., None]
+"""A function of the recorder and the operands of one call on the host; hashable."""
+
+_KEPT = 8
+"""Compiled programs that are kept."""
+_LONGEST = 4000
+"""Operations of a program that is compiled; a loop that is written out in Python would compile for minutes."""
+
+_TAKE = jec.Primitive("critinit_take")
+_TAKE.multiple_results = True
+
+
+@_TAKE.def_abstract_eval
+def _abstract(*operands: Any, take: Take) -> tuple[Any, ...]:
+    return (operands[0],)
+
+
+def _batched(operands: Sequence[Any], dims: Sequence[Any], *, take: Take) -> tuple[list[Any], list[int]]:
+    """All members of a ``vmap`` are taken at once, in the first axis."""
+    size = next(x.shape[dim] for x, dim in zip(operands, dims, strict=True) if dim is not None)
+    moved = [batching.bdim_at_front(x, dim, size) for x, dim in zip(operands, dims, strict=True)]
+    return _TAKE.bind(*moved, take=take), [0]
+
+
+batching.primitive_batchers[_TAKE] = _batched
+
+
+class TracedRecorder(Recorder):
+    """A recorder while a model is traced: there is nothing to record yet."""
+
+
+def taken(take: Take, x: Any, *operands: Any) -> Any:
+    """Return x, which has to be used in its place; its value and the operands' are handed to ``take`` at every run.
+
+    Args:
+        take: Hashable.
+        x: An array that is traced.
+        operands: More arrays.
+    """
+    return _TAKE.bind(x, *operands, take=take)[0]
+
+
+class _Loop(NamedTuple):
+    """Takes within a scan."""
+
+    reverse: bool
+    body: tuple[Any, ...]
+
+
+class _Program(NamedTuple):
+    """A compiled run: a function of the arrays, the takes in their order, and what the adapter noted."""
+
+    run: Callable[[list[Any]], Any]
+    takes: tuple[Any, ...]
+    noted: Any
+
+
+_PROGRAMS: OrderedDict[Hashable, _Program | None] = OrderedDict()
+
+
+def recorded(
+    run: Callable[..., object],
+    target: Any,
+    static: Hashable,
+    trace: Callable[[TracedRecorder, Any, Callable[..., object]], Any],
+) -> tuple[Recorder, Any] | None:
+    """Run a model compiled; return what was recorded and what ``trace`` returned, or None where that cannot be done.
+
+    Args:
+        run: What runs the model.
+        target: A tree with all arrays that the model reads.
+        static: What else decides how the model runs.
+        trace: Runs a model with the arrays of a tree like ``target``, by a ``run`` like the given one.
+    """
+    if not isinstance(run, Runner):
+        return None
+    leaves, structure = jax.tree.flatten((target, run.batch))
+    refuse_traced(leaves)
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    try:
+        rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
+        key: Hashable | None = (static, structure, rest, _frozen(run.call))
+        known = key in _PROGRAMS
+    except (TypeError, ValueError):  # it could be another program next time
+        key, known = None, False
+    with generators_kept():
+        if known:
+            program = _PROGRAMS[key]
+            _PROGRAMS.move_to_end(key)
+        else:
+            program = _made(leaves, structure, run, trace)
+            if key is not None:
+                _PROGRAMS[key] = program
+            while len(_PROGRAMS) > _KEPT:
+                _PROGRAMS.popitem(last=False)
+        if program is None:
+            return None
+        recorder = Recorder()
+        _replay(recorder, program.takes, jax.device_get(program.run(arrays)))
+    return recorder, program.noted
+
+
+def refuse_traced(tree: Any) -> None:
+    """Refuse what stands for arrays while JAX traces a function.
+
+    Raises:
+        ArgumentError: The tree has some of it.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        hint = "call it outside of jit, vmap and grad, on arrays"
+        raise ArgumentError("batch", found="arrays without numbers, within a transformation of JAX", hint=hint)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm")
+
+
+def _made(
+    leaves: Sequence[Any], structure: Any, run: Runner, trace: Callable[[TracedRecorder, Any, Runner], Any]
+) -> _Program | None:
+    """The compiled run, or None."""
+    noted: list[Any] = []
+    places = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
+
+    def whole(arrays: Sequence[Any]) -> None:
+        every = list(leaves)
+        for i, array in zip(places, arrays, strict=True):
+            every[i] = array
+        target, batch = jax.tree.unflatten(structure, every)
+        noted.append(trace(TracedRecorder(), target, run.on(batch)))
+
+    try:
+        closed = jax.make_jaxpr(whole)([leaves[i] for i in places])
+        if _length(closed.jaxpr) > _LONGEST:
+            return None
+        takes: list[Any] = []
+
+        def harvest(arrays: Sequence[Any]) -> list[Any]:
+            takes.clear()
+            return _walk(closed.jaxpr, closed.consts, arrays, takes)[1]
+
+        compiled = jax.jit(harvest).lower([leaves[i] for i in places]).compile()
+    except Exception:  # whatever it is, the run without compiling shows it, or does without
+        return None
+    return _Program(compiled, tuple(takes), noted[0])
+
+
+def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Carry a program out; return its results, and the operands of its takes, which are appended to ``takes``."""
+    known: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *given), strict=True))
+    values: list[Any] = []
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, jec.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        operands = [read(atom) for atom in eqn.invars]
+        if eqn.primitive is _TAKE:
+            takes.append(eqn.params["take"])
+            values.append(operands)
+            results = operands[:1]
+        elif not any(map(_takes, jec.jaxprs_in_params(eqn.params))):
+            results = _carried_out(jaxpr, eqn, operands)
+        elif eqn.primitive is jec.primitives.scan_p:
+            results, within = _scanned(eqn.params, operands, takes)
+            values.append(within)
+        else:
+            (inner,) = jec.jaxprs_in_params(eqn.params)
+            if eqn.primitive in (jec.primitives.while_p, jec.primitives.cond_p):
+                raise NotImplementedError(eqn.primitive.name)
+            closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            results, within = _walk(inner, getattr(closed, "consts", ()), operands, takes)
+            values += within
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars], values
+
+
+def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of one operation of a program."""
+    named = {atom: x for atom, x in zip(eqn.invars, operands, strict=True) if not isinstance(atom, jec.Literal)}
+    wanted = [atom for atom in eqn.outvars if not isinstance(atom, jec.DropVar)]
+    alone = jaxpr.replace(constvars=[], invars=list(named), outvars=wanted, eqns=[eqn])
+    found = iter(jec.jaxpr_as_fun(jec.ClosedJaxpr(alone, ()))(*named.values()))
+    return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
+
+
+def _scanned(params: Any, operands: Sequence[Any], takes: list[Any]) -> tuple[list[Any], Any]:
+    """A scan, with what its steps take as further outputs."""
+    consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
+    body: list[Any] = []
+
+    def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
+        body.clear()
+        results, values = _walk(inner.jaxpr, inner.consts, [*operands[:consts], *carry, *x], body)
+        return results[:carries], (results[carries:], values)
+
+    first, xs = list(operands[consts : consts + carries]), list(operands[consts + carries :])
+    last, (ys, values) = jax.lax.scan(
+        step, first, xs, length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
+    )
+    takes.append(_Loop(params["reverse"], tuple(body)))
+    return [*last, *ys], values
+
+
+def _takes(jaxpr: Any) -> bool:
+    return any(eqn.primitive is _TAKE or any(map(_takes, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+
+
+def _length(jaxpr: Any) -> int:
+    """The number of operations in a program and within its parts."""
+    return sum(1 + sum(map(_length, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+
+
+def _replay(recorder: Recorder, takes: Sequence[Any], values: Sequence[Any]) -> None:
+    """Hand what was taken to the recorder, in the order in which the model ran."""
+    for take, operands in zip(takes, values, strict=True):
+        if isinstance(take, _Loop):
+            steps = len(jax.tree.leaves(operands)[0])
+            for t in reversed(range(steps)) if take.reverse else range(steps):
+                _replay(recorder, take.body, jax.tree.map(lambda x, t=t: x[t], operands))
+        else:
+            take(recorder, *operands)
+
+
+class _Same:
+    """An object as a key: equal to itself alone, and kept alive, so that no other takes its place in memory."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.held is other.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
+def _frozen(value: Any) -> Hashable:
+    """A key of a function, or of what it reads; functions of equal keys do the same.
+
+    Raises:
+        TypeError: It reads something that can change.
+    """
+    if value is None or isinstance(value, (str, bytes, int, float, complex)):
+        return type(value), value
+    if isinstance(value, (jax.Array, type, types.ModuleType, types.BuiltinFunctionType)) or _is_linen(value):
+        return _Same(value)
+    if isinstance(value, tuple):
+        return type(value), tuple(map(_frozen, value))
+    if isinstance(value, partial):
+        return partial, _frozen(value.func), _frozen(value.args), _frozen(tuple(sorted(value.keywords.items())))
+    if isinstance(value, types.MethodType):
+        return _frozen(value.__func__), _frozen(value.__self__)
+    if isinstance(value, types.FunctionType):
+        named = tuple(sorted((value.__kwdefaults__ or {}).items()))
+        return value.__code__, _frozen(value.__defaults__), _frozen(named), tuple(_read_by(value))
+    raise TypeError(f"{type(value).__name__} can change")
+
+
+def _read_by(function: types.FunctionType) -> Iterator[Hashable]:
+    """Keys of what a function reads beside its arguments; a library's functions read what stays."""
+    for cell in function.__closure__ or ():
+        yield _frozen(cell.cell_contents)
+    if function.__module__.partition(".")[0] not in _LIBRARIES:
+        for name in _names(function.__code__):
+            if name in function.__globals__:
+                yield name, _frozen(function.__globals__[name])
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The names that code, and functions within it, may look up."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+_LIBRARIES = frozenset({"jax", "flax", "haiku", "equinox", "keras", "numpy", "optax"})
+
+
+def _is_linen(value: Any) -> bool:
+    """Whether it is a module of Linen, which cannot be changed."""
+    return any(f"{kind.__module__}.{kind.__name__}" == "flax.linen.module.Module" for kind in type(value).__mro__)

@@ -1,0 +1,101 @@
+"""What the weights say beside those of an earlier time: the start, a checkpoint, the first diagnosis of a run.
+
+Trained weights still resemble their start: a kernel points in much the same direction (its cosine with the start is
+high), and most of its singular values stay, as training adds few directions.  So a kernel that another gate started
+with is known by its direction, and one that was multiplied by its singular values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from critinit.diagnosis.findings import Finding
+from critinit.tensors.recurrence import LayerWeights
+
+__all__ = ["GROWN", "bulk", "is_alike", "weights_that_moved"]
+
+GROWN = 1.6
+"""Factor from which on the bulk of a kernel's singular values counts as multiplied: 300 steps of training changed it by
+17 % at most, a doubled kernel has 2 (measured, docs/diagnose.md)."""
+_ROWS = 32
+"""Rows of a kernel that are looked at."""
+_SWAPPED = 0.25
+"""By how much a gate's kernels have to resemble another gate's more than its own, as a cosine: trained ones had at most
+.2 with another's and at least .55 with their own."""
+_SAME = 0.3
+"""Cosine with the earlier kernel below which a kernel is one that was learned."""
+
+Numbers = NDArray[Any]
+
+
+def is_alike(weights: LayerWeights, earlier: LayerWeights) -> bool:
+    """Return whether two layers are of one cell and one size.
+
+    Args:
+        weights: A layer.
+        earlier: Another one.
+    """
+    shapes = ((one.cell.name, one.units, one.inputs, one.outputs) for one in (weights, earlier))
+    return next(shapes) == next(shapes)
+
+
+def bulk(kernels: Numbers) -> Numbers:
+    """Return the median singular value of kernels, of at most 32 of their rows.
+
+    Args:
+        kernels: Of shape (…, rows, columns).
+    """
+    rows = np.linspace(0, kernels.shape[-2] - 1, min(_ROWS, kernels.shape[-2])).round().astype(int)
+    some = kernels[..., rows, :].astype(np.float64)
+    squares = np.linalg.eigvalsh(some @ some.swapaxes(-1, -2))
+    return np.asarray(np.sqrt(np.maximum(np.median(squares, axis=-1), 0.0)))
+
+
+def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator[Finding]:
+    """Yield what is wrong with weights beside earlier ones of the same layer.
+
+    Args:
+        weights: The weights.
+        earlier: The same layer's at an earlier time.
+    """
+    gates = weights.cell.gates
+    alike = {
+        part: {(g, k): _cosine(now[g], then[k]) for g in gates for k in gates}
+        for part, now, then in (
+            ("input", weights.input, earlier.input),
+            ("recurrent", weights.recurrent, earlier.recurrent),
+        )
+    }
+    swapped = _swapped(gates, alike)
+    if swapped:
+        yield Finding("differs", f"gates look swapped: {swapped}")
+        return
+    factors = {
+        gate: float(bulk(weights.recurrent[gate]) / bulk(earlier.recurrent[gate]))
+        for gate in gates
+        if alike["recurrent"][gate, gate] > _SAME
+    }
+    grown = ", ".join(f"{gate} {factor:.2g} times" for gate, factor in factors.items() if factor > GROWN)
+    if grown:
+        yield Finding("differs", f"recurrent kernel multiplied: {grown} what it was, by its median singular value")
+
+
+def _swapped(gates: tuple[str, ...], alike: Mapping[str, Mapping[tuple[str, str], float]]) -> str:
+    """In words which gates have kernels that resemble the earlier ones of another gate."""
+    score = {(g, k): sum(cosines[g, k] for cosines in alike.values()) for g in gates for k in gates}
+    best = max(permutations(gates), key=lambda order: sum(score[g, k] for g, k in zip(gates, order, strict=True)))
+    moved = [(g, k) for g, k in zip(gates, best, strict=True) if g != k]
+    if not all(score[g, k] - score[g, g] > _SWAPPED for g, k in moved):
+        return ""
+    return ", ".join(f"{g} has the kernels of {k}" for g, k in moved)
+
+
+def _cosine(x: Numbers, y: Numbers) -> float:
+    size = math.sqrt(float(np.vdot(x, x)) * float(np.vdot(y, y)))
+    return float(np.vdot(x, y)) / size if size > 0.0 else 0.0

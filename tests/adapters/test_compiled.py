@@ -1,0 +1,162 @@
+"""What a compiled run of JAX records is what a run step by step records, and it is compiled once."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from critinit.errors import ArgumentError
+from critinit.inputs.network import runner
+from critinit.inputs.traced import Traced
+from critinit.tensors.application import find_adapter
+from tests.adapters.frameworks import Row, build, inputs, rows
+
+INSTALLED = [
+    name
+    for name, module in {"linen": "flax", "nnx": "flax", "equinox": "equinox", "haiku": "haiku"}.items()
+    if importlib.util.find_spec(module)
+]
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED, reason="no framework on JAX is installed"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+ROWS = [row for name in INSTALLED for row in rows(name)]
+STEPS = 5
+
+
+def both(monkeypatch: pytest.MonkeyPatch, model: Any, batch: Any, call: Any = None, **options: Any) -> list[Traced]:
+    """What was recorded compiled, compiled again, and step by step."""
+    from critinit_adapters.shared import jax_compiling
+
+    monkeypatch.setattr(jax_compiling, "_PROGRAMS", type(jax_compiling._PROGRAMS)())
+    adapter: Any = find_adapter(model, options.pop("framework", None), options)
+    found = [adapter.trace(model, runner(batch, call), options) for _ in range(2)]
+    (program,) = jax_compiling._PROGRAMS.values()
+    assert program is not None
+    run = runner(batch, call)
+    return [*found, adapter.trace(model, lambda *given: run(*given), options)]
+
+
+def same(found: list[Traced]) -> None:
+    assert any(network.arrivals for network in found[0].networks)
+    for other in found[1:]:
+        assert len(found[0].networks) == len(other.networks)
+        for one, two in zip(found[0].networks, other.networks, strict=True):
+            assert (one.name, len(one.arrivals)) == (two.name, len(two.arrivals))
+            for a, b in zip(one.arrivals, two.arrivals, strict=True):
+                assert (a.layer, a.dtype, a.from_rest) == (b.layer, b.dtype, b.from_rest)
+                np.testing.assert_allclose(a.values, b.values, atol=1e-5)
+                assert (a.read is None) == (b.read is None)
+                assert a.read is None or np.array_equal(a.read, b.read)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_compiled_run_records_the_same(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, x = build(row), inputs(STEPS).astype("float32")
+    options = dict(built.options)
+    if row.framework == "equinox":
+        from tests.adapters.drivers.equinox import _scan
+
+        def call(model: Any, x: Any) -> Any:
+            import jax.numpy as jnp
+
+            for cells in model:
+                ways = [_scan(cells[0], x)]
+                ways += [_scan(cells[1], x[::-1])[::-1]] if len(cells) == 2 else []
+                x = jnp.concatenate(ways, axis=-1)
+            return x
+
+        same(both(monkeypatch, built.model, x, call, **options))
+    elif row.framework == "nnx":
+        same(both(monkeypatch, built.model, x.swapaxes(0, 1), **options))
+    else:
+        x = x.swapaxes(0, 1) if row.framework == "linen" else x
+        from critinit_adapters.shared import jax_compiling
+
+        if row.framework == "haiku":  # its functions are made of objects that could change
+            monkeypatch.setattr(jax_compiling, "_frozen", lambda call: id(call))
+        same(both(monkeypatch, built.model, x, built.definition.apply, **options))
+
+
+def test_new_weights_are_read_and_other_surroundings_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("flax")
+    import flax.linen as nn
+    import jax
+    from critinit_adapters.shared import jax_compiling
+
+    monkeypatch.setattr(jax_compiling, "_PROGRAMS", type(jax_compiling._PROGRAMS)())
+    net, x = nn.Sequential([nn.Dense(3), nn.RNN(nn.GRUCell(4))]), inputs(STEPS).astype("float32")
+    tree = net.init(jax.random.key(0), x)
+    adapter: Any = find_adapter(tree, None, {})
+
+    def read(call: Any, tree: Any = tree) -> np.ndarray:
+        (network,) = adapter.trace(tree, runner(x, call), {}).networks
+        return network.arrivals[0].values
+
+    first = read(net.apply)
+    double = jax.tree.map(lambda leaf: 2 * leaf, tree)
+    np.testing.assert_allclose(read(net.apply, double), 2 * first, rtol=1e-5)
+    assert len(jax_compiling._PROGRAMS) == 1
+    for factor in (3.0, 4.0):  # the same code, which reads another number
+        np.testing.assert_allclose(
+            read(lambda tree, x, factor=factor: net.apply(tree, factor * x)), factor * first, rtol=1e-5
+        )
+    np.testing.assert_allclose(read(lambda tree, x: net.apply(tree, factor * x)), 4.0 * first, rtol=1e-5)
+    scale = {"of": 5.0}  # it can change, so nothing is kept
+    kept = len(jax_compiling._PROGRAMS)
+    for scale["of"] in (5.0, 6.0):
+        np.testing.assert_allclose(
+            read(lambda tree, x: net.apply(tree, scale["of"] * x)), scale["of"] * first, rtol=1e-5
+        )
+    assert len(jax_compiling._PROGRAMS) == kept == 4
+
+
+def test_what_cannot_be_compiled_runs_step_by_step() -> None:
+    pytest.importorskip("flax")
+    import flax.linen as nn
+    import jax
+
+    net, x = nn.RNN(nn.GRUCell(4)), inputs(STEPS).astype("float32")
+    tree = net.init(jax.random.key(0), x)
+    adapter: Any = find_adapter(tree, None, {})
+
+    def on_the_host(tree: Any, x: Any) -> Any:
+        return net.apply(tree, np.asarray(x) + 1.0)
+
+    def branching(tree: Any, x: Any) -> Any:
+        return jax.lax.cond(x[0, 0, 0] > -100.0, lambda x: net.apply(tree, x), lambda x: net.apply(tree, -x), x)
+
+    for call, wanted in ((on_the_host, x + 1.0), (branching, x)):
+        (network,) = adapter.trace(tree, runner(x, call), {}).networks
+        np.testing.assert_allclose(network.arrivals[0].values, wanted, rtol=1e-6)
+
+    def wrong(tree: Any, x: Any) -> Any:
+        raise ZeroDivisionError("of the model itself")
+
+    with pytest.raises(ArgumentError, match="ZeroDivisionError: of the model itself"):
+        adapter.trace(tree, runner(x, wrong), {})
+
+
+def test_lengths_and_nested_calls_are_seen_within_a_compiled_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("flax")
+    import flax.linen as nn
+    import jax
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, lengths: Any) -> Any:
+            y = nn.Bidirectional(nn.RNN(nn.GRUCell(4)), nn.RNN(nn.GRUCell(4)))(x, seq_lengths=lengths)
+            return nn.remat(nn.RNN)(nn.OptimizedLSTMCell(3))(y)
+
+    net, x = Net(), inputs(STEPS).astype("float32")
+    lengths = np.array([5, 2, 3, 4, 1][: len(x)])
+    tree = net.init(jax.random.key(0), x, lengths)
+    pair = {"bidirectional": [("params/GRUCell_0", "params/GRUCell_1")]}
+    found = both(monkeypatch, tree, (x, lengths), jax.jit(net.apply).__wrapped__, **pair)
+    same(found)
+    assert any(arrival.read is not None for network in found[0].networks for arrival in network.arrivals)
