@@ -6,14 +6,15 @@ together become 0.
 "jacobian" (Zhang & Stadie 2020, "One-Shot Pruning of Recurrent Neural Networks by Jacobian Spectrum Evaluation",
 arXiv:1912.00120) scores by the change of the recurrent Jacobian, over that of the states on noise,
 
-    score(θ) = |∂χ/∂θ| / |∂ρ/∂θ|,        χ = Σ_t ‖J_t 1‖₂,        ρ = Σ h_5.
+    score(θ) = |θ ∂χ/∂θ| / |∂ρ/∂θ|,        χ = Σ_t ‖J_t 1‖₂,        ρ = Σ h_5.
 
 χ is the mean over 64 sequences of the sum over the last 4 steps, J_t the Jacobian of a step of the state and 1 a vector
 of ones.  The state before each of these steps depends on θ as well, so what writes into the state counts also where the
 inputs end in silence.  ρ is the sum over the units' states after 5 steps on normal inputs of deviation .1, from 100
 states of mean 1 and deviation .1: the expected magnitude of a gradient, by which the paper divides.  The batch, the
-last 4 steps and J 1 are of the paper; the noise is that of the first author's published experiments, where the size of
-θ cancels as it does here.  A θ that changes no state on noise has the score 0.
+last 4 steps and J 1 are of the paper; the noise is that of the first author's published experiments.  These leave the
+factor θ away; with it, which is the paper's first-order change of χ, more was learned (``docs/refine.md``).  A θ that
+changes no state on noise has the score 0.
 
 "snip" (Lee, Ajanthan & Torr 2019, arXiv:1810.02340): |θ ∂L/∂θ| of the loss.  "magnitude": |θ|.  "random": a random
 number.
@@ -284,8 +285,8 @@ def _scores(
             )
         slopes, expected = jacobian_slopes(layer, sequences, library), state_slopes(layer, library, seed)
         for held in layer.tensors:
-            slope, usual = np.abs(slopes[held.name]), np.abs(expected[held.name])
-            scores[held.name] = np.divide(slope, usual, out=np.zeros_like(slope), where=usual != 0.0)
+            change, usual = np.abs(held.values * slopes[held.name]), np.abs(expected[held.name])
+            scores[held.name] = np.divide(change, usual, out=np.zeros_like(usual), where=usual != 0.0)
     return scores
 
 
