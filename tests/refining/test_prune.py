@@ -178,16 +178,59 @@ def test_a_failure_leaves_the_model():
 WRONG = {
     "sparsity": {"sparsity": 1.0},
     "sparsity of text": {"sparsity": "half"},
+    "sparsity below 0": {"sparsity": -0.1},
+    "sparsity of nothing": {"sparsity": float("nan")},
+    "sparsity of truth": {"sparsity": True},
     "method": {"method": "best"},
-    "loss": {"loss": labels},
+    "method of nothing": {"method": None},
+    "loss": {"loss": labels, "method": "jacobian"},
+    "loss that is none": {"loss": "entropy", "method": "snip"},
+    "loss of many numbers": {"loss": lambda model, given: model(given), "method": "snip"},
+    "seed": {"seed": 0.5},
+    "call": {"call": 3},
+    "include": {"include": "nowhere"},
+    "batch": {"batch": torch.full((6, 25, 3), float("nan")), "method": "jacobian"},
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_argument_is_named(name):
+    model = net()
     with pytest.raises(ArgumentError) as raised:
-        critinit.prune(**{"model": net(), "batch": batch(), "sparsity": 0.5, **WRONG[name]})
+        critinit.prune(**{"model": model, "batch": batch(), "sparsity": 0.5, **WRONG[name]})
     assert raised.value.where == name.partition(" ")[0]
+    assert "\n" not in str(raised.value)
+    assert not any(name.endswith("_mask") for name, _ in model.named_buffers())
+
+
+def test_a_share_of_numpy_is_one():
+    assert critinit.prune(net(), batch(), np.float64(0.5), "magnitude").sparsity == 0.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frozen_kernel_is_refused_and_a_frozen_bias_is_not(method):
+    model = net()
+    model.rnn.bias_hh_l0.requires_grad_(False)
+    assert critinit.prune(model, batch(), 0.5, method).sparsity == 0.5
+    other = net()
+    other.rnn.weight_hh_l0.requires_grad_(False)
+    with pytest.raises(ApplyError, match=r"rnn\.weight_hh_l0: found requires_grad=False; allowed: kernels that train"):
+        critinit.prune(other, batch(), 0.5, method)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda model, given: 0.0 * model(given).sum(), "scores by snip that are all 0"),
+        (lambda model, given: model(given).sum() * float("inf"), "a score that is not finite"),
+        (lambda model, given: model(given).sum().detach(), "a loss without a gradient"),
+    ],
+)
+def test_a_loss_that_says_nothing_is_refused(loss, said):
+    model = net()
+    with pytest.raises(ApplyError, match=said):
+        critinit.prune(model, batch(), 0.5, "snip", loss=loss)
+    assert not any(name.endswith("_mask") for name, _ in model.named_buffers())
 
 
 def test_what_is_pruned_already_is_refused():

@@ -127,7 +127,8 @@ def _holds(state: Any) -> bool:
 
 @contextmanager
 def unchanged(target: nn.Module) -> Iterator[None]:
-    """Run without gradients, without compiling, and put back flags, buffers and generators."""
+    """Run without gradients, without compiling, and put back flags, buffers, attributes and generators."""
+    held = [(module, dict(vars(module)), dict(module._buffers)) for module in target.modules()]
     flags = [(module, module.training) for module in target.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in target.buffers()]
     with ExitStack() as stack:
@@ -143,6 +144,11 @@ def unchanged(target: nn.Module) -> Iterator[None]:
                 module.training = training and isinstance(module, nn.modules.batchnorm._BatchNorm)
             yield
         finally:
+            for module, attributes, own in held:  # a state that the model keeps from call to call is one of these
+                for name in vars(module).keys() - attributes:
+                    del vars(module)[name]
+                vars(module).update(attributes)
+                module._buffers.update(own)
             for module, training in flags:
                 module.training = training
             for buffer, old in buffers:

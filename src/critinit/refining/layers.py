@@ -31,7 +31,17 @@ from critinit.errors import Problem
 from critinit.foreign import Foreign, Library, raw
 from critinit.tensors.blocks import Block
 
-__all__ = ["Held", "HeldLayer", "Weights", "exponents", "growth", "last_states", "orthonormal", "state_size", "weights_of"]
+__all__ = [
+    "Held",
+    "HeldLayer",
+    "Weights",
+    "exponents",
+    "growth",
+    "last_states",
+    "orthonormal",
+    "state_size",
+    "weights_of",
+]
 
 Array = NDArray[np.float64]
 

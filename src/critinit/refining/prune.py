@@ -35,7 +35,14 @@ from critinit.errors import ApplyError, ArgumentError
 from critinit.foreign import Foreign, Library
 from critinit.inputs.network import runner
 from critinit.refining.layers import Array, HeldLayer, Weights, growth, last_states, weights_of
-from critinit.refining.refine import Loss, RefiningAdapter, chosen_layers, refining_adapter, sequences_of
+from critinit.refining.refine import (
+    Loss,
+    RefiningAdapter,
+    check_arguments,
+    chosen_layers,
+    refining_adapter,
+    sequences_of,
+)
 from critinit.showing import Shown, Table
 from critinit.tensors.application import ADAPTERS, Adapter
 from critinit.tensors.blocks import Index
@@ -172,7 +179,8 @@ def prune(
         pruned = critinit.prune(model, batch, sparsity=0.9)
         print(pruned)
     """
-    if type(sparsity) not in (int, float) or not 0.0 <= sparsity < 1.0:
+    check_arguments(seed, call=call)
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0.0 <= sparsity < 1.0:
         raise ArgumentError("sparsity", found=repr(sparsity), allowed="a number from 0 to below 1")
     if method not in get_args(Method):
         raise ArgumentError("method", found=repr(method), allowed=", ".join(get_args(Method)))
@@ -180,10 +188,17 @@ def prune(
         raise ArgumentError("loss", found=repr(loss), allowed="a function of the model and the batch, for snip")
     adapter = cast(PruningAdapter, refining_adapter(model, framework, options, "prune"))
     layers = chosen_layers(adapter, model, include, options)
+    frozen = next((held for _, held, _ in _kernels(layers) if held.frozen), None)
+    if frozen is not None:
+        hint = "let it train first, or leave its network out with include="
+        raise ApplyError(frozen.name, found=frozen.frozen, allowed="kernels that train", hint=hint)
     scores = _scores(adapter, model, batch, layers, method, loss, seed, call, options)
     wrong = next((name for name, score in scores.items() if not np.isfinite(score).all()), None)
     if wrong is not None:
         raise ApplyError(wrong, found="a score that is not finite", hint="nothing was changed")
+    if not any(scores[held.name][block.index].any() for _, held, block in _kernels(layers)):
+        hint = "do the batch and the loss depend on the kernels? nothing was changed"
+        raise ApplyError("target", found=f"scores by {method} that are all 0", hint=hint)
     masks = _masks(layers, scores, sparsity)
     changed, own = adapter.mask(model, masks, options)
     rows = tuple(
@@ -271,10 +286,7 @@ def _scores(
     if method == "snip":
         objective, trained = adapter.objective(model, loss, batch, run, seed, options)
         _, slopes = objective.gradient(trained)
-        missing = next((name for name in values if name not in trained), None)
-        if missing is not None:
-            raise ApplyError(missing, found="a tensor without a gradient", allowed="weights that train")
-        return {name: np.abs(value * slopes[name]) for name, value in values.items()}
+        return {name: np.abs(values[name] * slopes[name]) for name in trained if name in values}
     library = adapter.library(model)
     scores: dict[str, Array] = {}
     for layer in layers:
