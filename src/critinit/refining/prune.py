@@ -43,7 +43,7 @@ from critinit.refining.refine import (
     refining_adapter,
     sequences_of,
 )
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 from critinit.tensors.application import ADAPTERS, Adapter
 from critinit.tensors.blocks import Index
 
@@ -117,10 +117,7 @@ class Pruned(Shown, Generic[Model]):
 
     def __str__(self) -> str:
         (table,) = self._tables()
-        lines = [table.columns, *table.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in lines)
-        return "\n".join([*text, *table.below])
+        return "\n".join([*aligned([table.columns, *table.rows]), *table.below])
 
     def _tables(self) -> Iterator[Table]:
         head = ("tensor", "layer", "dir", "gate", "part", "entries", "kept", "share")

@@ -18,7 +18,7 @@ from critinit.inputs.traced import Arrival, Traced
 from critinit.refining.flossing import Flossed, Flossing, floss
 from critinit.refining.layers import Array, HeldLayer
 from critinit.refining.metainit import Group, MetaInit, Objective, tune
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 from critinit.tensors.application import Adapter, find_adapter, patterns_of
 from critinit.tensors.selecting import matches
 
@@ -506,7 +506,4 @@ def _change_cells(row: Change) -> tuple[str, ...]:
 
 
 def _text(table: Table) -> str:
-    rows = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join([table.title, *lines, *table.below])
+    return "\n".join([table.title, *aligned([table.columns, *table.rows]), *table.below])
