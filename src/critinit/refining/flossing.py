@@ -134,7 +134,6 @@ def floss(
         ArgumentError: The sequences are too short, or there are fewer directions than exponents.
     """
     cell = find_cell(layer.cell)
-    rng = np.random.default_rng(seed)
     steps, transient = _lengths(sequences, settings)
     blocks = {held.name: held.blocks for held in layer.tensors}
     values = {held.name: np.array(held.values, dtype=float) for held in layer.tensors}
@@ -142,6 +141,8 @@ def floss(
     count = settings.exponents or max(1, layer.hidden_size // _SHARE)
     if count > size:
         raise ArgumentError("exponents", found=str(count), allowed=f"from 1 to {size}, the numbers in the state")
+    stretches = _Stretches(sequences, steps, settings.sequences, seed)
+    start = orthonormal(size, count, settings.sequences, seed)
 
     def loss(transient: int, cut: bool, leaves: Any, x: Any, columns: Any) -> tuple[Any, Any]:
         own = weights_of(blocks, {name: Foreign(leaf, library) for name, leaf in leaves.items()})
@@ -151,17 +152,8 @@ def floss(
 
     measured = library.differentiate(partial(loss, transient, False))
 
-    def windows(chosen: Sequence[int]) -> Array:
-        starts = [int(rng.integers(len(sequences[n]) - steps + 1)) for n in chosen]
-        cut = [sequences[n][start : start + steps] for n, start in zip(chosen, starts, strict=True)]
-        return np.stack(cut, axis=1).astype(float)
-
-    usable = [n for n, sequence in enumerate(sequences) if len(sequence) >= steps]
-    judged = [windows([usable[n % len(usable)]]) for n in range(_MEASURED)]
-    start = orthonormal(size, count, settings.sequences, seed)
-
     def judge(values: Mapping[str, Array]) -> tuple[float, Array]:
-        each = [measured(values, np.repeat(one, settings.sequences, axis=1), start)[:2] for one in judged]
+        each = [measured(values, one, start)[:2] for one in stretches.judged]
         return float(np.mean([value for value, _ in each])), np.mean([found for _, found in each], axis=0)
 
     first, before = judge(values)
@@ -171,25 +163,52 @@ def floss(
     free = [held.name for held in layer.tensors if not held.frozen]
     descent = _Polyak() if settings.learning_rate is None else _Adam(settings.learning_rate)
     losses = list[float]()
-    order: list[int] = []
+    old = {held.name: held.values for held in layer.tensors}
     for epoch in range(settings.epochs):
-        while len(order) < settings.sequences:
-            order += [usable[n] for n in rng.permutation(len(usable))]
-        chosen, order = order[: settings.sequences], order[settings.sequences :]
-        value, _, slopes = descended(values, windows(chosen), start)
+        value, _, slopes = descended(values, stretches.draw(), start)
         losses.append(value)
         if not math.isfinite(value) or not all(np.isfinite(slopes[name]).all() for name in free):
             why = f"step {epoch + 1} of flossing gave numbers that are not finite; fewer exponents= may help"
-            return Flossed({h.name: h.values for h in layer.tensors}, before, before, tuple(losses), why, False)
+            return Flossed(old, before, before, tuple(losses), why, False)
         values = values | descent.step(value, {name: values[name] for name in free}, slopes)
         progress(epoch + 1, value)
     last, after = judge(values)
     if not last < first:
-        why = (
-            f"flossing brought the exponents no nearer to {settings.target:g} (mean square {first:.3g}, now {last:.3g})"
-        )
-        return Flossed({h.name: h.values for h in layer.tensors}, before, before, tuple(losses), why)
+        target = f"{settings.target:g} (mean square {first:.3g}, now {last:.3g})"
+        return Flossed(old, before, before, tuple(losses), f"flossing brought the exponents no nearer to {target}")
     return Flossed(values, before, after, tuple(losses))
+
+
+class _Stretches:
+    """Stretches of sequences, of one length each; sequences that are shorter are left out.
+
+    Args:
+        sequences: The sequences, (steps, I) each.
+        steps: The stretches' length.
+        together: How many are drawn at a time.
+        seed: Of their order and of where they begin.
+    """
+
+    def __init__(self, sequences: Sequence[NDArray[Any]], steps: int, together: int, seed: int) -> None:
+        self._sequences = [sequence for sequence in sequences if len(sequence) >= steps]
+        self._steps, self._together, self._rng = steps, together, np.random.default_rng(seed)
+        self._order: list[int] = []
+        single = (self._cut([n % len(self._sequences)]) for n in range(_MEASURED))
+        self.judged = [np.repeat(one, together, axis=1) for one in single]
+        """What exponents are measured on before and after, (steps, together, I) each."""
+
+    def draw(self) -> Array:
+        """Return the next stretches, (steps, together, I); each sequence comes once before any comes again."""
+        while len(self._order) < self._together:
+            self._order += self._rng.permutation(len(self._sequences)).tolist()
+        chosen, self._order = self._order[: self._together], self._order[self._together :]
+        return self._cut(chosen)
+
+    def _cut(self, chosen: Sequence[int]) -> Array:
+        lengths = [len(self._sequences[n]) for n in chosen]
+        starts = [int(self._rng.integers(length - self._steps + 1)) for length in lengths]
+        cut = [self._sequences[n][start : start + self._steps] for n, start in zip(chosen, starts, strict=True)]
+        return np.stack(cut, axis=1).astype(float)
 
 
 def _lengths(sequences: Sequence[NDArray[Any]], settings: Flossing) -> tuple[int, int]:
