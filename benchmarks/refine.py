@@ -44,6 +44,8 @@ RATES, STEPS = (1e-2, 3e-3, 1e-3), 400
 """Adam's learning rates, of which each start has its best, and its steps at most."""
 METAINIT_STEPS = 100
 """Where the paper's code has 500: a step costs as much as five to ten of training."""
+LONG = 200
+"""From this T on flossing measures over all T steps instead of 55."""
 FLOSSED, TUNED = 32, 8
 """Sequences of the batch that is refined on."""
 
@@ -88,7 +90,8 @@ def measured(
         if method == "flossing":
             if start == CHAOTIC:  # the largest exponent alone first: the others wait until it is no longer above 0
                 critinit.refine(model.layer, x, critinit.Flossing(exponents=1), seed=seed)
-            done = critinit.refine(model.layer, x, "flossing", seed=seed)
+            settings = critinit.Flossing(steps=T) if T >= LONG else critinit.Flossing()
+            done = critinit.refine(model.layer, x, settings, seed=seed)
             told["largest exponent"] = [done.exponents[0].before[0], done.exponents[0].after[0]]
         elif method == "metainit":
             done = critinit.refine(
