@@ -16,7 +16,7 @@ from critinit_adapters.shared.survey import Tensor
 __all__ = ["RefinesModels", "all_tensors", "no_output", "target_like"]
 
 
-_SHARED = Problem("", "weights that another layer holds too", "a layer with weights of its own")
+_SHARED = Problem("", "weights that another layer holds too", "all weights of the two shared, or none", "untie them")
 
 
 class RefinesModels:
