@@ -75,7 +75,8 @@ def report(found: Iterable[dict[str, Any]]) -> str:
     lines += [f"| 0 | {dense} |" + " |" * (len(METHODS) - 1)]
     for sparsity in SPARSITIES:
         said = (", ".join(f"{best:.2f}" for best in cells.get((sparsity, method), ())) for method in METHODS)
-        lines.append(f"| {sparsity:g} | {' | '.join(said)} |")
+        if any(asked == sparsity for asked, _ in cells):
+            lines.append(f"| {sparsity:g} | {' | '.join(said)} |")
     return "\n".join(lines)
 
 
