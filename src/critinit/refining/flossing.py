@@ -15,7 +15,8 @@ of the length that would end at L = 0 if L were linear (Polyak 1987, "Introducti
 
     θ ← θ − (L/‖g‖²) g,        ‖step‖ at most .03 ‖θ‖,
 
-which needs no rate, changes the weights by less, and moves the biases of the gates most.
+which needs no rate, changes the weights by less, and moves the biases of the gates most.  Where the start is chaotic
+the derivatives are noisy, and these steps get nowhere: there Adam, which averages them, is the one to take.
 
 Second, where the start is chaotic, a derivative along the course of the states grows as e^(λ steps) and drowns what the
 exponents depend on.  There it goes through the last 3/λ steps alone, and these alone count.
@@ -174,8 +175,13 @@ def floss(
         progress(epoch + 1, value)
     last, after = judge(values)
     if not last < first:
-        target = f"{settings.target:g} (mean square {first:.3g}, now {last:.3g})"
-        return Flossed(old, before, before, tuple(losses), f"flossing brought the exponents no nearer to {target}")
+        numbers = f"{settings.target:g} (mean square {first:.3g}, now {last:.3g})"
+        why = f"flossing brought the exponents no nearer to {numbers}"
+        if chaos > 0.0 and settings.learning_rate is None:
+            why += (
+                "; a chaotic layer's derivatives are noisy: epochs=500 and learning_rate=1e-3 take Adam's mean of them"
+            )
+        return Flossed(old, before, before, tuple(losses), why)
     return Flossed(values, before, after, tuple(losses))
 
 
