@@ -2,8 +2,8 @@
 
 ``python -m benchmarks refine --table FILE`` trains what the table lacks and prints what it holds.  A run ends at its
 task's target, if it has one, or after the steps that are allowed.  Refining is done on one batch of the task's training
-sequences (32 for flossing, 8 for MetaInit) with the default settings, but for MetaInit's steps and chaotic starts, which Adam flosses; the seconds are listed
-beside those of training, those of one thread on the processor.
+sequences (32 for flossing, 8 for MetaInit) with the default settings, but for MetaInit's steps and for chaotic starts,
+which Adam flosses.  Its seconds are listed beside those of training, those of one thread on the processor.
 """
 
 from __future__ import annotations
