@@ -311,6 +311,15 @@ def test_a_state_that_the_model_keeps_is_put_back(registered, call):
     assert value is None or torch.equal(model.state, value)
 
 
+def test_a_scripted_module_beside_the_layer_runs_as_it_is():
+    model = net()
+    model.norm = torch.jit.script(torch.nn.BatchNorm1d(3))
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    assert critinit.refine(model, batch(), FLOSS).changed
+    assert same(buffers, list(model.buffers()))
+    assert model.norm.training
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("method", [FLOSS, TUNE])
 def test_short_floats_stay_what_they_are(dtype, method):
