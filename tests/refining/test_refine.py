@@ -311,6 +311,7 @@ def test_a_state_that_the_model_keeps_is_put_back(registered, call):
     assert value is None or torch.equal(model.state, value)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_module_beside_the_layer_runs_as_it_is():
     model = net()
     model.norm = torch.jit.script(torch.nn.BatchNorm1d(3))
