@@ -1,9 +1,9 @@
 """What refining a start gains in training: PyTorch's default and ``critical``, each plain, flossed and with MetaInit.
 
 ``python -m benchmarks refine --table FILE`` trains what the table lacks and prints what it holds.  A run ends at its
-task's target or after the steps that are allowed.  Refining is done on one batch of the task's training sequences
-(32 for flossing, 8 for MetaInit) with the settings of the papers, but for MetaInit's steps; its seconds are listed
-beside those of training, those of one thread on the processor.
+task's target, if it has one, or after the steps that are allowed.  Refining is done on one batch of the task's training
+sequences (32 for flossing, 8 for MetaInit) with the default settings, but for MetaInit's steps and for chaotic starts,
+which Adam flosses.  Its seconds are listed beside those of training, those of one thread on the processor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,26 @@ METHODS = ("plain", "flossing", "metainit")
 STARTS = ("torch default", "critical")
 CHAOTIC, GAIN = "chaotic", 2.0
 """For the vanilla RNN alone: recurrent entries of standard deviation GAIN/√H, where tanh networks are chaotic."""
-TASKS = (("copy", 30), ("digits", 100), ("digits", 300), ("adding", 100), ("copy", 100))
+TASKS = (
+    ("digits", 100),
+    ("adding", 100),
+    ("copy", 100),
+    ("digits-noise", 100),
+    ("pixels", 128),
+    ("characters", 100),
+    ("digit-pixels", 64),
+    ("japanese-vowels", 29),
+    ("copy", 30),
+    ("digits", 300),
+)
+"""Those of the training benchmark near T = 100, two real sets, and a short and a long task."""
 CELLS = ("gru", "lstm", "rnn")
 RATES, STEPS = (1e-2, 3e-3, 1e-3), 400
 """Adam's learning rates, of which each start has its best, and its steps at most."""
 METAINIT_STEPS = 100
 """Where the paper's code has 500: a step costs as much as five to ten of training."""
+LONG = 200
+"""From this T on flossing measures over all T steps instead of 55."""
 FLOSSED, TUNED = 32, 8
 """Sequences of the batch that is refined on."""
 
@@ -54,6 +68,7 @@ def measured(
 
     import critinit
     from benchmarks.training.run import DEFAULT, Run
+    from benchmarks.training.tasks import TASKS as KNOWN
     from benchmarks.training.train import loss_of, prepare, train
 
     prepare(1)
@@ -73,9 +88,11 @@ def measured(
             critinit.apply(critinit.generate("rnn", T, settings=[setting]), model.layer, seed=seed)
         began = time.process_time()
         if method == "flossing":
-            if start == CHAOTIC:  # the largest exponent alone first: the others wait until it is no longer above 0
-                critinit.refine(model.layer, x, critinit.Flossing(exponents=1), seed=seed)
-            done = critinit.refine(model.layer, x, "flossing", seed=seed)
+            settings = critinit.Flossing(steps=T) if T >= LONG else critinit.Flossing()
+            if start == CHAOTIC:  # by Adam, and the largest exponent alone first
+                settings = critinit.Flossing(epochs=500, learning_rate=1e-3)
+                critinit.refine(model.layer, x, replace(settings, exponents=1), seed=seed)
+            done = critinit.refine(model.layer, x, settings, seed=seed)
             told["largest exponent"] = [done.exponents[0].before[0], done.exponents[0].after[0]]
         elif method == "metainit":
             done = critinit.refine(
@@ -90,14 +107,14 @@ def measured(
         kept.update({name: value.clone() for name, value in model.state_dict().items()})
 
     for rate in rates:
-        run = Run(
-            cell, task, T, DEFAULT if start == CHAOTIC else start, rate, seed=seed, steps=steps, stop_at_target=True
-        )
+        scheme = DEFAULT if start == CHAOTIC else start
+        ends = KNOWN[task].target is not None
+        run = Run(cell, task, T, scheme, rate, seed=seed, steps=steps, stop_at_target=ends)
         began = time.process_time()
         was_kept = bool(kept)
         (result,) = train([run], "cpu", change)
         reached = result.steps_to_target
-        metric = result.metric[-1]
+        metric = result.final
         yield {
             **{name: asdict(run)[name] for name in ("cell", "task", "T", "seed", "learning_rate", "steps")},
             "start": start,
@@ -165,6 +182,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--cell", action="append", choices=CELLS, help="[all]")
     parser.add_argument("--start", action="append", choices=(*STARTS, CHAOTIC), help="[all]")
     parser.add_argument("--T", action="append", type=count, help="[all]")
+    parser.add_argument("--method", action="append", choices=METHODS, help="[all]")
+    parser.add_argument("--rate", action="append", type=float, help=f"Adam's rates [{RATES}]")
     parser.add_argument("--report", action="store_true", help="run nothing, print what the table holds")
     options = parser.parse_args(list(arguments))
     found = records(options.table)
@@ -172,7 +191,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     wanted = [
         (cell, task, T, start, method, seed)
         for seed, (task, T), cell, start, method in product(
-            range(options.seeds), TASKS, options.cell or CELLS, (*STARTS, CHAOTIC), METHODS
+            range(options.seeds), TASKS, options.cell or CELLS, (*STARTS, CHAOTIC), options.method or METHODS
         )
         if all(
             not asked or one in asked for one, asked in ((task, options.task), (T, options.T), (start, options.start))
@@ -182,7 +201,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     for place in () if options.report else wanted:
         if place in known:
             continue
-        made = list(measured(*place, steps=options.steps))
+        made = list(measured(*place, steps=options.steps, rates=options.rate or RATES))
         found += made
         lines = "".join(json.dumps(record) + "\n" for record in made)
         print(lines, end="", flush=True)

@@ -168,7 +168,7 @@ def test_refine_trains_one_start_at_every_rate():
 
 
 def test_prune_reports_by_sparsity():
-    found = prune.measured("random", 0.9, 0, steps=2)
+    found = prune.measured("digits", "random", 0.9, 0, steps=2)
     assert found["sparsity"] == pytest.approx(0.9, abs=1e-3)
     assert found["fewest kept"] > 0.0
     dense = {**found, "method": "jacobian", "asked": 0.0, "best": 0.85}

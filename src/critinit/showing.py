@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-__all__ = ["Shown", "Table"]
+__all__ = ["Shown", "Table", "aligned"]
 
 
 class Table(NamedTuple):
@@ -44,6 +44,12 @@ class Shown:
                 one.add_row(*map(Text, row))
             shown += [one, *map(Text, table.below)]
         return Group(*shown)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line of text for each row, with the columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _html(table: Table) -> str:

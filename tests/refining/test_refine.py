@@ -15,7 +15,8 @@ from critinit.errors import ApplyError, ArgumentError
 pytestmark = pytest.mark.frameworks
 torch = pytest.importorskip("torch")
 
-FLOSS = critinit.Flossing(exponents=3, epochs=10, learning_rate=5e-3, steps=20)
+FLOSS = critinit.Flossing(exponents=3, epochs=10, steps=20)
+ADAM = critinit.Flossing(exponents=3, epochs=10, learning_rate=5e-3, steps=20)
 TUNE = critinit.MetaInit(steps=3)
 
 
@@ -69,7 +70,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
 
 
-@pytest.mark.parametrize(("method", "loss"), [(FLOSS, None), (TUNE, labels), (TUNE, None)])
+@pytest.mark.parametrize(("method", "loss"), [(FLOSS, None), (ADAM, None), (TUNE, labels), (TUNE, None)])
 def test_only_weights_change(method, loss):
     model = net("LSTM").train()
     before, parameters = world(model), list(model.parameters())
@@ -216,6 +217,25 @@ def quantized() -> Any:
     return torch.ao.quantization.quantize_dynamic(net("LSTM").eval(), {torch.nn.LSTM}, dtype=torch.qint8)
 
 
+class Pair(torch.nn.Module):
+    """Two layers with one recurrent kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.GRU(3, 8, batch_first=True), torch.nn.GRU(3, 8, batch_first=True)
+        self.b.weight_hh_l0 = self.a.weight_hh_l0
+
+    def forward(self, x: Any) -> Any:
+        return self.a(x)[0] + self.b(x)[0]
+
+
+def broken() -> Any:
+    model = net()
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[0, 0] = float("nan")
+    return model
+
+
 class Own(torch.nn.GRU):
     """A step of its own."""
 
@@ -229,6 +249,11 @@ REFUSED = {
     "scripted": (scripted, "no recurrent layer that is known"),
     "quantized": (quantized, "no recurrent layer that is known"),
     "of its own": (lambda: Own(3, 8, batch_first=True), "no other step can be refined"),
+    "tied": (Pair, "'b', layer 0: found weights that another layer holds too"),
+    "not finite": (broken, r"rnn\.weight_hh_l0: found numbers that are not finite"),
+    "a class": (lambda: torch.nn.GRU, "make a model of it first"),
+    "a dictionary of weights": (lambda: net().state_dict(), "give the model itself"),
+    "no model": (lambda: 3, "no adapter for it"),
     "meta": (lambda: torch.nn.GRU(3, 8, device="meta"), "meta device"),
     "without a layer": (lambda: torch.nn.Linear(3, 3), "no recurrent layer that is known"),
 }
@@ -240,6 +265,7 @@ REFUSED = {
 def test_what_cannot_be_refined_is_refused_in_one_line(name, call):
     make, said = REFUSED[name]
     model = make()
+    before = copy.deepcopy(model.state_dict()) if isinstance(model, torch.nn.Module) and name != "quantized" else None
     run = (
         (lambda: critinit.prune(model, batch(), 0.5))
         if call == "prune"
@@ -248,11 +274,104 @@ def test_what_cannot_be_refined_is_refused_in_one_line(name, call):
     with pytest.raises(ApplyError, match=said) as raised:
         run()
     assert "\n" not in str(raised.value)
+    if before is not None and name != "meta":
+        after = model.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(after[key].nan_to_num(), old.nan_to_num()) for key, old in before.items())
+
+
+class Stateful(torch.nn.Module):
+    """It starts each call where the last one ended."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = torch.nn.GRU(3, 8, batch_first=True)
+        if registered:
+            self.register_buffer("state", torch.full((1, 6, 8), 0.5))
+        else:
+            self.state: Any = None
+
+    def forward(self, x: Any) -> Any:
+        out, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        return out
+
+
+@pytest.mark.parametrize("registered", [True, False])
+@pytest.mark.parametrize("call", ["flossing", "metainit", "jacobian", "snip"])
+def test_a_state_that_the_model_keeps_is_put_back(registered, call):
+    model = Stateful(registered)
+    kept, value = model.state, None if model.state is None else model.state.clone()
+    if call in ("flossing", "metainit"):
+        critinit.refine(model, batch(), FLOSS if call == "flossing" else TUNE)
+    else:
+        critinit.prune(model, batch(), 0.5, call)
+    assert model.state is kept
+    assert value is None or torch.equal(model.state, value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_beside_the_layer_runs_as_it_is():
+    model = net()
+    model.norm = torch.jit.script(torch.nn.BatchNorm1d(3))
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    assert critinit.refine(model, batch(), FLOSS).changed
+    assert same(buffers, list(model.buffers()))
+    assert model.norm.training
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", [FLOSS, TUNE])
+def test_short_floats_stay_what_they_are(dtype, method):
+    model = net().to(dtype)
+    done = critinit.refine(model, batch().to(dtype), method)
+    assert done.changed, done.notes
+    assert all(p.dtype == dtype and bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def test_what_is_frozen_stays_and_the_rest_is_refined():
+    for method in (FLOSS, ADAM):
+        model = net()
+        model.rnn.weight_hh_l0.requires_grad_(False)
+        done = critinit.refine(model, batch(), method)
+        assert {row.tensor for row in done.rows} == {"rnn.weight_ih_l0", "rnn.bias_ih_l0", "rnn.bias_hh_l0"}
+        assert "rnn.weight_hh_l0" in done.untouched
+
+
+def test_a_batch_that_is_not_finite_is_named():
+    x = batch()
+    x[0, 3, 1] = float("nan")
+    model = net()
+    weights = copy.deepcopy(model.state_dict())
+    with pytest.raises(ArgumentError, match="batch: found numbers that are not finite at 'rnn', layer 0"):
+        critinit.refine(model, x, FLOSS)
+    done = critinit.refine(model, x, TUNE)
+    assert not done.changed
+    assert "not finite at step 0" in done.notes[0]
+    assert same(list(weights.values()), list(model.state_dict().values()))
+
+
+def test_flossing_a_gated_layer_does_not_saturate_it():
+    """Adam's equal steps do: then the exponents are 0 as well, and the states hardly depend on the inputs."""
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 40, 3)).astype("float32"))
+    sizes = []
+    for settings in (critinit.Flossing(), critinit.Flossing(epochs=150, learning_rate=3e-3)):
+        torch.manual_seed(0)
+        layer = torch.nn.LSTM(3, 24, batch_first=True)
+        done = critinit.refine(layer, x, settings)
+        assert np.abs(done.exponents[0].after).max() < 0.05 < np.abs(done.exponents[0].before).min()
+        with torch.no_grad():
+            sizes.append(float(layer(x)[0][:, -1].abs().mean()))
+    assert sizes[0] < 0.3
+    assert sizes[1] > 0.6
 
 
 WRONG = {
     "method": {"method": "polish"},
     "seed": {"seed": -1},
+    "call": {"call": 3},
+    "progress": {"progress": "yes"},
     "loss": {"loss": labels},
     "batch": {"batch": batch(1)},
     "exponents": {"method": critinit.Flossing(exponents=100)},

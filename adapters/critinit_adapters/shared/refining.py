@@ -16,6 +16,9 @@ from critinit_adapters.shared.survey import Tensor
 __all__ = ["RefinesModels", "all_tensors", "no_output", "target_like"]
 
 
+_SHARED = Problem("", "weights that another layer holds too", "all weights of the two shared, or none", "untie them")
+
+
 class RefinesModels:
     """An adapter that can refine and prune; a mixin before ``BaseAdapter``."""
 
@@ -37,11 +40,14 @@ class RefinesModels:
             if refusal is not None:
                 found.append(HeldLayer(place[0], 0, 0, *place[1:], (), refusal=refusal))
                 continue
-            keys = {tensor.identity for tensor in module.tensors}
-            if keys <= seen:
+            if {tensor.identity for tensor in module.tensors} <= seen:
                 continue
-            seen |= keys
             for slot in module.slots:
+                keys = {tensor.identity for tensor in slot.tensors}
+                if keys & seen:
+                    found.append(HeldLayer(place[0], slot.layer, slot.direction, *place[1:], (), refusal=_SHARED))
+                    continue
+                seen |= keys
                 held = tuple(
                     Held(tensor.name, self.to_numpy(self.present(tensor)), tensor.blocks, tensor.frozen)
                     for tensor in slot.tensors

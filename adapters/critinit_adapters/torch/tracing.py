@@ -47,7 +47,7 @@ def record(
             if place in names:
                 hook = _hook(place, recorder, trains, trained)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-            elif any(p.requires_grad for p in module.parameters(recurse=False)):
+            elif not _scripted(module) and any(p.requires_grad for p in module.parameters(recurse=False)):
                 stack.callback(module.register_forward_pre_hook(lambda m, _: trained.append(m)).remove)
         run(target)
     return recorder, trains
@@ -125,9 +125,15 @@ def _holds(state: Any) -> bool:
     return any(part is not None and bool(torch.any(part != 0)) for part in parts)
 
 
+def _scripted(module: nn.Module) -> bool:
+    """Whether a module is TorchScript's, which takes no hooks and no attributes."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
 @contextmanager
 def unchanged(target: nn.Module) -> Iterator[None]:
-    """Run without gradients, without compiling, and put back flags, buffers and generators."""
+    """Run without gradients, without compiling, and put back flags, buffers, attributes and generators."""
+    held = [(m, dict(vars(m)), dict(m._buffers)) for m in target.modules() if not _scripted(m)]
     flags = [(module, module.training) for module in target.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in target.buffers()]
     with ExitStack() as stack:
@@ -143,6 +149,11 @@ def unchanged(target: nn.Module) -> Iterator[None]:
                 module.training = training and isinstance(module, nn.modules.batchnorm._BatchNorm)
             yield
         finally:
+            for module, attributes, own in held:  # a state that the model keeps from call to call is one of these
+                for name in vars(module).keys() - attributes:
+                    del vars(module)[name]
+                vars(module).update(attributes)
+                module._buffers.update(own)
             for module, training in flags:
                 module.training = training
             for buffer, old in buffers:

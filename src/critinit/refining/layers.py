@@ -31,7 +31,17 @@ from critinit.errors import Problem
 from critinit.foreign import Foreign, Library, raw
 from critinit.tensors.blocks import Block
 
-__all__ = ["Held", "HeldLayer", "Weights", "exponents", "growth", "orthonormal", "state_size", "states", "weights_of"]
+__all__ = [
+    "Held",
+    "HeldLayer",
+    "Weights",
+    "exponents",
+    "growth",
+    "last_states",
+    "orthonormal",
+    "state_size",
+    "weights_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -173,15 +183,16 @@ def exponents(
     return library.mean(logs[transient:], (0,))
 
 
-def growth(cell: Cell, weights: Weights, x: Any, h: Any, s: Any, library: Library) -> Any:
-    """Return the mean over sequences of the sum over steps of ‖J_t 1‖₂, J_t a step's Jacobian, 1 a vector of ones.
+def growth(cell: Cell, weights: Weights, x: Any, last: int, library: Library) -> Any:
+    """Return the mean over sequences of the sum over the last steps of ‖J_t 1‖₂.
+
+    J_t is a step's Jacobian and 1 a vector of ones; the state before step t depends on the weights too.
 
     Args:
         cell: The cell.
         weights: The layer's weights, foreign.
-        x: What it reads, raw, (steps, batch, I).
-        h: The visible states before the first step, raw, (batch, F).
-        s: The memories, raw, (batch, H).
+        x: What it reads from zero states, raw, (steps, batch, I).
+        last: How many steps count.
         library: The library.
     """
     size = state_size(cell, weights)
@@ -191,14 +202,23 @@ def growth(cell: Cell, weights: Weights, x: Any, h: Any, s: Any, library: Librar
         squares = library.mean(tangents[0] * tangents[0], (1,)) * size
         return ones, library.call("sqrt", squares)
 
-    norms, _ = _scan(cell, weights, x, ones, measured, library, (h, s))
-    return library.mean(norms) * int(x.shape[0])
+    norms, _ = _scan(cell, weights, x, ones, measured, library)
+    return library.mean(norms[int(x.shape[0]) - last :]) * last
 
 
-def states(cell: Cell, weights: Weights, x: Any, library: Library) -> tuple[Any, Any]:
-    """Return the visible states and memories after all steps from zero states, raw."""
-    _, carry = _scan(cell, weights, x, None, None, library)
-    return carry[0], carry[1]
+def last_states(cell: Cell, weights: Weights, x: Any, h: Any, s: Any, library: Library) -> Any:
+    """Return the visible states after all steps, raw, (batch, F).
+
+    Args:
+        cell: The cell.
+        weights: The layer's weights, foreign.
+        x: What it reads, raw, (steps, batch, I).
+        h: The visible states before the first step, raw, (batch, F).
+        s: The memories, raw, (batch, H).
+        library: The library.
+    """
+    _, carry = _scan(cell, weights, x, None, None, library, (h, s))
+    return carry[0]
 
 
 def _scan(

@@ -18,11 +18,21 @@ from critinit.inputs.traced import Arrival, Traced
 from critinit.refining.flossing import Flossed, Flossing, floss
 from critinit.refining.layers import Array, HeldLayer
 from critinit.refining.metainit import Group, MetaInit, Objective, tune
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 from critinit.tensors.application import Adapter, find_adapter, patterns_of
 from critinit.tensors.selecting import matches
 
-__all__ = ["Change", "LayerExponents", "Loss", "Progress", "Refined", "RefiningAdapter", "chosen_layers", "refine"]
+__all__ = [
+    "Change",
+    "LayerExponents",
+    "Loss",
+    "Progress",
+    "Refined",
+    "RefiningAdapter",
+    "check_arguments",
+    "chosen_layers",
+    "refine",
+]
 
 Model = TypeVar("Model")
 Loss = Callable[[Any, Any], Any]
@@ -218,8 +228,7 @@ def refine(
     if loss is not None and not (callable(loss) and isinstance(settings, MetaInit)):
         allowed = "a function of the model and the batch, for metainit; nothing for flossing"
         raise ArgumentError("loss", found=repr(loss), allowed=allowed)
-    if type(seed) is not int or seed < 0:
-        raise ArgumentError("seed", found=repr(seed), allowed="an integer from 0")
+    check_arguments(seed, call=call, progress=progress)
     adapter = refining_adapter(model, framework, options, "refine")
     run = runner(batch, call)
     layers = chosen_layers(adapter, model, include, options)
@@ -230,6 +239,15 @@ def refine(
     else:
         found = _tuned(adapter, model, batch, run, loss, layers, settings, include, tell, seed, options)
     return replace(found, seconds=time.perf_counter() - start)
+
+
+def check_arguments(seed: Any, **functions: Any) -> None:
+    """Refuse a seed that is none, and what should be a function and cannot be called."""
+    if type(seed) is not int or seed < 0:
+        raise ArgumentError("seed", found=repr(seed), allowed="an integer from 0")
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise ArgumentError(name, found=repr(function), allowed="a function, or None")
 
 
 def refining_adapter(
@@ -249,7 +267,7 @@ def chosen_layers(
     """Return the recurrent layers that ``include`` names, each known and trainable.
 
     Raises:
-        ApplyError: There is none, or one cannot be refined.
+        ApplyError: There is none, one cannot be refined, or a weight is not finite.
         ArgumentError: ``include`` names none.
     """
     layers = list(adapter.held_layers(model, options))
@@ -267,6 +285,9 @@ def chosen_layers(
         if layer.tensors and all(held.frozen for held in layer.tensors):
             hint = "let it train first, or leave it out with include="
             raise ApplyError(str(layer), found=layer.tensors[0].frozen, allowed="weights that train", hint=hint)
+        wrong = next((held.name for held in layer.tensors if not np.isfinite(held.values).all()), None)
+        if wrong is not None:
+            raise ApplyError(wrong, found="numbers that are not finite", allowed="finite weights")
     return layers
 
 
@@ -485,7 +506,4 @@ def _change_cells(row: Change) -> tuple[str, ...]:
 
 
 def _text(table: Table) -> str:
-    rows = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join([table.title, *lines, *table.below])
+    return "\n".join([table.title, *aligned([table.columns, *table.rows]), *table.below])

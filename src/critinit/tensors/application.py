@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from critinit.errors import ApplyError, ArgumentError, PluginError
 from critinit.plugins import Registry
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.blocks import Index
 
@@ -102,7 +102,7 @@ class Report(Shown):
         return len(self.rows)
 
     def __str__(self) -> str:
-        return "\n".join([*_columns([_HEAD, *map(_cells, self.rows)]), *self._below()])
+        return "\n".join([*aligned([_HEAD, *map(_cells, self.rows)]), *self._below()])
 
     def _tables(self) -> Iterator[Table]:
         yield Table("written weights", _HEAD, tuple(map(_cells, self.rows)), tuple(self._below()))
@@ -124,11 +124,6 @@ def _cells(row: ReportRow) -> tuple[str, ...]:
     gate = f"{row.group}: {row.gate}" if row.group else row.gate
     place = (row.tensor, str(row.layer), str(row.direction), gate, row.part, row.distribution)
     return (*place, *(f"{number:.4g}" for number in numbers), error)
-
-
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 @dataclass(frozen=True, slots=True)
