@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+__all__ = ["costs", "main"]
+
 INPUT, HIDDEN, GATES = 1024, 2048, 4
 WAYS = ("torch.nn.init", "native", "portable")
 REPEATS = 3
@@ -29,16 +31,20 @@ def main() -> None:
     print(f"torch.nn.LSTM({INPUT}, {HIDDEN}), orthogonal recurrent and normal input kernels, float32")
     print(f"{'device':8}{'way':16}{'seconds':>9}{'ratio':>8}{'peak MB':>10}{'ratio':>8}")
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        base: dict[str, float] = {}
-        for way in WAYS:
-            found = _in_a_process(way, device)
-            base = base or found
-            seconds, peak = (f"{found[k] / base[k]:8.2f}" for k in ("seconds", "megabytes"))
-            print(f"{device:8}{way:16}{found['seconds']:9.2f}{seconds}{found['megabytes']:10.1f}{peak}")
+        found = costs(device)
+        base = found[WAYS[0]]
+        for way, own in found.items():
+            seconds, peak = (f"{own[k] / base[k]:8.2f}" for k in ("seconds", "megabytes"))
+            print(f"{device:8}{way:16}{own['seconds']:9.2f}{seconds}{own['megabytes']:10.1f}{peak}")
 
 
-def _in_a_process(way: str, device: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.apply_cost", way, device]
+def costs(device: str, inputs: int = INPUT, hidden: int = HIDDEN) -> dict[str, dict[str, float]]:
+    """Return ``seconds`` and ``megabytes`` of each way, the baseline first, for ``torch.nn.LSTM(inputs, hidden)``."""
+    return {way: _in_a_process(way, device, inputs, hidden) for way in WAYS}
+
+
+def _in_a_process(way: str, device: str, inputs: int, hidden: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.apply_cost", way, device, str(inputs), str(hidden)]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -50,12 +56,12 @@ def _in_a_process(way: str, device: str) -> dict[str, float]:
     return {name: float(value) for name, value in json.loads(done.stdout).items()}
 
 
-def _measure(way: str, device: str) -> dict[str, float]:
+def _measure(way: str, device: str, inputs: int, hidden: int) -> dict[str, float]:
     import torch
 
     torch.linalg.qr(torch.randn(64, 64, device=device))  # loads LAPACK or cuSOLVER
     _run_of(way, torch.nn.LSTM(16, 16, device=device))()  # loads what the way itself needs
-    model = torch.nn.LSTM(INPUT, HIDDEN, device=device)
+    model = torch.nn.LSTM(inputs, hidden, device=device)
     run, held, peak = _run_of(way, model), *_memory(device)
     seconds = []
     before = held()
@@ -118,7 +124,7 @@ def _status(field: str) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        print(json.dumps(_measure(sys.argv[1], sys.argv[2])))
+    if len(sys.argv) > 1:
+        print(json.dumps(_measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
     else:
         main()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import grid, prune, refine, tied_cost, validation
+import critinit
+from benchmarks import gpu, grid, prune, refine, reinforcement, tied_cost, validation
 from benchmarks.__main__ import QUICK, found, main
 from benchmarks.validation import page
 from critinit.theory.tied.solution import tied
@@ -175,3 +178,93 @@ def test_prune_reports_by_sparsity():
     report = prune.report([found, dense])
     assert "| 0 | 0.85 | | | |" in report
     assert f"| 0.9 |  |  |  | {found['best']:.2f} |" in report
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The benchmark ``gpu`` with two of its specs and one of its trainings."""
+    pytest.importorskip("torch", reason="trains networks")
+    pytest.importorskip("sklearn", reason="the tasks are loaded together with its digits")
+    monkeypatch.setattr(gpu, "SPECS", gpu.SPECS[2:4])
+    monkeypatch.setattr(gpu, "TRAINED", gpu.TRAINED[1:2])
+
+
+@pytest.mark.frameworks
+def test_the_gpu_report_is_made_of_all_its_parts(few, tmp_path, capsys):
+    assert main(["gpu", "--device", "cpu", "--small", "--report", str(tmp_path / "gpu.md")]) == 0
+    report = (tmp_path / "gpu.md").read_text()
+    assert report in capsys.readouterr().out
+    parts = (
+        "PyTorch: the same weights",
+        "PyTorch: native",
+        "Time and memory of apply",
+        "Training 8 units",
+        "The same on",
+    )
+    assert all(f"\n## {part}" in report for part in parts)
+    assert report.count("same bits") >= 6
+    assert report.endswith("Wrong: nothing.\n")
+
+
+@pytest.mark.frameworks
+def test_the_gpu_report_says_what_is_wrong_and_what_it_left_out(few, monkeypatch, capsys):
+    right, seeds = critinit.apply, itertools.count()
+    monkeypatch.setattr(
+        critinit, "apply", lambda spec, model, seed, **more: right(spec, model, seed=next(seeds), **more)
+    )
+    monkeypatch.setattr(gpu, "_apply", lambda *_: None)
+    monkeypatch.setattr(gpu, "_jax", lambda *_: time.sleep(0.6))
+    assert main(["gpu", "--device", "cpu", "--small", "--minutes", "0.01"]) == 1
+    out = capsys.readouterr().out
+    assert "other bits" in out
+    assert "Wrong: lstm, critical, 1 layer(s)" in out
+    assert "No time was left for native." in out
+    assert "No time was left for gru, memory" in out
+
+
+@pytest.mark.frameworks
+def test_a_device_that_is_not_there_is_one_plain_line(capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    assert main(["gpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("gpu: device: found cuda (")
+    assert "--device cpu --small" in said
+
+
+@pytest.mark.frameworks
+def test_a_policy_learns_by_reinforcement_from_each_start(tmp_path, capsys):
+    pytest.importorskip("sb3_contrib")
+    table = tmp_path / "runs.jsonl"
+    small = ["--T", "12", "--hidden", "8", "--steps", "300", "--rate", ".01", "--table", str(table)]
+    assert main(["reinforcement", *small]) == 0
+    assert main(["reinforcement", *small, "--report"]) == 0
+    found = [json.loads(line) for line in table.read_text().splitlines()]
+    assert [record["start"] for record in found] == list(reinforcement.STARTS)
+    assert len({tuple(record["curve"]) for record in found}) == len(found)
+    assert all(len(record["curve"]) == 2 for record in found)  # 16 episodes of 12 steps, twice
+    assert capsys.readouterr().out.count("| 12 | 8 | memory | 0.01 | 0 | more than 32 |") == 2
+
+
+def test_recall_rewards_the_answers_that_belong_to_the_cue():
+    pytest.importorskip("gymnasium")
+    task = reinforcement.recall(12)()
+    first, _ = task.reset(seed=1)
+    cue = int(first[:2].argmax())
+    assert sorted(first[:2]) == [0, 1]
+    seen = [task.step(cue) for _ in range(12)]
+    assert not np.any([observation[:2] for observation, *_ in seen])
+    assert sum(reward for _, reward, *_ in seen) == pytest.approx(1.0)
+    assert [reward > 0 for _, reward, *_ in seen] == [False] * 2 + [True] * 10
+    assert [over for _, _, over, *_ in seen] == [False] * 11 + [True]
+    task.reset(seed=1)
+    assert sum(task.step(1 - cue)[1] for _ in range(12)) == 0.0
+
+
+def test_reinforcement_reports_episodes_to_the_goal():
+    like = {"T": 12, "hidden": 8, "start": "memory", "learning_rate": 0.1}
+    report = reinforcement.report(
+        [{**like, "seed": 1, "curve": [0.5, 0.6]}, {**like, "seed": 0, "curve": [0.5, 0.9, 0.8]}]
+    )
+    assert "| 12 | 8 | memory | 0.1 | 0, 1 | 32, more than 48 | 0.80, 0.60 |" in report

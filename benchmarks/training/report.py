@@ -240,7 +240,7 @@ def _table(row: Comparison) -> str:
     used = " (used to fix constants)" if row.used_to_fix else ""
     goal = next(iter(row.entries.values())).goal
     aim = "" if math.isnan(goal) else f" {sign} {goal:.4g}"
-    head = f"### {row.row}: {task.metric.name}{aim}{used}"
+    head = f"### {row.row}: {task.metric.name}{aim}{used}, {row.budget} steps"
     lines = [
         head,
         "",

@@ -53,6 +53,9 @@ _START = '{"cell": "'
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
+_HIDDEN = 64
+"""Units where nothing else is said."""
+
 _LAST = 5
 """Evaluations whose median is a run's final metric: a single one is a matter of luck."""
 
@@ -108,7 +111,7 @@ class Run:
     learning_rate: float
     seed: int = 0
     readout_ratio: float = 1.0
-    hidden: int = 64
+    hidden: int = _HIDDEN
     layers: int = 1
     batch: int = 32
     steps: int = 400
@@ -206,7 +209,9 @@ class Row:
         return files
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}"
+        hidden = dict(self.rest)["hidden"]
+        units = "" if hidden == _HIDDEN else f", {hidden} units"
+        return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}{units}"
 
 
 _COMPARED = ("scheme", "learning_rate", "readout_ratio", "seed")

@@ -34,6 +34,7 @@ __all__ = [
     "measure",
     "open_executor",
     "reported",
+    "whole",
 ]
 
 Stage = Callable[[Sequence[Result]], Iterable[Run]]
@@ -111,6 +112,12 @@ def reported(stages: Sequence[Stage], table: Path) -> Measured:
     for stage in stages:
         ledger.ask(stage(ledger.measured().results))
     return ledger.measured()
+
+
+def whole(table: Path) -> Measured:
+    """All that a table holds, of each run the last; nothing is run."""
+    results = list({found_of(result): result for result in read(table)}.values())
+    return Measured(results, len(results))
 
 
 def groups(runs: Iterable[Run], size: int) -> list[list[Run]]:

@@ -196,6 +196,20 @@ def test_the_normalized_lstm_is_the_one_of_the_other_benchmark():
     torch.testing.assert_close(layer(x)[0][-1], normalized.last_state("layernorm_lstm", parts, x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_normalized_lstm_learns_from_sequences_that_begin_with_silence():
+    spec = critinit.generate("layernorm_lstm", 30, scheme="orthogonal")
+    layer = NormalizedLstm(spec, 3, 8, seed=4)
+    x = torch.randn(30, 5, 3)
+    x[:25] = 0.0  # silence before it begins
+    layer(x)[0][-1].square().sum().backward()
+    late = NormalizedLstm(spec, 3, 8, seed=4)
+    late(x[25:])[0][-1].square().sum().backward()
+    assert torch.isfinite(layer.bias.grad).all()  # it reaches the memory in silence too
+    for part in ("recurrent", "input", "recurrent_gain", "input_gain", "memory_gain"):
+        now, without = (getattr(module, part).grad for module in (layer, late))
+        torch.testing.assert_close(now, without, rtol=1e-5, atol=1e-6)
+
+
 def test_the_diagonal_recurrence_is_its_loop():
     layer = Diagonal(3, 8, T=20, seed=1).double()
     x = torch.randn(20, 5, 3, dtype=torch.float64)

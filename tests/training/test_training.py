@@ -432,7 +432,7 @@ def test_neither_our_own_nor_other_architectures_are_peers():
     assert [entry.scheme for entry in row.peers] == ["chrono"]
     assert (row.best_peer.scheme, row.ratio) == ("chrono", 1.5)
     page = report([r for scheme, steps in schemes.items() for r in made(scheme, [steps])], "", ours="memory")
-    assert "| gru adding T = 12 | 60 | chrono 90 | 1.50 | 1, 1 |" in page
+    assert "| gru adding T = 12, 8 units | 60 | chrono 90 | 1.50 | 1, 1 |" in page
     assert "| **memory** |" in page
 
 
@@ -464,7 +464,10 @@ def test_without_a_target_the_best_peers_final_metric_is_the_goal():
     assert row.spread == pytest.approx(0.01)
     page = report(results, "")
     assert "below the best peer's by more than half the seeds' range: 0 of 1." in page
-    assert "| gru basic-motions T = 100 | 0.910 (0.900–0.920) | chrono 0.800 (0.800–0.800) | +0.110 | 0.010 |" in page
+    assert (
+        "| gru basic-motions T = 100, 8 units | 0.910 (0.900–0.920) | chrono 0.800 (0.800–0.800) | +0.110 | 0.010 |"
+        in page
+    )
     assert "## Summary" not in page
     worse = report(
         [
@@ -554,7 +557,9 @@ def test_the_report_puts_lost_rows_first():
         *made("critical", [200], run=other), *made("chrono", [100], run=other),
     ]  # fmt: skip
     page = report(results, "runs.jsonl")
-    assert page.index("gru adding T = 200: mean squared error ≤ 0.02 (used to fix constants)") < page.index("T = 12:")
+    assert page.index("gru adding T = 200, 8 units: mean squared error ≤ 0.02 (used to fix constants)") < page.index(
+        "T = 12, 8 units:"
+    )
     assert "Rows lost to a peer: 1 of 2, 1 of them beyond the seeds' range" in page
     assert "| **critical** | 0.01 (the only one) | 1 | 3 | 50 (40–60) |" in page
     assert "150 (100–>400)" in page
@@ -593,7 +598,12 @@ def test_the_command(tmp_path, threads, capsys):
     assert len(read(table)) == 2
     assert "### gru adding T = 12" in page.read_text(encoding="utf-8")
     assert main([*command, "--workers", "0"]) == 0
-    assert "### gru adding T = 12" in capsys.readouterr().out
+    assert "### gru adding T = 12, 8 units" in capsys.readouterr().out
+    other = ["training", "--cell", "lstm", "--everything", "--ours", "chrono", "--table", str(table)]
+    assert main(other) == 0  # whatever is asked
+    told = capsys.readouterr().out
+    assert "from 2 runs in `runs.jsonl`.\n" in told
+    assert "| **chrono** |" in told
 
 
 @pytest.mark.parametrize(
@@ -604,6 +614,7 @@ def test_the_command(tmp_path, threads, capsys):
         (["--clip", "0"], 1, "clip: found 0.0; allowed: a finite number above 0"),
         (["--T", "10", "--T", "20", "--curves", "file"], 1, "curves: found several rows"),
         (["--workers", "0"], 1, "workers: found 0 without a table"),
+        (["--everything"], 1, "everything: found True without a table"),
         (["--workers", "0", "--table", "nonesuch.jsonl"], 1, "workers: found 0 and no table nonesuch.jsonl"),
         (["--device", "abacus"], 1, "device: found abacus ("),
         (["--seed", str(2**64)], 2, "--seed"),
