@@ -135,6 +135,41 @@ def test_the_angles_of_memory_follow_the_inputs_and_their_power_falls():
     assert smooth.input.variance / white.input.variance == pytest.approx(0.75 / 1.25, rel=1e-3)
 
 
+def test_the_angles_of_memory_follow_a_measured_spectrum():
+    """The inputs add up to as much more as the mean of the spectrum's square says; by hand in the time domain."""
+    a, count = 0.6, 400
+    w = math.pi * (np.arange(count) + 0.5) / count
+    powers = 7.0 * (1 - a * a) / (1 - 2 * a * np.cos(w) + a * a)
+    by_name = critinit.generate("gru", 100, scheme="memory", input_autocorrelation=a)
+    spec = critinit.generate("gru", 100, scheme="memory", input_autocorrelation=a, input_spectrum=powers)
+    one, other = (s.layers[0].groups[0].gates["candidate"] for s in (by_name, spec))
+    assert other.recurrent.angles(16) == pytest.approx(one.recurrent.angles(16), rel=1e-3)
+    assert other.input.variance == pytest.approx(one.input.variance, rel=1e-3)
+    assert list(spec.generated.arguments["input_spectrum"]) == powers.tolist()
+    assert critinit.generate(**spec.generated.arguments).to_bytes() == spec.to_bytes()
+    assert spec.layers[0].groups[1] == by_name.layers[0].groups[1]
+
+
+def test_no_angles_are_denser_than_the_most_concentrated():
+    line = [0.1] * 31 + [100.0]
+    found = critinit.generate("lstm", 100, scheme="memory", input_spectrum=line).layers[0].groups[0].gates["cell"]
+    assert max(found.recurrent.spectrum) == pytest.approx(1.7 / 0.3, rel=1e-3)
+    assert np.mean(found.recurrent.spectrum) == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("powers", [3.0, [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, math.nan], "ab", [True, "1"]])
+def test_a_spectrum_that_is_none_is_refused(powers):
+    with pytest.raises(critinit.ArgumentError, match="input_spectrum"):
+        critinit.generate("gru", 100, scheme="memory", input_spectrum=powers)
+
+
+def test_schemes_that_do_not_follow_a_spectrum_do_not_record_it():
+    with_it, without = (critinit.generate("gru", 100, layers=2, input_spectrum=s) for s in ([1.0, 3.0], None))
+    assert with_it.to_bytes() == without.to_bytes()
+    above = critinit.generate("gru", 100, scheme="memory", layers=2, input_spectrum=[1.0, 3.0]).layers[1].groups[0]
+    assert above.gates["candidate"].recurrent.spectrum is None
+
+
 def test_the_limits_of_memory_by_hand():
     memory, gated = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
     candidate = memory.gates["candidate"]

@@ -177,6 +177,7 @@ def command(
         input_variance,
         input_correlation,
         input_autocorrelation,
+        None,
         options.padding(padding_variance, padding_constant),
         input_size,
     )
@@ -192,6 +193,8 @@ def command(
         settings=settings or (),
         **given.arguments(),
     )
+    if spec.generated is not None and "input_spectrum" in spec.generated.arguments:
+        complain("note", "the angles of the memory group follow the spectrum of the data")
     if given.variance == 0.0:
         complain(
             "note",

@@ -16,7 +16,7 @@ from critinit.schemes import DEFAULT, Scheme
 from critinit.schemes.generating import generate
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, Padding
-from critinit.tensors.application import Adapter, Applied, Report, Sampler, apply, find_adapter
+from critinit.tensors.application import Adapter, Applied, Report, Sampler, StepLimit, apply, find_adapter
 from critinit.tensors.selecting import matches
 
 __all__ = ["Embeddings", "Initialized", "initialize"]
@@ -34,7 +34,7 @@ class Initialized(Shown, Generic[Model]):
             not.
         specs: The spec of each recurrent network, by its path.
         measured: What arrived at each network when its spec was made.
-        applied: What was written, of all networks together.
+        applied: What was written, of all networks together, and the limits for ``critinit.limit_steps``.
     """
 
     model: Model
@@ -124,6 +124,7 @@ def initialize(
     specs: dict[str, InitSpec] = {}
     found: list[NetworkInputs] = []
     reports: list[Report] = []
+    limits: list[StepLimit] = []
     notes: list[str] = []
     with nullcontext() if keeping is None else keeping(model, options):
         for name in names:
@@ -142,10 +143,11 @@ def initialize(
             specs[name] = spec
             found.append(network)
             reports.append(applied.report)
+            limits += applied.limits
             notes += [network.note, *network.warnings()]
     report = _joined(reports, notes)
     inputs = replace(measured, networks=tuple(found))
-    return Initialized(model, MappingProxyType(specs), inputs, Applied(model, report))
+    return Initialized(model, MappingProxyType(specs), inputs, Applied(model, report, tuple(limits)))
 
 
 def _spec(
@@ -161,6 +163,7 @@ def _spec(
         scheme=scheme,
         layers=len(network.layers),
         input_variance=network.input_variance,
+        input_spectrum=network.layers[0].statistics.input_spectrum,
         padding=network.padding if padding is None else padding,
         hidden_size=network.hidden_size,
         input_size=network.input_size,

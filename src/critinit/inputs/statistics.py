@@ -20,6 +20,8 @@ _OFFSET = 3.0
 """How many standard deviations a mean may be from zero."""
 _WHITE = 0.05
 """A correlation in time at lag 1 below this, a, is none: it multiplies a leaky unit's power by (1 + fa)/(1 − fa)."""
+_FLAT = 1.02
+"""The mean square of a spectrum of mean 1 up to which inputs count as white."""
 _NAMED = 3
 """How many columns a warning names; the others are counted."""
 
@@ -91,6 +93,8 @@ class InputStatistics:
         correlation: C, the correlation of different sequences at the same step, without the padding; None with one
             sequence, or of zeros.
         autocorrelation: The correlation in time at some lags in steps, without the padding.
+        spectrum: The power about the mean in 32 equal bins of the frequencies from 0 to π radians a step, of mean 1,
+            without the padding; None of sequences of very few steps, and where nothing changes.
         beginnings: The unchanging stretches at the beginning of sequences; None where there are none.
         endings: Those at the end of sequences; None where there are none.
         steps_after_padding: Steps of the longest sequence without padding before it: what a spec takes for T.
@@ -105,6 +109,7 @@ class InputStatistics:
     second_moment: float
     correlation: float | None
     autocorrelation: Mapping[int, float]
+    spectrum: tuple[float, ...] | None
     beginnings: ConstantStretches | None
     endings: ConstantStretches | None
     steps_after_padding: int
@@ -131,6 +136,16 @@ class InputStatistics:
         """
         found = self.autocorrelation.get(1)
         return None if found is None or abs(found) < _WHITE else _six(min(max(found, -1.0), 1.0))
+
+    @property
+    def input_spectrum(self) -> tuple[float, ...] | None:
+        """The spectrum as ``generate`` takes it, to three digits; None where it is unknown, or nearly flat.
+
+        Nearly flat is a mean square below 1.02, as of inputs whose correlation from step to step is .1.
+        """
+        if self.spectrum is None or sum(power**2 for power in self.spectrum) < _FLAT * len(self.spectrum):
+            return None
+        return tuple(float(f"{power:.3g}") for power in self.spectrum)
 
     @property
     def padding(self) -> PaddingFields | None:

@@ -86,7 +86,7 @@ def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[
     closed = {str(cell.keep_gate): -math.log(layer.T / LEAK), str(cell.candidate_gate): 0.0}
     biases = dict.fromkeys(cell.gates, OPEN) | closed
     kept, passed = own_loop(cell, biases)
-    loop = kernel("rotation", rounded(((1.0 - kept) / passed) ** 2), concentration=_concentration(layer))
+    loop = kernel("rotation", rounded(((1.0 - kept) / passed) ** 2), **_angles(layer))
     inputs = kernel("normal", layer.input_variance_for(power))
     gates = {}
     for name in cell.gates:
@@ -100,9 +100,34 @@ def _memory(layer: LayerContext, power: float, *, limits: bool = False) -> dict[
     return gates
 
 
+def _angles(layer: LayerContext) -> Parts:
+    """What decides the angles: the spectrum of the inputs, as far as angles follow it, or a."""
+    spectrum = _spectrum(layer)
+    return {"concentration": _concentration(layer)} if spectrum is None else {"spectrum": spectrum}
+
+
 def _concentration(layer: LayerContext) -> float:
     """a: the correlation of the inputs from step to step, as far as angles follow it; 0 where it is unknown."""
     return min(max(layer.autocorrelation or 0.0, 0.0), MOST_CONCENTRATED)
+
+
+def _spectrum(layer: LayerContext) -> list[float] | None:
+    """S: with as much white noise as makes it nowhere denser than the most concentrated angles of all; of mean 1."""
+    if layer.spectrum is None:
+        return None
+    densest = (1.0 + MOST_CONCENTRATED) / (1.0 - MOST_CONCENTRATED)
+    mean = math.fsum(layer.spectrum) / len(layer.spectrum)
+    powers = [power / mean for power in layer.spectrum]
+    share = (max(powers) - densest) / (max(powers) - 1.0) if max(powers) > densest else 0.0
+    return [rounded(power + share * (1.0 - power), 4) for power in powers]
+
+
+def _adding_up(layer: LayerContext) -> float:
+    """By how much more than white inputs these add up to, in the mean over the angles."""
+    spectrum, a = _spectrum(layer), _concentration(layer)
+    if spectrum is None:
+        return (1.0 + a * a) / (1.0 - a * a)
+    return math.fsum(power * power for power in spectrum) / len(spectrum)
 
 
 def _power(layer: LayerContext) -> float:
@@ -115,8 +140,7 @@ def _power(layer: LayerContext) -> float:
     if not excess(low) > 0.0 > excess(high):
         hint = f"no power of the inputs gives a loop of {layer.cell.name} a time scale of {layer.T} steps"
         raise SchemeError("scheme", found="memory", hint=hint)
-    a = _concentration(layer)
-    return _short(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) * (1.0 - a * a) / (1.0 + a * a))
+    return _short(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) / _adding_up(layer))
 
 
 def _short(x: float) -> float:
