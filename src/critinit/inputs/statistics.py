@@ -20,8 +20,6 @@ _OFFSET = 3.0
 """How many standard deviations a mean may be from zero."""
 _WHITE = 0.05
 """A correlation in time at lag 1 below this, a, is none: it multiplies a leaky unit's power by (1 + fa)/(1 − fa)."""
-_FLAT = 1.02
-"""The mean square of a spectrum of mean 1 up to which inputs count as white."""
 _NAMED = 3
 """How many columns a warning names; the others are counted."""
 
@@ -139,13 +137,8 @@ class InputStatistics:
 
     @property
     def input_spectrum(self) -> tuple[float, ...] | None:
-        """The spectrum as ``generate`` takes it, to three digits; None where it is unknown, or nearly flat.
-
-        Nearly flat is a mean square below 1.02, as of inputs whose correlation from step to step is .1.
-        """
-        if self.spectrum is None or sum(power**2 for power in self.spectrum) < _FLAT * len(self.spectrum):
-            return None
-        return tuple(float(f"{power:.3g}") for power in self.spectrum)
+        """The spectrum as ``generate`` takes it, to three digits; None where it is unknown."""
+        return None if self.spectrum is None else tuple(float(f"{power:.3g}") for power in self.spectrum)
 
     @property
     def padding(self) -> PaddingFields | None:
