@@ -111,8 +111,9 @@ def test_critical_lets_gates_react_less_where_padding_is_noise():
 @pytest.mark.parametrize("T", [2, 50, 784, 20_000])
 @pytest.mark.parametrize("cell", REMEMBERING)
 def test_memory_has_a_loop_of_gain_1_and_inputs_that_let_it_forget_in_T_steps(cell, T):
-    memory, gated = critinit.generate(cell, T, scheme="memory").layers[0].groups
-    assert (memory.share, gated.share) == (0.5, 0.5)
+    memory, gated, short = critinit.generate(cell, T, scheme="memory").layers[0].groups
+    assert (memory.share, gated.share, short.share) == (0.5, 0.25, 0.25)
+    assert all(gate.bias.extremes == (0.0, 0.0) for gate in short.gates.values())
     kernels = [name for name, gate in memory.gates.items() if not gate.recurrent.is_zero]
     assert kernels == [CELLS.built_in[cell].candidate_gate]
     assert gated.gates["update" if "update" in gated.gates else "forget"].bias.distribution == "log_uniform_time"
@@ -170,14 +171,25 @@ def test_schemes_that_do_not_follow_a_spectrum_do_not_record_it():
     assert above.gates["candidate"].recurrent.spectrum is None
 
 
+def test_the_short_group_forgets_in_a_few_steps():
+    """Half of its state is renewed at every step, of inputs that tanh hardly bends, whatever their scale."""
+    for cell, candidate in (("gru", "candidate"), ("lstm", "cell")):
+        spec = critinit.generate(cell, 300, scheme="memory", input_variance=25.0)
+        layer = spec.layers[0].alone()[2]
+        assert layer.gates[candidate].input.variance * 25.0 == pytest.approx(0.1)
+        assert untied_numbers(spec, layer).unit_time_constants.max == pytest.approx(2.0, abs=0.05)
+        assert untied_numbers(spec, layer).time_scale < 3.0
+
+
 def test_the_limits_of_memory_by_hand():
-    memory, gated = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
+    memory, *others = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
     candidate = memory.gates["candidate"]
     assert candidate.recurrent.limit_at(64) == pytest.approx(0.06 / 200)
     power = candidate.input.variance * 4.0
     assert candidate.input.limit_at(5) == pytest.approx(0.1 * math.sqrt(power) / 2.0 / 5, rel=1e-3)
     assert candidate.bias.max_learning_rate == pytest.approx(0.1 * math.sqrt(power), rel=1e-3)
-    assert {gate.recurrent.limit_at(9) for gate in gated.gates.values()} == {0.03}
+    kernels = [part for other in others for gate in other.gates.values() for part in (gate.recurrent, gate.input)]
+    assert {kernel.limit_at(9) for kernel in kernels} == {0.03}
 
 
 def test_pre_activations_do_not_depend_on_the_scale_of_the_inputs():
