@@ -171,6 +171,36 @@ def test_schemes_that_do_not_follow_a_spectrum_do_not_record_it():
     assert above.gates["candidate"].recurrent.spectrum is None
 
 
+@pytest.mark.parametrize(
+    ("cell", "T", "rate", "chosen"),
+    [
+        ("gru", 100, None, "critical"),
+        ("gru", 100, 1e-3, "memory"),
+        ("gru", 100, 1.1e-3, "critical"),
+        ("lstm", 1000, 1e-4, "memory"),
+        ("lstm", 1000, 1e-3, "critical"),
+        ("layernorm_lstm", 100, 1e-4, "critical"),
+        ("projection_lstm", 100, 1e-4, "critical"),
+        ("rnn", 100, 1e-4, "critical"),
+    ],
+)
+def test_a_learning_rate_chooses_the_scheme_where_none_is_stated(cell, T, rate, chosen):
+    spec = critinit.generate(cell, T, learning_rate=rate)
+    assert spec.scheme == chosen
+    assert spec.to_bytes() == critinit.generate(cell, T, scheme=chosen).to_bytes()
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.nan, "fast", True])
+def test_a_learning_rate_that_is_none_is_refused(rate):
+    with pytest.raises(critinit.ArgumentError, match="learning_rate"):
+        critinit.generate("gru", 100, learning_rate=rate)
+
+
+def test_a_learning_rate_is_refused_beside_a_scheme():
+    with pytest.raises(critinit.ArgumentError, match="without a scheme"):
+        critinit.generate("gru", 100, scheme="memory", learning_rate=1e-3)
+
+
 def test_the_short_group_forgets_in_a_few_steps():
     """Half of its state is renewed at every step, of inputs that tanh hardly bends, whatever their scale."""
     for cell, candidate in (("gru", "candidate"), ("lstm", "cell")):

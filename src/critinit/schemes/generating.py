@@ -21,6 +21,10 @@ from critinit.theory.analysis import predict, predicted, reached, state_correlat
 
 __all__ = ["generate"]
 
+LIMITED = "memory"
+"""The scheme for optimizers that keep limits, or whose rate is so small that none is needed."""
+SAFE_WITHOUT_LIMITS = 0.1
+"""T times the largest learning rate that it bears everywhere."""
 _MET = 1.0 - 1e-3
 """A target counts as met from this share of it on: what six digits resolve."""
 _OUT_OF_REACH = "no bias, gain or input variance that a spec can state reaches it with these inputs"
@@ -34,7 +38,8 @@ def generate(
     cell: str | Cell | type[Cell],
     T: int,
     *,
-    scheme: str | Scheme = DEFAULT,
+    scheme: str | Scheme | None = None,
+    learning_rate: float | None = None,
     layers: int = 1,
     input_variance: float = 1.0,
     input_correlation: float = 1.0,
@@ -50,7 +55,10 @@ def generate(
     Args:
         cell: The cell's name, or a cell of your own, which is registered.
         T: Sequence length in steps: the longest lag that has to be remembered.
-        scheme: The scheme's name, or a scheme of your own, which is registered.
+        scheme: The scheme's name, or a scheme of your own, which is registered.  None: ``critical``, which is safe at
+            every learning rate, or what ``learning_rate`` chooses.
+        learning_rate: The rate of an optimizer of Adam's kind that keeps no limits.  Up to .1/T it chooses ``memory``,
+            which bears such a rate everywhere, where that suits the cell; above, ``critical``.  Only without a scheme.
         layers: Number of recurrent layers.
         input_variance: R, the mean square of an input number; standardized inputs have 1.
         input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
@@ -79,7 +87,6 @@ def generate(
         True
     """
     the_cell = find_cell(cell) if isinstance(cell, str) else register_cell(cell)
-    the_scheme = SCHEMES.get(scheme) if isinstance(scheme, str) else register_scheme(scheme)
     T, layers = _integer("T", T, MAX_T), _integer("layers", layers, MAX_LAYERS)
     hidden_size, input_size = (
         size if size is None else _integer(name, size, _MAX_SIZE)
@@ -93,6 +100,9 @@ def generate(
     powers = None if input_spectrum is None else _spectrum(input_spectrum)
     known = _padding(padding)
     changes = _settings(settings)
+    first = LayerContext(the_cell, T, r, correlation, known, 0, hidden_size, input_size, in_time, powers)
+    scheme = _default(learning_rate, scheme, first) if scheme is None or learning_rate is not None else scheme
+    the_scheme = SCHEMES.get(scheme) if isinstance(scheme, str) else register_scheme(scheme)
     arguments: dict[str, Any] = {
         "cell": the_cell.name,
         "T": T,
@@ -136,6 +146,18 @@ def generate(
         arguments["input_spectrum"] = list(powers)
     made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
     return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
+
+
+def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: LayerContext) -> str:
+    """The scheme where none is stated."""
+    if learning_rate is None:
+        return DEFAULT
+    if scheme is not None:
+        found = f"{_short(learning_rate)} beside a scheme"
+        hint = "it chooses the scheme where none is stated; limits are kept by critinit.limit_steps"
+        raise ArgumentError("learning_rate", found=found, allowed="without a scheme", hint=hint)
+    rate = _number("learning_rate", learning_rate, 1e3)
+    return LIMITED if rate * layer.T <= SAFE_WITHOUT_LIMITS and _suits(LIMITED, layer) else DEFAULT
 
 
 def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:

@@ -10,8 +10,7 @@ weights are drawn anew.  In a GRU the second moment is then 1/(2T), and ν²R = 
 inputs whose correlation from step to step is a, the power spectrum is that of a wrapped Cauchy distribution around 0.
 The angles are at its quantiles, and ν²R is divided by (1 + a²)/(1 − a²), by which such inputs add up to more.
 
-**The other groups.**  The gated group follows ``critical``, whose gates can learn what to keep; its recurrent kernels are
-next to nothing.  The short group is for what the last few steps decide, as in text: gates that stand at ½, a recurrent
+**The other groups.**  The gated group follows ``critical``: its gates can learn what to keep.  The short group is for what the last few steps decide, as in text: gates that stand at ½, a recurrent
 kernel of variance 1/3, and inputs at which tanh is nearly linear.
 
 **Limits.**  An optimizer of Adam's kind moves every entry by about its rate η.  Entries that couple pairs of different
