@@ -137,8 +137,8 @@ LearningRate = Annotated[
     typer.Option(
         "--learning-rate",
         metavar="RATE",
-        help="The rate of an optimizer of Adam's kind that keeps no limits; it chooses the scheme: memory up to .1/T, if "
-        "that suits the cell, else critical. Not beside --scheme.",
+        help="The rate of an optimizer of Adam's kind that keeps no limits. It chooses the scheme: memory up to .1/T "
+        "where that suits the cell, else critical. Not beside --scheme.",
         parser=number,
     ),
 ]

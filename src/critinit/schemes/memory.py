@@ -9,9 +9,12 @@ weights are drawn anew.  In a GRU the second moment is then 1/(2T), and ν²R = 
 **Angles.**  A pair keeps what its inputs have at the frequency of its angle.  White inputs have all frequencies.  Of
 inputs whose correlation from step to step is a, the power spectrum is that of a wrapped Cauchy distribution around 0.
 The angles are at its quantiles, and ν²R is divided by (1 + a²)/(1 − a²), by which such inputs add up to more.
+Where their spectrum S was measured, of mean 1 over [0, π], the angles are at its quantiles, and ν²R is divided by the
+mean of S²: the density of the angles times the power at each.
 
-**The other groups.**  The gated group follows ``critical``: its gates can learn what to keep.  The short group is for what the last few steps decide, as in text: gates that stand at ½, a recurrent
-kernel of variance 1/3, and inputs at which tanh is nearly linear.
+**The other groups.**  The gated group follows ``critical``: its gates can learn what to keep.  The short
+group is for what the last few steps decide, as in text: gates that stand at ½, a recurrent kernel of variance 1/3, and
+inputs at which tanh is nearly linear.
 
 **Limits.**  An optimizer of Adam's kind moves every entry by about its rate η.  Entries that couple pairs of different
 angles add up to nothing over time.  Those of a pair itself change the logarithm of its gain by about η, and T times
