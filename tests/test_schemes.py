@@ -141,8 +141,8 @@ def test_the_angles_of_memory_follow_a_measured_spectrum():
     a, count = 0.6, 400
     w = math.pi * (np.arange(count) + 0.5) / count
     powers = 7.0 * (1 - a * a) / (1 - 2 * a * np.cos(w) + a * a)
-    by_name = critinit.generate("gru", 100, scheme="memory", input_autocorrelation=a)
-    spec = critinit.generate("gru", 100, scheme="memory", input_autocorrelation=a, input_spectrum=powers)
+    by_name = critinit.generate("gru", 200, scheme="memory", input_autocorrelation=a)
+    spec = critinit.generate("gru", 200, scheme="memory", input_autocorrelation=a, input_spectrum=powers)
     one, other = (s.layers[0].groups[0].gates["candidate"] for s in (by_name, spec))
     assert other.recurrent.angles(16) == pytest.approx(one.recurrent.angles(16), rel=1e-3)
     assert other.input.variance == pytest.approx(one.input.variance, rel=1e-3)
@@ -151,11 +151,26 @@ def test_the_angles_of_memory_follow_a_measured_spectrum():
     assert spec.layers[0].groups[1] == by_name.layers[0].groups[1]
 
 
-def test_no_angles_are_denser_than_the_most_concentrated():
+@pytest.mark.parametrize(
+    ("T", "hidden", "densest"),
+    [
+        (100, None, 100 / 32),
+        (150, 64, 150 / 32),
+        (1000, 64, 1.7 / 0.3),
+        (64, 64, 3.0),
+        (500, 400, 3.0),
+        (500, 200, 5.0),
+    ],
+)
+def test_angles_are_no_denser_than_can_be_told_apart(T, hidden, densest):
+    """Neighbours are 2π/T apart where the spectrum has a line, unless that is denser or less dense than is good."""
     line = [0.1] * 31 + [100.0]
-    found = critinit.generate("lstm", 100, scheme="memory", input_spectrum=line).layers[0].groups[0].gates["cell"]
-    assert max(found.recurrent.spectrum) == pytest.approx(1.7 / 0.3, rel=1e-3)
-    assert np.mean(found.recurrent.spectrum) == pytest.approx(1.0, rel=1e-3)
+    spec = critinit.generate("lstm", T, scheme="memory", input_spectrum=line, hidden_size=hidden)
+    found = spec.layers[0].groups[0].gates["cell"].recurrent
+    assert max(found.spectrum) == pytest.approx(densest, rel=1e-3)
+    assert np.mean(found.spectrum) == pytest.approx(1.0, rel=1e-3)
+    if T == 150:
+        assert np.diff(found.angles(16)).min() == pytest.approx(2 * math.pi / T, rel=1e-3)
 
 
 @pytest.mark.parametrize("powers", [3.0, [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, math.nan], "ab", [True, "1"]])
