@@ -157,8 +157,8 @@ def test_the_angles_of_memory_follow_a_measured_spectrum():
         (100, None, 100 / 32),
         (150, 64, 150 / 32),
         (1000, 64, 1.7 / 0.3),
-        (64, 64, 3.0),
-        (500, 400, 3.0),
+        (64, 64, 3.125),
+        (500, 400, 3.125),
         (500, 200, 5.0),
     ],
 )
@@ -169,6 +169,10 @@ def test_angles_are_no_denser_than_can_be_told_apart(T, hidden, densest):
     found = spec.layers[0].groups[0].gates["cell"].recurrent
     assert max(found.spectrum) == pytest.approx(densest, rel=1e-3)
     assert np.mean(found.spectrum) == pytest.approx(1.0, rel=1e-3)
+    padded = critinit.generate(
+        "lstm", T, scheme="memory", input_spectrum=line, hidden_size=hidden, padding={"variance": 0.0}
+    )
+    assert max(padded.layers[0].groups[0].gates["cell"].recurrent.spectrum) == pytest.approx(3.125, rel=1e-3)
     if T == 150:
         assert np.diff(found.angles(16)).min() == pytest.approx(2 * math.pi / T, rel=1e-3)
 
