@@ -111,8 +111,9 @@ def test_critical_lets_gates_react_less_where_padding_is_noise():
 @pytest.mark.parametrize("T", [2, 50, 784, 20_000])
 @pytest.mark.parametrize("cell", REMEMBERING)
 def test_memory_has_a_loop_of_gain_1_and_inputs_that_let_it_forget_in_T_steps(cell, T):
-    memory, gated = critinit.generate(cell, T, scheme="memory").layers[0].groups
-    assert (memory.share, gated.share) == (0.5, 0.5)
+    memory, gated, short = critinit.generate(cell, T, scheme="memory").layers[0].groups
+    assert (memory.share, gated.share, short.share) == (0.5, 0.25, 0.25)
+    assert all(gate.bias.extremes == (0.0, 0.0) for gate in short.gates.values())
     kernels = [name for name, gate in memory.gates.items() if not gate.recurrent.is_zero]
     assert kernels == [CELLS.built_in[cell].candidate_gate]
     assert gated.gates["update" if "update" in gated.gates else "forget"].bias.distribution == "log_uniform_time"
@@ -135,14 +136,109 @@ def test_the_angles_of_memory_follow_the_inputs_and_their_power_falls():
     assert smooth.input.variance / white.input.variance == pytest.approx(0.75 / 1.25, rel=1e-3)
 
 
+def test_the_angles_of_memory_follow_a_measured_spectrum():
+    """The inputs add up to as much more as the mean of the spectrum's square says; by hand in the time domain."""
+    a, count = 0.6, 400
+    w = math.pi * (np.arange(count) + 0.5) / count
+    powers = 7.0 * (1 - a * a) / (1 - 2 * a * np.cos(w) + a * a)
+    by_name = critinit.generate("gru", 200, scheme="memory", input_autocorrelation=a)
+    spec = critinit.generate("gru", 200, scheme="memory", input_autocorrelation=a, input_spectrum=powers)
+    one, other = (s.layers[0].groups[0].gates["candidate"] for s in (by_name, spec))
+    assert other.recurrent.angles(16) == pytest.approx(one.recurrent.angles(16), rel=1e-3)
+    assert other.input.variance == pytest.approx(one.input.variance, rel=1e-3)
+    assert list(spec.generated.arguments["input_spectrum"]) == powers.tolist()
+    assert critinit.generate(**spec.generated.arguments).to_bytes() == spec.to_bytes()
+    assert spec.layers[0].groups[1] == by_name.layers[0].groups[1]
+
+
+@pytest.mark.parametrize(
+    ("T", "hidden", "densest"),
+    [
+        (100, None, 100 / 32),
+        (150, 64, 150 / 32),
+        (1000, 64, 1.7 / 0.3),
+        (64, 64, 3.125),
+        (500, 400, 3.125),
+        (500, 200, 5.0),
+    ],
+)
+def test_angles_are_no_denser_than_can_be_told_apart(T, hidden, densest):
+    """Neighbours are 2π/T apart where the spectrum has a line, unless that is denser or less dense than is good."""
+    line = [0.1] * 31 + [100.0]
+    spec = critinit.generate("lstm", T, scheme="memory", input_spectrum=line, hidden_size=hidden)
+    found = spec.layers[0].groups[0].gates["cell"].recurrent
+    assert max(found.spectrum) == pytest.approx(densest, rel=1e-3)
+    assert np.mean(found.spectrum) == pytest.approx(1.0, rel=1e-3)
+    padded = critinit.generate(
+        "lstm", T, scheme="memory", input_spectrum=line, hidden_size=hidden, padding={"variance": 0.0}
+    )
+    assert max(padded.layers[0].groups[0].gates["cell"].recurrent.spectrum) == pytest.approx(3.125, rel=1e-3)
+    if T == 150:
+        assert np.diff(found.angles(16)).min() == pytest.approx(2 * math.pi / T, rel=1e-3)
+
+
+@pytest.mark.parametrize("powers", [3.0, [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, math.nan], "ab", [True, "1"]])
+def test_a_spectrum_that_is_none_is_refused(powers):
+    with pytest.raises(critinit.ArgumentError, match="input_spectrum"):
+        critinit.generate("gru", 100, scheme="memory", input_spectrum=powers)
+
+
+def test_schemes_that_do_not_follow_a_spectrum_do_not_record_it():
+    with_it, without = (critinit.generate("gru", 100, layers=2, input_spectrum=s) for s in ([1.0, 3.0], None))
+    assert with_it.to_bytes() == without.to_bytes()
+    above = critinit.generate("gru", 100, scheme="memory", layers=2, input_spectrum=[1.0, 3.0]).layers[1].groups[0]
+    assert above.gates["candidate"].recurrent.spectrum is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "T", "rate", "chosen"),
+    [
+        ("gru", 100, None, "critical"),
+        ("gru", 100, 1e-3, "memory"),
+        ("gru", 100, 1.1e-3, "critical"),
+        ("lstm", 1000, 1e-4, "memory"),
+        ("lstm", 1000, 1e-3, "critical"),
+        ("layernorm_lstm", 100, 1e-4, "critical"),
+        ("projection_lstm", 100, 1e-4, "critical"),
+        ("rnn", 100, 1e-4, "critical"),
+    ],
+)
+def test_a_learning_rate_chooses_the_scheme_where_none_is_stated(cell, T, rate, chosen):
+    spec = critinit.generate(cell, T, learning_rate=rate)
+    assert spec.scheme == chosen
+    assert spec.to_bytes() == critinit.generate(cell, T, scheme=chosen).to_bytes()
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.nan, "fast", True])
+def test_a_learning_rate_that_is_none_is_refused(rate):
+    with pytest.raises(critinit.ArgumentError, match="learning_rate"):
+        critinit.generate("gru", 100, learning_rate=rate)
+
+
+def test_a_learning_rate_is_refused_beside_a_scheme():
+    with pytest.raises(critinit.ArgumentError, match="without a scheme"):
+        critinit.generate("gru", 100, scheme="memory", learning_rate=1e-3)
+
+
+def test_the_short_group_forgets_in_a_few_steps():
+    """Half of its state is renewed at every step, of inputs that tanh hardly bends, whatever their scale."""
+    for cell, candidate in (("gru", "candidate"), ("lstm", "cell")):
+        spec = critinit.generate(cell, 300, scheme="memory", input_variance=25.0)
+        layer = spec.layers[0].alone()[2]
+        assert layer.gates[candidate].input.variance * 25.0 == pytest.approx(0.1)
+        assert untied_numbers(spec, layer).unit_time_constants.max == pytest.approx(2.0, abs=0.05)
+        assert untied_numbers(spec, layer).time_scale < 3.0
+
+
 def test_the_limits_of_memory_by_hand():
-    memory, gated = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
+    memory, *others = critinit.generate("gru", 200, scheme="memory", input_variance=4.0).layers[0].groups
     candidate = memory.gates["candidate"]
     assert candidate.recurrent.limit_at(64) == pytest.approx(0.06 / 200)
     power = candidate.input.variance * 4.0
     assert candidate.input.limit_at(5) == pytest.approx(0.1 * math.sqrt(power) / 2.0 / 5, rel=1e-3)
     assert candidate.bias.max_learning_rate == pytest.approx(0.1 * math.sqrt(power), rel=1e-3)
-    assert {gate.recurrent.limit_at(9) for gate in gated.gates.values()} == {0.03}
+    kernels = [part for other in others for gate in other.gates.values() for part in (gate.recurrent, gate.input)]
+    assert {kernel.limit_at(9) for kernel in kernels} == {0.03}
 
 
 def test_pre_activations_do_not_depend_on_the_scale_of_the_inputs():

@@ -33,6 +33,7 @@ class Inputs(NamedTuple):
     inputs: int
     input_variance: float
     autocorrelation: float
+    spectrum: tuple[float, ...] | None
     padding: Padding | None
     fingerprint: str
 
@@ -41,7 +42,7 @@ class Inputs(NamedTuple):
 def inputs_of(task: str, T: int, files: tuple[str, ...]) -> Inputs:
     """Return what decides a spec for a task at one length; the data themselves are not kept."""
     data: Data = TASKS[task].make(T, files)
-    return Inputs(data.inputs, data.input_variance, data.autocorrelation, data.padding, data.fingerprint)
+    return Inputs(data.inputs, data.input_variance, data.autocorrelation, data.spectrum, data.padding, data.fingerprint)
 
 
 def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
@@ -70,6 +71,7 @@ def spec_of(run: Run, inputs: Inputs | Data) -> critinit.InitSpec | None:
             layers=run.layers,
             input_variance=inputs.input_variance,
             input_autocorrelation=inputs.autocorrelation,
+            input_spectrum=inputs.spectrum,
             padding=inputs.padding,
             hidden_size=run.hidden,
             input_size=inputs.inputs,

@@ -33,7 +33,8 @@ class Inputs(NamedTuple):
         variance: Mean square of an input number.
         correlation: Correlation of the inputs of the two perturbed copies whose distance χ describes.
         autocorrelation: Correlation of the input with that of the step before.
-        padding: Inputs that carry no information, as ``critinit.generate`` takes them.
+        spectrum: Powers of the input about its mean in equal bins of frequency, as ``critinit.generate`` takes them.
+        padding: Inputs that carry no information, likewise.
         size: Numbers in one input.
     """
 
@@ -41,6 +42,7 @@ class Inputs(NamedTuple):
     variance: float | None
     correlation: float | None
     autocorrelation: float | None
+    spectrum: tuple[float, ...] | None
     padding: Mapping[str, Any] | None
     size: int | None
 
@@ -51,6 +53,7 @@ class Inputs(NamedTuple):
             "input_variance": 1.0 if self.variance is None else self.variance,
             "input_correlation": 1.0 if self.correlation is None else self.correlation,
             "input_autocorrelation": self.autocorrelation,
+            "input_spectrum": self.spectrum,
             "padding": self.padding,
             "input_size": self.size,
         }
@@ -138,7 +141,10 @@ def measured(file: str, given: Inputs, reading: Reading) -> Inputs:
         (hint,) = found.warnings()
         hint = f"{hint.partition(': ')[2]}; or state the length with --T"
         raise DataError(found="one step", allowed="sequences of two steps or more", hint=hint, source=file)
-    result = given.completed(_stated(found))
+    stated = _stated(found)
+    if given.autocorrelation is not None:  # it says of the course in time what a spectrum says too
+        stated = stated._replace(spectrum=None)
+    result = given.completed(stated)
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(_table(file, found, given, result), end="", file=sys.stderr, flush=True)
@@ -152,12 +158,13 @@ def measured(file: str, given: Inputs, reading: Reading) -> Inputs:
 def _stated(found: InputStatistics) -> Inputs:
     """What a spec takes of the statistics; of ids of tokens the length alone."""
     if found.ids:
-        return Inputs(found.steps_after_padding, None, None, None, None, None)
+        return Inputs(found.steps_after_padding, None, None, None, None, None, None)
     return Inputs(
         found.steps_after_padding,
         found.input_variance,
         found.input_correlation,
         found.input_autocorrelation,
+        found.input_spectrum,
         found.padding,
         found.shape[2],
     )

@@ -128,11 +128,12 @@ T = Annotated[
     typer.Option("--T", metavar="N", help="Sequence length in steps.", parser=integer, show_default=False),
 ]
 Scheme = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--scheme",
         metavar="SCHEME",
-        help="{schemes}, or a Python file with a scheme of your own, scheme.py or scheme.py:NAME. The file is run.",
+        help="{schemes}, or a Python file with a scheme of your own, scheme.py or scheme.py:NAME. The file is run. "
+        "[default: critical, or what --learning-rate chooses]",
         autocompletion=completion(registered.schemes),
     ),
 ]

@@ -330,6 +330,22 @@ def test_initialize_makes_a_spec_for_each_network_and_writes_it() -> None:
     assert critinit.initialize(model, x, T=77, include="gru").specs["gru"].T == 77
 
 
+def test_initialize_hands_over_the_limits_of_every_network() -> None:
+    model = torch_model()
+    import torch
+
+    done = critinit.initialize(model, torch.from_numpy(text()[0]), scheme="memory", seed=3)
+    again = [critinit.apply(spec, torch_model(), seed=3, include=name) for name, spec in done.specs.items()]
+    assert done.applied.limits == tuple(limit for applied in again for limit in applied.limits)
+    assert {limit.tensor.split(".")[0] for limit in done.applied.limits} == {"lstm", "gru"}
+    optimizer = critinit.limit_steps(torch.optim.Adam(model.parameters(), 0.1), done.applied)
+    before = model.lstm.weight_hh_l0.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert (model.lstm.weight_hh_l0 - before).abs().max() < 0.031
+
+
 def test_a_network_above_is_measured_after_the_one_below_was_written() -> None:
     model = text_model()
     import torch

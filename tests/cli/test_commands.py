@@ -499,6 +499,23 @@ def test_the_full_tied_theory_decides_instead_of_the_fast_estimate(run: Run) -> 
     assert json.loads(own.out)["layers"][0]["predicted"]["tied"]["notes"][0] == "as the spec states"
 
 
+@pytest.mark.parametrize(
+    ("rate", "scheme", "words"),
+    [("1e-3", "memory", "which bears this rate without limits"), ("0.03", "critical", "which needs no limits")],
+)
+def test_a_learning_rate_chooses_the_scheme_and_says_so(run: Run, rate: str, scheme: str, words: str) -> None:
+    arguments = ("spec", "--cell", "gru", "--T", "100", "--learning-rate", rate)
+    result = run(*arguments)
+    assert result.code == 0
+    assert result.out == run(*arguments[:-2], "--scheme", scheme).out
+    assert f"note: learning rate {float(rate):g} over 100 steps: the scheme {scheme}, {words}" in result.err
+    own = run(*arguments, "--set", "layers.0.gates.update.bias.mean=3") if scheme == "critical" else result
+    assert f"the scheme {scheme}" in own.err
+    refused = run(*arguments, "--scheme", scheme)
+    assert refused.code != 0
+    assert "--learning-rate" in refused.err
+
+
 def test_compare_withholds_tied_numbers_of_inputs_that_are_correlated_in_time(run: Run) -> None:
     arguments = ("--cell", "gru", "--T", "50", "--input-autocorrelation", "0.9")
     text = " ".join(run("compare", *arguments).out.split())

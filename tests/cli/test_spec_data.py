@@ -68,6 +68,20 @@ def test_smooth_inputs_are_stated_as_such(run: Run, tmp_path: Path) -> None:
     assert "the correlation in time at lag" not in stated.err
 
 
+def test_the_angles_of_memory_follow_the_spectrum_of_the_data(run: Run, tmp_path: Path) -> None:
+    x = np.cumsum(np.random.default_rng(0).standard_normal((10, 60, 2)), axis=1)
+    np.save(tmp_path / "smooth.npy", x)
+    arguments = ("spec", "--cell", "gru", "--data", str(tmp_path / "smooth.npy"), "--scheme", "memory")
+    result, found = run(*arguments), measure(x)
+    spec = parse(result.out)
+    assert spec.generated is not None
+    assert spec.generated.arguments["input_spectrum"] == found.input_spectrum
+    assert "note: the angles of the memory group follow the spectrum of the data\n" in result.err
+    stated = run(*arguments, "--input-autocorrelation", "0.5")
+    assert "spectrum" not in stated.out + stated.err
+    assert "spectrum" not in run(*arguments[:-1], "critical").out
+
+
 PADDING = ["input.padding", "variance", "0"]
 
 

@@ -357,3 +357,32 @@ def test_check_accepts_rotations_and_refuses_other_phases(size: int) -> None:
         other = sampled(kernel("orthogonal", 1.1), size, size, seed=4)
         assert min(test.p for test in asked.check(Observed(other, DOUBLE, 1.0))) < 1e-6
         assert min(test.p for test in kernel("orthogonal", 1.1).check(Observed(w, DOUBLE, 1.0))) < 1e-6
+
+
+def test_a_spectrum_decides_how_many_planes_turn_by_an_angle() -> None:
+    """Of 1000 planes each bin has its share, in even steps, and a bin without power has none."""
+    asked = kernel("rotation", 1.0, spectrum=(2.0, 0.0, 5.0, 1.0))
+    angles = asked.angles(1000)
+    counts, _ = np.histogram(angles, np.linspace(0.0, math.pi, 5))
+    assert counts.tolist() == [250, 0, 625, 125]
+    within = np.diff(angles[250:875])
+    assert within == pytest.approx(math.pi / 4 / 625 * np.ones(624))
+    even = kernel("rotation", 1.0, spectrum=(3.0, 3.0)).angles(7)
+    assert even == pytest.approx(kernel("rotation", 1.0).angles(7))
+    w = sampled(asked, 20, 20, seed=0)
+    assert np.sort(np.angle(np.linalg.eigvals(w)))[10:] == pytest.approx(asked.angles(10))
+    assert asked.describe() == "rotation, gain 1, angles by a spectrum"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spectrum": (0.0, 0.0)},
+        {"spectrum": (1.0,)},
+        {"spectrum": (1.0, -1.0)},
+        {"spectrum": (1.0, 2.0), "concentration": 0.3},
+    ],
+)
+def test_a_spectrum_that_is_none_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="spectrum"):
+        kernel("rotation", 1.0, **changes)

@@ -35,6 +35,10 @@ def close(a: InputStatistics, b: InputStatistics) -> None:
     else:
         assert a.correlation == pytest.approx(b.correlation, rel=1e-10)
     assert a.autocorrelation == pytest.approx(b.autocorrelation, rel=1e-10)
+    if b.spectrum is None:
+        assert a.spectrum is None
+    else:
+        assert a.spectrum == pytest.approx(b.spectrum, rel=1e-7, abs=1e-9)
     assert a.columns.mean == pytest.approx(b.columns.mean, rel=1e-10, abs=1e-12)
     assert a.columns.variance == pytest.approx(b.columns.variance, rel=1e-10)
     assert np.array_equal(a.columns.constant, b.columns.constant)

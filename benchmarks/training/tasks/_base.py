@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from critinit.inputs import measure
 from critinit.spec import Padding
 
 __all__ = ["HELD_OUT", "Batch", "Data", "Metric", "Task", "fingerprint"]
@@ -54,6 +55,11 @@ class Data:
         x = self.held_out.x.astype(np.float64)
         products, squares = float(np.sum(x[1:] * x[:-1])), float(np.sum(x * x))
         return round(products / squares, 2) if squares else 0.0
+
+    @cached_property
+    def spectrum(self) -> tuple[float, ...] | None:
+        """The inputs' power spectrum, as ``generate`` takes it; padding counts nowhere."""
+        return measure(self.held_out.x.transpose(1, 0, 2), tokens="length").input_spectrum
 
 
 @dataclass(frozen=True)

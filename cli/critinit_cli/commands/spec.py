@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,12 @@ Examples:
   critinit spec --cell gru --T 200 --set 'layers.*.gates.reset.bias={"distribution":"constant","mean":2}'
 """
 
+_WHY = {
+    "memory": "the scheme memory, which bears this rate without limits",
+    "critical": "the scheme critical, which needs no limits; where the optimizer keeps limits, memory trains faster: "
+    "--scheme memory",
+}
+"""What a learning rate chose, and why."""
 Length = Annotated[
     int | None,
     typer.Option("--T", metavar="N", help="Sequence length in steps; that of the data.", parser=integer),
@@ -125,6 +132,16 @@ Missing = Annotated[
         "[default: refuse].",
     ),
 ]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate",
+        metavar="RATE",
+        help="The rate of an optimizer of Adam's kind that keeps no limits. It chooses the scheme: memory up to .1/T "
+        "where that suits the cell, else critical. Not beside --scheme.",
+        parser=number,
+    ),
+]
 Layers = Annotated[int, typer.Option("--layers", metavar="L", help="Recurrent layers.", parser=integer)]
 Settings = Annotated[
     list[str] | None,
@@ -139,7 +156,8 @@ Settings = Annotated[
 def command(
     cell: options.Cell,
     T: Length = None,
-    scheme: options.Scheme = "critical",
+    scheme: options.Scheme = None,
+    learning_rate: LearningRate = None,
     layers: Layers = 1,
     input_variance: InputVariance = None,
     input_correlation: InputCorrelation = None,
@@ -177,6 +195,7 @@ def command(
         input_variance,
         input_correlation,
         input_autocorrelation,
+        None,
         options.padding(padding_variance, padding_constant),
         input_size,
     )
@@ -186,18 +205,24 @@ def command(
         given = measured(data, given, reading)
     spec = generate(
         CELLS.name_of(cell),
-        scheme=SCHEMES.name_of(scheme),
+        scheme=None if scheme is None else SCHEMES.name_of(scheme),
+        learning_rate=learning_rate,
         layers=layers,
         hidden_size=hidden_size,
         settings=settings or (),
         **given.arguments(),
     )
+    arguments: Mapping[str, Any] = {} if spec.generated is None else spec.generated.arguments
+    if "input_spectrum" in arguments:
+        complain("note", "the angles of the memory group follow the spectrum of the data")
     if given.variance == 0.0:
         complain(
             "note",
             "an input variance of 0 says that every input is zero: the prediction is for a network that reads nothing, "
             "and input kernels are as for a variance of 1; leave --input-variance out where it is unknown",
         )
+    if learning_rate is not None:
+        complain("note", f"learning rate {learning_rate:g} over {spec.T} steps: {_WHY[arguments['scheme']]}")
     emit(spec.to_json(), output)
     return _missed(spec.target)
 

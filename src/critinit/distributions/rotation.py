@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from critinit.distributions import goodness
 from critinit.distributions._base import Kernel, KernelFamily
@@ -15,10 +16,22 @@ from critinit.distributions.drawing import Drawing
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import NonNegative
 
-__all__ = ["RotationKernel"]
+__all__ = ["RotationKernel", "Spectrum"]
 
 Array = NDArray[np.float64]
 A = TypeVar("A")
+
+
+def _has_power(spectrum: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(spectrum):
+        raise PydanticCustomError("spectrum", "powers of which one is above 0", {})
+    return spectrum
+
+
+Spectrum = Annotated[
+    tuple[NonNegative, ...], Field(min_length=2, max_length=1024, strict=False), AfterValidator(_has_power)
+]
+"""Powers in so many equal bins of the frequencies from 0 to π radians a step, in any unit."""
 
 
 class RotationKernel(Kernel):
@@ -29,7 +42,8 @@ class RotationKernel(Kernel):
         θ_j = 2 arctan((1 − a)/(1 + a)·tan(πp/2)),        0 < θ_j < π,
 
     whose density over ±θ, proportional to 1/(1 − 2a cos θ + a²), is the power spectrum of a signal with correlation a
-    from step to step.  Concentration 0 spreads them evenly.  An odd unit at the end is multiplied by the gain.
+    from step to step.  Concentration 0 spreads them evenly.  With a ``spectrum``, powers in equal bins of [0, π], the
+    angles are at the same quantiles of the density that it is.  An odd unit at the end is multiplied by the gain.
 
     The eigenvectors are the planes of units, so a step of an optimizer that treats all entries alike, such as Adam,
     adds up over time in the plane's own four entries alone; elsewhere it couples planes that turn at different speeds.
@@ -41,15 +55,28 @@ class RotationKernel(Kernel):
     distribution: Literal["rotation"] = "rotation"
     variance: NonNegative = Field(description="The gain squared.")
     concentration: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
-        description="a: 0 spreads the angles evenly over half a turn; near 1 most are near 0."
+        default=0.0, description="a: 0 spreads the angles evenly over half a turn; near 1 most are near 0."
     )
+    spectrum: Spectrum | None = Field(
+        default=None, description="Density of the angles in equal bins from 0 to π, instead of a concentration."
+    )
+    optional: ClassVar[tuple[str, ...]] = (*Kernel.optional, "spectrum")
     family = KernelFamily.HAAR
     is_square = True
     pairs_units: ClassVar[bool] = True
 
+    @model_validator(mode="after")
+    def _one_density(self) -> Self:
+        if self.spectrum is not None and self.concentration:
+            raise PydanticCustomError("spectrum", "0 beside a spectrum", {"field": "concentration"})
+        return self
+
     def angles(self, planes: int) -> Array:
         """Return the angle of each plane, in radians, ascending."""
         p = (np.arange(planes) + 0.5) / planes
+        if self.spectrum is not None:
+            below = np.concatenate([[0.0], np.cumsum(self.spectrum) / math.fsum(self.spectrum)])
+            return np.asarray(np.interp(p, below, np.linspace(0.0, math.pi, len(below))))
         ratio = (1.0 - self.concentration) / (1.0 + self.concentration)
         return np.asarray(2.0 * np.arctan(ratio * np.tan(0.5 * math.pi * p)))
 
@@ -75,5 +102,6 @@ class RotationKernel(Kernel):
         return (goodness.exact("rotation", np.abs(x - expected).max() <= slack),)
 
     def describe(self) -> str:
-        """Return the name, the gain and the concentration."""
-        return f"rotation, gain {self.gain:.4g}, concentration {self.concentration:.4g}"
+        """Return the name, the gain and the concentration, or that there is a spectrum."""
+        angles = f"concentration {self.concentration:.4g}" if self.spectrum is None else "angles by a spectrum"
+        return f"rotation, gain {self.gain:.4g}, {angles}"

@@ -34,7 +34,7 @@ class Initialized(Shown, Generic[Model]):
             not.
         specs: The spec of each recurrent network, by its path.
         measured: What arrived at each network when its spec was made.
-        applied: What was written, of all networks together.
+        applied: What was written, of all networks together, and the limits for ``critinit.limit_steps``.
     """
 
     model: Model
@@ -168,6 +168,7 @@ def _spec(
         layers=len(network.layers),
         input_variance=network.input_variance,
         input_autocorrelation=network.layers[0].statistics.input_autocorrelation,
+        input_spectrum=network.layers[0].statistics.input_spectrum,
         padding=network.padding if padding is None else padding,
         hidden_size=network.hidden_size,
         input_size=network.input_size,

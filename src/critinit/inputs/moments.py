@@ -23,6 +23,7 @@ from critinit.dual import Array
 from critinit.inputs.chunks import Chunk, Source
 from critinit.inputs.labels import Labels
 from critinit.inputs.lagged import Lagged
+from critinit.inputs.spectra import spectrum
 from critinit.inputs.statistics import Columns, ConstantStretches, InputStatistics
 
 __all__ = ["RUN", "SHARE", "Moments"]
@@ -31,6 +32,10 @@ Steps = NDArray[np.int64]
 
 _LAGS = (1, 4, 16, 64, 256)
 """Steps between the inputs whose correlation in time is measured: from neighbours to long memory."""
+_FINE = 64
+"""Lags, each a step apart, that the spectrum is made of."""
+_SAMPLED = 2**23
+"""Numbers, of the first sequences, that the spectrum is made of: ten seconds of work."""
 _TAIL = 2**22
 """Numbers kept of one sequence's last steps (32 MB); data with very many features go without the long lags."""
 _POSITIONS = 2**22
@@ -52,6 +57,7 @@ class Moments:
         self.low, self.high = np.full(features, math.inf), np.full(features, -math.inf)
         longest = math.inf if source.steps is None else source.steps
         self.lagged = Lagged([lag for lag in _LAGS if lag == 1 or (lag < longest and lag * features <= _TAIL)])
+        self.fine = Lagged([lag for lag in range(1, _FINE) if lag <= self.lagged.lags[-1]])
         self.pairs = None if source.steps is None else _Pairs(source.steps, features)
         self.beginnings, self.endings = _Stretches(), _Stretches()
         self.unchanging = 0  # sequences
@@ -73,6 +79,7 @@ class Moments:
             self.tail, self.first = x[:, :0], x[:, 0].copy()
             self.until = np.zeros(len(x), dtype=np.int64)
             self.lagged.begin(len(x))
+            self.fine.begin(len(x))
         self._add_columns(x)
         self.labels.add(x, step)
         if self.pairs:
@@ -80,7 +87,8 @@ class Moments:
         self.start = _unchanged_since(x, step, self.start, self.tail)
         self.until = _unchanged_until(x, step, self.until, self.first)
         joined = np.concatenate([self.tail, x], axis=1)
-        self.lagged.add(joined, self.tail.shape[1], step, self.until, self.start)
+        for lagged in (self.lagged, self.fine) if self.count <= _SAMPLED else (self.lagged,):
+            lagged.add(joined, self.tail.shape[1], step, self.until, self.start)
         self.tail, self.length = joined[:, -self.lagged.lags[-1] :], step + x.shape[1]
 
     def _add_columns(self, x: Array) -> None:
@@ -107,7 +115,8 @@ class Moments:
         self.endings.add(self.tail[:, -1], behind)
         for sides, longest in self.longest.items():
             self.longest[sides] = max(longest, int(np.max(self.length - sides[0] * until - sides[1] * behind)))
-        self.lagged.end(until > 0, behind > 0)
+        for lagged in (self.lagged, self.fine):
+            lagged.end(until > 0, behind > 0)
         if self.pairs:
             self.pairs.end(until, behind, self.length)
 
@@ -135,6 +144,7 @@ class Moments:
             second_moment=float(np.mean(square / left)),
             correlation=self.pairs.correlation(parts) if self.pairs and self.sequences > 1 else None,
             autocorrelation=self.lagged.correlations(padded),
+            spectrum=spectrum(self.fine.correlations(padded), _constant(mean, square / left)),
             beginnings=before,
             endings=behind,
             steps_after_padding=self.longest[padded[0], False],
@@ -160,6 +170,12 @@ class Moments:
         if self.unchanging:
             still = f"{self.unchanging:,} of {self.sequences:,} sequences"
             yield f"{still} never change; they count as input, not as padding"
+
+
+def _constant(mean: Array, square: Array) -> float:
+    """The share of the power that the columns' means have."""
+    power = float(np.sum(square))
+    return min(float(np.sum(mean**2)) / power, 1.0) if power else 1.0
 
 
 class _Pairs:

@@ -91,6 +91,8 @@ class InputStatistics:
         correlation: C, the correlation of different sequences at the same step, without the padding; None with one
             sequence, or of zeros.
         autocorrelation: The correlation in time at some lags in steps, without the padding.
+        spectrum: The power about the mean in 32 equal bins of the frequencies from 0 to π radians a step, of mean 1,
+            without the padding; None of sequences of very few steps, and where nothing changes.
         beginnings: The unchanging stretches at the beginning of sequences; None where there are none.
         endings: Those at the end of sequences; None where there are none.
         steps_after_padding: Steps of the longest sequence without padding before it: what a spec takes for T.
@@ -105,6 +107,7 @@ class InputStatistics:
     second_moment: float
     correlation: float | None
     autocorrelation: Mapping[int, float]
+    spectrum: tuple[float, ...] | None
     beginnings: ConstantStretches | None
     endings: ConstantStretches | None
     steps_after_padding: int
@@ -131,6 +134,11 @@ class InputStatistics:
         """
         found = self.autocorrelation.get(1)
         return None if found is None or abs(found) < _WHITE else _six(min(max(found, -1.0), 1.0))
+
+    @property
+    def input_spectrum(self) -> tuple[float, ...] | None:
+        """The spectrum as ``generate`` takes it, to three digits; None where it is unknown."""
+        return None if self.spectrum is None else tuple(float(f"{power:.3g}") for power in self.spectrum)
 
     @property
     def padding(self) -> PaddingFields | None:

@@ -63,6 +63,8 @@ class LayerContext:
         hidden_size: H, the number of units, or None where it is not known.
         input_size: M, the number of coordinates of the input, or None where it is not known.
         autocorrelation: Correlation of the input with that of the step before, or None where it is not known.
+        spectrum: Powers of the input about its mean in equal bins of the frequencies from 0 to π radians a step, in
+            any unit, or None where they are not known.
     """
 
     cell: Cell
@@ -74,6 +76,7 @@ class LayerContext:
     hidden_size: int | None
     input_size: int | None
     autocorrelation: float | None = None
+    spectrum: tuple[float, ...] | None = None
 
     @property
     def noise(self) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from critinit._version import __version__
 from critinit.cells import Cell, find_cell, register_cell
+from critinit.distributions.rotation import Spectrum
 from critinit.errors import ArgumentError, CritinitError, SchemeError, SpecError
 from critinit.frozen import FrozenMapping
 from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_scheme
@@ -20,23 +21,30 @@ from critinit.theory.analysis import predict, predicted, reached, state_correlat
 
 __all__ = ["generate"]
 
+LIMITED = "memory"
+"""The scheme for optimizers that keep limits, or whose rate is so small that none is needed."""
+SAFE_WITHOUT_LIMITS = 0.1
+"""T times the largest learning rate that it bears everywhere."""
 _MET = 1.0 - 1e-3
 """A target counts as met from this share of it on: what six digits resolve."""
 _OUT_OF_REACH = "no bias, gain or input variance that a spec can state reaches it with these inputs"
 _LASTING = "with a larger gain some networks would grow without end, as the slopes of slow units last"
 _MAX_SIZE = 10**9
 """Units or coordinates."""
+_POWERS: TypeAdapter[tuple[float, ...]] = TypeAdapter(Spectrum)
 
 
 def generate(
     cell: str | Cell | type[Cell],
     T: int,
     *,
-    scheme: str | Scheme = DEFAULT,
+    scheme: str | Scheme | None = None,
+    learning_rate: float | None = None,
     layers: int = 1,
     input_variance: float = 1.0,
     input_correlation: float = 1.0,
     input_autocorrelation: float | None = None,
+    input_spectrum: Sequence[float] | None = None,
     padding: Padding | Mapping[str, Any] | None = None,
     hidden_size: int | None = None,
     input_size: int | None = None,
@@ -47,12 +55,18 @@ def generate(
     Args:
         cell: The cell's name, or a cell of your own, which is registered.
         T: Sequence length in steps: the longest lag that has to be remembered.
-        scheme: The scheme's name, or a scheme of your own, which is registered.
+        scheme: The scheme's name, or a scheme of your own, which is registered.  None: ``critical``, which is safe at
+            every learning rate, or what ``learning_rate`` chooses.
+        learning_rate: The rate of an optimizer of Adam's kind that keeps no limits.  Up to .1/T it chooses ``memory``,
+            which bears such a rate everywhere, where that suits the cell; above, ``critical``.  Only without a scheme.
         layers: Number of recurrent layers.
         input_variance: R, the mean square of an input number; standardized inputs have 1.
         input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
         input_autocorrelation: Correlation of the input with that of the step before, −1 to 1; of smooth signals it is
             near 1.  None: unknown, and the theory takes inputs at different steps as independent.
+        input_spectrum: Powers of the input about its mean in equal bins of the frequencies from 0 to π radians a step,
+            in any unit, as ``critinit.inputs.measure`` finds them; from 2 to 1024 numbers.  The scheme ``memory``
+            follows them; where a scheme does not, the spec does not record them.  None: unknown.
         padding: Inputs that carry no information, as ``Padding`` or a mapping: ``variance`` is their power per
             coordinate (0 when silent), ``constant`` whether they are all alike.  None: nothing is known of them, so
             they count as strong as the input.  ``critical`` lets gates react less where padding is noise.
@@ -73,7 +87,6 @@ def generate(
         True
     """
     the_cell = find_cell(cell) if isinstance(cell, str) else register_cell(cell)
-    the_scheme = SCHEMES.get(scheme) if isinstance(scheme, str) else register_scheme(scheme)
     T, layers = _integer("T", T, MAX_T), _integer("layers", layers, MAX_LAYERS)
     hidden_size, input_size = (
         size if size is None else _integer(name, size, _MAX_SIZE)
@@ -84,9 +97,13 @@ def generate(
     in_time = (
         None if input_autocorrelation is None else _number("input_autocorrelation", input_autocorrelation, 1.0, -1)
     )
+    powers = None if input_spectrum is None else _spectrum(input_spectrum)
     known = _padding(padding)
     changes = _settings(settings)
-    arguments = {
+    first = LayerContext(the_cell, T, r, correlation, known, 0, hidden_size, input_size, in_time, powers)
+    scheme = _default(learning_rate, scheme, first) if scheme is None or learning_rate is not None else scheme
+    the_scheme = SCHEMES.get(scheme) if isinstance(scheme, str) else register_scheme(scheme)
+    arguments: dict[str, Any] = {
         "cell": the_cell.name,
         "T": T,
         "scheme": the_scheme.name,
@@ -112,7 +129,8 @@ def generate(
         if spec is not None:
             r, correlation, known = _state_below(spec, known)
         smooth = None if index else in_time
-        layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size, smooth)
+        seen = None if index else powers
+        layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size, smooth, seen)
         try:
             one = validate_object({**data, "layers": [_layer(the_scheme, layer, smooth)]})
         except SpecError as error:
@@ -123,8 +141,23 @@ def generate(
         top = spec.layers[-1].model_copy(update={"predicted": predicted(spec, index)})
         spec = spec.model_copy(update={"layers": (*below, top)})
     assert spec is not None  # there is at least one layer
+    kernels = [gate.recurrent for group in spec.layers[0].groups for gate in group.gates.values()]
+    if powers is not None and any(getattr(kernel, "spectrum", None) is not None for kernel in kernels):
+        arguments["input_spectrum"] = list(powers)
     made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
     return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
+
+
+def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: LayerContext) -> str:
+    """The scheme where none is stated."""
+    if learning_rate is None:
+        return DEFAULT
+    if scheme is not None:
+        found = f"{_short(learning_rate)} beside a scheme"
+        hint = "it chooses the scheme where none is stated; limits are kept by critinit.limit_steps"
+        raise ArgumentError("learning_rate", found=found, allowed="without a scheme", hint=hint)
+    rate = _number("learning_rate", learning_rate, 1e3)
+    return LIMITED if rate * layer.T <= SAFE_WITHOUT_LIMITS and _suits(LIMITED, layer) else DEFAULT
 
 
 def _with_settings(spec: InitSpec, settings: Sequence[str]) -> InitSpec:
@@ -231,6 +264,14 @@ def _padding(padding: object) -> Padding | None:
         problem = problems_of(error)[0]
         where = ".".join(filter(None, ("padding", problem.where)))
         raise ArgumentError(where, found=problem.found, allowed=problem.allowed, hint=problem.hint) from None
+
+
+def _spectrum(powers: object) -> tuple[float, ...]:
+    try:
+        return _POWERS.validate_python(tuple(_plain(power) for power in powers), strict=True)  # type: ignore[attr-defined]
+    except (TypeError, ValidationError):
+        allowed = "from 2 to 1024 numbers from 0 on, of which one is above 0: powers in equal bins from 0 to π"
+        raise ArgumentError("input_spectrum", found=_short(powers), allowed=allowed) from None
 
 
 def _settings(settings: object) -> list[str]:
