@@ -46,6 +46,7 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
+    pilot_steps,
     shortest_time,
 )
 
@@ -344,6 +345,8 @@ class _Experiment:
         """The states after the burn-in, the pre-activations that led there, and which of them are stationary."""
         moments: list[Array] = []
         state, u = side.rest(), dict[str, Any]()
+        if not exact:
+            state, u = self._filled(side, state)
         for reached in itertools.islice(_from(side, state), first):
             state, u = reached
             moments.append(np.mean(state.h**2, axis=(-2, -1)))
@@ -365,6 +368,30 @@ class _Experiment:
         states, gates_of, settled = zip(*ends, strict=True)
         u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
         return joined(states), u, list(settled)
+
+    def _filled(self, side: SideBySide, state: State) -> tuple[State, dict[str, Any]]:
+        """The states after a pilot run, with what inputs before it would have left in slow units.
+
+        A unit's memory is s' = k·s + w, with E k² and E w² as the pilot run shows them.  Had it run for ever, E s² would
+        be larger by E w²·(E k²)ᵗ·(1 + E k² + (E k²)² + …).
+        """
+        pilot, net = pilot_steps(self.cell, self.layer), side.together
+        if not pilot or net.copies > 1:
+            return state, {}
+        kept, written = [], []
+        u: dict[str, Any] = {}
+        for external in side.external_inputs(-pilot, 0):
+            before = state.s
+            state, u = side.step(state, external)
+            keep = net.kept(before, u)
+            kept.append(keep**2)
+            written.append((state.s[..., 0, :] - keep * before[..., 0, :]) ** 2)
+        square, power = np.mean(kept, axis=0), np.mean(written, axis=0)
+        forgets = square < 1.0
+        missing = np.where(forgets, power * square**pilot / np.where(forgets, 1.0 - square, 1.0), 0.0)
+        drawn = np.stack([net.rng.standard_normal(self.width) for net in side.networks])
+        s = state.s + (np.sqrt(missing) * drawn)[..., None, :]
+        return State(s, net.visible(s, u)), u
 
     def _signs(self, rng: np.random.Generator) -> Array:
         """K random directions of entries ±1, (K, 1, N)."""

@@ -5,7 +5,8 @@ numbers can be compared.  These are settings only: each of the two turns what it
 own, so that an error in one cannot hide in the other.
 
     1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``), which it is not
-       before the shortest time constant of its units (``shortest_time``).
+       before the shortest time constant of its units (``shortest_time``).  Units that remember for longer than such a
+       run get what earlier inputs would have left (``pilot_steps``).
     2. Perturb the memory, and follow the perturbation for ``follow_steps`` steps.
     3. Fit its growth to the steps in which at least ``CARRIED`` of the units carry it.  Where these are few, perturb
        again and again, until ``REPEATS`` times the steps of point 2 are used.
@@ -38,6 +39,7 @@ __all__ = [
     "has_spread",
     "layers_below",
     "longest_time",
+    "pilot_steps",
     "result_notes",
     "shortest_time",
 ]
@@ -50,6 +52,8 @@ _FOLLOW_SPREAD = 10_000
 """Steps: where units have time constants of their own there is no late growth that could be continued."""
 _FIRST_BURN_IN = (100, 1000)
 """Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
+_PILOT = 300
+"""Steps from rest that show how much a unit keeps and writes: its write's power is then known to 8 %."""
 LONGEST_BURN_IN = 3000
 """Steps: a state that drifts for longer is measured as it is, and a note says so; 4 × the followed steps where that is
 more."""
@@ -149,6 +153,24 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
         return _FIRST_BURN_IN[1]
     longest = max(longest_time(cell, gates) for gates in every)
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
+
+
+def pilot_steps(cell: Cell, layer: Layer) -> int:
+    """Return the steps from rest after which units get what earlier inputs would have left; 0 where none is missing.
+
+    A unit that keeps k of its memory and writes w has the stationary variance v = E w²/(1 − E k²), of which it lacks
+    v·(E k²)ᵗ when it began t steps ago.  So after t steps a Gaussian number of that variance is added to its memory.
+    Some are missing where a time constant is longer than a third of the longest first burn-in.  The mean of what is
+    written is not added, as too few steps show it.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    if cell.keep_gate is None or cell.keeps_normalized:
+        return 0
+    longest = max(longest_time(cell, group.gates) for group in layer.groups)
+    return _PILOT if 3.0 * longest > _FIRST_BURN_IN[1] else 0
 
 
 def _pairs_units(gates: Gates) -> bool:

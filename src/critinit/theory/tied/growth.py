@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from critinit.frozen import FrozenMapping
 from critinit.spec import Jacobian, Numbers, TimeConstants
 from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
 
-__all__ = ["Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
+__all__ = ["Continued", "Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
 
 N = TypeVar("N", float, float | None)
 
@@ -129,6 +129,32 @@ class Run:
         return late_growth(np.logaddexp.reduce(courses, axis=0))
 
 
+class Continued(NamedTuple):
+    """What T steps leave where no more than some of them are sampled.
+
+    Attributes:
+        logs: ln of the retention over T steps, one number for each population.
+        sampled: Steps that were sampled.
+        off: How much what continues it differs from the sample over these steps, beyond chance, as a share of ln.
+        error: What ln of the retention may be off by for that.
+    """
+
+    logs: Array
+    sampled: int
+    off: float
+    error: float
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of ln of the retention over populations, relative to it where it is beyond 1."""
+        return float(np.std(self.logs, ddof=1) / max(1.0, abs(self.logs.mean())))
+
+    def note(self, T: int) -> str:
+        """Return in words where the numbers come from."""
+        more = f"; it is {100.0 * self.off:.2g} % off in the logarithm until then" if self.off else ""
+        return f"retention, chi_over_T: sampled for {self.sampled} steps, continued to T = {T} by the fast estimate{more}"
+
+
 def informative_steps(runs: Sequence[Run]) -> int:
     """Return how many steps show the growth: while at least 1 % of the units carry the perturbation, at least 10.
 
@@ -151,11 +177,12 @@ def _mean_error(values: Sequence[float] | Array) -> tuple[float, float]:
     return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
-def _exp(values: Sequence[float]) -> tuple[float, float]:
-    """Geometric mean with its standard error; 0 where a perturbation died exactly."""
+def _exp(values: Sequence[float] | Array, more: float = 0.0) -> tuple[float, float]:
+    """Geometric mean with its standard error, ``more`` of it in the logarithm; 0 where a perturbation died exactly."""
     if not np.all(np.isfinite(values)):
         return 0.0, 0.0
     mean, error = _mean_error(values)
+    error = math.hypot(error, more)
     if mean > _LARGEST_LOG:
         raise ArgumentError(
             "retention", found=f"a growth by e^{mean:.0f}", allowed="at most 1e300", hint="use fewer steps T"
@@ -172,7 +199,9 @@ def _time_scale(chi: float, error: float) -> tuple[float | None, float | None]:
     return scale, scale**2 * error / chi if chi > 0.0 else 0.0
 
 
-def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] = ()) -> Numbers:
+def combine(
+    runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] = (), continued: Continued | None = None
+) -> Numbers:
     """Return the numbers of all populations together, with standard errors over them.
 
     χ and the retention are geometric means, the others arithmetic.
@@ -182,6 +211,7 @@ def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] =
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not sampled.
         notes: Notes that come first.
+        continued: What T steps leave, where that is not sampled alone.
 
     Raises:
         ArgumentError: The retention is beyond 1e300.
@@ -200,9 +230,12 @@ def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] =
     late, late_error = _exp(growths)
     chi = None if spread else put("chi", (late, late_error))
     time_scale = None if spread else put("time_scale", _time_scale(late, late_error))
-    left = [log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)]
-    retention = put("retention", _exp(left))
-    chi_over_T = put("chi_over_T", _exp([x / T for x in left]))
+    left = np.array([log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)])
+    off = 0.0
+    if continued is not None:
+        left, off, notes = continued.logs, continued.error, (*notes, continued.note(T))
+    retention = put("retention", _exp(left, off))
+    chi_over_T = put("chi_over_T", _exp(left / T, off / T))
     time_scale_over_T = put("time_scale_over_T", _time_scale(chi_over_T, errors["chi_over_T"] or 0.0))
     times = np.array(
         [[run.time_constants.min(), np.median(run.time_constants), run.time_constants.max()] for run in runs]
@@ -227,7 +260,7 @@ def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] =
             *notes,
             *result_notes(
                 T=T,
-                steps=len(runs[0].log_square) - 1,
+                steps=len(runs[0].log_square) - 1 if continued is None else T,
                 informative=informative,
                 settled=all(run.settled for run in runs),
                 chaotic=late > 0.0 and math.log(late) > max(_CERTAIN * late_error / late, 1.0 / informative),

@@ -21,7 +21,7 @@ from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
-from critinit.theory.protocol import Inputs
+from critinit.theory.protocol import Inputs, pilot_steps
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
@@ -29,6 +29,8 @@ from critinit.theory.tied.sources import OwnInputs
 
 __all__ = ["Groups", "Population", "population_of", "rescale"]
 
+_ROUNDING = 1e-12
+"""Of what a unit keeps of its memory's square."""
 _STATE = "state"
 """The name of the message that gates without a scale share."""
 
@@ -168,6 +170,21 @@ class Population:
         after = Dual(self.cell.update(self.before.s, u), 1.0)
         return np.asarray(own * normalized_memory(after, self.layer.memory_gain).tangent)
 
+    def fill(self) -> None:
+        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says."""
+        steps = pilot_steps(self.cell, self.layer)
+        if not steps:
+            return
+        keep_square, write_square = np.zeros(self.particles), np.zeros(self.particles)
+        for _ in range(steps):
+            self.step(-1)
+            keep = self.kept()
+            keep_square += keep**2 / steps
+            write_square += (self.s - keep * self.before.s) ** 2 / steps
+        left = np.where(keep_square < 1.0, keep_square**steps / np.maximum(1.0 - keep_square, _ROUNDING), 0.0)
+        self.s = self.s + np.sqrt(write_square * left) * self.rng.standard_normal(self.particles)
+        self.h = self._visible(self.s, self.u)
+
     def perturb(self, steps: int) -> None:
         """Give the memory K new tangents of random signs, for ``steps`` steps; h follows at fixed pre-activations."""
         recent = min(self.recent, steps // 2 + 1)
@@ -241,6 +258,11 @@ class Groups:
     def kept(self) -> Array:
         """Return what units kept of their memory in the last step."""
         return np.concatenate([population.kept() for population in self.populations])
+
+    def fill(self) -> None:
+        """Give units the memory of what was before the first step."""
+        for population in self.populations:
+            population.fill()
 
     def perturb(self, steps: int) -> None:
         """Give the memory new tangents, for ``steps`` steps."""
