@@ -372,8 +372,8 @@ class _Experiment:
     def _filled(self, side: SideBySide, state: State) -> tuple[State, dict[str, Any]]:
         """The states after a pilot run, with what inputs before it would have left in slow units.
 
-        A unit's memory is s' = k·s + w, with E k² and E w² as the pilot run shows them.  Had it run for ever, E s² would
-        be larger by E w²·(E k²)ᵗ·(1 + E k² + (E k²)² + …).
+        A unit's memory is s' = k·s + w, with E k² and E w² as the pilot run shows them.  Had it run for ever, E s²
+        would be larger by E w²·(E k²)ᵗ·(1 + E k² + (E k²)² + …).
         """
         pilot, net = pilot_steps(self.cell, self.layer), side.together
         if not pilot or net.copies > 1:
@@ -451,7 +451,7 @@ class _Tangents:
     Args:
         start: The tangents of the memory, (K, networks, 1, N).
         steps: For how many steps they will be followed.
-        shares: Whether to record the share of units that carry them.
+        shares: Whether to record the share of units that carry them at each step, else at the last one.
     """
 
     def __init__(self, start: Array, steps: int, *, shares: bool = False) -> None:
@@ -471,7 +471,7 @@ class _Tangents:
         alive = square > 0.0
         with np.errstate(divide="ignore"):
             self.log_square[:, t + 1] = np.log(square) + 2.0 * self.log_scale
-        if self.shares:
+        if self.shares or t + 1 == self.steps:
             self.carrying[:, t + 1] = np.mean(share_of_units(mixed), axis=-1)
         if (t + 1) % _QR_EVERY or not np.any(alive):
             return state

@@ -49,7 +49,8 @@ class NetworkRun:
         memory: Mean of c² likewise, of a cell with a read-out.
         time_constants: 1/(1 − mean of keep) of every unit, in steps.
         log_square: ln |δ_t|² of a perturbation, (steps + 1,).
-        carrying: The share of units that carry it, (steps + 1,).
+        carrying: The share of units that carry it, (steps + 1,); where units keep with time constants of their own,
+            1 before the last step.
         squared_singular_values: Mean of the squared singular values of the one-step Jacobian, and of their squares.
         settled: Whether the state was stationary when it was perturbed.
         repeated: ``log_square`` of further, shorter perturbations.
@@ -205,6 +206,7 @@ def reduce(
                 settled=all(run.settled for run in runs),
                 chaotic=tied and chi > 0.0 and math.log(chi) > certain,
                 spread=spread,
+                carried=float(np.mean([run.carrying[-1] * len(run.time_constants) for run in runs])),
             ),
         ),
     )

@@ -63,6 +63,8 @@ DRIFT_NOISES = 2.0
 """Times its own noise that a second moment may change by all the same: one look in twenty goes beyond by chance."""
 CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
+_FEW_UNITS = 3
+"""Units: what so few carry differs by orders from network to network, and more units leave more."""
 REPEATS = 2
 """Steps of repeated perturbations, in units of the steps that the first one was followed."""
 LONGEST_UNIT_TIME = 1e12
@@ -221,7 +223,9 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
 
 
-def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:
+def result_notes(
+    *, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool, carried: float
+) -> list[str]:
     """Return the notes that a result needs, in plain words.
 
     Args:
@@ -231,12 +235,18 @@ def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic
         settled: Whether the state was stationary.
         chaotic: Whether perturbations certainly grow.
         spread: Whether units keep with time constants of their own.
+        carried: How many units carried the perturbation at the last step.
     """
     notes = []
     if not settled:
         notes.append(DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
+        if carried < _FEW_UNITS:
+            notes.append(
+                f"retention, chi_over_T: after {steps} steps fewer than {_FEW_UNITS} units carry what is left, so it "
+                "depends on how slow the slowest of these units are; of more units some are slower, and keep more"
+            )
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"

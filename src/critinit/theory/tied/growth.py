@@ -106,7 +106,8 @@ class Run:
         memory: E c², of a cell with a read-out.
         time_constants: 1/(1 − E keep) of every unit, in steps.
         log_square: ln E|δ_t|² from t = 0 on, (steps + 1,).
-        participation: The share of units that carry the perturbation, (steps + 1,).
+        participation: The share of units that carry the perturbation, (steps + 1,); 1 where it was not asked for, but
+            at the last step.
         jacobian_square: First moment of the squared singular values of the one-step Jacobian.
         jacobian_second: Their second moment.
         settled: Whether the state was stationary.
@@ -152,7 +153,8 @@ class Continued(NamedTuple):
     def note(self, T: int) -> str:
         """Return in words where the numbers come from."""
         more = f"; it is {100.0 * self.off:.2g} % off in the logarithm until then" if self.off else ""
-        return f"retention, chi_over_T: sampled for {self.sampled} steps, continued to T = {T} by the fast estimate{more}"
+        until = f"sampled for {self.sampled} steps, continued to T = {T}"
+        return f"retention, chi_over_T: {until} by the fast estimate{more}"
 
 
 def informative_steps(runs: Sequence[Run]) -> int:
@@ -265,6 +267,12 @@ def combine(
                 settled=all(run.settled for run in runs),
                 chaotic=late > 0.0 and math.log(late) > max(_CERTAIN * late_error / late, 1.0 / informative),
                 spread=spread,
+                carried=math.inf if continued else float(np.mean([_carriers(run) for run in runs])),
             ),
         ),
     )
+
+
+def _carriers(run: Run) -> float:
+    """How many particles carried the perturbation at the last step."""
+    return float(run.participation[-1] * len(run.time_constants))

@@ -251,7 +251,8 @@ def tied_with_courses(
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
     continued = None if beyond is None else _continued(runs, T, beyond)
-    return combine(runs, T, spread=spread, notes=notes, continued=continued), np.array([run.log_square - run.log_square[0] for run in runs])
+    numbers = combine(runs, T, spread=spread, notes=notes, continued=continued)
+    return numbers, np.array([run.log_square - run.log_square[0] for run in runs])
 
 
 def tolerance_of(precision: float) -> float:
@@ -361,8 +362,8 @@ def _follow(
 ) -> Run:
     """One population from rest to its numbers.
 
-    ``shares``: with the share of units that carry the perturbation; ``again``: perturbed further where few steps are
-    informative.
+    ``shares``: with the share of units that carry the perturbation at each step, else at the last one; ``again``:
+    perturbed further where few steps are informative.
     """
     projection = layer.projection
     population = population_of(cell, layer, particles, rng, inputs=inputs, below=below)
@@ -385,7 +386,7 @@ def _follow(
             jacobian += population.jacobian_moments(excess)
             looks += 1
         log_square[t + 1] = log_square[t] + rescale(population)
-        if shares:  # else the growth after many steps is not asked for
+        if shares or t + 1 == steps:  # else the growth after many steps is not asked for
             carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     run = Run(
         second_moment=gain * float(moments[0] / steps),
