@@ -338,7 +338,10 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
         raise ArgumentError(
-            "gates", found="variances or biases whose moments overflow in the theory", allowed="smaller ones"
+            "gates",
+            found="variances or biases whose moments overflow in the theory",
+            allowed="smaller ones",
+            hint="in the recurrent kernel of a gate without bound, such as exp, they have to be near 0",
         )
     return _numbers(spec, solution)
 
