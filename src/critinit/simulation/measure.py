@@ -39,6 +39,7 @@ from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
+    OUTGROWN,
     SAME_INPUTS,
     STEADY,
     Inputs,
@@ -295,6 +296,8 @@ class _Experiment:
             state = pair.record(t, side.together, state, u) if pair else carried.record(t, state)
             keep += side.together.kept(before, u)
             moments += _square(state.h), _square(state.s)
+            if not np.all(np.isfinite(moments)):
+                raise ArgumentError("second_moment", found="a state that outgrows all numbers", hint=OUTGROWN)
             if tick and t % _TICK_EVERY == 0:
                 tick(count * (first + t), total)
         results = []

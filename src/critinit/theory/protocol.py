@@ -30,6 +30,7 @@ __all__ = [
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
+    "OUTGROWN",
     "REPEATS",
     "SAME_INPUTS",
     "STEADY",
@@ -73,6 +74,8 @@ SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 
 """The note of tied numbers where the copies' inputs differ."""
 DRIFTING = "second_moment: the state was still drifting when the perturbation began"
 """The note of a second moment that is not that of a stationary state."""
+OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
+"""The way out where a state has no numbers."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 

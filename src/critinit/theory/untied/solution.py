@@ -459,7 +459,7 @@ def _fixed_point(
     ``near``: iterates that come within 1e-4 of it count as having reached it.
     """
 
-    def step(x: Array) -> Array:
+    def step(x: Array) -> Any:
         """What has no number, as a moment that overflowed has none, is beyond the ceiling."""
         return np.minimum(np.nan_to_num(g(x), nan=math.inf, posinf=math.inf), ceiling)
 
