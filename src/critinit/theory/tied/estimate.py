@@ -452,16 +452,18 @@ def is_estimate(numbers: Numbers) -> bool:
     return NOTE in numbers.notes or COARSE in numbers.notes
 
 
-def _is_rough(tied: _Estimate, fresh: _Estimate | None) -> bool:
+def _is_rough(tied: _Estimate, fresh: _Estimate | None, *, divides: bool) -> bool:
     """Whether the estimate can mislead: where fluctuations feed themselves through couplings that fluctuate too.
 
-    Where the couplings are steady, as those of small states and of linear units, fluctuations stay linear however much
+    Where a normalization divides by the memory (``divides``) every amplification counts: a few slow units that biases
+    fill take the whole of it, later than the estimate has it.  Where the couplings are steady, as those of small states and of linear units, fluctuations stay linear however much
     they feed themselves, and the estimate holds.
     """
     if fresh is None:
         return tied.radius > _NEAR_EDGE
     pairs = ((tied.second_moment, fresh.second_moment), (tied.memory_moment, fresh.memory_moment))
-    return any(a > _AMPLIFIED * b for a, b in pairs) and (tied.fed > _FED if tied.alike else tied.radius > _NEAR_EDGE)
+    feeds = tied.fed > _FED if tied.alike else tied.radius > _NEAR_EDGE
+    return any(a > _AMPLIFIED * b for a, b in pairs) and (divides or feeds)
 
 
 def _growth(chi: float | None, tied: float, fresh: float) -> float:
@@ -521,7 +523,7 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
     variance = scaled("jacobian_variance", jacobian.get("variance"))
     if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
         return None
-    notes = [NOTE, ROUGH] if _is_rough(tied, fresh) else [NOTE]
+    notes = [NOTE, ROUGH] if _is_rough(tied, fresh, divides=layer.memory_gain is not None) else [NOTE]
     if not (tied.settled and (fresh is None or fresh.settled)):
         notes.append("the self-consistent state was not reached; the numbers are those of the last iterate")
     return Numbers(

@@ -120,6 +120,7 @@ class Population:
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
         self.u: dict[str, Any] = {}
+        self._read: tuple[Any, Any] | None = None
 
     def external(self, t: int) -> dict[str, Array]:
         """Return U_k x + b_k of each gate at step t after the perturbation."""
@@ -133,7 +134,7 @@ class Population:
         if gate in self._own:
             return self._own[gate] * message if self._own[gate] else 0.0
         if self.cell.normalized:
-            message = normalized_message(message)
+            message = self._normalized(message)
         if gate in self._pairing:
             turned = self._pairing[gate].turned
             if not isinstance(message, Dual):
@@ -141,6 +142,12 @@ class Population:
             return Dual(turned(message.value), turned(message.tangent))
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
+
+    def _normalized(self, message: Any) -> Any:
+        """The normalized message, kept for the gates that read the same one."""
+        if self._read is None or self._read[0] is not message:
+            self._read = message, normalized_message(message)
+        return self._read[1]
 
     def step(self, t: int) -> None:
         """Do one step of all particles, tangents too once they are there."""
