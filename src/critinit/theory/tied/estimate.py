@@ -456,8 +456,8 @@ def _is_rough(tied: _Estimate, fresh: _Estimate | None, *, divides: bool) -> boo
     """Whether the estimate can mislead: where fluctuations feed themselves through couplings that fluctuate too.
 
     Where a normalization divides by the memory (``divides``) every amplification counts: a few slow units that biases
-    fill take the whole of it, later than the estimate has it.  Where the couplings are steady, as those of small states and of linear units, fluctuations stay linear however much
-    they feed themselves, and the estimate holds.
+    fill take the whole of it, later than the estimate has it.  Where the couplings are steady, as those of small states
+    and of linear units, fluctuations stay linear however much they feed themselves, and the estimate holds.
     """
     if fresh is None:
         return tied.radius > _NEAR_EDGE
