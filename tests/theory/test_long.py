@@ -125,3 +125,11 @@ def test_overlap_needs_two_gates_that_read_the_input():
     layer = override(spec, ["layers.0.gates.update.input.variance=0", "layers.0.gates.update.recurrent.variance=0"])
     assert excess(spec.find_cell(), layer.layers[0], spec.layers[0].predicted.untied, 64) == 0.0
     assert np.isfinite(excess(spec.find_cell(), spec.layers[0], spec.layers[0].predicted.untied, 64))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_estimate_resolves_the_few_units_that_carry_what_is_left(cell):
+    """Tying changes the retention of uniform_gate by some percent, at every T: its slow units are as likely as 1/T."""
+    for T in (300, 3000, 30_000):
+        numbers = generate(cell, T=T, scheme="uniform_gate").layers[0].predicted
+        assert 1.0 < numbers.tied.retention / numbers.untied.retention < 1.15
