@@ -431,7 +431,7 @@ def _refined(step: _Step, T: int) -> _Step:
 def _towards_the_slowest(count: int, rarest: float) -> tuple[Array, Array]:
     """Classes of units, as shares of all, from the slowest on: the middle and the size of each.
 
-    Half of them are as large as each other, half as large as the share of the slower ones calls for, down to ``rarest``.
+    Half of them are as large as each other, half are a fixed part of the share of all slower ones, down to ``rarest``.
     """
     share = np.concatenate([[0.0], np.geomspace(rarest, 1.0, _GRID)])
     place = 0.5 * share + 0.5 * np.concatenate([[0.0], np.linspace(1.0 / count, 1.0, _GRID)])
