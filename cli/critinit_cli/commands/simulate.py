@@ -191,10 +191,11 @@ def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compar
 
 
 def _holds(compared: Sequence[Compared]) -> bool | None:
-    """Whether every prediction holds; None where the error of the growth over T steps is too large to tell."""
+    """Whether every prediction holds; None where the error of the growth over T steps is too large to tell, or where
+    there is nothing to compare."""
     if not all(one.holds for one in compared):
         return False
-    return None if any(one.comparison.leaves_open for one in compared) else True
+    return None if not compared or any(one.comparison.leaves_open for one in compared) else True
 
 
 def _remark(one: Compared) -> str:

@@ -37,7 +37,6 @@ from critinit.simulation.reduction import (
 from critinit.spec import InitSpec, Layer, Numbers, checked_spec
 from critinit.theory.protocol import (
     LEAST_STEPS,
-    LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
     OUTGROWN,
     SAME_INPUTS,
@@ -47,6 +46,7 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
+    longest_burn_in,
     pilot_steps,
     shortest_time,
 )
@@ -226,7 +226,7 @@ def simulate_layer(
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
-        numbers=reduce([r.run for r in results], T, spread=spread, notes=notes, tied=weights == "tied"),
+        numbers=reduce([r.run for r in results], layer, T, spread=spread, notes=notes, tied=weights == "tied"),
         lyapunov=exponents.mean(axis=0),
         lyapunov_error=lyapunov_error,
         log_distance=np.mean([r.run.log_square for r in results], axis=0),
@@ -352,25 +352,30 @@ class _Experiment:
             state, u = self._filled(side, state)
         for reached in itertools.islice(_from(side, state), first):
             state, u = reached
-            moments.append(np.mean(state.h**2, axis=(-2, -1)))
+            moments.append(self._moments(state))
             if tick and len(moments) % _TICK_EVERY == 0:
                 tick(len(moments) * len(side.networks))
-        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
+        longest = first if exact else longest_burn_in(self.layer, first, self.steps)
         least = shortest_time(self.cell, self.layer)
         ends = []
         for i, net in enumerate(side.networks):
-            alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]
-            still = exact or (len(so_far) >= least and is_stationary(so_far))
+            alone, gates, so_far = state.of(i), _of_network(u, i), [moment[:, i] for moment in moments]
+            still = exact or (len(so_far) >= least and _are_stationary(so_far))
             while not still and len(so_far) < longest:
                 look = min(2 * len(so_far), longest)
                 for reached in itertools.islice(_from(net, alone), look - len(so_far)):
                     alone, gates = reached
-                    so_far.append(float(np.mean(alone.h**2)))
-                still = len(so_far) >= least and is_stationary(so_far)
+                    so_far.append(self._moments(alone))
+                still = len(so_far) >= least and _are_stationary(so_far)
             ends.append((alone, gates, still))
         states, gates_of, settled = zip(*ends, strict=True)
         u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
         return joined(states), u, list(settled)
+
+    def _moments(self, state: State) -> Array:
+        """The mean square of h over the units of each group, (groups, …)."""
+        parts = np.split(state.h**2, np.cumsum(self.layer.split(state.h.shape[-1]))[:-1], axis=-1)
+        return np.stack([np.mean(part, axis=(-2, -1)) for part in parts])
 
     def _filled(self, side: SideBySide, state: State) -> tuple[State, dict[str, Any]]:
         """The states after a pilot run, with what inputs before it would have left in slow units.
@@ -421,6 +426,11 @@ class _Experiment:
         gates = {n: value(x)[:1] for n, x in (u or {}).items()}
         after, _ = net.step(_perturbed(net, here, gates, unit), first)
         return np.ascontiguousarray(tangent(after.s)[:, 0, :].T)
+
+
+def _are_stationary(moments: Sequence[Array]) -> bool:
+    """Whether the second moment of every group of units no longer drifts."""
+    return all(is_stationary(course) for course in np.array(moments).T)
 
 
 def _square(x: Any) -> Array:

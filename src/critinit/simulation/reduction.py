@@ -15,7 +15,7 @@ import numpy as np
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
-from critinit.spec import Jacobian, Numbers, TimeConstants
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
 __all__ = [
@@ -138,7 +138,7 @@ def further_perturbations(informative: int, steps: int) -> int:
 
 
 def reduce(
-    runs: Sequence[NetworkRun], T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
+    runs: Sequence[NetworkRun], layer: Layer, T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
 ) -> Numbers:
     """Return the numbers of all networks together, with standard errors over them where there are two or more.
 
@@ -146,6 +146,7 @@ def reduce(
 
     Args:
         runs: One or more networks.
+        layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not measured.
         notes: Notes that come first.
@@ -200,6 +201,7 @@ def reduce(
         notes=(
             *notes,
             *result_notes(
+                layer,
                 T=T,
                 steps=steps,
                 informative=informative,

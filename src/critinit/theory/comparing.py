@@ -22,7 +22,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
-from critinit.theory.protocol import DRIFTING, SAME_INPUTS
+from critinit.theory.protocol import DRIFTING, SAME_INPUTS, fills
 
 __all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -117,7 +117,7 @@ def comparisons(
 
     Returns:
         Second moments of states that are stationary; the growth over T steps, and the asymptotic growth where both have
-        it, if both are of copies with the same inputs or neither is.
+        it, if both are of copies with the same inputs or neither is, and of pairs of units that fill or neither.
 
     Example:
         >>> from critinit import generate
@@ -125,9 +125,9 @@ def comparisons(
         >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
         [True, True, True]
     """
-    stationary = DRIFTING not in (*expected.notes, *found.notes)
+    stationary = not any(DRIFTING in numbers.notes or fills(numbers.notes) for numbers in (expected, found))
     moments = (("second_moment", "second moment"), ("cell_second_moment", "cell second moment"))
-    alike = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
+    alike = all(told(expected.notes) == told(found.notes) for told in (fills, lambda notes: SAME_INPUTS in notes))
     rates = (("chi_over_T", f"over {T} steps"), ("chi", "after many steps"))
     narrow = _FINITE_WIDTH / width + excess
     made = [

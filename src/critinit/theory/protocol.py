@@ -27,18 +27,20 @@ __all__ = [
     "DRIFT",
     "DRIFTING",
     "DRIFT_NOISES",
+    "FILLING",
     "LEAST_STEPS",
-    "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
     "OUTGROWN",
     "REPEATS",
     "SAME_INPUTS",
     "STEADY",
     "Inputs",
+    "fills",
     "first_burn_in",
     "follow_steps",
     "has_spread",
     "layers_below",
+    "longest_burn_in",
     "longest_time",
     "pilot_steps",
     "result_notes",
@@ -55,9 +57,9 @@ _FIRST_BURN_IN = (100, 1000)
 """Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
 _PILOT = 300
 """Steps from rest that show how much a unit keeps and writes: its write's power is then known to 8 %."""
-LONGEST_BURN_IN = 3000
+_LONGEST_BURN_IN = 3000
 """Steps: a state that drifts for longer is measured as it is, and a note says so; 4 × the followed steps where that is
-more."""
+more, but of pairs of units, which fill for several times T."""
 DRIFT = 0.01
 """Relative: a second moment that changes by less between two looks counts as stationary."""
 DRIFT_NOISES = 2.0
@@ -76,6 +78,11 @@ DRIFTING = "second_moment: the state was still drifting when the perturbation be
 """The note of a second moment that is not that of a stationary state."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
 """The way out where a state has no numbers."""
+FILLING = (
+    "second_moment, retention, chi_over_T: pairs of units that a rotation couples were still filling after 3,000 steps "
+    "from rest; the fuller they are the less they keep, so a steady state keeps less"
+)
+"""The note of numbers of pairs of units that have not reached a steady state."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 
@@ -160,6 +167,24 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
+def longest_burn_in(layer: Layer, first: int, steps: int) -> int:
+    """Return the steps from rest after which a state is measured although it drifts.
+
+    Args:
+        layer: The layer.
+        first: Steps before the first look.
+        steps: Steps that the perturbation will be followed.
+    """
+    if any(_pairs_units(group.gates) for group in layer.groups):
+        return max(first, _LONGEST_BURN_IN)
+    return max(first, _LONGEST_BURN_IN, 4 * steps)
+
+
+def fills(notes: Sequence[str]) -> bool:
+    """Return whether notes, of one group of units or of all, say that the numbers are of pairs that were filling."""
+    return any(note.startswith(FILLING) for note in notes)
+
+
 def pilot_steps(cell: Cell, layer: Layer) -> int:
     """Return the steps from rest after which units get what earlier inputs would have left; 0 where none is missing.
 
@@ -227,11 +252,20 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
 
 
 def result_notes(
-    *, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool, carried: float
+    layer: Layer,
+    *,
+    T: int,
+    steps: int,
+    informative: int,
+    settled: bool,
+    chaotic: bool,
+    spread: bool,
+    carried: float,
 ) -> list[str]:
     """Return the notes that a result needs, in plain words.
 
     Args:
+        layer: The layer.
         T: Steps at which the retention is stated.
         steps: Steps that the perturbation was followed.
         informative: Steps that the growth was fitted to.
@@ -242,7 +276,7 @@ def result_notes(
     """
     notes = []
     if not settled:
-        notes.append(DRIFTING)
+        notes.append(FILLING if any(_pairs_units(group.gates) for group in layer.groups) else DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
         if carried < _FEW_UNITS:

@@ -499,8 +499,9 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
 
 
 def is_estimate(numbers: Numbers) -> bool:
-    """Return whether numbers are an estimate, or what stands for one in a spec; not the full theory."""
-    return NOTE in numbers.notes or COARSE in numbers.notes
+    """Return whether numbers are an estimate, or what stands for one in a spec, of one group of units or of all; not
+    the full theory."""
+    return any(note.startswith((NOTE, COARSE)) for note in numbers.notes)
 
 
 def _is_rough(tied: _Estimate, fresh: _Estimate | None, *, divides: bool) -> bool:

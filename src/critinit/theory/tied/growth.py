@@ -12,8 +12,8 @@ import numpy as np
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
-from critinit.spec import Jacobian, Numbers, TimeConstants
-from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
+from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
 __all__ = ["Continued", "Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
 
@@ -63,7 +63,7 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
     return float(log_square[last] - log_square[0] + (T - last) * growth)
 
 
-def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0) -> bool:
+def settle(step: Callable[[], float], first: int, longest: int, least: float = 0.0) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
     It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to twice
@@ -72,10 +72,9 @@ def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0
     Args:
         step: Does one step and returns the second moment of the state.
         first: Steps before the first look; twice as many before each further one.
-        steps: Steps that the perturbation will be followed, which bound the burn-in.
+        longest: Steps after which it ends in any case.
         least: Steps before which no state is stationary.
     """
-    longest = max(first, LONGEST_BURN_IN, 4 * steps)
     moments: list[float] = []
     look = first
     while True:
@@ -202,7 +201,13 @@ def _time_scale(chi: float, error: float) -> tuple[float | None, float | None]:
 
 
 def combine(
-    runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] = (), continued: Continued | None = None
+    runs: Sequence[Run],
+    layer: Layer,
+    T: int,
+    *,
+    spread: bool,
+    notes: Sequence[str] = (),
+    continued: Continued | None = None,
 ) -> Numbers:
     """Return the numbers of all populations together, with standard errors over them.
 
@@ -210,6 +215,7 @@ def combine(
 
     Args:
         runs: Two or more independent populations.
+        layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not sampled.
         notes: Notes that come first.
@@ -261,6 +267,7 @@ def combine(
         notes=(
             *notes,
             *result_notes(
+                layer,
                 T=T,
                 steps=len(runs[0].log_square) - 1 if continued is None else T,
                 informative=informative,

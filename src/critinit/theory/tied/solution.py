@@ -37,6 +37,7 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
+    longest_burn_in,
     shortest_time,
 )
 from critinit.theory.tied.growth import Continued, Run, combine, informative_steps, participation, repeats, settle
@@ -251,7 +252,7 @@ def tied_with_courses(
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
     continued = None if beyond is None else _continued(runs, T, beyond)
-    numbers = combine(runs, T, spread=spread, notes=notes, continued=continued)
+    numbers = combine(runs, layer, T, spread=spread, notes=notes, continued=continued)
     return numbers, np.array([run.log_square - run.log_square[0] for run in runs])
 
 
@@ -373,7 +374,8 @@ def _follow(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer, below), steps, shortest_time(cell, layer))
+    first = first_burn_in(cell, layer, below)
+    settled = settle(step, first, longest_burn_in(layer, first, steps), shortest_time(cell, layer))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
