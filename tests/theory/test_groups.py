@@ -206,7 +206,7 @@ def test_rotations_have_the_numbers_of_pairs_by_hand():
 
 
 def test_a_layer_that_fills_is_compared_with_what_fills_alike():
-    """Pairs of the memory group fill for several T: networks and tied theory meet it at one age, untied theory later."""
+    """Pairs of the memory group fill for several T: networks and tied theory meet them at one age, untied later."""
     spec = critinit.generate("gru", T=1000, scheme="memory")
     (tied_now,) = tied_numbers(spec)
     untied = spec.layers[0].predicted.untied
