@@ -46,9 +46,9 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
+    least_burn_in,
     longest_burn_in,
     pilot_steps,
-    shortest_time,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -356,7 +356,7 @@ class _Experiment:
             if tick and len(moments) % _TICK_EVERY == 0:
                 tick(len(moments) * len(side.networks))
         longest = first if exact else longest_burn_in(self.layer, first, self.steps)
-        least = shortest_time(self.cell, self.layer)
+        least = least_burn_in(self.cell, self.layer, self.steps)
         ends = []
         for i, net in enumerate(side.networks):
             alone, gates, so_far = state.of(i), _of_network(u, i), [moment[:, i] for moment in moments]

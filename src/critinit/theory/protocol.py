@@ -40,6 +40,7 @@ __all__ = [
     "follow_steps",
     "has_spread",
     "layers_below",
+    "least_burn_in",
     "longest_burn_in",
     "longest_time",
     "pilot_steps",
@@ -175,9 +176,29 @@ def longest_burn_in(layer: Layer, first: int, steps: int) -> int:
         first: Steps before the first look.
         steps: Steps that the perturbation will be followed.
     """
-    if any(_pairs_units(group.gates) for group in layer.groups):
-        return max(first, _LONGEST_BURN_IN)
-    return max(first, _LONGEST_BURN_IN, 4 * steps)
+    return max(first, _LONGEST_BURN_IN, 0 if _has_pairs(layer) else 4 * steps)
+
+
+def least_burn_in(cell: Cell, layer: Layer, steps: int) -> float:
+    """Return the steps from rest before which no state counts as stationary.
+
+    They are the shortest time constant of the units.  Pairs of units fill for some four times the steps that they are
+    meant to remember; where that is beyond the longest burn-in all are measured right after it, at one age.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        steps: Steps that the perturbation will be followed.
+    """
+    return max(shortest_time(cell, layer), _LONGEST_BURN_IN if _still_fills(layer, steps) else 0)
+
+
+def _has_pairs(layer: Layer) -> bool:
+    return any(_pairs_units(group.gates) for group in layer.groups)
+
+
+def _still_fills(layer: Layer, steps: int) -> bool:
+    return _has_pairs(layer) and 4 * steps > _LONGEST_BURN_IN
 
 
 def fills(notes: Sequence[str]) -> bool:
@@ -275,8 +296,10 @@ def result_notes(
         carried: How many units carried the perturbation at the last step.
     """
     notes = []
-    if not settled:
-        notes.append(FILLING if any(_pairs_units(group.gates) for group in layer.groups) else DRIFTING)
+    if _still_fills(layer, steps):
+        notes.append(FILLING)
+    elif not settled:
+        notes.append(DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
         if carried < _FEW_UNITS:

@@ -37,8 +37,8 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
+    least_burn_in,
     longest_burn_in,
-    shortest_time,
 )
 from critinit.theory.tied.growth import Continued, Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
@@ -375,7 +375,7 @@ def _follow(
         return float(np.mean(population.h**2))
 
     first = first_burn_in(cell, layer, below)
-    settled = settle(step, first, longest_burn_in(layer, first, steps), shortest_time(cell, layer))
+    settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
