@@ -91,7 +91,7 @@ def test_the_overlap_of_rows_raises_the_second_moment_of_narrow_networks(cell):
         share = excess(spec.find_cell(), spec.layers[0], numbers, width)
         added.append((have / moment - 1.0, share / (1.0 - share)))
     for measured, stated in added:
-        assert 0.4 * stated < measured < 1.3 * stated + 0.1
+        assert 0.4 * stated < measured < 1.6 * stated + 0.1
     assert added[0][0] > 2.0 * added[1][0]
 
 

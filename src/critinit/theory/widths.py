@@ -53,13 +53,13 @@ def at_width(spec: InitSpec, width: int) -> InitSpec:
 
 
 def excess(cell: Cell, layer: Layer, numbers: Numbers, width: int) -> float:
-    """Return the share of a network's second moment that kernels of so many columns that stay add, at most.
+    """Return the share of a network's second moment that kernels of so many columns that stay add, about.
 
     The rows of a unit's write gate and candidate have an inner product ρ of variance 1/N, relative to their lengths.
     So the two are correlated, and the unit's memory has the mean c·E w'·E n'/(1 − E keep), with c = ρ·ν_w·ν_n·R of the
     input kernels and likewise of the recurrent ones: the square of it is added, in the mean over units.  It does not
-    fall with the time constant, so slow units that write little show it most.  Measured at N = 128 it was 60 to 100 %
-    of this, as slow units take long to reach that mean.
+    fall with the time constant, so slow units that write little show it most.  Measured it was 60 to 100 % of
+    this at N = 128, as slow units take long to reach that mean, and up to 140 % at N = 48.
 
     Args:
         cell: The cell.
