@@ -7,7 +7,6 @@ is called missed in at most ``FALSE_ALARMS`` of all runs, for all numbers togeth
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,7 +53,9 @@ class Compared(NamedTuple):
         )
 
 
-def compared(expected: Readings, found: Readings, T: int, *, networks: int, width: int) -> list[Compared]:
+def compared(
+    expected: Readings, found: Readings, T: int, *, networks: int, width: int, excess: Sequence[float] = ()
+) -> list[Compared]:
     """Return every number that was measured and predicted, compared.
 
     Args:
@@ -63,21 +64,27 @@ def compared(expected: Readings, found: Readings, T: int, *, networks: int, widt
         T: Steps of the retention.
         networks: How many networks were measured.
         width: Units of each.
+        excess: The share of second moments that this width adds where weights stay, of every layer; none: 0.
     """
     from scipy.special import stdtrit
 
     from critinit.theory.comparing import comparisons
 
     pairs = [
-        (reading, f"layers.{index}.{reading}", wanted, got)
+        (reading, index, wanted, got)
         for reading, layers in found.items()
         for index, (got, wanted) in enumerate(zip(layers, expected[reading], strict=True))
         if got is not None and wanted is not None
     ]
     count = sum(len(comparisons(wanted, got, T, errors=0.0)) for *_, wanted, got in pairs)
     errors = float(stdtrit(networks - 1, 1.0 - 0.5 * FALSE_ALARMS / max(count, 1)))
+
+    def of_width(reading: str, index: int) -> dict[str, float]:
+        """What the width of networks that keep their weights may change."""
+        return {"width": width, "excess": excess[index] if excess else 0.0} if reading == "tied" else {}
+
     return [
-        Compared(reading, f"{where}.{comparison.field}", comparison)
-        for reading, where, wanted, got in pairs
-        for comparison in comparisons(wanted, got, T, errors=errors, width=width if reading == "tied" else math.inf)
+        Compared(reading, f"layers.{index}.{reading}.{comparison.field}", comparison)
+        for reading, index, wanted, got in pairs
+        for comparison in comparisons(wanted, got, T, errors=errors, **of_width(reading, index))
     ]

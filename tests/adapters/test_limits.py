@@ -132,29 +132,6 @@ def test_a_spec_without_limits_has_none_and_changes_no_optimizer():
     assert optimizer not in _HOOKS
 
 
-def test_what_initialize_returned_has_the_limits_of_all_networks_and_holds_an_optimizer_to_them():
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.GRU(M, H), nn.LSTM(H, H)
-
-        def forward(self, x):
-            return self.second(self.first(x)[0])
-
-    model = Two()
-    done = critinit.initialize(model, INPUT.float(), scheme="memory", seed=0)
-    assert {limit.tensor.split(".")[0] for limit in done.limits} == {"first", "second"}
-    assert done.specs["second"].layers[0].input.autocorrelation > 0.05  # the states below are smooth
-    optimizer = torch.optim.Adam(model.parameters(), RATE)
-    assert critinit.limit_steps(optimizer, done) is optimizer
-    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
-    loss_of(model(INPUT.float())).backward()
-    optimizer.step()
-    for limit in done.limits:
-        moved = (dict(model.named_parameters())[limit.tensor] - before[limit.tensor])[limit.index].abs().max()
-        assert moved <= limit.limit * (1 + 1e-3) + 1e-6  # float32
-
-
 def test_step_limits_are_those_of_apply_and_change_nothing():
     model = nn.GRU(M, H)
     before = copy.deepcopy(model.state_dict())

@@ -165,6 +165,73 @@ def test_a_kink_is_seen_and_averaged_with_care():
     assert numbers.chi == pytest.approx(f**2 + 0.9 * (1 - f) ** 2 * norm.cdf(z), rel=1e-5)
 
 
+class Exponential(Stated):
+    """JANET with a write gate of its own that grows without bound."""
+
+    name = "exponential"
+    gates = ("forget", "input", "cell")
+    write_gate = "input"
+
+    def write(self, u):
+        return np.exp(u["input"])
+
+
+def test_a_steep_smooth_gate_has_no_kink_and_its_closed_form():
+    """E e^2u of a Gaussian u is known; recurrent kernels are zero, and a normal candidate's E n² is known."""
+
+    class Straight(Exponential):
+        name = "straight"
+
+        def candidate(self, u):
+            return u["cell"]
+
+    register_cell(Straight)
+    assert Straight().kinks == Exponential().kinks == ()
+    gates = {"forget": points.gate(0, 0, 2), "input": points.gate(0, 0.5, -1), "cell": points.gate(0, 0.8, 0)}
+    spec = points.spec("straight", gates)
+    f = float(sigmoid(2.0))
+    write_square = math.exp(-2.0 + 2.0 * 0.5)
+    assert untied_numbers(spec, spec.layers[0]).second_moment == pytest.approx(
+        write_square * 0.8 / (1 - f**2), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("function", [np.exp, lambda u: np.logaddexp(0.0, u), lambda u: np.maximum(u, 0.0), np.square])
+@pytest.mark.parametrize("place", ["write", "candidate", "read"])
+def test_gates_without_bound_work_or_are_refused(place, function):
+    """As a write gate, a candidate and a read-out: critical has numbers; kernels of order 1 have, or are refused."""
+
+    class Unbounded(Exponential):
+        name = "unbounded"
+        gates = ("forget", "input", "cell", "output")
+
+        def write(self, u):
+            return (function if place == "write" else sigmoid)(u["input"])
+
+        def candidate(self, u):
+            return (function if place == "candidate" else np.tanh)(u["cell"])
+
+    class Read(Unbounded):
+        name = "read"
+        read_gate = "output"
+
+        def read(self, s, u):
+            return function(u["output"]) * np.tanh(s)
+
+    cell = Read() if place == "read" else Unbounded()
+    cell.gates = cell.gates if place == "read" else cell.gates[:3]
+    spec = critinit.generate(cell, T=50)
+    assert 0.9 < spec.layers[0].predicted.untied.chi_over_T < 1.0
+    refused = (
+        "found variances or biases whose moments overflow in the theory; allowed: smaller ones; in the recurrent kernel"
+    )
+    try:
+        found = str(critinit.generate(cell, T=50, scheme="orthogonal").layers[0].predicted.untied.second_moment)
+    except critinit.ArgumentError as error:
+        found = str(error)
+    assert refused in found or np.isfinite(float(found))
+
+
 def test_schemes_that_a_cell_cannot_have_say_why():
     class Half(Stated):
         name = "half"

@@ -11,10 +11,14 @@ import critinit
 from critinit.simulation import simulate, simulate_layer
 from critinit.spec import Jacobian, Numbers, TimeConstants
 from critinit.spec.reading import validate_object
+from critinit.theory.agreement import agreement
 from critinit.theory.analysis import fast_numbers, tied_numbers, untied_numbers
+from critinit.theory.comparing import comparisons
 from critinit.theory.groups import mixed
+from critinit.theory.protocol import fills
 from critinit.theory.requirements import requirements
 from critinit.theory.spectrum.density import spectrum_density
+from critinit.theory.tied.estimate import is_estimate
 from critinit.theory.tied.solution import tied_layer
 from tests.theory import points
 
@@ -200,3 +204,25 @@ def test_rotations_have_the_numbers_of_pairs_by_hand(stated):
     # an orthogonal kernel of the same gain forgets more: its mean field averages over how far each pair saturates
     assert found.retention > 1.05 * untied_numbers(spec, layer).retention
     assert fast_numbers(spec).retention == pytest.approx(found.retention, rel=0.1)
+
+
+def test_a_layer_that_fills_is_compared_with_what_fills_alike():
+    """Pairs of the memory group fill for several T: networks and tied theory meet them at one age, untied later."""
+    spec = critinit.generate("gru", T=1000, scheme="memory")
+    (tied_now,) = tied_numbers(spec)
+    untied = spec.layers[0].predicted.untied
+    measured = simulate(spec, width=64, seeds=4, tangents=1)[0].numbers
+    assert all(fills(numbers.notes) for numbers in (tied_now, measured, spec.layers[0].predicted.tied))
+    assert comparisons(untied, tied_now, 1000, errors=3.0) == []
+    (growth,) = comparisons(tied_now, measured, 1000, errors=3.0)
+    assert growth.field == "chi_over_T"
+    assert growth.agrees
+    agrees, sentence = agreement(untied, tied_now, 1000)
+    assert agrees is None
+    assert "not compared" in sentence
+
+
+def test_an_estimate_of_one_group_is_an_estimate():
+    tied_now = critinit.generate("gru", T=100, scheme="memory").layers[0].predicted.tied
+    assert any(note.endswith("(group memory)") for note in tied_now.notes)
+    assert is_estimate(tied_now)

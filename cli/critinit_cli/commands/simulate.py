@@ -122,7 +122,7 @@ def _judged(
     Where kernels of this width differ from those of an infinitely wide network, the tied prediction is for this width
     (``at_width``); weights that are drawn anew have the variance of an infinitely wide one.
     """
-    from critinit.theory.widths import at_width
+    from critinit.theory.widths import at_width, excess
     from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {}
@@ -130,7 +130,11 @@ def _judged(
         expected["untied"] = _predicted_untied(spec)
     if "tied" in found:
         expected["tied"] = _predicted_tied(at_width(spec, width), steps, progress)
-    return expected, compared(expected, found, spec.T, networks=networks, width=width)
+    added = [
+        0.0 if numbers is None else excess(spec.find_cell(), layer, numbers, width)
+        for layer, numbers in zip(spec.layers, expected.get("tied", ()), strict="tied" in expected)
+    ]
+    return expected, compared(expected, found, spec.T, networks=networks, width=width, excess=added)
 
 
 def _predicted_untied(spec: InitSpec) -> list[Numbers | None]:
@@ -187,10 +191,11 @@ def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compar
 
 
 def _holds(compared: Sequence[Compared]) -> bool | None:
-    """Whether every prediction holds; None where the error of the growth over T steps is too large to tell."""
+    """Whether every prediction holds; None where the error of the growth over T steps is too large to tell, or where
+    there is nothing to compare."""
     if not all(one.holds for one in compared):
         return False
-    return None if any(one.comparison.leaves_open for one in compared) else True
+    return None if not compared or any(one.comparison.leaves_open for one in compared) else True
 
 
 def _remark(one: Compared) -> str:

@@ -70,6 +70,9 @@ _ROUNDING = 1e-12
 _KINKS_WITHIN, _KINK_POINTS, _JUMP = 20.0, 20_001, 0.02
 """Kinks are looked for at pre-activations within ±20; at one the slope changes by more than .02 between two of 20,001
 points, where a smooth gate's changes by .002."""
+_STAYS = 1e-3
+"""Share of the slope's change between two points that a kink keeps between points 1e-10 apart; a smooth one keeps
+5e-8."""
 _ODD = 1e-9
 """By how much n(−u) may differ from −n(u) in an odd candidate."""
 _KINK_PLACES = 9
@@ -264,7 +267,11 @@ def _of_one(function: Callable[[Any], Any], gate: str, u: Any) -> Any:
 
 
 def _kinks(function: Callable[[Any], Any]) -> list[float]:
-    """Where the slope of an elementwise function jumps: between two near points, then by bisection."""
+    """Where the slope of an elementwise function jumps: between two near points, then by bisection.
+
+    A steep smooth function, as the exponential one, changes its slope as much between two near points, but less and
+    less between nearer ones.
+    """
 
     def slope(u: Any) -> Any:
         return np.broadcast_to(tangent(function(Dual(u, np.ones_like(u)))), u.shape)
@@ -278,4 +285,6 @@ def _kinks(function: Callable[[Any], Any]) -> list[float]:
         at = slope(middle)
         nearer_below = np.abs(at - below) <= np.abs(at - above)
         low, high = np.where(nearer_below, middle, low), np.where(nearer_below, high, middle)
-    return sorted({round(float(x), _KINK_PLACES) + 0.0 for x in 0.5 * (low + high)})
+    left = np.abs(slope(high) - slope(low))
+    stays = left > np.maximum(_JUMP, _STAYS * np.abs(above - below))
+    return sorted({round(float(x), _KINK_PLACES) + 0.0 for x in 0.5 * (low + high)[stays]})

@@ -37,8 +37,8 @@ from critinit.simulation.reduction import (
 from critinit.spec import InitSpec, Layer, Numbers, checked_spec
 from critinit.theory.protocol import (
     LEAST_STEPS,
-    LONGEST_BURN_IN,
     LONGEST_UNIT_TIME,
+    OUTGROWN,
     SAME_INPUTS,
     STEADY,
     Inputs,
@@ -46,7 +46,9 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
-    shortest_time,
+    least_burn_in,
+    longest_burn_in,
+    pilot_steps,
 )
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
@@ -224,7 +226,7 @@ def simulate_layer(
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
-        numbers=reduce([r.run for r in results], T, spread=spread, notes=notes, tied=weights == "tied"),
+        numbers=reduce([r.run for r in results], layer, T, spread=spread, notes=notes, tied=weights == "tied"),
         lyapunov=exponents.mean(axis=0),
         lyapunov_error=lyapunov_error,
         log_distance=np.mean([r.run.log_square for r in results], axis=0),
@@ -294,6 +296,8 @@ class _Experiment:
             state = pair.record(t, side.together, state, u) if pair else carried.record(t, state)
             keep += side.together.kept(before, u)
             moments += _square(state.h), _square(state.s)
+            if not np.all(np.isfinite(moments)):
+                raise ArgumentError("second_moment", found="a state that outgrows all numbers", hint=OUTGROWN)
             if tick and t % _TICK_EVERY == 0:
                 tick(count * (first + t), total)
         results = []
@@ -344,27 +348,58 @@ class _Experiment:
         """The states after the burn-in, the pre-activations that led there, and which of them are stationary."""
         moments: list[Array] = []
         state, u = side.rest(), dict[str, Any]()
+        if not exact:
+            state, u = self._filled(side, state)
         for reached in itertools.islice(_from(side, state), first):
             state, u = reached
-            moments.append(np.mean(state.h**2, axis=(-2, -1)))
+            moments.append(self._moments(state))
             if tick and len(moments) % _TICK_EVERY == 0:
                 tick(len(moments) * len(side.networks))
-        longest = first if exact else max(first, LONGEST_BURN_IN, 4 * self.steps)
-        least = shortest_time(self.cell, self.layer)
+        longest = first if exact else longest_burn_in(self.layer, first, self.steps)
+        least = least_burn_in(self.cell, self.layer, self.steps)
         ends = []
         for i, net in enumerate(side.networks):
-            alone, gates, so_far = state.of(i), _of_network(u, i), [float(moment[i]) for moment in moments]
-            still = exact or (len(so_far) >= least and is_stationary(so_far))
+            alone, gates, so_far = state.of(i), _of_network(u, i), [moment[:, i] for moment in moments]
+            still = exact or (len(so_far) >= least and _are_stationary(so_far))
             while not still and len(so_far) < longest:
                 look = min(2 * len(so_far), longest)
                 for reached in itertools.islice(_from(net, alone), look - len(so_far)):
                     alone, gates = reached
-                    so_far.append(float(np.mean(alone.h**2)))
-                still = len(so_far) >= least and is_stationary(so_far)
+                    so_far.append(self._moments(alone))
+                still = len(so_far) >= least and _are_stationary(so_far)
             ends.append((alone, gates, still))
         states, gates_of, settled = zip(*ends, strict=True)
         u = {name: np.stack([gates[name] for gates in gates_of]) for name in gates_of[0]}
         return joined(states), u, list(settled)
+
+    def _moments(self, state: State) -> Array:
+        """The mean square of h over the units of each group, (groups, …)."""
+        parts = np.split(state.h**2, np.cumsum(self.layer.split(state.h.shape[-1]))[:-1], axis=-1)
+        return np.stack([np.mean(part, axis=(-2, -1)) for part in parts])
+
+    def _filled(self, side: SideBySide, state: State) -> tuple[State, dict[str, Any]]:
+        """The states after a pilot run, with what inputs before it would have left in slow units.
+
+        A unit's memory is s' = k·s + w, with E k² and E w² as the pilot run shows them.  Had it run for ever, E s²
+        would be larger by E w²·(E k²)ᵗ·(1 + E k² + (E k²)² + …).
+        """
+        pilot, net = pilot_steps(self.cell, self.layer), side.together
+        if not pilot or net.copies > 1:
+            return state, {}
+        kept, written = [], []
+        u: dict[str, Any] = {}
+        for external in side.external_inputs(-pilot, 0):
+            before = state.s
+            state, u = side.step(state, external)
+            keep = net.kept(before, u)
+            kept.append(keep**2)
+            written.append((state.s[..., 0, :] - keep * before[..., 0, :]) ** 2)
+        square, power = np.mean(kept, axis=0), np.mean(written, axis=0)
+        forgets = square < 1.0
+        missing = np.where(forgets, power * square**pilot / np.where(forgets, 1.0 - square, 1.0), 0.0)
+        drawn = np.stack([net.rng.standard_normal(self.width) for net in side.networks])
+        s = state.s + (np.sqrt(missing) * drawn)[..., None, :]
+        return State(s, net.visible(s, u)), u
 
     def _signs(self, rng: np.random.Generator) -> Array:
         """K random directions of entries ±1, (K, 1, N)."""
@@ -391,6 +426,11 @@ class _Experiment:
         gates = {n: value(x)[:1] for n, x in (u or {}).items()}
         after, _ = net.step(_perturbed(net, here, gates, unit), first)
         return np.ascontiguousarray(tangent(after.s)[:, 0, :].T)
+
+
+def _are_stationary(moments: Sequence[Array]) -> bool:
+    """Whether the second moment of every group of units no longer drifts."""
+    return all(is_stationary(course) for course in np.array(moments).T)
 
 
 def _square(x: Any) -> Array:
@@ -424,7 +464,7 @@ class _Tangents:
     Args:
         start: The tangents of the memory, (K, networks, 1, N).
         steps: For how many steps they will be followed.
-        shares: Whether to record the share of units that carry them.
+        shares: Whether to record the share of units that carry them at each step, else at the last one.
     """
 
     def __init__(self, start: Array, steps: int, *, shares: bool = False) -> None:
@@ -444,7 +484,7 @@ class _Tangents:
         alive = square > 0.0
         with np.errstate(divide="ignore"):
             self.log_square[:, t + 1] = np.log(square) + 2.0 * self.log_scale
-        if self.shares:
+        if self.shares or t + 1 == self.steps:
             self.carrying[:, t + 1] = np.mean(share_of_units(mixed), axis=-1)
         if (t + 1) % _QR_EVERY or not np.any(alive):
             return state

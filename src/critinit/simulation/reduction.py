@@ -15,7 +15,7 @@ import numpy as np
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
-from critinit.spec import Jacobian, Numbers, TimeConstants
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
 __all__ = [
@@ -49,7 +49,8 @@ class NetworkRun:
         memory: Mean of c² likewise, of a cell with a read-out.
         time_constants: 1/(1 − mean of keep) of every unit, in steps.
         log_square: ln |δ_t|² of a perturbation, (steps + 1,).
-        carrying: The share of units that carry it, (steps + 1,).
+        carrying: The share of units that carry it, (steps + 1,); where units keep with time constants of their own,
+            1 before the last step.
         squared_singular_values: Mean of the squared singular values of the one-step Jacobian, and of their squares.
         settled: Whether the state was stationary when it was perturbed.
         repeated: ``log_square`` of further, shorter perturbations.
@@ -137,7 +138,7 @@ def further_perturbations(informative: int, steps: int) -> int:
 
 
 def reduce(
-    runs: Sequence[NetworkRun], T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
+    runs: Sequence[NetworkRun], layer: Layer, T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
 ) -> Numbers:
     """Return the numbers of all networks together, with standard errors over them where there are two or more.
 
@@ -145,6 +146,7 @@ def reduce(
 
     Args:
         runs: One or more networks.
+        layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not measured.
         notes: Notes that come first.
@@ -199,12 +201,14 @@ def reduce(
         notes=(
             *notes,
             *result_notes(
+                layer,
                 T=T,
                 steps=steps,
                 informative=informative,
                 settled=all(run.settled for run in runs),
                 chaotic=tied and chi > 0.0 and math.log(chi) > certain,
                 spread=spread,
+                carried=float(np.mean([run.carrying[-1] * len(run.time_constants) for run in runs])),
             ),
         ),
     )

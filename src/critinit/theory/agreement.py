@@ -12,6 +12,9 @@ _ERRORS = 3.0
 _UNDECIDED = (
     "Whether untied and tied theory agree cannot be decided: the tied numbers are sampled, and their errors are large."
 )
+_NOTHING = (
+    "Untied and tied theory are not compared: the untied numbers are those of a steady state, the tied ones not yet."
+)
 _ADVICE = "Trust the tied numbers: networks keep their weights."
 
 
@@ -40,6 +43,8 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | Non
     if untied is None:
         return False, "The untied theory has no numbers for identity kernels; the tied numbers are those of networks."
     compared = comparisons(untied, tied, T, errors=_ERRORS)
+    if not compared:
+        return None, _NOTHING
     apart = [comparison for comparison in compared if not comparison.agrees and comparison.decides]
     undecided = [comparison for comparison in compared if not comparison.decides]
     if not apart and any(c.leaves_open or not c.agrees for c in undecided):

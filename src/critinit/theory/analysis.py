@@ -197,8 +197,9 @@ def tied_numbers(
                 alone, *below = (_without_small_kernels(cell, x, spec.T) for x in (alone, *layers_below(one, index)))
                 streams = (seed, index, group) if group else (seed, index)
                 numbers = tied_layer(
-                    cell, alone, T=spec.T, steps=steps, tolerance=tolerance, seed=streams, below=below, progress=done
-                )
+                    cell, alone, T=spec.T, steps=steps, tolerance=tolerance, seed=streams, below=below,
+                    beyond=_estimated_course(one, index), progress=done,
+                )  # fmt: skip
             parts.append(_with_notes(cell, alone, numbers))
             started += 1
         found.append(_together(spec, index, parts))
@@ -217,6 +218,23 @@ def _groups_alone(spec: InitSpec, index: int) -> tuple[InitSpec, ...]:
 def _together(spec: InitSpec, index: int, parts: Sequence[Numbers]) -> Numbers:
     """The numbers of a layer from those of its groups."""
     return parts[0] if len(parts) == 1 else _stated(mixed(spec.layers[index], parts, spec.T))
+
+
+def _estimated_course(spec: InitSpec, index: int) -> Callable[[int], float] | None:
+    """ln of what so many steps leave of a perturbation by the fast estimate; None where that does not hold."""
+    from critinit.theory.tied.estimate import NOTE, ROUGH
+
+    def at(steps: int) -> Numbers | NotComputed:
+        return fast_numbers(spec.model_copy(update={"T": steps}), index)
+
+    def left(steps: int) -> float:
+        numbers = at(steps)
+        chi = 0.0 if isinstance(numbers, NotComputed) else numbers.chi_over_T
+        return steps * math.log(chi) if chi > 0.0 else -math.inf
+
+    now = at(spec.T)
+    holds = isinstance(now, Numbers) and NOTE in now.notes and ROUGH not in now.notes and now.chi_over_T > 0.0
+    return left if holds else None
 
 
 def _without_small_kernels(cell: Cell, layer: Layer, T: int) -> Layer:
@@ -320,7 +338,10 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     values = (solution.second_moment, solution.memory_moment, solution.chi, solution.jacobian_variance)
     if not all(np.isfinite(float(v)) for v in values) or solution.jacobian_variance > LARGEST:
         raise ArgumentError(
-            "gates", found="variances or biases whose moments overflow in the theory", allowed="smaller ones"
+            "gates",
+            found="variances or biases whose moments overflow in the theory",
+            allowed="smaller ones",
+            hint="in the recurrent kernel of a gate without bound, such as exp, they have to be near 0",
         )
     return _numbers(spec, solution)
 

@@ -5,15 +5,15 @@ Near criticality ln χ is of order 1/T, so growth is compared relative to the ra
     |a − b| ≤ max(5 % of |a|, .02/T, z standard errors of b)
 
 5 % of the rate is 5 % of the time scale ξ = −1/ln χ; .02/T is 2 % of what T steps leave, where almost all is left.
-Second moments are compared likewise, relative to the larger one, with a limit of 3 %, or 8/N for a network of N units:
-rows of an input kernel that stays differ in length by √(2/N), which makes the second moment larger by 5/N to 8/N for
-the default scheme (measured at N = 64 to 256; by 28/N to 42/N for ``chrono``, whose prediction needs wider networks).
+Second moments are compared likewise, relative to the larger one, with a limit of 3 %, or for a network of N units 8/N
+and what its rows' overlap adds (``critinit.theory.widths.excess``): rows of an input kernel that stays differ in length
+by √(2/N), and have inner products of that order with each other.
 
 Differences and limits are stated in one way for both: as a share of the larger of the two, |x − y|/max(|x|, |y|).  A
 time scale is the inverse of its rate, so this is the same share of the larger time scale.
 
-Where z standard errors exceed half of the rate, or of the moment, the comparison cannot decide: it could not tell a
-number from its double.
+Where z standard errors, or what a network's width may do, exceed half of the rate or of the moment, the comparison
+cannot decide: it could not tell a number from its double.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
-from critinit.theory.protocol import DRIFTING, SAME_INPUTS
+from critinit.theory.protocol import DRIFTING, SAME_INPUTS, fills
 
 __all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -103,7 +103,7 @@ def percent(share: float) -> str:
 
 
 def comparisons(
-    expected: Numbers, found: Numbers, T: int, *, errors: float, width: float = math.inf
+    expected: Numbers, found: Numbers, T: int, *, errors: float, width: float = math.inf, excess: float = 0.0
 ) -> list[Comparison]:
     """Return every number that both have, compared.
 
@@ -113,10 +113,11 @@ def comparisons(
         T: Steps of the retention.
         errors: How many standard errors may be chance, z.
         width: Units of the network that ``found`` was measured on, if its weights stay.
+        excess: The share of such a network's second moments that its width adds (``critinit.theory.widths.excess``).
 
     Returns:
         Second moments of states that are stationary; the growth over T steps, and the asymptotic growth where both have
-        it, if both are of copies with the same inputs or neither is.
+        it, if both are of copies with the same inputs or neither is, and of pairs of units that fill or neither.
 
     Example:
         >>> from critinit import generate
@@ -124,12 +125,14 @@ def comparisons(
         >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
         [True, True, True]
     """
-    stationary = DRIFTING not in (*expected.notes, *found.notes)
+    stationary = not any(DRIFTING in numbers.notes or fills(numbers.notes) for numbers in (expected, found))
     moments = (("second_moment", "second moment"), ("cell_second_moment", "cell second moment"))
-    alike = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
+    same_inputs = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
+    alike = same_inputs and fills(expected.notes) == fills(found.notes)
     rates = (("chi_over_T", f"over {T} steps"), ("chi", "after many steps"))
+    narrow = _FINITE_WIDTH / width + excess
     made = [
-        *(_of_moments(expected, found, field, name, errors, width) for field, name in moments if stationary),
+        *(_of_moments(expected, found, field, name, errors, narrow) for field, name in moments if stationary),
         *(_of_rates(expected, found, field, when, T, errors) for field, when in rates if alike),
     ]
     return [comparison for comparison in made if comparison is not None]
@@ -140,14 +143,14 @@ def _error(numbers: Numbers, field: str) -> float:
 
 
 def _of_moments(
-    expected: Numbers, found: Numbers, field: str, name: str, errors: float, width: float
+    expected: Numbers, found: Numbers, field: str, name: str, errors: float, narrow: float
 ) -> Comparison | None:
     want, have = getattr(expected, field), getattr(found, field)
     if want is None or have is None or max(want, have) < _ZERO:
         return None
     error, larger = math.hypot(_error(expected, field), _error(found, field)), max(want, have)
-    limit = max(MOMENT_LIMIT, _FINITE_WIDTH / width, errors * error / larger)
-    decides = errors * error <= _TELLING * max(have, _ZERO)
+    limit = max(MOMENT_LIMIT, narrow, errors * error / larger)
+    decides = errors * error <= _TELLING * max(have, _ZERO) and narrow <= _TELLING
     return Comparison(
         field, name, want, have, error, abs(want - have) / larger, limit, decides, _error(expected, field)
     )

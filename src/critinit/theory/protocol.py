@@ -5,7 +5,8 @@ numbers can be compared.  These are settings only: each of the two turns what it
 own, so that an error in one cannot hide in the other.
 
     1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``), which it is not
-       before the shortest time constant of its units (``shortest_time``).
+       before the shortest time constant of its units (``shortest_time``).  Units that remember for longer than such a
+       run get what earlier inputs would have left (``pilot_steps``).
     2. Perturb the memory, and follow the perturbation for ``follow_steps`` steps.
     3. Fit its growth to the steps in which at least ``CARRIED`` of the units carry it.  Where these are few, perturb
        again and again, until ``REPEATS`` times the steps of point 2 are used.
@@ -26,18 +27,23 @@ __all__ = [
     "DRIFT",
     "DRIFTING",
     "DRIFT_NOISES",
+    "FILLING",
     "LEAST_STEPS",
-    "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
+    "OUTGROWN",
     "REPEATS",
     "SAME_INPUTS",
     "STEADY",
     "Inputs",
+    "fills",
     "first_burn_in",
     "follow_steps",
     "has_spread",
     "layers_below",
+    "least_burn_in",
+    "longest_burn_in",
     "longest_time",
+    "pilot_steps",
     "result_notes",
     "shortest_time",
 ]
@@ -50,15 +56,19 @@ _FOLLOW_SPREAD = 10_000
 """Steps: where units have time constants of their own there is no late growth that could be continued."""
 _FIRST_BURN_IN = (100, 1000)
 """Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
-LONGEST_BURN_IN = 3000
+_PILOT = 300
+"""Steps from rest that show how much a unit keeps and writes: its write's power is then known to 8 %."""
+_LONGEST_BURN_IN = 3000
 """Steps: a state that drifts for longer is measured as it is, and a note says so; 4 × the followed steps where that is
-more."""
+more, but of pairs of units, which fill for several times T."""
 DRIFT = 0.01
 """Relative: a second moment that changes by less between two looks counts as stationary."""
 DRIFT_NOISES = 2.0
 """Times its own noise that a second moment may change by all the same: one look in twenty goes beyond by chance."""
 CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
+_FEW_UNITS = 3
+"""Units: what so few carry differs by orders from network to network, and more units leave more."""
 REPEATS = 2
 """Steps of repeated perturbations, in units of the steps that the first one was followed."""
 LONGEST_UNIT_TIME = 1e12
@@ -67,6 +77,13 @@ SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 
 """The note of tied numbers where the copies' inputs differ."""
 DRIFTING = "second_moment: the state was still drifting when the perturbation began"
 """The note of a second moment that is not that of a stationary state."""
+OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
+"""The way out where a state has no numbers."""
+FILLING = (
+    "second_moment, retention, chi_over_T: pairs of units that a rotation couples were still filling after 3,000 steps "
+    "from rest; the fuller they are the less they keep, so a steady state keeps less"
+)
+"""The note of numbers of pairs of units that have not reached a steady state."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 
@@ -151,6 +168,62 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
 
 
+def longest_burn_in(layer: Layer, first: int, steps: int) -> int:
+    """Return the steps from rest after which a state is measured although it drifts.
+
+    Args:
+        layer: The layer.
+        first: Steps before the first look.
+        steps: Steps that the perturbation will be followed.
+    """
+    return max(first, _LONGEST_BURN_IN, 0 if _has_pairs(layer) else 4 * steps)
+
+
+def least_burn_in(cell: Cell, layer: Layer, steps: int) -> float:
+    """Return the steps from rest before which no state counts as stationary.
+
+    They are the shortest time constant of the units.  Pairs of units fill for some four times the steps that they are
+    meant to remember; where that is beyond the longest burn-in all are measured right after it, at one age.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        steps: Steps that the perturbation will be followed.
+    """
+    return max(shortest_time(cell, layer), _LONGEST_BURN_IN if _still_fills(layer, steps) else 0)
+
+
+def _has_pairs(layer: Layer) -> bool:
+    return any(_pairs_units(group.gates) for group in layer.groups)
+
+
+def _still_fills(layer: Layer, steps: int) -> bool:
+    return _has_pairs(layer) and 4 * steps > _LONGEST_BURN_IN
+
+
+def fills(notes: Sequence[str]) -> bool:
+    """Return whether notes, of one group of units or of all, say that the numbers are of pairs that were filling."""
+    return any(note.startswith(FILLING) for note in notes)
+
+
+def pilot_steps(cell: Cell, layer: Layer) -> int:
+    """Return the steps from rest after which units get what earlier inputs would have left; 0 where none is missing.
+
+    A unit that keeps k of its memory and writes w has the stationary variance v = E w²/(1 − E k²), of which it lacks
+    v·(E k²)ᵗ when it began t steps ago.  So after t steps a Gaussian number of that variance is added to its memory.
+    It matters where a time constant is longer than twice the longest first burn-in, which leaves a third or more of v
+    missing.  The mean of what is written is not added, as too few steps show it.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    if cell.keep_gate is None or cell.keeps_normalized:
+        return 0
+    longest = max(longest_time(cell, group.gates) for group in layer.groups)
+    return _PILOT if longest > 2.0 * _FIRST_BURN_IN[1] else 0
+
+
 def _pairs_units(gates: Gates) -> bool:
     """Whether units are coupled in pairs, whose state lasts for as long as it does not saturate."""
     return any(gate.recurrent.pairs_units and not gate.recurrent.is_zero for gate in gates.values())
@@ -199,22 +272,41 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
 
 
-def result_notes(*, T: int, steps: int, informative: int, settled: bool, chaotic: bool, spread: bool) -> list[str]:
+def result_notes(
+    layer: Layer,
+    *,
+    T: int,
+    steps: int,
+    informative: int,
+    settled: bool,
+    chaotic: bool,
+    spread: bool,
+    carried: float,
+) -> list[str]:
     """Return the notes that a result needs, in plain words.
 
     Args:
+        layer: The layer.
         T: Steps at which the retention is stated.
         steps: Steps that the perturbation was followed.
         informative: Steps that the growth was fitted to.
         settled: Whether the state was stationary.
         chaotic: Whether perturbations certainly grow.
         spread: Whether units keep with time constants of their own.
+        carried: How many units carried the perturbation at the last step.
     """
     notes = []
-    if not settled:
+    if _still_fills(layer, steps):
+        notes.append(FILLING)
+    elif not settled:
         notes.append(DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
+        if carried < _FEW_UNITS:
+            notes.append(
+                f"retention, chi_over_T: after {steps} steps fewer than {_FEW_UNITS} units carry what is left, so it "
+                "depends on how slow the slowest of these units are; of more units some are slower, and keep more"
+            )
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"

@@ -22,7 +22,7 @@ from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import Layer
-from critinit.theory.protocol import STEADY, Inputs, first_burn_in, follow_steps
+from critinit.theory.protocol import STEADY, Inputs, first_burn_in, follow_steps, longest_burn_in
 from critinit.theory.roots import excess_over_one, falling_root
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
@@ -80,7 +80,8 @@ def sampled_couplings(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settle(step, first_burn_in(cell, layer, below), follow_steps(T))
+    first = first_burn_in(cell, layer, below)
+    settle(step, first, longest_burn_in(layer, first, follow_steps(T)))
     found = [population.couplings()]
     keep = float(np.median(cell.keep(population.u)))
     apart = math.ceil(min(1.0 / max(1.0 - keep, 1.0 / _FORGOTTEN), _FORGOTTEN))

@@ -61,6 +61,14 @@ _INNER = 4096
 """Points where all units are alike."""
 _CLASSES, _WITHIN = 96, 128
 """Classes of units, and points in each, where units differ: three times as many in all, as two averages are taken."""
+_CARRYING = 6.0
+"""Classes that carry what T steps leave: from so many on the average over classes is one."""
+_RAREST = 0.05
+"""The rarest units that count, in units of 1/T: what is left of them is that of the slowest to e⁻·¹."""
+_GRID = 4000
+"""Points between which the edges of classes are interpolated."""
+_REPEATED = 3
+"""Steps in which the memory of further classes follows a given state: its fields are there already."""
 _CYCLES = 80
 """Most iterations of the self-consistent state: it takes ten or so away from the edge of stability."""
 _MET = 3e-4
@@ -166,7 +174,7 @@ class _Evaluation:
 class _Units:
     """Classes of units and the points at which their pre-activations are taken; arrays are (O, P)."""
 
-    def __init__(self, cell: Cell, layer: Layer, *, tied: bool = True) -> None:
+    def __init__(self, cell: Cell, layer: Layer, *, tied: bool = True, rarest: float | None = None) -> None:
         gates = layer.gates
         self.cell, self.layer, self.tied = cell, layer, tied
         self.fields = {
@@ -187,13 +195,32 @@ class _Units:
         names += [f"{name} bias" for name in gates]
         self.z = dict(zip(names, _normal_points(points, len(names)), strict=True))
 
+        self.weights = np.full(self.count, 1.0 / self.count)
+        sign, slow = gates.followed(cell.keep_gate) if cell.keep_gate else (1.0, None)
+
         def uniform(bias: Bias) -> Array:
             if not tied and bias.classes(2) is None:  # the untied theory draws it anew at every step
                 return np.full(self.count, 0.5)
-            return np.array([_NORMAL.cdf(x) for x in next(rows)])
+            row = next(rows)
+            if rarest is None or bias is not slow:
+                return np.array([_NORMAL.cdf(x) for x in row])
+            share, weights = _towards_the_slowest(self.count, rarest)
+            order = np.argsort(np.argsort(-row))
+            self.weights = weights[order]
+            return 1.0 - share[order] if sign > 0.0 else share[order]
 
         drawn = draw_biases(gates, self.count, uniform)
         self.biases = {name: b[:, None] + (0.0 if tied else self._redrawn_part(name)) for name, b in drawn.items()}
+
+    def resolves(self, T: int) -> bool:
+        """Whether there are classes enough among the units that carry what T steps leave."""
+        keep = self.cell.keep_gate
+        if self.count == 1 or keep is None or self.layer.gates.followed(keep)[1].classes(2) is None:
+            return True
+        kept = np.abs(value(self.cell.keep({keep: self.biases[keep]}))).mean(axis=-1)
+        logs = 2.0 * T * np.log(np.maximum(kept, _NOTHING))
+        carried = np.exp(logs - logs.max())
+        return bool(carried.sum() ** 2 >= _CARRYING * np.sum(carried**2))
 
     def _redrawn_part(self, name: str) -> Any:
         """The part of a gate's bias that changes at every step in the untied theory."""
@@ -285,7 +312,7 @@ class _Step:
             for name, a in self.couplings.items():
                 coupling[:, groups.index(units.fields[name])] += self.strength[name] * _mean(a) ** 2
         message = np.stack([_mean(self.passed[g][0]) ** 2 for g in groups], axis=1) if groups else np.zeros((o, 0))
-        self.response = Response(np.full(o, 1.0 / o), self.keep, coupling, message)
+        self.response = Response(units.weights, self.keep, coupling, message)
 
     @property
     def stationary(self) -> bool:
@@ -329,9 +356,8 @@ class _Step:
         for i, g in enumerate(groups):
             message[:, i] = self.passed[g][0].var(axis=-1)
             for j, name in enumerate(units.fields):
-                mixing[i, groups.index(units.fields[name])] += self.strength[name] * float(
-                    np.mean(self.passed[g][1 + j] ** 2)
-                )
+                square = units.weights @ np.mean(self.passed[g][1 + j] ** 2, axis=-1)
+                mixing[i, groups.index(units.fields[name])] += self.strength[name] * float(square)
         read = units.cell.read_gate
         if self.sample.read_slope is not None and read in units.fields:
             i = groups.index(units.fields[read])
@@ -389,6 +415,30 @@ def _settle_at_the_edge(step: _Step) -> tuple[_Step, bool]:
     return stable, False
 
 
+def _refined(step: _Step, T: int) -> _Step:
+    """The response of more classes among the slowest units, in the state of a step."""
+    units, state = step.units, step.state
+    fine = _Units(units.cell, units.layer, tied=units.tied, rarest=_RAREST / T)
+    refined = _Step(
+        fine, replace(state, mean=np.zeros(fine.count), variance=np.full(fine.count, state.variance.mean()))
+    )
+    for _ in range(_REPEATED):
+        found = refined.next()
+        refined = _Step(fine, replace(state, mean=found.mean, variance=found.variance))
+    return refined
+
+
+def _towards_the_slowest(count: int, rarest: float) -> tuple[Array, Array]:
+    """Classes of units, as shares of all, from the slowest on: the middle and the size of each.
+
+    Half of them are as large as each other, half are a fixed part of the share of all slower ones, down to ``rarest``.
+    """
+    share = np.concatenate([[0.0], np.geomspace(rarest, 1.0, _GRID)])
+    place = 0.5 * share + 0.5 * np.concatenate([[0.0], np.linspace(1.0 / count, 1.0, _GRID)])
+    edges = np.interp(np.linspace(0.0, 1.0, count + 1), place, share)
+    return 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+
+
 def _leap(x: Array, y: Array, z: Array) -> Array:
     """The limit of a geometric sequence, element by element; z where it is far away or there is none."""
     first, second = y - x, z - y
@@ -422,7 +472,8 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
     units = _Units(cell, layer, tied=tied)
     step, met = _settle(units)
-    response, fluctuations = step.response, step.fluctuations()
+    growing = step if units.resolves(T) else _refined(step, T)
+    response, fluctuations = growing.response, growing.fluctuations()
     chi = growth(response, fluctuations)
     if not math.isfinite(chi):
         return None
@@ -448,20 +499,23 @@ def _estimate(cell: Cell, layer: Layer, T: int, *, tied: bool) -> _Estimate | No
 
 
 def is_estimate(numbers: Numbers) -> bool:
-    """Return whether numbers are an estimate, or what stands for one in a spec; not the full theory."""
-    return NOTE in numbers.notes or COARSE in numbers.notes
+    """Return whether numbers are an estimate, or what stands for one in a spec, of one group of units or of all; not
+    the full theory."""
+    return any(note.startswith((NOTE, COARSE)) for note in numbers.notes)
 
 
-def _is_rough(tied: _Estimate, fresh: _Estimate | None) -> bool:
+def _is_rough(tied: _Estimate, fresh: _Estimate | None, *, divides: bool) -> bool:
     """Whether the estimate can mislead: where fluctuations feed themselves through couplings that fluctuate too.
 
-    Where the couplings are steady, as those of small states and of linear units, fluctuations stay linear however much
-    they feed themselves, and the estimate holds.
+    Where a normalization divides by the memory (``divides``) every amplification counts: a few slow units that biases
+    fill take the whole of it, later than the estimate has it.  Where the couplings are steady, as those of small states
+    and of linear units, fluctuations stay linear however much they feed themselves, and the estimate holds.
     """
     if fresh is None:
         return tied.radius > _NEAR_EDGE
     pairs = ((tied.second_moment, fresh.second_moment), (tied.memory_moment, fresh.memory_moment))
-    return any(a > _AMPLIFIED * b for a, b in pairs) and (tied.fed > _FED if tied.alike else tied.radius > _NEAR_EDGE)
+    feeds = tied.fed > _FED if tied.alike else tied.radius > _NEAR_EDGE
+    return any(a > _AMPLIFIED * b for a, b in pairs) and (divides or feeds)
 
 
 def _growth(chi: float | None, tied: float, fresh: float) -> float:
@@ -521,7 +575,7 @@ def fast_tied(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbe
     variance = scaled("jacobian_variance", jacobian.get("variance"))
     if not np.all(np.isfinite([chi, second_moment, memory or 0.0, m1, variance])):
         return None
-    notes = [NOTE, ROUGH] if _is_rough(tied, fresh) else [NOTE]
+    notes = [NOTE, ROUGH] if _is_rough(tied, fresh, divides=layer.memory_gain is not None) else [NOTE]
     if not (tied.settled and (fresh is None or fresh.settled)):
         notes.append("the self-consistent state was not reached; the numbers are those of the last iterate")
     return Numbers(

@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from critinit.dual import Array
+from critinit.errors import ArgumentError
+from critinit.theory.protocol import OUTGROWN
 
 __all__ = ["Field"]
 
@@ -84,8 +86,14 @@ class Field:
         self.messages, self.inverse, self.factor, self.noise = messages, inverse, factor, noise
 
     def signals(self, message: Array) -> dict[str, Array]:
-        """Return σ_k W_k m by gate for the next message m, of shape (rows,)."""
+        """Return σ_k W_k m by gate for the next message m, of shape (rows,).
+
+        Raises:
+            ArgumentError: The message is beyond what numbers hold.
+        """
         square = float(message @ message) / self.rows
+        if not math.isfinite(square):
+            raise ArgumentError("second_moment", found="a state that outgrows all numbers", hint=OUTGROWN)
         if square == 0.0:
             return {gate: np.zeros(self.rows) for gate in self.gains}
         if self.kept == self.capacity:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
-from critinit.spec import Jacobian, Numbers, TimeConstants
-from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, LONGEST_BURN_IN, REPEATS, result_notes
+from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
+from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
-__all__ = ["Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
+__all__ = ["Continued", "Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
 
 N = TypeVar("N", float, float | None)
 
@@ -63,7 +63,7 @@ def log_retention(log_square: Array, T: int, growth: float) -> float:
     return float(log_square[last] - log_square[0] + (T - last) * growth)
 
 
-def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0) -> bool:
+def settle(step: Callable[[], float], first: int, longest: int, least: float = 0.0) -> bool:
     """Run until the state is stationary, and return whether it became so.
 
     It is stationary where its mean second moments over steps n/4 … n/2 and n/2 … n agree to 1 %, or to twice
@@ -72,10 +72,9 @@ def settle(step: Callable[[], float], first: int, steps: int, least: float = 0.0
     Args:
         step: Does one step and returns the second moment of the state.
         first: Steps before the first look; twice as many before each further one.
-        steps: Steps that the perturbation will be followed, which bound the burn-in.
+        longest: Steps after which it ends in any case.
         least: Steps before which no state is stationary.
     """
-    longest = max(first, LONGEST_BURN_IN, 4 * steps)
     moments: list[float] = []
     look = first
     while True:
@@ -106,7 +105,8 @@ class Run:
         memory: E c², of a cell with a read-out.
         time_constants: 1/(1 − E keep) of every unit, in steps.
         log_square: ln E|δ_t|² from t = 0 on, (steps + 1,).
-        participation: The share of units that carry the perturbation, (steps + 1,).
+        participation: The share of units that carry the perturbation, (steps + 1,); 1 where it was not asked for, but
+            at the last step.
         jacobian_square: First moment of the squared singular values of the one-step Jacobian.
         jacobian_second: Their second moment.
         settled: Whether the state was stationary.
@@ -127,6 +127,33 @@ class Run:
         """Return ln χ: the late growth of the mean over all perturbations within so many steps."""
         courses = np.stack([course[: steps + 1] for course in (self.log_square, *self.repeated)])
         return late_growth(np.logaddexp.reduce(courses, axis=0))
+
+
+class Continued(NamedTuple):
+    """What T steps leave where no more than some of them are sampled.
+
+    Attributes:
+        logs: ln of the retention over T steps, one number for each population.
+        sampled: Steps that were sampled.
+        off: How much what continues it differs from the sample over these steps, beyond chance, as a share of ln.
+        error: What ln of the retention may be off by for that.
+    """
+
+    logs: Array
+    sampled: int
+    off: float
+    error: float
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of ln of the retention over populations, relative to it where it is beyond 1."""
+        return float(np.std(self.logs, ddof=1) / max(1.0, abs(self.logs.mean())))
+
+    def note(self, T: int) -> str:
+        """Return in words where the numbers come from."""
+        more = f"; it is {100.0 * self.off:.2g} % off in the logarithm until then" if self.off else ""
+        until = f"sampled for {self.sampled} steps, continued to T = {T}"
+        return f"retention, chi_over_T: {until} by the fast estimate{more}"
 
 
 def informative_steps(runs: Sequence[Run]) -> int:
@@ -151,11 +178,12 @@ def _mean_error(values: Sequence[float] | Array) -> tuple[float, float]:
     return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
-def _exp(values: Sequence[float]) -> tuple[float, float]:
-    """Geometric mean with its standard error; 0 where a perturbation died exactly."""
+def _exp(values: Sequence[float] | Array, more: float = 0.0) -> tuple[float, float]:
+    """Geometric mean with its standard error, ``more`` of it in the logarithm; 0 where a perturbation died exactly."""
     if not np.all(np.isfinite(values)):
         return 0.0, 0.0
     mean, error = _mean_error(values)
+    error = math.hypot(error, more)
     if mean > _LARGEST_LOG:
         raise ArgumentError(
             "retention", found=f"a growth by e^{mean:.0f}", allowed="at most 1e300", hint="use fewer steps T"
@@ -172,16 +200,26 @@ def _time_scale(chi: float, error: float) -> tuple[float | None, float | None]:
     return scale, scale**2 * error / chi if chi > 0.0 else 0.0
 
 
-def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] = ()) -> Numbers:
+def combine(
+    runs: Sequence[Run],
+    layer: Layer,
+    T: int,
+    *,
+    spread: bool,
+    notes: Sequence[str] = (),
+    continued: Continued | None = None,
+) -> Numbers:
     """Return the numbers of all populations together, with standard errors over them.
 
     χ and the retention are geometric means, the others arithmetic.
 
     Args:
         runs: Two or more independent populations.
+        layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not sampled.
         notes: Notes that come first.
+        continued: What T steps leave, where that is not sampled alone.
 
     Raises:
         ArgumentError: The retention is beyond 1e300.
@@ -200,9 +238,12 @@ def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] =
     late, late_error = _exp(growths)
     chi = None if spread else put("chi", (late, late_error))
     time_scale = None if spread else put("time_scale", _time_scale(late, late_error))
-    left = [log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)]
-    retention = put("retention", _exp(left))
-    chi_over_T = put("chi_over_T", _exp([x / T for x in left]))
+    left = np.array([log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)])
+    off = 0.0
+    if continued is not None:
+        left, off, notes = continued.logs, continued.error, (*notes, continued.note(T))
+    retention = put("retention", _exp(left, off))
+    chi_over_T = put("chi_over_T", _exp(left / T, off / T))
     time_scale_over_T = put("time_scale_over_T", _time_scale(chi_over_T, errors["chi_over_T"] or 0.0))
     times = np.array(
         [[run.time_constants.min(), np.median(run.time_constants), run.time_constants.max()] for run in runs]
@@ -226,12 +267,19 @@ def combine(runs: Sequence[Run], T: int, *, spread: bool, notes: Sequence[str] =
         notes=(
             *notes,
             *result_notes(
+                layer,
                 T=T,
-                steps=len(runs[0].log_square) - 1,
+                steps=len(runs[0].log_square) - 1 if continued is None else T,
                 informative=informative,
                 settled=all(run.settled for run in runs),
                 chaotic=late > 0.0 and math.log(late) > max(_CERTAIN * late_error / late, 1.0 / informative),
                 spread=spread,
+                carried=math.inf if continued else float(np.mean([_carriers(run) for run in runs])),
             ),
         ),
     )
+
+
+def _carriers(run: Run) -> float:
+    """How many particles carried the perturbation at the last step."""
+    return float(run.participation[-1] * len(run.time_constants))

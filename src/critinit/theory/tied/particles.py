@@ -21,7 +21,7 @@ from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
-from critinit.theory.protocol import Inputs
+from critinit.theory.protocol import Inputs, pilot_steps
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
@@ -29,6 +29,8 @@ from critinit.theory.tied.sources import OwnInputs
 
 __all__ = ["Groups", "Population", "population_of", "rescale"]
 
+_ROUNDING = 1e-12
+"""Of what a unit keeps of its memory's square."""
 _STATE = "state"
 """The name of the message that gates without a scale share."""
 
@@ -118,6 +120,7 @@ class Population:
         self.s: Any = np.zeros(particles)
         self.h: Any = self.s
         self.u: dict[str, Any] = {}
+        self._read: tuple[Any, Any] | None = None
 
     def external(self, t: int) -> dict[str, Array]:
         """Return U_k x + b_k of each gate at step t after the perturbation."""
@@ -131,7 +134,7 @@ class Population:
         if gate in self._own:
             return self._own[gate] * message if self._own[gate] else 0.0
         if self.cell.normalized:
-            message = normalized_message(message)
+            message = self._normalized(message)
         if gate in self._pairing:
             turned = self._pairing[gate].turned
             if not isinstance(message, Dual):
@@ -139,6 +142,12 @@ class Population:
             return Dual(turned(message.value), turned(message.tangent))
         signal = self.states.signal(gate, value(message))
         return Dual(signal, self.deltas.signal(gate, message.tangent)) if isinstance(message, Dual) else signal
+
+    def _normalized(self, message: Any) -> Any:
+        """The normalized message, kept for the gates that read the same one."""
+        if self._read is None or self._read[0] is not message:
+            self._read = message, normalized_message(message)
+        return self._read[1]
 
     def step(self, t: int) -> None:
         """Do one step of all particles, tangents too once they are there."""
@@ -167,6 +176,21 @@ class Population:
         u = {name: value(x) for name, x in self.u.items()}
         after = Dual(self.cell.update(self.before.s, u), 1.0)
         return np.asarray(own * normalized_memory(after, self.layer.memory_gain).tangent)
+
+    def fill(self) -> None:
+        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says."""
+        steps = pilot_steps(self.cell, self.layer)
+        if not steps:
+            return
+        keep_square, write_square = np.zeros(self.particles), np.zeros(self.particles)
+        for _ in range(steps):
+            self.step(-1)
+            keep = self.kept()
+            keep_square += keep**2 / steps
+            write_square += (self.s - keep * self.before.s) ** 2 / steps
+        left = np.where(keep_square < 1.0, keep_square**steps / np.maximum(1.0 - keep_square, _ROUNDING), 0.0)
+        self.s = self.s + np.sqrt(write_square * left) * self.rng.standard_normal(self.particles)
+        self.h = self._visible(self.s, self.u)
 
     def perturb(self, steps: int) -> None:
         """Give the memory K new tangents of random signs, for ``steps`` steps; h follows at fixed pre-activations."""
@@ -241,6 +265,11 @@ class Groups:
     def kept(self) -> Array:
         """Return what units kept of their memory in the last step."""
         return np.concatenate([population.kept() for population in self.populations])
+
+    def fill(self) -> None:
+        """Give units the memory of what was before the first step."""
+        for population in self.populations:
+            population.fill()
 
     def perturb(self, steps: int) -> None:
         """Give the memory new tangents, for ``steps`` steps."""

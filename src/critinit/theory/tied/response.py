@@ -118,6 +118,8 @@ class Response:
 
 
 def _radius(matrix: Array) -> float:
+    if not np.all(np.isfinite(matrix)):
+        return math.inf
     return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if matrix.size else 0.0
 
 
@@ -215,6 +217,8 @@ def growth(response: Response, fluctuations: Fluctuations) -> float:
     """Return χ, the largest λ at which a perturbation feeds itself: 0 if nothing is passed on, infinity beyond e⁶⁰."""
 
     def feeding(log_growth: float) -> float:
+        if log_growth > _LARGEST_LOG:
+            return -1.0  # no use to look on
         chi = math.exp(log_growth)
         if response.radius(chi) >= 1.0:
             return 1.0

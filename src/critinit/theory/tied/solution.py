@@ -26,6 +26,7 @@ from critinit.cells import Cell
 from critinit.dual import Array, value
 from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
+from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.protocol import (
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
@@ -36,9 +37,10 @@ from critinit.theory.protocol import (
     follow_steps,
     has_spread,
     layers_below,
-    shortest_time,
+    least_burn_in,
+    longest_burn_in,
 )
-from critinit.theory.tied.growth import Run, combine, informative_steps, participation, repeats, settle
+from critinit.theory.tied.growth import Continued, Run, combine, informative_steps, participation, repeats, settle
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
 
 __all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
@@ -131,6 +133,7 @@ def tied_layer(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
     """Return the tied numbers of one layer of a cell.
@@ -146,6 +149,9 @@ def tied_layer(
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
+        beyond: ln of what so many steps leave by the fast estimate, from 2,500 steps on.  Where units keep with time
+            constants of their own it continues what is sampled, from the step where fewer than 1 % of the units carry
+            the perturbation, at most 2,000.  None: all is sampled.
         progress: Called with (parts done, parts in all).
 
     Raises:
@@ -153,7 +159,7 @@ def tied_layer(
     """
     return tied_with_courses(
         cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, most=most, seed=seed, inputs=inputs,
-        below=below, progress=progress,
+        below=below, beyond=beyond, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -169,6 +175,7 @@ def tied_with_courses(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
     """Return what ``tied_layer`` returns for these arguments, and the courses that it rests on.
@@ -183,6 +190,9 @@ def tied_with_courses(
     length = follow_steps(T, spread=spread) if steps is None else steps
     asked = tolerance is not None
     thorough = asked or length <= _MANY_STEPS
+    if not (spread and steps is None and length > _MANY_STEPS):
+        beyond = None
+    length = length if beyond is None else follow_steps(T)
     count = (_PARTICLES if thorough else _PARTICLES // 2) if particles is None else particles
     most = (_MOST if tolerance is None else _MOST_ASKED) if most is None else most
     tolerance = _TOLERANCE if tolerance is None else tolerance
@@ -198,12 +208,15 @@ def tied_with_courses(
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
             random = np.random.default_rng(child)
-            runs.append(_follow(cell, layer, size, length, random, inputs, below, again=not until_T))
+            shares, again = not until_T, not until_T and beyond is None
+            runs.append(_follow(cell, layer, size, length, random, inputs, below, shares=shares, again=again))
             if progress:
                 progress(min(i, _FEWEST - 1), _FEWEST)
 
     def scatter() -> float:
-        return _scatter_over(runs, T) / _RELATIVE if until_T else _scatter(runs)
+        if until_T:
+            return _scatter_over(runs, T) / _RELATIVE
+        return _scatter(runs) if beyond is None else _continued(runs, T, beyond).scatter / _RELATIVE
 
     def worst() -> float:
         """The largest standard error, each in units of the wanted one of ln χ."""
@@ -231,14 +244,16 @@ def tied_with_courses(
             notes.append(
                 f"second_moment: known to {error:.2g} % after {ran}; wanted {100 * _RELATIVE * tolerance:.2g} %"
             )
-        if not until_T and scatter() > tolerance * math.sqrt(len(runs)):
+        if not until_T and beyond is None and scatter() > tolerance * math.sqrt(len(runs)):
             notes.append(f"chi: the wanted accuracy {tolerance:g} was not reached with {ran}")
-        if until_T and scatter() > tolerance * math.sqrt(len(runs)):
+        if (until_T or beyond is not None) and scatter() > tolerance * math.sqrt(len(runs)):
             error = 100.0 * _RELATIVE * scatter() / math.sqrt(len(runs))
             notes.append(f"retention: its logarithm is known to {error:.2g} % after {ran}")
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
-    return combine(runs, T, spread=spread, notes=notes), np.array([run.log_square - run.log_square[0] for run in runs])
+    continued = None if beyond is None else _continued(runs, T, beyond)
+    numbers = combine(runs, layer, T, spread=spread, notes=notes, continued=continued)
+    return numbers, np.array([run.log_square - run.log_square[0] for run in runs])
 
 
 def tolerance_of(precision: float) -> float:
@@ -315,6 +330,19 @@ def _scatter_over(runs: list[Run], T: int) -> float:
     return float(np.std(logs, ddof=1) / max(1.0, abs(logs.mean()))) if np.all(np.isfinite(logs)) else 0.0
 
 
+def _continued(runs: list[Run], T: int, beyond: Callable[[int], float]) -> Continued:
+    """What T steps leave: as sampled while the sample tells, from then on as ``beyond`` has it.
+
+    What the two differ by up to there, beyond chance, they may differ by after it, as a share of the logarithm.
+    """
+    sampled = informative_steps(runs)
+    logs = np.array([run.log_square[sampled] - run.log_square[0] for run in runs])
+    so_far, rest = beyond(sampled), beyond(T) - beyond(sampled)
+    square = (float(logs.mean()) - so_far) ** 2 - float(logs.var(ddof=1)) / len(runs)
+    off = math.sqrt(max(square, 0.0)) / max(abs(so_far), OVER_T_LIMIT)
+    return Continued(logs + rest, sampled, off, off * abs(rest))
+
+
 def _moment_error(runs: list[Run]) -> float:
     """The relative standard error of the second moment."""
     moments = np.array([run.second_moment for run in runs])
@@ -330,17 +358,24 @@ def _follow(
     inputs: Inputs,
     below: Sequence[Layer],
     *,
+    shares: bool = False,
     again: bool = False,
 ) -> Run:
-    """One population from rest to its numbers; ``again``: perturbed further where few steps are informative."""
+    """One population from rest to its numbers.
+
+    ``shares``: with the share of units that carry the perturbation at each step, else at the last one; ``again``:
+    perturbed further where few steps are informative.
+    """
     projection = layer.projection
     population = population_of(cell, layer, particles, rng, inputs=inputs, below=below)
+    population.fill()
 
     def step() -> float:
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    settled = settle(step, first_burn_in(cell, layer, below), steps, shortest_time(cell, layer))
+    first = first_burn_in(cell, layer, below)
+    settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
@@ -353,7 +388,7 @@ def _follow(
             jacobian += population.jacobian_moments(excess)
             looks += 1
         log_square[t + 1] = log_square[t] + rescale(population)
-        if again:  # else the growth after many steps is not asked for
+        if shares or t + 1 == steps:  # else the growth after many steps is not asked for
             carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
     run = Run(
         second_moment=gain * float(moments[0] / steps),

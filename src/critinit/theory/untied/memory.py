@@ -116,7 +116,7 @@ class MemoryDistribution:
         self._params, self._q = params, q
         cell = params.cell
         width = np.sqrt(moments[2])
-        widest = float(np.max(width))
+        widest = float(np.nan_to_num(np.max(width), nan=_WIDEST))  # a moment that overflowed has no number
         self._nodes = int(np.clip(48 + 8 * np.ceil(min(widest, _WIDEST)), 56, 200) * max(1.0, order**0.5))
         self._y, self._to_coefficients = _collocation(self._nodes)
         self._rules: dict[str, tuple[Array, Rule]] = {}

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -458,10 +458,15 @@ def _fixed_point(
 
     ``near``: iterates that come within 1e-4 of it count as having reached it.
     """
+
+    def step(x: Array) -> Any:
+        """What has no number, as a moment that overflowed has none, is beyond the ceiling."""
+        return np.minimum(np.nan_to_num(g(x), nan=math.inf, posinf=math.inf), ceiling)
+
     q = np.array(start, dtype=float)
     for _ in range(_MAX_CYCLES):
-        q1 = np.minimum(g(q), ceiling)
-        q2 = np.minimum(g(q1), ceiling)
+        q1 = step(q)
+        q2 = step(q1)
         first, second = q1 - q, q2 - q1
         met = np.abs(second) <= tolerance * np.maximum(q2, _NOTHING)
         if near is not None:
