@@ -32,10 +32,10 @@ Steps = NDArray[np.int64]
 
 _LAGS = (1, 4, 16, 64, 256)
 """Steps between the inputs whose correlation in time is measured: from neighbours to long memory."""
-_FINE = 64
-"""Lags, each a step apart, that the spectrum is made of."""
-_SAMPLED = 2**23
-"""Numbers, of the first sequences, that the spectrum is made of: ten seconds of work."""
+_FINE = 256
+"""The longest lag that the spectrum is made of."""
+_SAMPLED = 2**22
+"""Numbers, of the first sequences, that the spectrum is made of: two seconds of work."""
 _TAIL = 2**22
 """Numbers kept of one sequence's last steps (32 MB); data with very many features go without the long lags."""
 _POSITIONS = 2**22
@@ -57,7 +57,7 @@ class Moments:
         self.low, self.high = np.full(features, math.inf), np.full(features, -math.inf)
         longest = math.inf if source.steps is None else source.steps
         self.lagged = Lagged([lag for lag in _LAGS if lag == 1 or (lag < longest and lag * features <= _TAIL)])
-        self.fine = Lagged([lag for lag in range(1, _FINE) if lag <= self.lagged.lags[-1]])
+        self.fine = Lagged([lag for lag in range(1, _FINE + 1) if lag <= self.lagged.lags[-1]])
         self.pairs = None if source.steps is None else _Pairs(source.steps, features)
         self.beginnings, self.endings = _Stretches(), _Stretches()
         self.unchanging = 0  # sequences

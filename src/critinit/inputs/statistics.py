@@ -91,7 +91,7 @@ class InputStatistics:
         correlation: C, the correlation of different sequences at the same step, without the padding; None with one
             sequence, or of zeros.
         autocorrelation: The correlation in time at some lags in steps, without the padding.
-        spectrum: The power about the mean in 32 equal bins of the frequencies from 0 to π radians a step, of mean 1,
+        spectrum: The power about the mean in 128 equal bins of the frequencies from 0 to π radians a step, of mean 1,
             without the padding; None of sequences of very few steps, and where nothing changes.
         beginnings: The unchanging stretches at the beginning of sequences; None where there are none.
         endings: Those at the end of sequences; None where there are none.
