@@ -17,8 +17,8 @@ from critinit.dual import Array
 __all__ = ["BINS", "spectrum"]
 
 BINS = 128
-"""Equal bins of [0, π]: two lags a bin, with 256 lags.  Images that are read by rows have sharp peaks: on MNIST at T = 784
-a GRU of the scheme ``memory`` ends at .88 with 128 bins and at .77 with 32."""
+"""Equal bins of [0, π]: two lags a bin, with 256 lags.  Images that are read by rows have sharp peaks: on MNIST at
+T = 784 a GRU of the scheme ``memory`` ends at .88 with 128 bins and at .77 with 32."""
 _FEWEST = 3
 """Lags: with fewer there is little to tell from the correlation of neighbours alone."""
 _VARYING = 1e-6
