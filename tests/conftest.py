@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,3 +34,11 @@ def _registries_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in REGISTRIES.values():
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
         monkeypatch.setattr(registry, "_broken", dict(registry._broken))
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers_as_before() -> Iterator[None]:
+    """Numbers near 0 are numbers again after a test that trained, as benchmarks take them for 0 in their processes."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)

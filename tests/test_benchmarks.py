@@ -237,14 +237,14 @@ def test_a_device_that_is_not_there_is_one_plain_line(capsys):
 def test_a_policy_learns_by_reinforcement_from_each_start(tmp_path, capsys):
     pytest.importorskip("sb3_contrib")
     table = tmp_path / "runs.jsonl"
-    small = ["--T", "12", "--hidden", "8", "--steps", "300", "--rate", ".01", "--table", str(table)]
+    small = ["--T", "12", "--hidden", "8", "--steps", "960", "--rate", ".01", "--table", str(table)]
     assert main(["reinforcement", *small]) == 0
     assert main(["reinforcement", *small, "--report"]) == 0
     found = [json.loads(line) for line in table.read_text().splitlines()]
     assert [record["start"] for record in found] == list(reinforcement.STARTS)
     assert len({tuple(record["curve"]) for record in found}) == len(found)
-    assert all(len(record["curve"]) == 2 for record in found)  # 16 episodes of 12 steps, twice
-    assert capsys.readouterr().out.count("| 12 | 8 | memory | 0.01 | 0 | more than 32 |") == 2
+    assert all(len(record["curve"]) == 5 for record in found)  # 16 episodes of 12 steps, five times
+    assert capsys.readouterr().out.count("| 12 | 8 | memory | 0.01 | 0 | more than 80 |") == 2
 
 
 def test_recall_rewards_the_answers_that_belong_to_the_cue():

@@ -55,7 +55,7 @@ class Block:
         status: The exit status that it ends with.
         file: The name of the file that it is written to, or nothing.
         left_out: Why it is not run, or nothing.
-        prints: The output that is shown for a block of Python.
+        prints: The output that is shown for a block of Python; None where none is.
     """
 
     language: str
@@ -64,7 +64,7 @@ class Block:
     status: int = 0
     file: str = ""
     left_out: str = ""
-    prints: str = ""
+    prints: str | None = None
 
 
 def blocks(page: str) -> Iterator[Block]:
@@ -74,7 +74,7 @@ def blocks(page: str) -> Iterator[Block]:
         prints = (
             after["text"]
             if after and after["language"] == "text" and not page[match.end() : after.start()].strip()
-            else ""
+            else None
         )
         line = page.count("\n", 0, match.start()) + 1
         if match["setup"] is not None:
@@ -120,7 +120,7 @@ def run_page(path: Path, folder: Path) -> int:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             printed = execute(block, str(path), names)
-            assert not block.prints or same(block.prints, printed), f"{where} printed\n{printed}\nnot\n{block.prints}"
+            assert block.prints is None or same(block.prints, printed), f"{where} printed\n{printed}\nnot\n{block.prints}"
         elif block.language == "bash":
             found = shell(block.text, folder)
             assert found.returncode == block.status, f"{where}: exit {found.returncode}\n{found.stdout}{found.stderr}"

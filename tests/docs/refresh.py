@@ -26,7 +26,7 @@ def refreshed(page: str, folder: Path) -> str:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             printed = execute(block, "page", names)
-            if block.prints:
+            if block.prints is not None:
                 page = page.replace(
                     f"{block.text}```\n\n```text\n{block.prints}", f"{block.text}```\n\n```text\n{printed}"
                 )
