@@ -120,7 +120,8 @@ def run_page(path: Path, folder: Path) -> int:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             printed = execute(block, str(path), names)
-            assert block.prints is None or same(block.prints, printed), f"{where} printed\n{printed}\nnot\n{block.prints}"
+            shown = printed if block.prints is None else block.prints
+            assert same(shown, printed), f"{where} printed\n{printed}\nnot\n{shown}"
         elif block.language == "bash":
             found = shell(block.text, folder)
             assert found.returncode == block.status, f"{where}: exit {found.returncode}\n{found.stdout}{found.stderr}"
