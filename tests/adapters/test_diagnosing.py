@@ -63,6 +63,17 @@ def test_the_layers_that_were_read_give_what_the_model_gives(row: Row) -> None:
 # ---- PyTorch ---------------------------------------------------------------------------------------------
 
 
+def test_a_network_that_passes_nothing_on_is_said_to_forget_without_a_warning() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.RNN(3, 6, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        model.weight_hh_l0.zero_()
+    (layer,) = critinit.diagnose(model, torch.randn(8, 30, 3))
+    assert layer.numbers.retention == 0.0
+    assert layer.numbers.standard_error["chi_over_T"] is None
+    assert "forgets after 1 of 29 steps" in layer.verdict
+
+
 def test_torch_reads_packed_sequences_to_their_ends() -> None:
     torch = pytest.importorskip("torch")
     model = text_model()

@@ -213,7 +213,7 @@ def test_a_state_that_still_drifts_is_not_held_to_a_stationary_one():
     spec = critinit.generate("gru", T=20_000, scheme="isometry")
     found = simulate(spec, width=16, seeds=2, steps=20)[0].numbers
     assert DRIFTING in found.notes
-    assert found.second_moment < 0.7 * spec.layers[0].predicted.tied.second_moment
+    assert found.second_moment == pytest.approx(spec.layers[0].predicted.tied.second_moment, rel=0.3)  # from its past
     assert "second_moment" not in {c.field for c in comparisons(spec.layers[0].predicted.tied, found, 20_000, errors=3)}
 
 
@@ -298,7 +298,7 @@ def test_both_reductions_give_the_same_numbers():
 
 @pytest.mark.parametrize("spread", [False, True])
 def test_the_reductions_of_whole_runs_agree(spread):
-    rng = np.random.default_rng(1)
+    rng, layer = np.random.default_rng(1), critinit.generate("gru", 100).layers[0]
     simulated, theoretical = [], []
     for _ in range(3):
         course, carrying = np.cumsum(rng.normal(-0.1, 0.1, 61)), np.linspace(1.0, 0.002, 61)
@@ -313,9 +313,9 @@ def test_the_reductions_of_whole_runs_agree(spread):
         run = growth.Run(**shared, participation=carrying, jacobian_square=m1, jacobian_second=2 * m1**2)
         theoretical.append(run)
     both = ((reduction.reduce, simulated), (growth.combine, theoretical))
-    one, other = (reduce_(runs, 100, spread=spread) for reduce_, runs in both)
+    one, other = (reduce_(runs, layer, 100, spread=spread) for reduce_, runs in both)
     assert one.notes == other.notes
-    assert len(one.notes) == 3
+    assert len(one.notes) == 3 + spread
     assert set(one.standard_error) == set(other.standard_error)
     assert (one.chi is None) is spread
     for a, b in ((one, other), (one.jacobian, other.jacobian), (one.unit_time_constants, other.unit_time_constants)):

@@ -152,7 +152,8 @@ def layer_numbers(
         standard_error={
             "second_moment": state_error,
             "cell_second_moment": memory_error,
-            "chi_over_T": None if len(given) < 2 else _square(_mean(ages)) * _error(ages),
+            # a perturbation of which nothing is left, as where units of a ReLU are off, has no logarithm
+            "chi_over_T": _square(_mean(ages)) * _error(ages) if len(ages) > 1 and np.all(np.isfinite(ages)) else None,
             "lyapunov": error,
             **jacobian_error,
         },
