@@ -391,7 +391,7 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
         notes.append(_UNBOUNDED)
     elif not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
-    if bool(solution.multistable):
+    if bool(solution.multistable()):
         notes.append("several fixed points: these are the numbers of the one reached from rest")
     if log_retention > math.log(LARGEST):
         notes.append(f"retention is beyond {LARGEST:g}")

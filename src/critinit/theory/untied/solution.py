@@ -112,8 +112,8 @@ class Untied:
         jacobian_variance: Their variance.
         unit_time_constants: 1/(1 − E keep) of the shortest, median and longest units, in steps, (*grid, 3).
         converged: Whether the fixed point was reached.
-        multistable: Whether the iterations from below and from above end apart, so that the state depends on where it
-            starts; the numbers are those reached from rest.
+        multistable: A function that says whether the iterations from below and from above end apart, so that the state
+            depends on where it starts; the numbers are those reached from rest.  It looks closer when it is called.
         log_retention: A function of T: ln of what T steps leave of a perturbation of the memory, in squared length.
     """
 
@@ -126,7 +126,7 @@ class Untied:
     jacobian_variance: Array
     unit_time_constants: Array
     converged: Array
-    multistable: Array
+    multistable: Callable[[], Array]
     log_retention: Callable[[int], Array]
 
     def retention(self, steps: int) -> Array:
@@ -181,12 +181,12 @@ def solve_layer(cell: Cell, layer: Layer) -> Untied:
 
 
 @lru_cache(maxsize=_KEPT_STATES)
-def _layer_state(cell: Cell, layer: Layer) -> tuple[LayerParameters, _State, Array, Array]:
+def _layer_state(cell: Cell, layer: Layer) -> tuple[LayerParameters, _State, Array, Callable[[], Array]]:
     params = layer_parameters(cell, layer)
     return params, *_fixed_state(params, 1.0)
 
 
-def _solved(params: LayerParameters, state: _State, met: Array, multistable: Array) -> Untied:
+def _solved(params: LayerParameters, state: _State, met: Array, multistable: Callable[[], Array]) -> Untied:
     """All numbers of a stationary state."""
     c = state.q
     if np.any(params.correlation < 1.0):
@@ -287,11 +287,11 @@ def _unit_moments(state: _State) -> UnitMoments:
     return UnitMoments(moment(1, 0, 0, 0), moment(2, 0, 0, 0), moment(0, 0, 1, 0), np.maximum(written, 0.0), weights)
 
 
-def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, Array]:
+def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, Callable[[], Array]]:
     """The stationary state of one copy, where it was reached, and where another one exists."""
     if params.cell.normalized:
         state, reached = _normalized_state(params, order)
-        return state, np.full(state.q.shape, reached), np.zeros((*params.batch, 1, 1), dtype=bool)
+        return state, np.full(state.q.shape, reached), lambda: np.zeros((*params.batch, 1, 1), dtype=bool)
     components = 2 if params.cell.before else 1
     shape = (components, *params.batch, 1, 1)
     ceiling = np.broadcast_to(_ceiling(params), shape)
@@ -305,9 +305,13 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     if np.any(unstable_rest):
         unstable_rest &= _messages(params, np.full(shape, _KICK), order)[0] > _KICK
     apart = np.abs(high[0] - low[0]) > _APART * np.maximum(high[0], _REST)
-    multistable = apart & ~unstable_rest & met[0] & met_high[0]
-    if np.any(multistable):
-        multistable &= _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high)
+    several = apart & ~unstable_rest & met[0] & met_high[0]
+
+    def multistable() -> Array:
+        if not np.any(several):
+            return np.asarray(several)
+        return np.asarray(several & _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high))
+
     start = np.where(unstable_rest, high, low)
     q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
     if not (params.cell.bounded or params.cell.embeds_input):
@@ -437,9 +441,10 @@ def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
     def joined(arrays: list[Array]) -> Array:
         return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
 
-    names = [field.name for field in fields(Untied) if field.name != "log_retention"]
+    names = [field.name for field in fields(Untied) if field.name not in ("multistable", "log_retention")]
     return Untied(
         **{name: joined([getattr(part, name) for part in parts]) for name in names},
+        multistable=lambda: joined([part.multistable() for part in parts]),
         log_retention=lambda steps: joined([np.atleast_1d(part.log_retention(steps)) for part in parts]),
     )
 
@@ -620,7 +625,7 @@ def _sigma(params: LayerParameters, gate: str) -> Array:
     return params.gates[gate].recurrent[..., 0]
 
 
-def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> Untied:
+def _numbers(state: _State, c: Array, converged: Array, multistable: Callable[[], Array]) -> Untied:
     params = state.params
     pair = state.pair(c)
     kept = over_environments(params, pair.memory.moment(2, 0, 0, 0))
@@ -655,7 +660,7 @@ def _numbers(state: _State, c: Array, converged: Array, multistable: Array) -> U
         jacobian_variance=_full(params, jacobian_variance),
         unit_time_constants=_unit_time_constants(state),
         converged=_full(params, converged[flat]),
-        multistable=_full(params, multistable[flat]),
+        multistable=lambda: _full(params, multistable()[flat]),
         log_retention=log_retention,
     )
 
