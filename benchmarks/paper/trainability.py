@@ -130,7 +130,10 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def table(accuracy: Array, edge: Boundary) -> str:
-    """Return a Markdown table: for every α both time scales, and the accuracy at every T, mean over the seeds."""
+    """Return a Markdown table: for every α both time scales, and the accuracy at every T, mean over the seeds.
+
+    A tied time scale whose rate is known to less than one standard error is not decided.
+    """
     lines = [
         "| α | untied time scale | tied | " + " | ".join(f"T = {T}" for T in LENGTHS) + " |",
         "|---|---|---|" + "---|" * len(LENGTHS),
@@ -138,6 +141,8 @@ def table(accuracy: Array, edge: Boundary) -> str:
     for k, alpha in enumerate(ALPHAS):
         at = int(np.argmin(np.abs(edge.alphas - alpha)))
         kept = "chaotic" if math.isinf(edge.tied[at]) else f"{edge.tied[at]:.3g}"
+        if 1.0 / edge.tied[at] < edge.error[at]:
+            kept = "not decided"
         found = " | ".join(f"{a:.2f}" for a in accuracy.mean(0)[:, k])
         lines.append(f"| {alpha:g} | {edge.untied[at]:.3g} | {kept} | {found} |")
     return "\n".join(lines)
