@@ -9,14 +9,13 @@ by a few hundredths from seed to seed.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks._options import count
-from benchmarks.refine import records
+from benchmarks._tables import keep, records
 
 __all__ = ["METHODS", "SPARSITIES", "main", "measured"]
 
@@ -102,9 +101,6 @@ def main(arguments: Sequence[str] = ()) -> int:
             continue
         record = measured(options.task, method, sparsity, seed, options.steps)
         found.append(record)
-        print(json.dumps(record), flush=True)
-        if options.table is not None:
-            with options.table.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        print(keep(options.table, [record]), end="", flush=True)
     print(report(found))
     return 0

@@ -9,7 +9,6 @@ which Adam flosses.  Its seconds are listed beside those of training, those of o
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._options import count
+from benchmarks._tables import keep, records
 
-__all__ = ["METHODS", "main", "measured", "records"]
+__all__ = ["METHODS", "main", "measured"]
 
 METHODS = ("plain", "flossing", "metainit")
 STARTS = ("torch default", "critical")
@@ -126,13 +126,6 @@ def measured(
         }
 
 
-def records(table: Path | None) -> list[dict[str, Any]]:
-    """Return what a table holds; none where there is no file.  An unfinished last line is left out."""
-    if table is None or not table.exists():
-        return []
-    return [json.loads(line) for line in table.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record[name] for name in ("cell", "task", "T", "start", "method", "seed"))
 
@@ -203,10 +196,6 @@ def main(arguments: Sequence[str] = ()) -> int:
             continue
         made = list(measured(*place, steps=options.steps, rates=options.rate or RATES))
         found += made
-        lines = "".join(json.dumps(record) + "\n" for record in made)
-        print(lines, end="", flush=True)
-        if options.table is not None:
-            with options.table.open("a", encoding="utf-8") as file:
-                file.write(lines)
+        print(keep(options.table, made), end="", flush=True)
     print(report(found))
     return 0

@@ -12,7 +12,6 @@ A run's curve is the mean reward of the last 100 episodes after each rollout of 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import critinit
 from benchmarks._errors import not_installed
 from benchmarks._options import count
-from benchmarks.refine import records
+from benchmarks._tables import keep, records
 
 __all__ = ["STARTS", "main", "measured", "recall", "report"]
 
@@ -175,9 +174,7 @@ def main(arguments: Sequence[str] = ()) -> int:
                 continue
             record = measured(*wanted)
             found.append(record)
-            if options.table is not None:
-                with options.table.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+            keep(options.table, [record])
             shown = f"{start} {rate:g} seed {seed}: reward {record['curve'][-1]:.2f}, {record['seconds']:.0f} s"
             print(shown, flush=True)
     print(report(found))

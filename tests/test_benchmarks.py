@@ -16,6 +16,7 @@ import pytest
 import critinit
 from benchmarks import gpu, grid, prune, refine, reinforcement, tied_cost, validation
 from benchmarks.__main__ import QUICK, found, main
+from benchmarks._tables import records
 from benchmarks.validation import page
 from critinit.theory.tied.solution import tied
 
@@ -159,7 +160,7 @@ def test_refine_reports_the_best_rate_with_its_cost(tmp_path, capsys):
     ]
     table = tmp_path / "table.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"cell": "gr')
-    assert refine.records(table) == rows
+    assert records(table) == rows
     assert main(["refine", "--table", str(table), "--report"]) == 0
     assert "| gru | digits | 100 | critical | 260 (4 s) | 32 s + >400, 0.57 (4 s) |  |" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from critinit.errors import ArgumentError
-from critinit.inputs.network import runner
+from critinit.inputs.network import Runner
 from critinit.inputs.traced import Traced
 from critinit.tensors.application import find_adapter
 from tests.adapters.frameworks import Row, build, inputs, rows
@@ -35,10 +35,10 @@ def both(monkeypatch: pytest.MonkeyPatch, model: Any, batch: Any, call: Any = No
 
     monkeypatch.setattr(jax_compiling, "_PROGRAMS", type(jax_compiling._PROGRAMS)())
     adapter: Any = find_adapter(model, options.pop("framework", None), options)
-    found = [adapter.trace(model, runner(batch, call), options) for _ in range(2)]
+    found = [adapter.trace(model, Runner(batch, call), options) for _ in range(2)]
     (program,) = jax_compiling._PROGRAMS.values()
     assert program is not None
-    run = runner(batch, call)
+    run = Runner(batch, call)
     return [*found, adapter.trace(model, lambda *given: run(*given), options)]
 
 
@@ -95,7 +95,7 @@ def test_new_weights_are_read_and_other_surroundings_compiled_anew(monkeypatch: 
     adapter: Any = find_adapter(tree, None, {})
 
     def read(call: Any, tree: Any = tree) -> np.ndarray:
-        (network,) = adapter.trace(tree, runner(x, call), {}).networks
+        (network,) = adapter.trace(tree, Runner(x, call), {}).networks
         return network.arrivals[0].values
 
     first = read(net.apply)
@@ -132,14 +132,14 @@ def test_what_cannot_be_compiled_runs_step_by_step() -> None:
         return jax.lax.cond(x[0, 0, 0] > -100.0, lambda x: net.apply(tree, x), lambda x: net.apply(tree, -x), x)
 
     for call, wanted in ((on_the_host, x + 1.0), (branching, x)):
-        (network,) = adapter.trace(tree, runner(x, call), {}).networks
+        (network,) = adapter.trace(tree, Runner(x, call), {}).networks
         np.testing.assert_allclose(network.arrivals[0].values, wanted, rtol=1e-6)
 
     def wrong(tree: Any, x: Any) -> Any:
         raise ZeroDivisionError("of the model itself")
 
     with pytest.raises(ArgumentError, match="ZeroDivisionError: of the model itself"):
-        adapter.trace(tree, runner(x, wrong), {})
+        adapter.trace(tree, Runner(x, wrong), {})
 
 
 def test_lengths_and_nested_calls_are_seen_within_a_compiled_run(monkeypatch: pytest.MonkeyPatch) -> None:

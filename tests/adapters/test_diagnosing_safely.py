@@ -220,7 +220,7 @@ def test_a_compiled_keras_model_records_the_same(of: str) -> None:
     import keras
     from critinit_adapters.shared import jax_compiling
 
-    from critinit.inputs.network import runner
+    from critinit.inputs.network import Runner
     from critinit.tensors.application import find_adapter
     from tests.adapters.test_compiled import same
 
@@ -232,7 +232,7 @@ def test_a_compiled_keras_model_records_the_same(of: str) -> None:
     x = X.copy()
     x[1, 5:] = 0.0
     adapter: Any = find_adapter(model, None, {})
-    run = runner(x, None)
+    run = Runner(x, None)
     jax_compiling._PROGRAMS.clear()
     found = [adapter.trace(model, run, {}) for _ in range(2)]
     (program,) = jax_compiling._PROGRAMS.values()

@@ -10,7 +10,7 @@ from typing import Any
 
 from critinit.diagnosis.findings import FINE, Finding
 from critinit.diagnosis.numbers import LayerNumbers
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 from critinit.spec import Numbers
 
 __all__ = ["Diagnosis", "LayerDiagnosis"]
@@ -243,7 +243,4 @@ def _number(x: float | None) -> str:
 
 
 def _text(table: Table) -> str:
-    rows = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([table.title, *lines, *table.below])
+    return "\n".join([table.title, *aligned([table.columns, *table.rows]), *table.below])

@@ -10,7 +10,7 @@ import numpy as np
 from critinit.inputs.origins import Origin
 from critinit.inputs.statistics import InputStatistics, PaddingFields
 from critinit.inputs.stretches import Ending, Stretch
-from critinit.showing import Shown, Table
+from critinit.showing import Shown, Table, aligned
 
 __all__ = ["LayerInputs", "MeasuredInputs", "NetworkInputs"]
 
@@ -224,10 +224,7 @@ class MeasuredInputs(Shown):
 
     def __str__(self) -> str:
         (table,) = self._tables()
-        rows = [table.columns, *table.rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, *table.below])
+        return "\n".join([*aligned([table.columns, *table.rows]), *table.below])
 
     def _tables(self) -> Iterator[Table]:
         rows = [_row(network, layer) for network in self.networks for layer in network.layers]

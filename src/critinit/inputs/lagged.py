@@ -20,7 +20,7 @@ Steps = NDArray[np.int64]
 
 
 class Lagged:
-    """Sums of products and of squares over the pairs of steps that are one of some lags apart.
+    """Sums of products and of squares over the pairs of steps that are one of some lags, ascending, apart.
 
     The axes of the sums are: lag; products, or halves of the squares; whether the pair starts in the beginning; whether
     it ends in the ending.
@@ -50,8 +50,8 @@ class Lagged:
         for k, lag in enumerate(self.lags):
             first = max(old, lag)
             count = joined.shape[1] - first
-            if count <= 0:
-                continue
+            if count <= 0:  # nor has a longer lag any
+                break
             products = np.einsum("ntf,ntf->nt", joined[:, first:], joined[:, first - lag :][:, :count])
             squares = 0.5 * (powers[:, first:] + powers[:, first - lag :][:, :count])
             at = step - old + first  # the number of the first later step

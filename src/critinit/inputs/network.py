@@ -23,7 +23,7 @@ from critinit.inputs.stretches import Ending, Stretch, described, odd_ending, sh
 from critinit.inputs.traced import Arrival, Embedding, Reached, Traced
 from critinit.tensors.application import Adapter, find_adapter
 
-__all__ = ["Runner", "measure", "runner", "traced_run"]
+__all__ = ["Runner", "measure", "traced_run"]
 
 Bools = NDArray[np.bool_]
 _WORDS = 200
@@ -106,7 +106,7 @@ def traced_run(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    traced: Traced = trace(model, runner(batch, call), options)
+    traced: Traced = trace(model, Runner(batch, call), options)
     if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:
@@ -163,16 +163,6 @@ def _first_words(error: Exception) -> str:
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()]
     said = " ".join(line for line in lines if not line.startswith("Exception encountered when calling"))
     return shorten(said, _WORDS, placeholder=" ...") or "no words"
-
-
-def runner(batch: Any, call: Callable[..., object] | None) -> Runner:
-    """Return what runs a model on the batch.
-
-    Args:
-        batch: As ``measure`` takes it, like the following.
-        call: How to run the model.
-    """
-    return Runner(batch, call)
 
 
 def _called(model: Any, *args: Any, **named: Any) -> object:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from critinit.cells import find_cell
 from critinit.errors import ApplyError, ArgumentError
 from critinit.foreign import Foreign, Library
-from critinit.inputs.network import runner
+from critinit.inputs.network import Runner
 from critinit.refining.layers import Array, HeldLayer, Weights, growth, last_states, weights_of
 from critinit.refining.refine import (
     Loss,
@@ -279,7 +279,7 @@ def _scores(
     if method == "random":
         rng = np.random.default_rng(seed)
         return {name: rng.random(value.shape) for name, value in values.items()}
-    run = runner(batch, call)
+    run = Runner(batch, call)
     if method == "snip":
         objective, trained = adapter.objective(model, loss, batch, run, seed, options)
         _, slopes = objective.gradient(trained)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError
 from critinit.foreign import Library
-from critinit.inputs.network import runner
+from critinit.inputs.network import Runner
 from critinit.inputs.traced import Arrival, Traced
 from critinit.refining.flossing import Flossed, Flossing, floss
 from critinit.refining.layers import Array, HeldLayer
@@ -230,7 +230,7 @@ def refine(
         raise ArgumentError("loss", found=repr(loss), allowed=allowed)
     check_arguments(seed, call=call, progress=progress)
     adapter = refining_adapter(model, framework, options, "refine")
-    run = runner(batch, call)
+    run = Runner(batch, call)
     layers = chosen_layers(adapter, model, include, options)
     start = time.perf_counter()
     tell: Progress = progress or (lambda what, step, steps, value: None)

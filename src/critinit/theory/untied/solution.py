@@ -288,7 +288,7 @@ def _unit_moments(state: _State) -> UnitMoments:
 
 
 def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, Callable[[], Array]]:
-    """The stationary state of one copy, where it was reached, and where another one exists."""
+    """The stationary state of one copy, where it was reached, and a function that says where another one exists."""
     if params.cell.normalized:
         state, reached = _normalized_state(params, order)
         return state, np.full(state.q.shape, reached), lambda: np.zeros((*params.batch, 1, 1), dtype=bool)
