@@ -310,7 +310,8 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     def multistable() -> Array:
         if not np.any(several):
             return np.asarray(several)
-        return np.asarray(several & _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as in the solution
+            return np.asarray(several & _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high))
 
     start = np.where(unstable_rest, high, low)
     q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
