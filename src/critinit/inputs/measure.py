@@ -212,7 +212,7 @@ def _check(source: Source, chunk: Chunk, drop: bool) -> None:
     found, allowed, hint = f"{value:g}", "finite numbers", ""
     if np.isnan(value):
         found = "no number (nan)"
-        hint = 'missing="drop" (--missing drop) leaves such rows out'
+        hint = 'missing="drop" (--missing drop) leaves such steps out'
         empty = np.flatnonzero(np.isnan(chunk.values).all(axis=(0, 1)))
         if 0 < len(empty) < source.features and chunk.values[..., 0].size > 1:
             label = _label(source, int(empty[0]))
