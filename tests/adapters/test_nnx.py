@@ -277,6 +277,6 @@ def test_the_lstm_that_the_hint_names_can_be_declared(units):
     ],
 )
 def test_a_spec_of_another_cell_is_named(spec, kind, right, units):
-    with pytest.raises(ApplyError, match=f"--cell( {right}( or relu_rnn)?)?$"):
+    with pytest.raises(ApplyError, match=rf"--cell( {right}( or relu_rnn)?|\))?$"):
         kind(M, units, **initializers(make_spec(spec)), rngs=nnx.Rngs(0))
     assert kind(M, units, **initializers(make_spec(right)), rngs=nnx.Rngs(0))
