@@ -175,6 +175,8 @@ def test_set_writes_a_custom_spec_with_its_own_prediction(run: Run) -> None:
         ),
         (["--T", "5"], "--cell: found nothing; allowed: rnn, minimal_rnn, gru"),
         (["--cell", "gru", "--T", "5", "--colour", "red"], "--colour: found no such option"),
+        (["--cell", "gru", "--t", "5"], "--t: found no such option; did you mean --T? See critinit spec --help"),
+        (["--cell", "gru", "--T", "5", "--input-varianc", "1"], "did you mean --input-variance"),
         (["--cell", "gru", "--T", "5", "stray"], "unexpected extra argument"),
         (["--cell", "gru", "--T", "5", "--set", "T"], "--set \"T\": found no '='; allowed: PATH=VALUE"),
         (["--cell", "gru", "--T", "5", "--set", "T=0"], "--set T: found 0; allowed: at least 1"),
