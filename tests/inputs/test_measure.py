@@ -343,6 +343,7 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones(3))
     for path, options, says in (
         ("x.npz", {}, "array: found no name, and "),
+        (".", {}, "data: found a folder; allowed: .npy"),
         ("x.npz", {"array": "c"}, "array: found 'c'; allowed: a, b"),
         ("x.npy", {"array": "c"}, "array: found 'c'; allowed: with an npz or safetensors file"),
         ("x.npy", {"columns": ["a"]}, "columns: found 'a'; allowed: in "),

@@ -170,6 +170,7 @@ def source_of(
     ending = _ending(os.fspath(data)) if is_path else ""
     if is_path and ending not in FORMATS:
         found = f"a file name that ends in {ending!r}" if ending else "a file name without ending"
+        found = "a folder" if os.path.isdir(data) else found
         raise ArgumentError("data", found=found, allowed=", ".join(FORMATS), hint=_ELSEWHERE.get(ending, ""))
     if array is not None and ending not in (".npz", ".safetensors"):
         raise ArgumentError("array", found=repr(array), allowed="with an npz or safetensors file, which holds several")

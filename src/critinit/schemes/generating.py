@@ -156,9 +156,11 @@ def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: La
         return DEFAULT
     if scheme is not None:
         found = f"{_short(learning_rate)} beside a scheme"
-        hint = "it chooses the scheme where none is stated; limits are kept by critinit.limit_steps"
+        hint = "leave out one of the two: a rate chooses the scheme; critinit.limit_steps keeps limits at any rate"
         raise ArgumentError("learning_rate", found=found, allowed="without a scheme", hint=hint)
     rate = _number("learning_rate", learning_rate, 1e3)
+    if not rate:
+        raise ArgumentError("learning_rate", found="0", allowed="a number above 0, to 1000")
     return LIMITED if rate * layer.T <= SAFE_WITHOUT_LIMITS and _suits(LIMITED, layer) else DEFAULT
 
 
