@@ -209,7 +209,7 @@ def test_a_learning_rate_chooses_the_scheme_where_none_is_stated(cell, T, rate, 
     assert spec.to_bytes() == critinit.generate(cell, T, scheme=chosen).to_bytes()
 
 
-@pytest.mark.parametrize("rate", [-1.0, math.nan, "fast", True])
+@pytest.mark.parametrize("rate", [-1.0, 0, 0.0, math.nan, "fast", True])
 def test_a_learning_rate_that_is_none_is_refused(rate):
     with pytest.raises(critinit.ArgumentError, match="learning_rate"):
         critinit.generate("gru", 100, learning_rate=rate)

@@ -30,7 +30,7 @@ ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if 
 
 app = typer.Typer(
     name="critinit",
-    help="Initialize recurrent networks for long sequences: from a cell and a sequence length to a spec.",
+    help="Compute initial weights for recurrent networks that have to remember over many steps.",
     epilog="\b\nExample:\n  critinit spec --cell gru --T 784 > spec.json",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["comparison_table", "explanation", "introduction"]
 
 _INTRODUCTION = (
-    "Each row is one scheme, a way to choose the initial weights; the numbers are what theory says of the first layer "
-    "before any training. Read padding retention first: below 1e-6, units by themselves keep nothing of an early "
-    "input until the end. Then only recurrent kernels could: see chi over T, tied. Where that is below 1 - 7/T too, "
-    "training has nothing to start from."
+    "Each row is one scheme, a rule that chooses the initial weights. The numbers are what theory predicts for the "
+    "first layer before training. Padding means inputs without information; tied means that the network keeps its "
+    "weights, as yours does. Read padding retention first: what gates alone keep of a difference over T steps. Where "
+    "it is below 1e-6, and chi over T, tied, is below 1 - 7/T, training has nothing to start from. All columns are "
+    "explained below the table."
 )
 _ABSENT, _NO_READING = "-", "none"
 _SMALLEST = 1e-300
@@ -113,38 +114,38 @@ _COLUMNS = (
     Column(
         "early-input\nresponse",
         _required("early_input_response"),
-        "the mean square of what one informative step leaves in the state after T steps without information. It is "
-        "always small: compare it between rows whose response gain is near 1. Good: at least a hundredth of the "
-        "largest of these numbers. Bad: below 1e-20; use a scheme with a larger number.",
+        "how much one step with information leaves in the state after T steps without, as a mean square. It is always "
+        "small: compare it between rows whose response gain is near 1. Good: at least a hundredth of the largest of "
+        "these numbers. Bad: below 1e-20; use a scheme with a larger number.",
     ),
     Column(
         "padding\nretention",
         _required("padding_retention"),
-        "the share of the squared distance of two perturbed copies of the network that units by themselves keep over "
-        "T steps of padding, that is inputs without information. Recurrent kernels are left out. Good: 0.001 to 1. "
-        "Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+        "two copies of the network start in states that differ a little: the share of their squared distance that "
+        "gates alone keep over T steps of padding. Recurrent kernels are left out. Good: 0.001 to 1. Bad: below 1e-6; "
+        "use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
     ),
     Column(
         "response\ngain",
         _required("response_gain"),
         "how far a small constant shift of a unit's input moves its memory in the end. Good: 1; less is harmless. Bad: "
-        "more than 1 / learning rate, as the first steps of training then throw the state about; use a scheme with "
-        "1, or a smaller learning rate.",
+        "more than 1 / learning rate, as the first training steps then change the state too much; use a scheme with 1, "
+        "or a smaller learning rate.",
     ),
     Column(
         "chi over T,\nuntied",
         _predicted("untied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
-        "the mean growth per step, over T steps with input, of the squared distance of two perturbed copies, where "
-        "weights are drawn anew at every step: the published theory. Good: {least_chi} (1 - 7/T) to 1. Bad: below, it "
-        "forgets, and a larger bias of the keep gate helps; above 1, gradients explode, and smaller recurrent "
-        "variances help.",
+        "the factor by which a step with input multiplies the squared distance of the two copies, on average over T "
+        "steps, if weights were drawn anew at every step: the published theory. Good: {least_chi} (1 - 7/T) to 1. Bad: "
+        "below, the network forgets; a larger bias of the keep gate helps. Above 1, gradients explode; smaller "
+        "recurrent variances help.",
     ),
     Column(
         "chi over T,\ntied",
         _predicted("tied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
-        "the same where weights are kept, as in your network. Where the two differ, this one is the nearer to your "
-        "network. It is exact where recurrent variances are near zero. Elsewhere it is a fast estimate; critinit "
-        "analyze computes the full theory.",
+        "the same if weights are kept, as in your network. Where the two differ, believe this one. It is exact where "
+        "recurrent variances are near zero. Elsewhere it is a fast estimate; critinit analyze computes the full "
+        "theory.",
     ),
     Column(
         "J\nmean",

@@ -94,7 +94,7 @@ def padding(variance: float | None, constant: bool) -> dict[str, Any] | None:
     if constant:
         hint = "zeros are --padding-variance 0 --padding-constant"
         allowed = "with --padding-variance, the power of that padding"
-        raise ArgumentError("padding_constant", found="it alone", allowed=allowed, hint=hint)
+        raise ArgumentError("padding_constant", found="no --padding-variance beside it", allowed=allowed, hint=hint)
     return None
 
 
@@ -123,9 +123,11 @@ CellFile = Annotated[
         "Repeatable.",
     ),
 ]
+STEPS = "Over how many steps the network has to remember: the length of the sequences, if information may be anywhere."
+"""What T is."""
 T = Annotated[
     int,
-    typer.Option("--T", metavar="N", help="Sequence length in steps.", parser=integer, show_default=False),
+    typer.Option("--T", metavar="N", help=STEPS, parser=integer, show_default=False),
 ]
 Scheme = Annotated[
     str | None,

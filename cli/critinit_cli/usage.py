@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from typer.core import TyperCommand
@@ -42,7 +43,9 @@ def explain(error: Any) -> str:
     context = getattr(error, "ctx", None)
     path = "critinit" if context is None else context.command_path
     parameter = getattr(error, "param", None)
-    if parameter is None:
+    if type(error).__name__ == "NoSuchOption":
+        text = _unknown_option(str(error.option_name), [] if context is None else context.command.params)
+    elif parameter is None:
         text = str(error.format_message())
     elif error.message:
         text = f"{_shown(parameter)}: {error.message}"
@@ -87,6 +90,13 @@ def _naming_options(options: Mapping[str, str]) -> Iterator[None]:
             raise
         where = as_option(error.where, options)
         raise ArgumentError(where, found=error.found, allowed=error.allowed, hint=error.hint) from None
+
+
+def _unknown_option(name: str, parameters: Sequence[Any]) -> str:
+    """What is said of an option that there is not: those that may be meant, first the same one in other letters."""
+    options = [option for parameter in parameters for option in parameter.opts if option.startswith("-")]
+    meant = [option for option in options if option.lower() == name.lower()] or get_close_matches(name, options)
+    return f"{name}: found no such option" + (f"; did you mean {' or '.join(meant)}?" if meant else "")
 
 
 def _shown(parameter: Any) -> str:

@@ -1,9 +1,9 @@
 """Critical initialization of recurrent networks.
 
-``generate`` computes an ``InitSpec`` for a cell and a sequence length from mean field theory, ``analyze`` says what
-theory knows of a spec, ``apply`` writes it as weights into the given model of any framework, and ``simulate`` measures
-the same numbers on a network.  Importing ``critinit`` imports no framework, and what a name needs only when the name is
-used.
+``generate`` computes an ``InitSpec`` from mean field theory, for a cell and the number of steps over which it has to
+remember.  ``apply`` writes it as weights into a model of any framework.  ``analyze`` says what theory predicts of a
+spec, ``simulate`` measures the same numbers on random networks, and ``diagnose`` measures a model of yours.  Importing
+``critinit`` imports no framework; what a name needs is imported when the name is used.
 """
 
 from critinit import _lazy

@@ -42,7 +42,7 @@ __all__ = [
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong.
+    """One thing that is wrong, in four parts: where, what was found, what is allowed, and the way out.
 
     Attributes:
         where: The argument, field path, file or module that it is about.

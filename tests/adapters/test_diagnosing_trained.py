@@ -160,6 +160,6 @@ def test_a_reference_that_is_another_model_is_refused() -> None:
     torch = pytest.importorskip("torch")
     model, _, x = trained("gru", "critical", 0)
     for other, words in ((torch.nn.GRU(4, 7), "gru of 7 units"), (torch.nn.LSTM(4, UNITS), "lstm of 24 units"),
-                         (torch.nn.Linear(4, UNITS), "without the target itself")):  # fmt: skip
+                         (torch.nn.Linear(4, UNITS), "without the model itself")):  # fmt: skip
         with pytest.raises(critinit.errors.ArgumentError, match=f"reference: .*{words}"):
             critinit.diagnose(model, x, reference=other)

@@ -78,9 +78,9 @@ def gru(**given):
 @pytest.mark.parametrize(
     ("spec", "make", "message"),
     [
-        (make_spec("gru_reset_before"), gru, "found gru at the target itself; .* --cell gru$"),
+        (make_spec("gru_reset_before"), gru, "found gru at the model itself; .* --cell gru$"),
         (make_spec("rnn"), gru, "cell, rnn; this framework has layers for gru, lstm"),
-        (make_spec("lstm"), gru, "found gru at the target itself; .*cell, lstm"),
+        (make_spec("lstm"), gru, "found gru at the model itself; .*cell, lstm"),
         (make_spec("gru"), lambda: gru(use_bias=False), r"found no bias for gate update"),
         (make_spec("gru"), lambda: eqx.filter_eval_shape(gru), "weight_ih: found an abstract array"),
         (

@@ -130,7 +130,7 @@ def test_unbuilt_layers_are_built_where_the_width_is_given(make, count, directio
     layer = make()
     with pytest.raises(ApplyError, match=r"not built yet.*input_size="):
         apply(spec, layer, seed=0)
-    with pytest.raises(ApplyError, match=r"found gru at the target itself; .* --cell gru$"):
+    with pytest.raises(ApplyError, match=r"found gru at the model itself; .* --cell gru$"):
         apply(make_spec("gru_reset_before", layers=count), layer, seed=0, input_size=M)
     assert not layer.built
     report = apply(spec, layer, seed=0, input_size=M).report
@@ -171,9 +171,9 @@ def built(layer):
         (
             make_spec("rnn"),
             lambda: layers.SimpleRNN(H, activation="relu"),
-            "found relu_rnn at the target itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
+            "found relu_rnn at the model itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
         ),
-        (make_spec("relu_rnn"), lambda: layers.SimpleRNN(H), "found rnn at the target itself; .* --cell rnn$"),
+        (make_spec("relu_rnn"), lambda: layers.SimpleRNN(H), "found rnn at the model itself; .* --cell rnn$"),
         (
             make_spec("rnn"),
             lambda: layers.SimpleRNN(H, activation="relu6"),
@@ -182,7 +182,7 @@ def built(layer):
         (
             make_spec("relu_rnn"),
             lambda: layers.SimpleRNN(H, activation="relu6"),
-            r"found rnn at the target itself \(no spec takes it: activation: found relu6; .*cell, relu_rnn$",
+            r"found rnn at the model itself \(no spec takes it: activation: found relu6; .*cell, relu_rnn$",
         ),
         (
             make_spec("lstm"),
@@ -192,15 +192,15 @@ def built(layer):
         (
             make_spec("gru"),
             lambda: layers.GRU(H, reset_after=False),
-            "found gru_reset_before at the target itself; .* --cell gru_reset_before$",
+            "found gru_reset_before at the model itself; .* --cell gru_reset_before$",
         ),
-        (make_spec("gru_reset_before"), lambda: layers.GRU(H), "found gru at the target itself; .* --cell gru$"),
+        (make_spec("gru_reset_before"), lambda: layers.GRU(H), "found gru at the model itself; .* --cell gru$"),
         (
             make_spec("minimal_rnn"),
             lambda: layers.SimpleRNN(H),
             "cell, minimal_rnn; this framework has layers for rnn, gru, gru_reset_before",
         ),
-        (make_spec("lstm"), lambda: layers.GRU(H), "found gru at the target itself; .*cell, lstm"),
+        (make_spec("lstm"), lambda: layers.GRU(H), "found gru at the model itself; .*cell, lstm"),
         (make_spec("gru"), lambda: layers.GRU(H, use_bias=False), r"found no bias for gate update"),
         (make_spec("gru", layers=2), lambda: layers.GRU(H), "found 1 layer; allowed: 2, as the spec has"),
     ],
@@ -455,9 +455,9 @@ def test_a_spec_of_another_cell_is_named_and_the_hint_helps(cell, layer, units):
         make(make_spec(cell))
     message = str(raised.value)
     assert re.search(rf"(spec is for|for|of a) {cell}\b", message)
-    named = re.search(r"write the spec with --cell (\w+)(?: or (\w+))?$", message)
+    named = re.search(r"write the spec for its cell: --cell (\w+)(?: or (\w+))?$", message)
     if named is None:
-        assert "cell, --cell)" in message or "its cell as --cell" in message
+        assert "cell (--cell)" in message
     for right in filter(None, named.groups()) if named else [{"SimpleRNN": "rnn"}.get(layer, layer.lower())]:
         assert make(make_spec(right)).built
 

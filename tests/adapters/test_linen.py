@@ -134,7 +134,7 @@ def gru():
 @pytest.mark.parametrize(
     ("spec", "make", "message"),
     [
-        (make_spec("gru_reset_before"), gru, "found gru at 'params'; .*write the spec with --cell gru$"),
+        (make_spec("gru_reset_before"), gru, "found gru at 'params'; .*write the spec for its cell: --cell gru$"),
         (make_spec("minimal_rnn"), gru, "cell, minimal_rnn; this framework has layers for rnn, gru, ugrnn, lstm"),
         (
             make_spec("gru"),
@@ -431,7 +431,7 @@ def test_pairs_are_found_by_their_widths_and_else_left_to_the_user():
 def test_layers_that_do_not_add_up_can_be_chosen_or_the_spec_made_deeper():
     tree = {f"cell_{n}": nn.GRUCell(H).init(KEY, jnp.zeros(H), jnp.zeros(H))["params"] for n in range(5)}
     with pytest.raises(
-        ApplyError, match=r"write the spec with --layers 5; else apply once for each stack of 2"
+        ApplyError, match=r"write the spec with layers=5 \(--layers 5\); else apply once for each stack of 2"
     ) as raised:
         apply(make_spec("gru", layers=2), tree, seed=0)
     assert "bidirectional" not in raised.value.hint

@@ -96,7 +96,7 @@ def test_a_recurrent_candidate_bias_becomes_zero():
         (
             make_spec("rnn"),
             lambda r: nnx.SimpleCell(M, H, activation_fn=jax.nn.relu, rngs=r),
-            "found relu_rnn at the target itself; .*cell, rnn; .* --cell relu_rnn$",
+            "found relu_rnn at the model itself; .*cell, rnn; .* --cell relu_rnn$",
         ),
         (make_spec("relu_rnn"), lambda r: nnx.SimpleCell(M, H, rngs=r), "found rnn at .* --cell rnn$"),
         (
@@ -120,7 +120,7 @@ def test_a_recurrent_candidate_bias_becomes_zero():
             lambda r: nnx.GRUCell(M, H, rngs=r),
             "cell, minimal_rnn; this framework has layers for rnn, gru, lstm",
         ),
-        (make_spec("lstm"), lambda r: nnx.GRUCell(M, H, rngs=r), "found gru at the target itself; .*cell, lstm"),
+        (make_spec("lstm"), lambda r: nnx.GRUCell(M, H, rngs=r), "found gru at the model itself; .*cell, lstm"),
         (
             make_spec("gru"),
             lambda r: nnx.eval_shape(lambda: nnx.GRUCell(M, H, rngs=nnx.Rngs(0))),
@@ -277,6 +277,6 @@ def test_the_lstm_that_the_hint_names_can_be_declared(units):
     ],
 )
 def test_a_spec_of_another_cell_is_named(spec, kind, right, units):
-    with pytest.raises(ApplyError, match=f"--cell( {right}( or relu_rnn)?)?$"):
+    with pytest.raises(ApplyError, match=rf"--cell( {right}( or relu_rnn)?|\))?$"):
         kind(M, units, **initializers(make_spec(spec)), rngs=nnx.Rngs(0))
     assert kind(M, units, **initializers(make_spec(right)), rngs=nnx.Rngs(0))

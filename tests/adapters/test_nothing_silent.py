@@ -364,7 +364,7 @@ LOOKALIKES = {
     ),
     "torch, quantizable": (
         lambda: torch.ao.nn.quantizable.LSTM(M, H),
-        r"LSTM at the target itself, .*LSTMCell at 'layers.0.layer_fw.cell' \(a class of torch.ao",
+        r"LSTM at the model itself, .*LSTMCell at 'layers.0.layer_fw.cell' \(a class of torch.ao",
     ),
     "keras": (
         lambda: of_keras(layers.RNN(OwnLSTMCell(H), name="own")),

@@ -141,7 +141,7 @@ def test_an_adapter_that_is_not_published_is_passed(install):
 def test_it_refuses_as_every_adapter_does(toy):
     cell = toy.Cell(5, 4)
     with pytest.raises(
-        ApplyError, match=r"found rnn at the target itself; .*has layers for rnn; .*--cell rnn$"
+        ApplyError, match=r"found rnn at the model itself; .*has layers for rnn; .*--cell rnn$"
     ) as found:
         critinit.apply(make_spec("gru"), cell, seed=0)
     assert found.value.where == "target"

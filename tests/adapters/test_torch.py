@@ -337,8 +337,8 @@ def test_chained_single_layers_take_the_layers_in_turn():
 @pytest.mark.parametrize(
     ("layers", "module", "message"),
     [
-        (2, nn.GRU(M, H), "found 1 layer; allowed: 2, as the spec has; write the spec with --layers 1"),
-        (1, nn.GRU(M, H, 2), "found 2 layers; allowed: 1, as the spec has; write the spec with --layers 2"),
+        (2, nn.GRU(M, H), "found 1 layer; allowed: 2, as the spec has; write the spec with layers=1 ."),
+        (1, nn.GRU(M, H, 2), "found 2 layers; allowed: 1, as the spec has; write the spec with layers=2 ."),
         (
             2,
             nn.ModuleList([nn.GRUCell(M, H) for _ in range(3)]),
@@ -437,15 +437,15 @@ def test_frozen_parameters_and_gradients():
         (
             make_spec("rnn"),
             nn.RNN(M, H, nonlinearity="relu"),
-            "found relu_rnn at the target itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
+            "found relu_rnn at the model itself; allowed: a layer of the spec's cell, rnn; .* --cell relu_rnn$",
         ),
         (make_spec("rnn"), nn.RNNCell(M, H, nonlinearity="relu"), "found relu_rnn at .* --cell relu_rnn$"),
-        (make_spec("relu_rnn"), nn.RNN(M, H), "found rnn at the target itself; .*cell, relu_rnn; .* --cell rnn$"),
-        (make_spec("relu_rnn"), nn.RNNCell(M, H), "found rnn at the target itself; .* --cell rnn$"),
+        (make_spec("relu_rnn"), nn.RNN(M, H), "found rnn at the model itself; .*cell, relu_rnn; .* --cell rnn$"),
+        (make_spec("relu_rnn"), nn.RNNCell(M, H), "found rnn at the model itself; .* --cell rnn$"),
         (
             make_spec("gru_reset_before"),
             nn.GRU(M, H),
-            "found gru at the target itself; .*cell, gru_reset_before; .* --cell gru$",
+            "found gru at the model itself; .*cell, gru_reset_before; .* --cell gru$",
         ),
         (
             make_spec("peephole_lstm"),
@@ -457,7 +457,7 @@ def test_frozen_parameters_and_gradients():
             nn.RNN(M, H),
             "cell, minimal_rnn; this framework has layers for rnn, gru, lstm",
         ),
-        (make_spec("lstm"), nn.GRU(M, H), "found gru at the target itself; .*cell, lstm"),
+        (make_spec("lstm"), nn.GRU(M, H), "found gru at the model itself; .*cell, lstm"),
         (
             make_spec("lstm"),
             nn.Linear(M, H),
@@ -863,7 +863,7 @@ def test_layers_whose_widths_fit_in_no_order():
     assert bits(apart) == before
     spec = make_spec("gru", layers=2)
     pair = nn.ModuleDict({"one": nn.GRU(M, H), "two": nn.GRU(M, H)})
-    hint = r"include=\['one', 'two'\]; if each is a network of its own, write the spec with --layers 1$"
+    hint = r"include=\['one', 'two'\]; if each is a network of its own, write the spec with layers=1 \(--layers 1\)$"
     with pytest.raises(ApplyError, match=hint):
         apply(spec, pair)
     with pytest.raises(ApplyError, match="none reads what another gives"):  # a pattern for both says no order

@@ -149,7 +149,7 @@ def test_the_hook_takes_the_files_it_names(specs: Path, tools: Path) -> None:
         line = f"{HOOK['entry']} {shlex.join(arguments)}"
         result = shell(line, specs, tools)
         assert result.returncode == code, result
-        assert "No such option" not in result.stderr
+        assert "no such option" not in result.stderr
 
 
 def steps() -> list[dict[str, Any]]:

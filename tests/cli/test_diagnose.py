@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_a_lost_bias_is_found(run: Run, folder: Path) -> None:
     assert kinds[0] == "forgets"
     assert "differs" in kinds
     assert not found["fine"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [((4, T, 2), "layer 0 reads, .*: found 2 features; allowed: 3"), ((4, 2, 3), "found sequences of at most 2 steps")],
+)
+def test_data_that_do_not_fit_are_named(run: Run, folder: Path, tmp_path: Path, shape: Any, says: str) -> None:
+    np.save(tmp_path / "other.npy", np.ones(shape))
+    code, out, err = called(run, folder, "spec.json", "good.npz", "--data", str(tmp_path / "other.npy"))
+    assert (code, out) == (codes.INVALID, "")
+    assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'other.npy'))}: .*{says}.*\n", err)
 
 
 def test_tables_and_pictures(run: Run, folder: Path, tmp_path: Any) -> None:

@@ -169,7 +169,7 @@ def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Pat
     assert result.err == (
         f"error: {data}: element [4, 5, 1] (sequence 4, step 5, feature 1): found no number (nan); "
         "allowed: finite numbers; "
-        'missing="drop" (--missing drop) leaves such rows out; '
+        'missing="drop" (--missing drop) leaves such steps out; '
         "sequences of unequal lengths: pad with a constant such as 0, or pass a list of arrays\n"
     )
     assert not output.exists()
@@ -194,7 +194,7 @@ def test_bad_data_is_one_line_code_1_and_nothing_written(run: Run, tmp_path: Pat
         (["--data", "{}", "--missing", "fill"], "--missing: found 'fill'; allowed: 'refuse' or 'drop'"),
         (["--T", "5", "--layout", "NTF"], "--layout: found NTF without --data; allowed: with --data FILE"),
         (["--T", "5", "--missing", "drop"], "--missing: found drop without --data; allowed: with --data FILE"),
-        ([], "--T: found nothing; allowed: the sequence length"),
+        ([], "--T: found nothing; allowed: over how many steps"),
     ],
 )
 def test_wrong_usage_is_one_line(run: Run, data: Path, arguments: list[str], says: str) -> None:

@@ -201,7 +201,7 @@ def test_it_is_shown_as_tables() -> None:
     found = diagnose_file(spec, drawn(spec), data(30))
     assert "verdict: fine" in str(found)
     assert "<table>" in found._repr_html_()
-    assert found[0].place == "the target itself, layer 0"
+    assert found[0].place == "the model itself, layer 0"
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -211,8 +211,9 @@ def test_what_does_not_fit_is_refused() -> None:
         diagnose_file(spec, arrays, [np.zeros((9, 2))])
     with pytest.raises(DataError, match="at least 3 steps"):
         diagnose_file(spec, arrays, [np.zeros((2, 6))])
-    with pytest.raises(DataError, match="weights that are not finite"):
-        diagnose_file(spec, {name: array * np.nan for name, array in arrays.items()}, data(30))
+    for name, array in arrays.items():
+        with pytest.raises(WeightsError, match=rf"the weights: {name}: found numbers that are not finite"):
+            diagnose_file(spec, {**arrays, name: array * np.nan}, data(30))
     with pytest.raises(WeightsError, match="the spec's cell"):
         diagnose_file(generate("rnn", T=30), arrays, data(30))
     for bad in ({"sequences": 0}, {"exponents": 1.5}, {"seed": -1}):

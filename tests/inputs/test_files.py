@@ -102,7 +102,7 @@ def test_an_array_is_picked_or_each_is_a_sequence(tmp_path: Path, kind: str) -> 
     close(measure(path, array="walk*", columns=["2", "0"]), measure([x[:, [2, 0]] for x in rows]))
     with pytest.raises(ArgumentError) as error:
         measure(path)
-    assert error.value.found.startswith("none named, and ")
+    assert error.value.found.startswith("no name, and ")
     assert error.value.allowed == "walk 0, walk 1, walk 2, walk 3, labels"
     assert error.value.hint == "where each is one sequence, '*' takes all of them"
     with pytest.raises(DataError, match="found sequences of 1 to 3 features; allowed: as many in each"):

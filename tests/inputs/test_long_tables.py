@@ -98,7 +98,7 @@ def test_rows_without_name_or_time_are_named_or_dropped(tmp_path: Path) -> None:
         with pytest.raises(DataError) as error:
             measure(path, group="id", time="when")
         assert (error.value.where, error.value.found) == ("row 29, column id", "nothing")
-        assert error.value.hint == 'missing="drop" (--missing drop) leaves such rows out'
+        assert error.value.hint == 'missing="drop" (--missing drop) leaves such steps out'
         found = measure(path, group="id", time="when", missing="drop")
         close(found, measure(SEQUENCES))
         assert found.notes == ("3 of 32 steps lack a number and were left out",)

@@ -342,7 +342,8 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.ones(3), b=np.ones(3))
     np.save(tmp_path / "x.npy", np.ones(3))
     for path, options, says in (
-        ("x.npz", {}, "array: found none named, and "),
+        ("x.npz", {}, "array: found no name, and "),
+        (".", {}, "data: found a folder; allowed: .npy"),
         ("x.npz", {"array": "c"}, "array: found 'c'; allowed: a, b"),
         ("x.npy", {"array": "c"}, "array: found 'c'; allowed: with an npz or safetensors file"),
         ("x.npy", {"columns": ["a"]}, "columns: found 'a'; allowed: in "),
@@ -460,10 +461,10 @@ def test_missing_numbers_are_refused_with_the_way_out() -> None:
         measure(x)
     assert error.value.where == "element [8, 30, 0] (sequence 8, step 30, feature 0)"
     assert error.value.hint == (
-        'missing="drop" (--missing drop) leaves such rows out; '
+        'missing="drop" (--missing drop) leaves such steps out; '
         "sequences of unequal lengths: pad with a constant such as 0, or pass a list of arrays"
     )
-    with pytest.raises(DataError, match=r"leaves such rows out$"):
+    with pytest.raises(DataError, match=r"leaves such steps out$"):
         measure(x[8])
     with pytest.raises(DataError, match=r"the list of arrays: sequence 1, step 2: found no number"):
         measure([np.ones(2), np.array([1.0, 2.0, np.nan])])

@@ -104,7 +104,7 @@ def test_a_missing_value_is_named_or_dropped(tmp_path: Path) -> None:
         with pytest.raises(
             DataError,
             match=r"x.parquet: row 1, column b: found no number \(nan\); allowed: finite numbers; "
-            r'missing="drop" \(--missing drop\) leaves such rows out$',
+            r'missing="drop" \(--missing drop\) leaves such steps out$',
         ):
             measure(path, chunk_size=2)
         found = measure(path, missing="drop", chunk_size=2)

@@ -24,7 +24,7 @@ def test_the_curves_are_the_courses(found: Diagnosis) -> None:
     assert tuple(first.forward) == found[0].numbers.perturbation
     assert tuple(second.backward) == found[1].numbers.gradient
     assert first.predicted == (30, found[0].predicted.retention)
-    assert first.title == "the target itself, layer 0: fine"
+    assert first.title == "the model itself, layer 0: fine"
 
 
 @pytest.mark.parametrize("dark", [False, True])

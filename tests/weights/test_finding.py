@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_a_path_that_looks_like_a_pattern_names_itself():
 def test_a_linear_layer_is_taken_for_haikus_lstm_only_where_that_is_said():
     spec = make_spec("lstm")
     tensors = {n.replace("lstm/", "core/"): a for n, a in fresh("haiku", spec).items()}
-    with pytest.raises(WeightsError, match=r"found no recurrent network .*framework or module may name one"):
+    with pytest.raises(WeightsError, match=r"found no recurrent network .*framework= .* and module= .* say what it is"):
         check(spec, tensors)
     assert check(spec, tensors, module="core", false_alarm_rate=1e-6).matches
     assert check(spec, tensors, framework="haiku", false_alarm_rate=1e-6).matches
@@ -283,7 +284,10 @@ def test_the_other_gru_is_refused(found, wanted):
         ({"w": np.zeros((3, 3))}, r"\(w\)"),
         ({f"w{n}": np.zeros(3) for n in range(5)}, r"\(w0, w1, w2 and 2 more\)"),
         ({"rnn.parametrizations.weight_hh_l0.original0": np.zeros(3)}, r"remove the parametrization before saving"),
-        ({"weight_hh_l0": np.zeros((12, 4))}, r"found no recurrent network"),
+        (
+            {"weight_hh_l0": np.zeros((12, 4))},
+            r"found weight_hh_l0, but no weight_ih_l0; allowed: every tensor",
+        ),
         ({"weight_hh_l0": np.zeros((13, 4)), "weight_ih_l0": np.zeros((13, 4))}, r"found no recurrent network"),
         ({"weight_hh_l0": np.zeros((2, 12, 4)), "weight_ih_l0": np.zeros((2, 12, 4))}, r"found no recurrent network"),
         ({"weight_hh_l0": np.zeros((0, 0)), "weight_ih_l0": np.zeros((0, 3))}, r"found no recurrent network"),
@@ -292,6 +296,47 @@ def test_the_other_gru_is_refused(found, wanted):
 def test_no_network_is_said(tensors, message):
     with pytest.raises(WeightsError, match=message):
         check(make_spec("gru"), tensors)
+
+
+RECURRENT = {
+    "torch": "weight_hh_l0",
+    "keras": "sequential/gru/gru_cell/recurrent_kernel",
+    "linen": "params/cell/hz/kernel",
+    "equinox": "weight_hh",
+    "canonical": "layers.0.0.reset.recurrent",
+}
+"""A recurrent kernel of a GRU in the files of each framework."""
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("framework", RECURRENT)
+def test_a_tensor_of_another_shape_is_named(framework, axis):
+    """With the shape that goes with the others, inside a larger model too."""
+    whole, name = fresh(framework, make_spec("gru")), RECURRENT[framework]
+    for where in ("", "net/"):
+        tensors = {f"{where}{key}": array for key, array in whole.items()}
+        tensors |= {f"{where}{name}": np.delete(whole[name], 0, axis), "head/kernel": np.zeros((16, 4))}
+        with pytest.raises(WeightsError) as caught:
+            check(make_spec("gru"), tensors)
+        assert (caught.value.where, caught.value.found) == (f"{where}{name}", f"shape {tensors[where + name].shape}")
+        assert caught.value.allowed.startswith(f"{whole[name].shape}, to go with the other tensors of a {framework} ")
+        assert caught.value.allowed.endswith(" of 16 units")
+
+
+@pytest.mark.parametrize("framework", sorted(RECURRENT.keys() - {"keras"}))  # without it Keras' names say nothing
+def test_a_missing_tensor_is_named(framework):
+    tensors = fresh(framework, make_spec("gru"))
+    del tensors[RECURRENT[framework]]
+    message = f"but no {re.escape(RECURRENT[framework])}; allowed: every tensor of a {framework}"
+    with pytest.raises(WeightsError, match=message):
+        check(make_spec("gru"), tensors)
+
+
+def test_several_tensors_of_other_shapes_are_named():
+    tensors = fresh("torch", make_spec("lstm"))
+    tensors |= {name: tensors[name][1:] for name in ("weight_hh_l0", "bias_hh_l0")}
+    with pytest.raises(WeightsError, match=r"weight_hh_l0: .*; the shape of bias_hh_l0 does not fit either"):
+        check(make_spec("lstm"), tensors)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -1.0, float("nan"), 1, "0.1"])

@@ -92,7 +92,10 @@ def truncated_hdf5(tmp_path):
 
 BAD = {
     "empty": (lambda _: b"", "an empty file"),
-    "text": (lambda _: b"hello, world, this is no file of weights", "no kind of file that holds weights"),
+    "text": (
+        lambda _: b"hello, world, this is no file of weights",
+        "found a file of another kind, or a damaged one; allowed: safetensors",
+    ),
     "pickle": (lambda _: pickle.dumps({"weight": 1.0}), "a pickle, which could run any code"),
     "truncated safetensors": (lambda _: good()[:-40], "a damaged file"),
     "header only": (lambda _: good()[:60], "a damaged file"),

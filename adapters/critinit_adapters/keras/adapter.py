@@ -626,7 +626,7 @@ class SpecInitializer(keras.initializers.Initializer):
         other = {("gru", 1): "gru_reset_before", ("gru_reset_before", 2): "gru"}.get((spec.cell, len(shape)))
         if other is not None:
             found, allowed = f"shape {tuple(shape)}, of a {other}", f"that of a {spec.cell}"
-            hint = f"the layer's reset_after decides: write the spec with --cell {other}, or use initializers(spec)"
+            hint = f"reset_after decides: write the spec for its cell, --cell {other}, or use initializers(spec)"
             raise ApplyError("bias", found=found, allowed=allowed, hint=hint)
 
     def get_config(self) -> dict[str, Any]:
@@ -651,7 +651,7 @@ class _Argument(int):
 def _argument(value: bool, cell: str) -> _Argument:
     made = _Argument(value)
     made.reason = (
-        f"{value} (the spec is for {cell} and this layer is not: write the spec with the layer's cell, --cell)"
+        f"{value} (the spec is for {cell} and this layer is not: write the spec for the layer's cell (--cell))"
     )
     return made
 

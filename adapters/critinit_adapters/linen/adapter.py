@@ -326,7 +326,7 @@ def _wrong_cell(spec: InitSpec, child: Any, name: str) -> ArgumentError:
     """The error of a cell that has no part of that name."""
     owner = type(getattr(child, "parent", child)).__name__
     alike = [cell for cell, children in TABLE.items() if name in children]
-    hint = f"write the spec with --cell {' or '.join(alike)}" if alike else "declare a cell with it"
+    hint = f"write the spec for its cell: --cell {' or '.join(alike)}" if alike else "declare a cell with it"
     return ArgumentError(
         "spec", found=f"cell {spec.cell}", allowed=f"that of {owner}, whose part {name!r} is", hint=hint
     )

@@ -56,9 +56,7 @@ __all__ = ["ADAPTER", "NnxAdapter", "initializers"]
 
 _KINDS: Mapping[str, type[nnx.Module]] = {kind: getattr(nnx, kind) for kind in CELLS}
 _CLASSES = tuple(_KINDS.values())
-_LSTM_CELL = (
-    "for nnx.LSTMCell take nnx.OptimizedLSTMCell, the same function; else write the spec with the cell's --cell"
-)
+_LSTM_CELL = "for nnx.LSTMCell take nnx.OptimizedLSTMCell, the same function; else write the spec for the cell (--cell)"
 """The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 

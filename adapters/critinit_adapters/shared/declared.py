@@ -18,7 +18,7 @@ from critinit.tensors.sampling import check_seed, draws_of
 
 __all__ = ["Place", "check_cell", "check_gates", "draws_in"]
 
-_OTHER_CELL = "the layer is of another cell than the spec: write the spec with its cell as --cell"
+_OTHER_CELL = "the layer is of another cell than the spec: write the spec for its cell (--cell)"
 _MODULES = 2**32
 """The first number of a module that is too large: a stream's address has 32 bits for it."""
 
@@ -65,7 +65,7 @@ def check_cell(spec: InitSpec, cells: Sequence[str]) -> None:
     """Raise ``ArgumentError`` unless the spec is for one of the cells that layers can be declared with."""
     if spec.cell not in cells:
         alike = [cell for cell in cells if find_cell(cell).gates == spec.find_cell().gates]
-        hint = f"write the spec with --cell {' or '.join(alike)}" if alike else ""
+        hint = f"write the spec for its cell: --cell {' or '.join(alike)}" if alike else ""
         raise ArgumentError("spec", found=f"cell {spec.cell}", allowed=", ".join(cells), hint=hint)
 
 
@@ -81,7 +81,7 @@ def check_gates(spec: InitSpec, name: str, shape: Sequence[int], cells: Sequence
     found, wanted = shape[-1] / shape[-2], len(spec.find_cell().gates)
     if found != wanted:
         alike = [cell for cell in cells if len(find_cell(cell).gates) == found]
-        hint = f"write the spec with --cell {' or '.join(alike)}" if alike else _OTHER_CELL
+        hint = f"write the spec for its cell: --cell {' or '.join(alike)}" if alike else _OTHER_CELL
         allowed = f"one of {wanted}, for {spec.cell}"
         raise ApplyError(name, found=f"a kernel of {found:g} gate{'s' * (found != 1)}", allowed=allowed, hint=hint)
 

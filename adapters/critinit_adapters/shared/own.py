@@ -67,7 +67,10 @@ def _placed(place: Place, find: Callable[[str], Tensor | None], names: Sequence[
     block = place.slice.block(place.gate, place.part, tensor.shape)
     if isinstance(block, Problem):
         raise ApplyError(
-            f"{place.path}: {tensor.name or 'the target'}", found=block.found, allowed=block.allowed, hint=block.hint
+            f"{place.path}: {tensor.name or 'the model itself'}",
+            found=block.found,
+            allowed=block.allowed,
+            hint=block.hint,
         )
     return place, tensor, block
 
@@ -102,7 +105,7 @@ def _check_coverage(placed: Sequence[Placed]) -> None:
         for place, other, block in placed:
             if block is not None and other.identity == identity:
                 if count[block.index].any():
-                    found = f"a place in {tensor.name or 'the target'} that overlaps another"
+                    found = f"a place in {tensor.name or 'the model itself'} that overlaps another"
                     raise ApplyError(place.path, found=found, allowed="every number in one place")
                 count[block.index] += 1
         left = int((count == 0).sum())

@@ -125,7 +125,7 @@ def _nothing(spec: InitSpec, survey: Survey, cells: Sequence[str]) -> ApplyError
     others = dict.fromkeys(module.cell for module in survey.modules if module.cell in cells and module.refusal is None)
     hints = [
         f"this framework has layers for {', '.join(cells)}" if spec.cell not in cells else "",
-        f"write the spec with --cell {' or '.join(others)}" if others else "",
+        f"write the spec for its cell: --cell {' or '.join(others)}" if others else "",
         _way_out(survey) or ("" if survey.modules or survey.lookalikes else OWN),
     ]
     allowed = f"a layer of the spec's cell, {spec.cell}"
@@ -235,7 +235,7 @@ def _stacks(
         return taken
     found = ", ".join(f"{module} has {module.layers}" for module in modules)
     total = sum(module.layers for module in modules)
-    deeper = f"write the spec with --layers {total}"
+    deeper = f"write the spec with layers={total} (--layers {total})"
     if len(modules) == 1:
         raise ApplyError(
             str(modules[0]),
@@ -288,7 +288,11 @@ def _no_order(stack: Sequence[RecurrentModule]) -> ApplyError:
     widths = ", ".join(f"{module} reads {module.stack.reads} and gives {module.stack.gives}" for module in stack)
     order = ", ".join(repr(module.name) for module in stack)
     each = {module.layers for module in stack}
-    alone = f"; if each is a network of its own, write the spec with --layers {min(each)}" if len(each) == 1 else ""
+    alone = (
+        f"; if each is a network of its own, write the spec with layers={min(each)} (--layers {min(each)})"
+        if len(each) == 1
+        else ""
+    )
     return ApplyError(
         "target",
         found=f"modules of which none reads what another gives ({widths})",

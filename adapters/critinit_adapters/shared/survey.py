@@ -82,7 +82,7 @@ class RecurrentModule:
     """One or several recurrent layers that the framework runs as one thing.
 
     Attributes:
-        name: Its path in the model; "" is the target itself.
+        name: Its path in the model; "" is the model itself.
         cell: critinit's name of its cell.
         hidden_size: Its number of units.
         slots: Its layers in their directions.
@@ -131,14 +131,14 @@ class RecurrentModule:
         return cell in (self.cell, self.also)
 
     def __str__(self) -> str:
-        return repr(self.name) if self.name else "the target itself"
+        return repr(self.name) if self.name else "the model itself"
 
 
 class Lookalike(NamedTuple):
     """A module that looks recurrent and is none that the adapter knows.
 
     Attributes:
-        name: Its path in the model; "" is the target itself.
+        name: Its path in the model; "" is the model itself.
         kind: Its class, or what is known of it.
         reason: Why it was not taken.
         can_be_stated: Whether ``where`` can say in which tensors its gates lie.
@@ -150,7 +150,7 @@ class Lookalike(NamedTuple):
     can_be_stated: bool = True
 
     def __str__(self) -> str:
-        return f"{self.kind} at {repr(self.name) if self.name else 'the target itself'}"
+        return f"{self.kind} at {repr(self.name) if self.name else 'the model itself'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,10 +197,9 @@ def _padding(compared: _Compared) -> list[str]:
         return []
     lines = [
         paragraph(
-            "Padding, inputs without information before or after a sequence, is unknown here. The numbers assume "
-            "the worst for retention: that it is as strong as the input. If you know it, state it. For noise "
-            f"{DEFAULT} also chooses gates that react less, so that noise writes little; silence changes only what is "
-            f"predicted. {DEFAULT} would have"
+            "You did not state the padding, so the numbers assume the worst: that it is as strong as the input. If you "
+            f"know it, state it. Zeros change only the prediction. For noise {DEFAULT} also chooses gates that react "
+            f"less, so that the noise changes the memory little. {DEFAULT} would have"
         )
     ]
     unknown = compared.specs[DEFAULT].layers[0]

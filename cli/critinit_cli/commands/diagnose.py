@@ -91,22 +91,26 @@ def command(
     the spec, the weights or the data are not valid, 2 for options and files that cannot be read.
     """
     from critinit.diagnosis.files import diagnose_file
+    from critinit.errors import DataError
     from critinit.inputs.sequences import read_sequences
     from critinit_cli.inputs import Reading
     from critinit_cli.reading import read_spec
 
     ending = None if picture is None else _ending(picture)
     reading = Reading(layout, array, columns, group, time, tuple(csv or ())).arguments()
-    found = diagnose_file(
-        read_spec(spec, cell_file),
-        weights,
-        read_sequences(data, **reading),
-        framework=framework,
-        module=module or (),
-        sequences=sequences,
-        exponents=exponents,
-        seed=seed,
-    )
+    try:
+        found = diagnose_file(
+            read_spec(spec, cell_file),
+            weights,
+            read_sequences(data, **reading),
+            framework=framework,
+            module=module or (),
+            sequences=sequences,
+            exponents=exponents,
+            seed=seed,
+        )
+    except DataError as error:  # of what a layer reads, it does not know the file
+        raise error.replace(source=error.source or data) from None
     if picture is not None and ending is not None:
         _draw(found, picture, ending)
     emit(as_json(found.to_dict()) if json else _as_text(found))

@@ -38,7 +38,7 @@ _WHY = {
 """What a learning rate chose, and why."""
 Length = Annotated[
     int | None,
-    typer.Option("--T", metavar="N", help="Sequence length in steps; that of the data.", parser=integer),
+    typer.Option("--T", metavar="N", help=f"{options.STEPS} Left out: that of the data.", parser=integer),
 ]
 InputVariance = Annotated[
     float | None,
@@ -177,7 +177,7 @@ def command(
     settings: Settings = None,
     output: options.Output = "-",
 ) -> int:
-    """Write the spec of a cell for sequences of T steps.
+    """Write the spec of a cell that has to remember over T steps.
 
     With --data the inputs are measured: T, and what no option states about the inputs, is taken from the file. What
     was measured is shown on standard error.
@@ -240,7 +240,9 @@ def _check(T: int | None, data: str | None, about_data: dict[str, Any]) -> None:
             raise ArgumentError(name, found=f"{value} without --data", allowed="with --data FILE", hint=hint)
     if T is None:
         hint = "or --data FILE, which is measured"
-        raise ArgumentError("T", found="nothing", allowed="the sequence length in steps, such as --T 784", hint=hint)
+        raise ArgumentError(
+            "T", found="nothing", allowed="over how many steps the network has to remember, such as --T 784", hint=hint
+        )
 
 
 def _missed(target: Target | None) -> int:

@@ -29,6 +29,7 @@ from critinit.plugins import Registry
 __all__ = ["CELLS", "EMBEDDED", "Cell", "PreActivations", "Scale", "find_cell", "load_cell", "register_cell"]
 
 
+_ALLOWED = "the name of a cell, such as 'gru', or a subclass of critinit.Cell"
 _LONGEST_TEXT = 160
 """Characters of a foreign error's text in a message: it stays on one line."""
 
@@ -39,7 +40,7 @@ def _checked(item: object, source: str) -> tuple[str, Cell]:
 
     if isinstance(item, type):
         if not issubclass(item, Cell):
-            raise CellError(found=f"the class {item.__name__}", allowed="a subclass of critinit.Cell", source=source)
+            raise CellError(found=f"the class {item.__name__}", allowed=_ALLOWED, source=source)
         kind: Any = item
         try:
             item = kind()
@@ -48,7 +49,7 @@ def _checked(item: object, source: str) -> tuple[str, Cell]:
             allowed = "a class that is made without arguments"
             raise CellError(f"{kind.__name__}()", found=raised, allowed=allowed, source=source) from None
     if not isinstance(item, Cell):
-        raise CellError(found=type(item).__name__, allowed="a subclass of critinit.Cell", source=source)
+        raise CellError(found=type(item).__name__, allowed=_ALLOWED, source=source)
     check_cell(item, source)
     return item.name, item
 

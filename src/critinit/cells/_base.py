@@ -48,7 +48,7 @@ PreActivations = Mapping[str, Any]
 
 
 class Scale(NamedTuple):
-    """A factor by which one gate scales another's message or recurrent product: ``factor(u[gate])``.
+    """A factor, ``factor(u[gate])``, by which a gate multiplies what the recurrent kernel of another reads or gives.
 
     Attributes:
         gate: The gate whose pre-activation the factor depends on.

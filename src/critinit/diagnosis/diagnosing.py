@@ -162,11 +162,9 @@ def diagnose(
     ]
     notes += [f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal]
     silent = [network.name for network in traced.networks if not network.arrivals and not network.refusal]
-    notes += (
-        [f"not reached by the batch: {', '.join(name or 'the target itself' for name in silent)}"] if silent else []
-    )
+    notes += [f"not reached by the batch: {', '.join(name or 'the model itself' for name in silent)}"] if silent else []
     begun = [n.name for n in networks if not all(arrival.from_rest for arrival in n.arrivals)]
-    names = ", ".join(name or "the target itself" for name in begun)
+    names = ", ".join(name or "the model itself" for name in begun)
     notes += [f"{names}: began at another state than zero, from which this starts all the same"] if names else []
     return diagnose_layers(places, spec, settings, notes)
 
@@ -187,12 +185,12 @@ def diagnose_layers(
     """
     layers = []
     for place in places:
-        where = f"what arrives at {place.network or 'the target'}, layer {place.layer}"
+        where = f"what arrives at {place.network or 'the model itself'}, layer {place.layer}"
         if not all(np.all(np.isfinite(x)) for x in place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         if not all(_is_finite(place.weights)):
             raise DataError(
-                f"{place.network or 'the target'}, layer {place.layer}", found="weights that are not finite"
+                f"{place.network or 'the model itself'}, layer {place.layer}", found="weights that are not finite"
             )
         T = None if spec is None else spec.T
         used = some_of(place.sequences, settings.sequences)
@@ -239,7 +237,7 @@ def _paired(layers: _Layers, earlier: _Layers) -> _Layers:
     for network, own in layers.items():
         for place, weights in own.items():
             before = earlier.get(network, {}).get(place)
-            name = f"{network or 'the target itself'}, layer {place[0]}"
+            name = f"{network or 'the model itself'}, layer {place[0]}"
             if before is None:
                 raise ArgumentError("reference", found=f"a model without {name}", allowed=allowed)
             if not is_alike(weights, before):
@@ -277,7 +275,7 @@ def _places(network: Reached, layers: Mapping[tuple[int, int], LayerWeights], fi
             continue
         if read[0].shape[1] != weights.inputs:
             found = f"inputs of {read[0].shape[1]} features, where its kernels read {weights.inputs}"
-            raise ApplyError(network.name or "the target itself", found=found)
+            raise ApplyError(network.name or "the model itself", found=found)
         number = None if first is None else first + layer
         yield Place(network.name, layer, direction, weights.cell.name, weights, read, number)
 
@@ -309,7 +307,7 @@ def _spec_layers(
         widths.append(Stack(network.layers, found[0, 0].inputs, network.directions * found[0, 0].outputs))
     together = stacks(widths, len(spec.layers))
     if together is None:
-        counts = ", ".join(f"{network.name or 'the target itself'} has {network.layers}" for network in ours)
+        counts = ", ".join(f"{network.name or 'the model itself'} has {network.layers}" for network in ours)
         return {}, [
             f"the spec's {len(spec.layers)} layers are not compared, as it is not clear whose they are: {counts}"
         ]

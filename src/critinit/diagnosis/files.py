@@ -23,9 +23,6 @@ from critinit.weights.reading import Entry, entries_of, open_weights
 
 __all__ = ["diagnose_file"]
 
-_DATA = "the data"
-"""What messages call the sequences."""
-
 
 def diagnose_file(
     spec: InitSpec,
@@ -58,7 +55,8 @@ def diagnose_file(
 
     Raises:
         FileError: The file cannot be opened.
-        WeightsError: It is damaged, of another kind, or has no network of the spec's cell.
+        WeightsError: It is damaged, of another kind, has no network of the spec's cell, or holds numbers that are not
+            finite.
         ArgumentError: A choice is to be made, or an argument is out of its range.
         DataError: The data do not fit the weights, or are not finite.
         MissingExtraError: The library that reads the file is not installed.
@@ -100,6 +98,8 @@ def _layer(layer: FoundLayer, entries: Mapping[str, Entry], source: str) -> Laye
     def stored() -> Iterator[tuple[Any, Any]]:
         for name, tensor in layer.tensors.items():
             values = entries[name].load()
+            if not np.isfinite(values).all():
+                raise WeightsError(name, found="numbers that are not finite", allowed="finite numbers", source=source)
             yield from ((block, values[block.index]) for block in tensor.blocks)
 
     return layer_weights(find_cell(layer.form.cell), stored())
@@ -135,5 +135,5 @@ def _misfit(network: FoundNetwork, number: int, found: int, wanted: int) -> Data
     hint = "give what arrives there: what the model computes before it is not in the recurrent weights"
     if number:
         hint = "something stands between the layers: diagnose the model itself, critinit.diagnose(model, batch)"
-    where = f"{_DATA}, at {network}, layer {number}"
+    where = f"what layer {number} reads, at {network}"
     return DataError(where, found=f"{found} features", allowed=f"{wanted}, as its kernels read", hint=hint)

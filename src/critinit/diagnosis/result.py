@@ -28,7 +28,7 @@ class LayerDiagnosis:
     """One layer in one direction.
 
     Attributes:
-        network: The network's path in the model; "" is the target itself.
+        network: The network's path in the model; "" is the model itself.
         layer: Its number in the network, from 0.
         direction: 0 forward, 1 backward.
         cell: The cell.
@@ -59,7 +59,7 @@ class LayerDiagnosis:
     def place(self) -> str:
         """Where it is, in words."""
         way = "" if self.direction == 0 else f" {_WAYS[1]}"
-        return f"{self.network or 'the target itself'}, layer {self.layer}{way}"
+        return f"{self.network or 'the model itself'}, layer {self.layer}{way}"
 
     @property
     def is_at_T(self) -> bool:

@@ -129,7 +129,7 @@ def _picked(name: str, names: Sequence[str], array: str | None) -> list[str]:
         picked = [array] if array in names else [label for label in names if fnmatchcase(label, array)]
     if picked:
         return picked
-    found = f"none named, and {name} holds {len(names)}" if array is None else repr(array)
+    found = f"no name, and {name} holds {len(names)} arrays" if array is None else repr(array)
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     hint = "where each is one sequence, '*' takes all of them"
     raise ArgumentError("array", found=found, allowed=listed, hint=hint)

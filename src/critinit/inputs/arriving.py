@@ -59,7 +59,7 @@ class NetworkInputs:
     """What arrives at one recurrent network.
 
     Attributes:
-        name: Its path in the model; "" is the target itself.
+        name: Its path in the model; "" is the model itself.
         cell: critinit's name of its cell.
         hidden_size: Its number of units.
         directions: 1, or 2 where it also reads from the end.
@@ -121,7 +121,7 @@ class NetworkInputs:
     def note(self) -> str:
         """What feeds it and what a spec states of that, in words."""
         source = self.embedding or {"data": "the batch itself", "layers": "layers before it"}[self.origin]
-        words = f"{self.name or 'the target itself'}: fed by {source}, mean square {self.second_moment:.4g}"
+        words = f"{self.name or 'the model itself'}: fed by {source}, mean square {self.second_moment:.4g}"
         if self.is_bounded:
             words += (
                 f"; stated as {self.input_variance:.4g}, 1/{self.input_size}, because it is trained: a larger input "
@@ -232,7 +232,7 @@ class MeasuredInputs(Shown):
 
     def _below(self) -> Iterator[str]:
         if self.unreached:
-            yield f"not reached by the batch: {', '.join(name or 'the target itself' for name in self.unreached)}"
+            yield f"not reached by the batch: {', '.join(name or 'the model itself' for name in self.unreached)}"
         yield from (f"note: {network.note}" for network in self.networks if network.is_bounded or network.has_long_rows)
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"warning: {warning}" for network in self.networks for warning in network.warnings())

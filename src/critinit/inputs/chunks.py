@@ -65,8 +65,11 @@ def axes_of(layout: str | None, dimensions: int) -> str:
         allowed = "the axes as they are stored, such as NTF: T (steps), and perhaps N (sequences) and F (features)"
         raise ArgumentError("layout", found=repr(layout), allowed=allowed)
     if len(axes) != dimensions:
-        plural = "s" * (dimensions != 1)
-        found, allowed = f"{layout!r} for data of {dimensions} dimension{plural}", f"{dimensions} letter{plural}"
+        plural, example = "s" * (dimensions != 1), axes_of(None, dimensions)
+        found, allowed = (
+            f"{layout!r} for data of {dimensions} dimension{plural}",
+            f"{dimensions} letter{plural}, such as {example}",
+        )
         raise ArgumentError("layout", found=found, allowed=allowed)
     return axes
 

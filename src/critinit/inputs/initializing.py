@@ -27,7 +27,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, slots=True)
 class Initialized(Shown, Generic[Model]):
-    """The result of ``initialize``.
+    """What ``initialize`` returns: the model, the spec of each network, and what was measured and written.
 
     Attributes:
         model: The very object that was given where the framework's models are mutable, and a new one where they are

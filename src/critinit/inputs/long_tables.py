@@ -138,7 +138,7 @@ def _coded(column: Any, codes: dict[Any, int]) -> NDArray[np.int64]:
 def _checked(name: str, lacks: NDArray[np.bool_], label: str, at: int, drop: bool) -> NDArray[np.bool_]:
     """Which rows lack a name or a time; refuses the first unless such rows are to be left out."""
     if not drop and np.any(lacks):
-        where, hint = place(at + int(np.argmax(lacks)), label), 'missing="drop" (--missing drop) leaves such rows out'
+        where, hint = place(at + int(np.argmax(lacks)), label), 'missing="drop" (--missing drop) leaves such steps out'
         raise DataError(
             where, found="nothing", allowed="what names the sequence or orders the rows", hint=hint, source=name
         )

@@ -170,6 +170,7 @@ def source_of(
     ending = _ending(os.fspath(data)) if is_path else ""
     if is_path and ending not in FORMATS:
         found = f"a file name that ends in {ending!r}" if ending else "a file name without ending"
+        found = "a folder" if os.path.isdir(data) else found
         raise ArgumentError("data", found=found, allowed=", ".join(FORMATS), hint=_ELSEWHERE.get(ending, ""))
     if array is not None and ending not in (".npz", ".safetensors"):
         raise ArgumentError("array", found=repr(array), allowed="with an npz or safetensors file, which holds several")
@@ -212,7 +213,7 @@ def _check(source: Source, chunk: Chunk, drop: bool) -> None:
     found, allowed, hint = f"{value:g}", "finite numbers", ""
     if np.isnan(value):
         found = "no number (nan)"
-        hint = 'missing="drop" (--missing drop) leaves such rows out'
+        hint = 'missing="drop" (--missing drop) leaves such steps out'
         empty = np.flatnonzero(np.isnan(chunk.values).all(axis=(0, 1)))
         if 0 < len(empty) < source.features and chunk.values[..., 0].size > 1:
             label = _label(source, int(empty[0]))

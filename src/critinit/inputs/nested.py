@@ -115,7 +115,7 @@ def _lengths(name: str, columns: Sequence[Any], labels: Sequence[str], at: int, 
                 source=name,
             )
     if not drop and not np.all(found[0]):
-        hint = 'missing="drop" (--missing drop) leaves such rows out'
+        hint = 'missing="drop" (--missing drop) leaves such steps out'
         row = at + int(np.argmin(found[0] != 0))
         raise DataError(f"row {row}", found="no list, or an empty one", allowed="one step", hint=hint, source=name)
     return found[0]

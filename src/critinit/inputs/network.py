@@ -111,8 +111,8 @@ def traced_run(
         for network in traced.networks:
             if network.refusal is not None:
                 _, found, allowed, hint = network.refusal
-                raise ApplyError(network.name or "the target itself", found=found, allowed=allowed, hint=hint)
-        names = ", ".join(network.name or "the target itself" for network in traced.networks)
+                raise ApplyError(network.name or "the model itself", found=found, allowed=allowed, hint=hint)
+        names = ", ".join(network.name or "the model itself" for network in traced.networks)
         found = f"a batch that reaches none of these networks: {names}" if names else "a model without any"
         raise ArgumentError("batch", found=found, hint="call= says how to run the model so that they are reached")
     for network in traced.networks:
@@ -231,7 +231,7 @@ def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:
             continue
         x = arrival.values
         if not np.all(np.isfinite(x)):
-            where = f"what arrives at {network.name or 'the target'}, layer {number}"
+            where = f"what arrives at {network.name or 'the model itself'}, layer {number}"
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         kept = _real(arrival, mask, name=network.name)
         read = np.ones(x.shape[:2], dtype=np.bool_) if arrival.read is None else arrival.read
@@ -244,7 +244,9 @@ def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:
         lengths += [int(n) for n in np.sum(kept, axis=1)]
         steps += [x.shape[1]] * x.shape[0]
     if not real:
-        raise DataError(f"what arrives at {network.name or 'the target'}", found="padding alone", allowed="real steps")
+        raise DataError(
+            f"what arrives at {network.name or 'the model itself'}", found="padding alone", allowed="real steps"
+        )
     left, right = (_together(side, total) for side in before_and_after)
     return LayerInputs(number, measure_arrays(real), tuple(lengths), tuple(steps), left, right, unread / total)
 
@@ -281,7 +283,7 @@ def _given(mask: Any, sequences: int, steps: int, name: str) -> Bools:
         return np.asarray(np.arange(steps) < given[:, None])
     if given.shape == (sequences, steps):
         return np.asarray(given, dtype=np.bool_)
-    found = f"shape {given.shape}, where {sequences} sequences of {steps} steps arrive at {name or 'the target'}"
+    found = f"shape {given.shape}, where {sequences} sequences of {steps} steps arrive at {name or 'the model itself'}"
     raise ArgumentError("mask", found=found, allowed="booleans of shape (N, T), or N lengths")
 
 

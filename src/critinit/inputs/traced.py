@@ -39,7 +39,7 @@ class Reached:
     """A recurrent network and what reached it.
 
     Attributes:
-        name: Its path in the model; "" is the target itself.
+        name: Its path in the model; "" is the model itself.
         cell: critinit's name of its cell.
         hidden_size: Its number of units.
         layers: Its number of layers.

@@ -88,7 +88,7 @@ class HeldLayer:
     refusal: Problem | None = None
 
     def __str__(self) -> str:
-        name = repr(self.network) if self.network else "the target itself"
+        name = repr(self.network) if self.network else "the model itself"
         return f"{name}, layer {self.layer}" + ", backward" * self.direction
 
     @property

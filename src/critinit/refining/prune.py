@@ -92,7 +92,7 @@ class PrunedPart:
 
 @dataclass(frozen=True, slots=True)
 class Pruned(Shown, Generic[Model]):
-    """The result of ``prune``.
+    """What ``prune`` returns: the pruned model and its masks.
 
     Attributes:
         model: The very object that was given where the framework's models are mutable, and a new tree where they are

@@ -126,7 +126,7 @@ class LayerExponents:
 
 @dataclass(frozen=True, slots=True)
 class Refined(Shown, Generic[Model]):
-    """The result of ``refine``.
+    """What ``refine`` returns: the refined model, and how its weights changed.
 
     Attributes:
         model: The very object that was given where the framework's models are mutable, and a new tree where they are

@@ -116,7 +116,7 @@ def projection(layer: LayerContext) -> Parts:
 
 @dataclass(frozen=True)
 class Scheme:
-    """A named way to choose the gates of a layer.
+    """A rule, with a name, that chooses how the weights of a layer's gates are distributed.
 
     Attributes:
         name: Its name; specs keep it.

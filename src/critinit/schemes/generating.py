@@ -1,4 +1,4 @@
-"""``generate``: from a cell and a sequence length to an InitSpec."""
+"""``generate``: from a cell and a number of steps to remember over to an InitSpec."""
 
 from __future__ import annotations
 
@@ -50,15 +50,17 @@ def generate(
     input_size: int | None = None,
     settings: Sequence[str] = (),
 ) -> InitSpec:
-    """Return the InitSpec of a cell for sequences of ``T`` steps.
+    """Return the InitSpec of a cell that has to remember over ``T`` steps.
 
     Args:
         cell: The cell's name, or a cell of your own, which is registered.
-        T: Sequence length in steps: the longest lag that has to be remembered.
+        T: Over how many steps the network has to remember: the length of the sequences where the answer is read after
+            the last step and information may be anywhere.  One step more or less makes no difference.
         scheme: The scheme's name, or a scheme of your own, which is registered.  None: ``critical``, which is safe at
             every learning rate, or what ``learning_rate`` chooses.
-        learning_rate: The rate of an optimizer of Adam's kind that keeps no limits.  Up to .1/T it chooses ``memory``,
-            which bears such a rate everywhere, where that suits the cell; above, ``critical``.  Only without a scheme.
+        learning_rate: The rate of Adam, or of an optimizer like it, that keeps no limits.  Up to .1/T it chooses the
+            scheme ``memory``, which needs no limits then, where that suits the cell; above, ``critical``.  Only without
+            a scheme.
         layers: Number of recurrent layers.
         input_variance: R, the mean square of an input number; standardized inputs have 1.
         input_correlation: Correlation of the inputs of the two copies whose distance χ describes.
@@ -154,9 +156,11 @@ def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: La
         return DEFAULT
     if scheme is not None:
         found = f"{_short(learning_rate)} beside a scheme"
-        hint = "it chooses the scheme where none is stated; limits are kept by critinit.limit_steps"
+        hint = "leave out one of the two: a rate chooses the scheme; critinit.limit_steps keeps limits at any rate"
         raise ArgumentError("learning_rate", found=found, allowed="without a scheme", hint=hint)
     rate = _number("learning_rate", learning_rate, 1e3)
+    if not rate:
+        raise ArgumentError("learning_rate", found="0", allowed="a number above 0, to 1000")
     return LIMITED if rate * layer.T <= SAFE_WITHOUT_LIMITS and _suits(LIMITED, layer) else DEFAULT
 
 

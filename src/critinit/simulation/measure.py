@@ -103,7 +103,9 @@ def simulate(
     singular_values: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Measurement | None, ...]:
-    """Return every layer's numbers as measured on drawn networks; the same arguments give the same numbers.
+    """Run random networks with the weights of a spec, and return the numbers of every layer as measured on them.
+
+    The same arguments give the same numbers.
 
     The first layer is fed Gaussian inputs of the power and the correlations that it states, one coordinate per unit,
     every further layer the states of the layers below, as in a stacked network.  A layer costs

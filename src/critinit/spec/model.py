@@ -594,7 +594,7 @@ class InitSpec(Shown, StrictModel):
     description: str | None = Field(
         default=None, max_length=MAX_DESCRIPTION, description="The scheme in a line; left out of critinit's own."
     )
-    T: Annotated[int, Field(ge=1, le=MAX_T, description="Sequence length that it is made for, in steps.")]
+    T: Annotated[int, Field(ge=1, le=MAX_T, description="Over how many steps the network has to remember.")]
     generated: Generated | None = Field(default=None, description="What generated it; left out in one made by hand.")
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS, strict=False)]
     target: Target | None = Field(default=None, description="What the scheme set out to reach.")

@@ -80,7 +80,7 @@ def show(found: Any) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> InitSpec:
-    """Return the spec in a file.
+    """Read a spec from a file, and check it.
 
     Args:
         path: A JSON file, such as ``critinit spec -o FILE`` writes.
@@ -104,7 +104,7 @@ def read_stream(stream: Any, name: str) -> InitSpec:
 
 
 def parse(data: bytes | str | Mapping[str, Any], source: str = "") -> InitSpec:
-    """Return the spec in ``data``.
+    """Read a spec from text or from a dictionary, and check it.
 
     Args:
         data: JSON, or a mapping of the same structure (a dict, OmegaConf's DictConfig).

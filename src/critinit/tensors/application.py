@@ -143,7 +143,7 @@ class StepLimit:
 
 @dataclass(frozen=True, slots=True)
 class Applied(Shown, Generic[Model]):
-    """The result of ``apply``.
+    """What ``apply`` returns: the model, the report and the limits on the learning rate.
 
     Attributes:
         model: The very object that was given where the framework's models are mutable, and a new tree where they are

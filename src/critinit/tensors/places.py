@@ -187,7 +187,7 @@ def fused(
     sign: Mapping[str, float] | None = None,
     offset: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return the layer of a module that keeps its gates side by side in one tensor for each part.
+    """Say where the gates of a layer are that keeps them side by side, in one tensor for each part.
 
     Args:
         gates: The gates in the order in which they stand; None for a chunk that no gate has and that is left alone.
@@ -248,7 +248,7 @@ def separate(
     sign: Mapping[str, float] | None = None,
     offset: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return the layer of a module that has tensors of its own for each gate.
+    """Say where the gates of a layer are that has tensors of its own for each gate.
 
     Args:
         words: What the module calls each gate; a list where it calls them as the cell does.
@@ -286,7 +286,7 @@ def separate(
 
 
 def joined(*layers: Layer) -> dict[str, Any]:
-    """Return one layer of several that name different parts, such as one for each of two orders of gates.
+    """Join descriptions of one layer that name different parts of it, such as parts with the gates in another order.
 
     Args:
         layers: The layers.
@@ -375,7 +375,7 @@ def read_where(where: Any, gates: Sequence[str], layers: int, *, projects: bool)
         raise ArgumentError("where", found=f"{type(where).__name__}", allowed=_WHERE)
     if len(given) != layers:
         count = f"{len(given)} layer{'s' * (len(given) > 1)}"
-        hint = f"write the spec with --layers {len(given)}, or name the other layers"
+        hint = f"write the spec with layers={len(given)} (--layers {len(given)}), or name the other layers"
         raise ArgumentError("where", found=count, allowed=f"{layers}, as the spec has", hint=hint)
     read = []
     for number, layer in enumerate(given):

@@ -17,7 +17,7 @@ __all__ = ["initial_state"]
 def initial_state(
     spec: InitSpec, hidden_size: int, *, layer: int = 0, seed: int = 0
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return numbers to start a learnable initial state from, as large as states are once a network has run for long.
+    """Return a first value for an initial state that is learned: as large as states are after many steps.
 
     They are independent normal numbers whose second moments are those that the spec predicts (of the tied theory, where
     the spec has it).  The theory describes a network that has forgotten its start, so it holds whatever the start is.

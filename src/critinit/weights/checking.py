@@ -96,7 +96,7 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True)
 class Checked(Shown):
-    """The result of ``check``.
+    """What ``check`` returns: whether weights match a spec, and a row for each of their parts.
 
     Attributes:
         rows: One for every part of every layer and direction.

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from critinit.cells import find_cell
 from critinit.errors import ArgumentError, WeightsError
 from critinit.spec import InitSpec
-from critinit.tensors.layouts import LAYOUTS, Form, Layout, Sizes, Stored, layouts
+from critinit.tensors.layouts import LAYOUTS, Address, Form, Layout, Sizes, Stored, layouts
 from critinit.tensors.selecting import matches
 from critinit.tensors.stacking import Stack, natural_key, stacks
+from critinit.weights.nearest import Nearly, nearly
 
 __all__ = ["DIRECTIONS", "FoundLayer", "FoundNetwork", "fragments_of", "networks_of"]
 
@@ -153,7 +155,7 @@ def networks_of(
     best = [one for one in readings if not any(one.names < other.names for other in readings)]
     found = _chosen([network for network in best if network.form.cell == spec.cell], modules, source)
     if not found:
-        raise _no_network(spec, readings, shapes, source)
+        raise _no_network(spec, readings, source) if readings else _unknown(spec, known.values(), shapes, source)
     found = _settled(found, source)
     for network in found:
         if network.lacks:
@@ -236,7 +238,8 @@ def fragments_of(shapes: Shapes, networks: Sequence[FoundNetwork]) -> list[str]:
 
 def _tells(form: Form, tensor: str, name: str) -> bool:
     """Whether a tensor's name in the file says that it is of such a form: a number in place of the name does not."""
-    return tensor in form.names and tensor in name.replace(".", "/") and not _COMMON.fullmatch(tensor)
+    path = name.replace(".", "/")
+    return tensor in form.names and tensor.replace(".", "/") in path and not _COMMON.fullmatch(tensor)
 
 
 def _layer(
@@ -308,22 +311,64 @@ def _settled(networks: Sequence[FoundNetwork], source: str) -> list[FoundNetwork
     return settled
 
 
-def _no_network(spec: InitSpec, readings: Sequence[FoundNetwork], shapes: Shapes, source: str) -> WeightsError:
-    """The error that says what there is instead of a network of the spec's cell."""
-    if readings:
-        found = ", ".join(dict.fromkeys(f"{n.form.cell} at {n} ({n.framework} {n.form.name})" for n in readings))
-        alike = next(
-            (n.form.cell for n in readings if find_cell(n.form.cell).gates == find_cell(spec.cell).gates), None
-        )
-        hint = alike and f"the two cells have the same gates but other dynamics, so write the spec for cell {alike}"
-        return WeightsError(
-            "cell", found=found, allowed=f"{spec.cell}, the spec's cell", hint=hint or "", source=source
-        )
+def _no_network(spec: InitSpec, readings: Sequence[FoundNetwork], source: str) -> WeightsError:
+    """The error that says which networks there are instead of one of the spec's cell."""
+    found = ", ".join(dict.fromkeys(f"{n.form.cell} at {n} ({n.framework} {n.form.name})" for n in readings))
+    alike = next((n.form.cell for n in readings if find_cell(n.form.cell).gates == find_cell(spec.cell).gates), None)
+    hint = alike and f"the two cells have the same gates but other dynamics, so write the spec for cell {alike}"
+    return WeightsError("cell", found=found, allowed=f"{spec.cell}, the spec's cell", hint=hint or "", source=source)
+
+
+def _unknown(spec: InitSpec, known: Iterable[Layout], shapes: Shapes, source: str) -> WeightsError:
+    """The error that says what keeps the tensors from being a network."""
     parametrized = next((name for name in shapes if "parametrizations." in name), None)
     if parametrized is not None:
         hint = "a parametrized tensor: remove the parametrization before saving"
         return WeightsError(found=parametrized, hint=hint, source=source)
-    names = ", ".join(sorted(shapes, key=natural_key)[:_SHOWN]) or "no tensor"
-    more = f" and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
-    found = f"no recurrent network that a layout knows ({names}{more})"
-    return WeightsError(found=found, hint="framework or module may name one", source=source)
+    near = [one for one in _nearest(known, shapes) if one[0].score >= (one[0].form.cell != spec.cell)]
+    if near:  # the spec's cell is meant, wherever its tensors are near enough
+        best = max(near, key=lambda one: (one[0].form.cell == spec.cell, one[0].score))
+        return _misfit(*best, shapes, source)
+    found = f"no recurrent network that a layout knows ({_first(shapes) or 'no tensor'})"
+    hint = "if there is one, framework= (--framework) and module= (--module) say what it is and where"
+    return WeightsError(found=found, hint=hint, source=source)
+
+
+def _nearest(
+    known: Iterable[Layout], shapes: Shapes
+) -> Iterator[tuple[Nearly, Layout, tuple[str, int, int], Mapping[str, str]]]:
+    """What is wrong with tensors whose names are those of a recurrent layer, where they are, and their names there."""
+    for layout in known:
+        for module, places in _groups(layout, shapes)[0].items():
+            for form, (place, names) in product(layout.forms, places.items()):
+                if any(_tells(form, *item) for item in names.items()):
+                    found = nearly(form, {tensor: shapes[name] for tensor, name in names.items()})
+                    if found is not None and (found.shapes or found.missing):
+                        yield found, layout, (module, *place), names
+
+
+def _misfit(
+    found: Nearly, layout: Layout, place: tuple[str, int, int], names: Mapping[str, str], shapes: Shapes, source: str
+) -> WeightsError:
+    """The error that names the tensor of another shape, or the one that is missing."""
+    whole = f"{layout.framework} {found.form.name.removeprefix(layout.framework).strip()}"
+    if found.shapes:
+        (tensor, wanted), *others = found.shapes.items()
+        also = ", ".join(names[other] for other, _ in others)
+        return WeightsError(
+            names[tensor],
+            found=f"shape {shapes[names[tensor]]}",
+            allowed=f"{wanted}, to go with the other tensors of a {whole} of {found.sizes.hidden} units",
+            hint=f"the shape of {also} does not fit either" if also else "",
+            source=source,
+        )
+    lacking = ", ".join(layout.join(Address(*place, tensor)) for tensor in found.missing)
+    found_here = f"{_first(names.values())}, but no {lacking}"
+    return WeightsError(found=found_here, allowed=f"every tensor of a {whole}", source=source)
+
+
+def _first(names: Iterable[str]) -> str:
+    """The first few of these names, in their natural order, and how many more there are."""
+    ordered = sorted(names, key=natural_key)
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    return ", ".join(ordered[:_SHOWN]) + more

@@ -46,7 +46,7 @@ def materialize(
     ending: str = SAFETENSORS,
     window: Sequence[int] = (),
 ) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a model of the spec's layers.
+    """Draw the weights that a spec describes, and return them in a framework's names and shapes.
 
     Layer 0 reads ``input_size`` coordinates, every further layer the states below it, both directions side by side.
     Cost: O(H³) for each orthogonal kernel, and the weights once in float64 and once in ``dtype``, tensor by tensor.

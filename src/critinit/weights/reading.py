@@ -178,7 +178,7 @@ def _refused(path: str, found: str, hint: str = "") -> WeightsError:
 def _kinds() -> str:
     """The kinds of files, in words."""
     readers = [layout.framework for layout in layouts().values() if layout.readers]
-    return ", ".join(("safetensors, npz, .weights.h5, .keras", *(f"a file of {name}" for name in readers)))
+    return ", ".join(("safetensors, npz, .weights.h5, .keras", *(f"a checkpoint of {name}" for name in readers)))
 
 
 def _kind(path: str, stream: IO[bytes], start: bytes) -> Callable[[str], Any]:
@@ -198,7 +198,7 @@ def _kind(path: str, stream: IO[bytes], start: bytes) -> Callable[[str], Any]:
     if start[:1] == b"\x80" and start[1:2] in b"\1\2\3\4\5":
         hint = "save the arrays with numpy.savez, or hand them over in Python: critinit.check(spec, arrays)"
         raise _refused(path, "a pickle, which could run any code when it is read", hint)
-    raise _refused(path, "no kind of file that holds weights")
+    raise _refused(path, "a file of another kind, or a damaged one")
 
 
 def _kind_of_zip(path: str) -> Callable[[str], Any]:
