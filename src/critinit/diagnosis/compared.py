@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from critinit.diagnosis.findings import Finding
 from critinit.tensors.recurrence import LayerWeights
 
-__all__ = ["GROWN", "bulk", "is_alike", "weights_that_moved"]
+__all__ = ["GROWN", "bulk", "is_alike", "is_equal", "weights_that_moved"]
 
 GROWN = 1.6
 """Factor from which on the bulk of a kernel's singular values counts as multiplied: 300 steps of training changed it by
@@ -43,6 +43,20 @@ def is_alike(weights: LayerWeights, earlier: LayerWeights) -> bool:
     """
     shapes = ((one.cell.name, one.units, one.inputs, one.outputs) for one in (weights, earlier))
     return next(shapes) == next(shapes)
+
+
+def is_equal(weights: LayerWeights, earlier: LayerWeights) -> bool:
+    """Return whether two layers of one size have the same kernels and biases.
+
+    Args:
+        weights: A layer.
+        earlier: Another one.
+    """
+    return all(
+        np.array_equal(getattr(weights, part)[gate], getattr(earlier, part)[gate])
+        for part in ("recurrent", "input", "bias")
+        for gate in weights.cell.gates
+    )
 
 
 def bulk(kernels: Numbers) -> Numbers:
