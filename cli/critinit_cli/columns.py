@@ -14,9 +14,9 @@ __all__ = ["comparison_table", "explanation", "introduction"]
 
 _INTRODUCTION = (
     "Each row is one scheme, a way to choose the initial weights; the numbers are what theory says of the first layer "
-    "before any training. Read padding retention first: below 1e-6, units by themselves keep nothing of an early "
-    "input until the end. Then only recurrent kernels could: see chi over T, tied. Where that is below 1 - 7/T too, "
-    "training has nothing to start from."
+    "before any training. Read padding retention first: below {forgotten}, units by themselves keep nothing of an "
+    "early input until the end. Then only recurrent kernels could: see chi over T, tied. Where that is below "
+    "{lost_chi} too, which leaves {forgotten} over T steps, training has nothing to start from."
 )
 _ABSENT, _NO_READING = "-", "none"
 _SMALLEST = 1e-300
@@ -35,7 +35,8 @@ class Column(NamedTuple):
     Attributes:
         heading: Its heading, in lines.
         number: From a spec to what stands in its row.
-        meaning: What it is, which values are good or bad, and what to do.  ``{least_chi}`` stands for 1 − 7/T.
+        meaning: What it is, which values are good or bad, and what to do.  Names in braces stand for what
+            ``_limits`` says.
     """
 
     heading: str
@@ -48,9 +49,9 @@ class Column(NamedTuple):
         return self.heading.replace("\n", " ")
 
 
-def introduction() -> str:
-    """Return what stands before the table."""
-    return paragraph(_INTRODUCTION)
+def introduction(T: int) -> str:
+    """Return what stands before a table for sequences of T steps."""
+    return paragraph(_INTRODUCTION.format(**_limits(T)))
 
 
 def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
@@ -78,9 +79,16 @@ def _warnings(spec: InitSpec) -> list[str]:
 
 def explanation(T: int) -> str:
     """Return how to read the columns of a table for sequences of T steps."""
-    least = f"{max(1.0 - 7.0 / T, 0.0):.5g}"
-    lines = [f"  {column.name}: {column.meaning.replace('{least_chi}', least)}" for column in _COLUMNS]
+    lines = [f"  {column.name}: {column.meaning.format(**_limits(T))}" for column in _COLUMNS]
     return "".join(("How to read the columns:\n", *(paragraph(line, indent="    ") for line in lines), GLOSSARY))
+
+
+def _limits(T: int) -> dict[str, str]:
+    """What counts as kept and as forgotten after T steps: as a retention, and as a growth rate per step."""
+    from critinit.spec import FORGOTTEN, KEPT
+
+    names = {"kept": KEPT, "forgotten": FORGOTTEN, "least_chi": KEPT ** (1.0 / T), "lost_chi": FORGOTTEN ** (1.0 / T)}
+    return {name: f"{number:.5g}".replace("e-0", "e-") for name, number in names.items()}
 
 
 def _required(name: str) -> Callable[[InitSpec], str]:
@@ -121,8 +129,8 @@ _COLUMNS = (
         "padding\nretention",
         _required("padding_retention"),
         "the share of the squared distance of two perturbed copies of the network that units by themselves keep over "
-        "T steps of padding, that is inputs without information. Recurrent kernels are left out. Good: 0.001 to 1. "
-        "Bad: below 1e-6; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+        "T steps of padding, that is inputs without information. Recurrent kernels are left out. Good: {kept} to 1. "
+        "Bad: below {forgotten}; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
     ),
     Column(
         "response\ngain",
@@ -135,9 +143,9 @@ _COLUMNS = (
         "chi over T,\nuntied",
         _predicted("untied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
         "the mean growth per step, over T steps with input, of the squared distance of two perturbed copies, where "
-        "weights are drawn anew at every step: the published theory. Good: {least_chi} (1 - 7/T) to 1. Bad: below, it "
-        "forgets, and a larger bias of the keep gate helps; above 1, gradients explode, and smaller recurrent "
-        "variances help.",
+        "weights are drawn anew at every step: the published theory. Good: {least_chi} to 1, which leaves {kept} to 1 "
+        "over T steps. Bad: below {lost_chi}, which leaves less than {forgotten}: it forgets, and a larger bias of the "
+        "keep gate helps; above 1, gradients explode, and smaller recurrent variances help.",
     ),
     Column(
         "chi over T,\ntied",
