@@ -81,13 +81,13 @@ def diagnose_file(
     """
     settings = Settings(sequences, exponents, seed).checked()
     checked_spec(spec)
-    read = _networks(spec, weights, framework, module)
+    read = _networks(spec, weights, framework, module, "the weights")
     earlier: Mapping[str, _Layers] = {}
     if reference is not None:
         if _is_same_file(weights, reference):
             found = f"{str(reference)!r}, the file of the weights themselves"
             raise ArgumentError("reference", found=found, allowed="a file that was saved earlier")
-        before = _networks(spec, reference, framework, module)
+        before = _networks(spec, reference, framework, module, "the reference")
         earlier = paired(
             *({network.module: layers for stack in one for network, layers in stack} for one in (read, before))
         )
@@ -103,9 +103,11 @@ def diagnose_file(
     return diagnose_layers(places, spec, settings._replace(sequences=len(chosen)), notes)
 
 
-def _networks(spec: InitSpec, weights: _Weights, framework: str | None, module: Sequence[str]) -> Sequence[_Stack]:
-    """The networks of a file or of arrays that a spec is for, with their weights; those of one stack together."""
-    source = "the weights" if isinstance(weights, Mapping) else os.fspath(weights)
+def _networks(
+    spec: InitSpec, weights: _Weights, framework: str | None, module: Sequence[str], name: str
+) -> Sequence[_Stack]:
+    """The networks of a file or of named arrays that a spec is for, with their weights; those of one stack together."""
+    source = name if isinstance(weights, Mapping) else os.fspath(weights)
     opened = nullcontext(entries_of(weights)) if isinstance(weights, Mapping) else open_weights(source)
     with opened as entries:
         shapes = {name: entry.shape for name, entry in entries.items()}
