@@ -21,7 +21,7 @@ import critinit
 __all__ = ["main"]
 
 _SEQUENCES, _STEPS, _INPUTS = 32, 100, 8
-_RUNS = 7
+_RUNS = 25
 _UNITS = (64, 128, 256, 512)
 _Pair = tuple[Callable[[], object], Callable[[], object]]
 

@@ -16,8 +16,8 @@ _INTRODUCTION = (
     "Each row is one scheme, a rule that chooses the initial weights. The numbers are what theory predicts for the "
     "first layer before training. Padding means inputs without information; tied means that the network keeps its "
     "weights, as yours does. Read padding retention first: what gates alone keep of a difference over T steps. Where "
-    "it is below 1e-6, and chi over T, tied, is below 1 - 7/T, training has nothing to start from. All columns are "
-    "explained below the table."
+    "it is below {forgotten}, and chi over T, tied, is below {lost_chi}, which leaves {forgotten} too, training has "
+    "nothing to start from. All columns are explained below the table."
 )
 _ABSENT, _NO_READING = "-", "none"
 _SMALLEST = 1e-300
@@ -36,7 +36,8 @@ class Column(NamedTuple):
     Attributes:
         heading: Its heading, in lines.
         number: From a spec to what stands in its row.
-        meaning: What it is, which values are good or bad, and what to do.  ``{least_chi}`` stands for 1 − 7/T.
+        meaning: What it is, which values are good or bad, and what to do.  Names in braces stand for what
+            ``_limits`` says.
     """
 
     heading: str
@@ -49,9 +50,9 @@ class Column(NamedTuple):
         return self.heading.replace("\n", " ")
 
 
-def introduction() -> str:
-    """Return what stands before the table."""
-    return paragraph(_INTRODUCTION)
+def introduction(T: int) -> str:
+    """Return what stands before a table for sequences of T steps."""
+    return paragraph(_INTRODUCTION.format(**_limits(T)))
 
 
 def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
@@ -79,9 +80,16 @@ def _warnings(spec: InitSpec) -> list[str]:
 
 def explanation(T: int) -> str:
     """Return how to read the columns of a table for sequences of T steps."""
-    least = f"{max(1.0 - 7.0 / T, 0.0):.5g}"
-    lines = [f"  {column.name}: {column.meaning.replace('{least_chi}', least)}" for column in _COLUMNS]
+    lines = [f"  {column.name}: {column.meaning.format(**_limits(T))}" for column in _COLUMNS]
     return "".join(("How to read the columns:\n", *(paragraph(line, indent="    ") for line in lines), GLOSSARY))
+
+
+def _limits(T: int) -> dict[str, str]:
+    """What counts as kept and as forgotten after T steps: as a retention, and as a growth rate per step."""
+    from critinit.spec import FORGOTTEN, KEPT
+
+    names = {"kept": KEPT, "forgotten": FORGOTTEN, "least_chi": KEPT ** (1.0 / T), "lost_chi": FORGOTTEN ** (1.0 / T)}
+    return {name: f"{number:.5g}".replace("e-0", "e-") for name, number in names.items()}
 
 
 def _required(name: str) -> Callable[[InitSpec], str]:
@@ -122,8 +130,8 @@ _COLUMNS = (
         "padding\nretention",
         _required("padding_retention"),
         "two copies of the network start in states that differ a little: the share of their squared distance that "
-        "gates alone keep over T steps of padding. Recurrent kernels are left out. Good: 0.001 to 1. Bad: below 1e-6; "
-        "use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
+        "gates alone keep over T steps of padding. Recurrent kernels are left out. Good: {kept} to 1. Bad: below "
+        "{forgotten}; use a scheme with a larger number, or a smaller T if your task needs no longer lag.",
     ),
     Column(
         "response\ngain",
@@ -136,9 +144,9 @@ _COLUMNS = (
         "chi over T,\nuntied",
         _predicted("untied", lambda numbers: f"{numbers.chi_over_T:.5g}"),
         "the factor by which a step with input multiplies the squared distance of the two copies, on average over T "
-        "steps, if weights were drawn anew at every step: the published theory. Good: {least_chi} (1 - 7/T) to 1. Bad: "
-        "below, the network forgets; a larger bias of the keep gate helps. Above 1, gradients explode; smaller "
-        "recurrent variances help.",
+        "steps, if weights were drawn anew at every step: the published theory. Good: {least_chi} to 1, which leaves "
+        "{kept} to 1 over T steps. Bad: below {lost_chi}, which leaves less than {forgotten}: the network forgets, and "
+        "a larger bias of the keep gate helps. Above 1, gradients explode; smaller recurrent variances help.",
     ),
     Column(
         "chi over T,\ntied",

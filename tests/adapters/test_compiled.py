@@ -160,3 +160,39 @@ def test_lengths_and_nested_calls_are_seen_within_a_compiled_run(monkeypatch: py
     found = both(monkeypatch, tree, (x, lengths), jax.jit(net.apply).__wrapped__, **pair)
     same(found)
     assert any(arrival.read is not None for network in found[0].networks for arrival in network.arrivals)
+
+
+@pytest.mark.skipif("equinox" not in INSTALLED, reason="needs Equinox")
+@pytest.mark.parametrize("kind", ["two cells", "one cell twice", "a state that is reset"])
+def test_steps_of_a_scan_are_taken_in_their_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan's steps are recorded at once, unless a cell is met twice in one of them."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    class Model(eqx.Module):
+        first: Any
+        second: Any
+
+        def __call__(self, x: Any) -> Any:
+            second = self.first if kind == "one cell twice" else self.second
+
+            def step(states: Any, given: Any) -> Any:
+                one, two = states
+                t, x = given
+                if kind == "a state that is reset":
+                    one = jnp.where(t == 3, 0.0, one)
+                one = self.first(x, one)
+                two = second(one, two)
+                return (one, two), two
+
+            zero = jnp.zeros(4)
+            return jax.lax.scan(step, (zero, zero), (jnp.arange(len(x)), x))[1]
+
+    keys = jax.random.split(jax.random.key(0))
+    model = Model(*(eqx.nn.GRUCell(4, 4, key=key) for key in keys))
+    x = np.random.default_rng(0).standard_normal((3, 7, 4)).astype(np.float32)
+    found = both(monkeypatch, model, x)
+    same(found)
+    if kind == "a state that is reset":
+        assert sum(len(network.arrivals) for network in found[0].networks) == 3

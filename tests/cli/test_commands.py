@@ -410,7 +410,12 @@ def test_compare_says_how_to_read_each_column(run: Run) -> None:
     assert [name.strip() for name in explained] == [*headings, "J variance"]
     for name, text in explained.items():
         assert name == "  chi over T, tied" or ("Good: " in text and "Bad: " in text), name
-    assert "0.86 (1 - 7/T) to 1" in " ".join(after.split())
+    least, lost = (f"{limit ** (1 / 50):.5g}" for limit in (1e-3, 1e-6))
+    for text, said in (
+        (after, f"Good: {least} to 1, which leaves 0.001 to 1 over T steps. Bad: below {lost}, which leaves less than"),
+        (before, f"Where that is below {lost} too, which leaves 1e-6 over T steps"),
+    ):
+        assert said in " ".join(text.split())
     assert "docs/glossary.md" in after
 
 

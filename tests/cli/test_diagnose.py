@@ -23,10 +23,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("diagnose")
     spec = critinit.generate("lstm", T=T)
     (place / "spec.json").write_text(spec.to_json())
-    arrays = dict(critinit.materialize(spec, "torch", input_size=3, hidden_size=32, seed=0))
+    arrays = start(spec, 32)
     np.savez(place / "good.npz", **arrays)
     arrays["bias_ih_l0"] = np.zeros_like(arrays["bias_ih_l0"])
     np.savez(place / "lost.npz", **arrays)
+    exchanged = {name: kept[np.r_[0:64, 96:128, 64:96]] for name, kept in start(spec, 32).items()}
+    np.savez(place / "exchanged.npz", **exchanged)
+    np.savez(place / "copy.npz", **start(spec, 32))
+    np.savez(place / "small.npz", **start(spec, 16))
+    np.savez(place / "part.npz", **{n: x for n, x in start(spec, 32).items() if n != "weight_hh_l0"})
+    np.savez(place / "nan.npz", **{n: np.full_like(x, np.nan) for n, x in start(spec, 32).items()})
+    gru = critinit.materialize(critinit.generate("gru", T=T), "torch", input_size=3, hidden_size=32, seed=0)
+    np.savez(place / "gru.npz", **gru)
     rng = np.random.default_rng(0)
     np.save(place / "x.npy", rng.standard_normal((20, T + 1, 3)))
     rows = rng.standard_normal((2 * (T + 1), 3))
@@ -34,6 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ["who,p,q,r", *(f"{who},{x[0]},{x[1]},{x[2]}" for who, x in zip(names, rows, strict=True))]
     (place / "x.csv").write_text("\n".join(lines))
     return place
+
+
+def start(spec: critinit.InitSpec, units: int) -> dict[str, np.ndarray]:
+    return dict(critinit.materialize(spec, "torch", input_size=3, hidden_size=units, seed=0))
 
 
 def called(run: Run, folder: Path, *arguments: str) -> tuple[int, str, str]:
@@ -68,6 +80,21 @@ def test_data_that_do_not_fit_are_named(run: Run, folder: Path, tmp_path: Path, 
     assert re.fullmatch(rf"error: {re.escape(str(tmp_path / 'other.npy'))}: .*{says}.*\n", err)
 
 
+def test_exchanged_gates_are_found_beside_an_earlier_file(run: Run, folder: Path) -> None:
+    given = "spec.json", "exchanged.npz", "--data", "x.npy"
+    assert "kernels of" not in called(run, folder, *given)[1]
+    code, out, err = called(run, folder, *given, "--reference", "good.npz")
+    assert (code, err) == (codes.MISSED, "")
+    assert "gates look swapped: cell has the kernels of output, output has the kernels of cell" in " ".join(out.split())
+
+
+def test_a_reference_with_the_same_weights_is_noted(run: Run, folder: Path) -> None:
+    code, out, err = called(run, folder, "spec.json", "good.npz", "--data", "x.npy", "--reference", "copy.npz")
+    assert code == codes.GOOD
+    assert "verdict: fine" in out
+    assert "note: the reference has the same weights" in err
+
+
 def test_tables_and_pictures(run: Run, folder: Path, tmp_path: Any) -> None:
     pytest.importorskip("pyarrow")
     pytest.importorskip("matplotlib")
@@ -90,6 +117,19 @@ def test_tables_and_pictures(run: Run, folder: Path, tmp_path: Any) -> None:
         (("spec.json", "good.npz", "--data", "x.csv", "--columns", "p,q", "--group", "who"), "allowed: 3"),
         (("spec.json", "good.npz", "--data", "x.npy", "--picture", "course.pdf"), ".png or .svg"),
         (("spec.json", "good.npz", "--data", "x.npy", "--exponents", "0"), "an integer of at least 1"),
+        *[
+            (("spec.json", "good.npz", "--data", "x.npy", "--reference", name), words)
+            for name, words in (
+                ("nothing.npz", "nothing.npz"),
+                ("good.npz", "--reference: found "),
+                ("good.npz", "the file of the weights themselves"),
+                ("small.npz", "--reference: found lstm of 16 units and 3 inputs in the target itself, layer 0"),
+                ("part.npz", "part.npz"),
+                ("nan.npz", "weights that are not finite in the target itself, layer 0"),
+                ("gru.npz", "gru.npz"),
+                ("x.npy", "x.npy"),
+            )
+        ],
     ],
 )
 def test_what_is_wrong_is_one_line(run: Run, folder: Path, arguments: tuple[str, ...], words: str) -> None:

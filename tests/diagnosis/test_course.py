@@ -35,8 +35,9 @@ def test_a_perturbation_moves_as_the_step_does(name: str) -> None:
     dh = rng.standard_normal((n, 3, weights.outputs))
     if weights.shares_state and weights.projection is None:
         dh = ds
-    found = linear.forward(dh, ds, (at, slice(0, n)))
+    found = linear.forward(dh, ds, slice(at, at + 1), slice(0, n))
     external = weights.external(np.stack([x[t - 9] for x in given[:n]]))
+    found = found[0], found[1][0]
     for k in range(3):
         ahead, behind = (
             weights.step(course.h[t, :n] + e * dh[:, k], course.s[t, :n] + e * ds[:, k], external)
@@ -56,8 +57,10 @@ def test_gradients_are_the_transpose(name: str) -> None:
     shapes = (n, 1, weights.outputs), (n, 1, weights.units)
     dh, gh = rng.standard_normal(shapes[0]), rng.standard_normal(shapes[0])
     ds, gs = rng.standard_normal(shapes[1]), rng.standard_normal(shapes[1])
-    ahead, back = linear.forward(dh, ds, place), linear.backward(gh, gs + linear.gathered(gh, place), place)
-    left = np.sum(ahead[0] * gh) + np.sum(ahead[1] * gs)
+    one = slice(at, at + 1)
+    ahead, back = linear.forward(dh, ds, one, slice(0, n)), linear.backward(gh, gs, one, slice(0, n))
+    np.testing.assert_allclose(back[2][0], gs + linear.gathered(gh, place), atol=1e-12)
+    left = np.sum(ahead[0] * gh) + np.sum(ahead[1][0] * gs)
     right = np.sum(back[0] * dh) + np.sum(back[1] * ds)
     assert left == pytest.approx(right, rel=1e-10)
     assert np.sum(linear.visible(ds, place) * gh) == pytest.approx(np.sum(ds * linear.gathered(gh, place)), rel=1e-10)
@@ -80,7 +83,8 @@ def test_sweeps_are_products_of_one_step_jacobians(name: str) -> None:
         dh = linear.visible(ds, (at, slice(i, i + 1)))
         for t in range(start + 1, 9):
             linear, at = course.at(t)
-            dh, ds = linear.forward(dh, ds, (at, slice(i, i + 1)))
+            dh, ds = linear.forward(dh, ds, slice(at, at + 1), slice(i, i + 1))
+            ds = ds[0]
             if t == start + 1:
                 one = jacobians(course, np.array([[t, i]]))[0]
                 np.testing.assert_allclose(one.T, ds[0], atol=1e-12)

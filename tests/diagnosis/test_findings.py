@@ -196,6 +196,57 @@ def test_files_give_what_arrays_give_and_layers_read_those_below(tmp_path: Any) 
     assert set(found.scalars()) >= {"critinit/0/log10_retention", "critinit/1_backward/lyapunov"}
 
 
+def test_a_multiplied_kernel_is_found_beside_earlier_weights() -> None:
+    spec = generate("gru", T=40, scheme="critical")
+    start = drawn(spec)
+    doubled = {name: 2.0 * x if "recurrent" in name else x for name, x in start.items()}
+    found = diagnose_file(spec, doubled, data(40), reference=start)
+    assert "recurrent kernel multiplied: update 2 times" in found.verdict
+    assert diagnose_file(spec, start, data(40), reference=doubled).is_fine  # smaller is no fault
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_of_the_directions_that_a_pruned_kernel_lacks() -> None:
+    spec = generate("gru", T=40, scheme="orthogonal")
+    rng = np.random.default_rng(1)
+    start = drawn(spec)
+    for name, x in start.items():
+        if "recurrent" in name:
+            x[:] = np.where(np.arange(UNITS)[:, None] % 16 == 0, x, 0.0)
+    later = {name: x + 1e-3 * rng.standard_normal(x.shape) if "recurrent" in name else x for name, x in start.items()}
+    assert "multiplied" not in diagnose_file(spec, later, data(40), reference=start).verdict
+
+
+def at_paths(*paths: str) -> Arrays:
+    """One network at each path."""
+    arrays = dict(materialize(generate("gru", T=20), "torch", input_size=INPUTS, hidden_size=UNITS, seed=0))
+    return {f"{path}.{name}": x for path in paths for name, x in arrays.items()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "reference"),
+    [(("a",), ("b",)), (("a",), ("a", "b")), (("a", "b"), ("b", "a")), (("a", "b"), ("c", "d"))],
+)
+def test_networks_are_known_by_their_paths_or_their_order(weights: tuple[str, ...], reference: tuple[str, ...]) -> None:
+    found = diagnose_file(generate("gru", T=20), at_paths(*weights), data(20), reference=at_paths(*reference))
+    assert found.is_fine
+    assert len(found) == len(weights)
+    (note,) = found.notes
+    assert note.startswith("the reference has the same weights")
+
+
+def test_a_reference_that_is_another_network_is_refused() -> None:
+    spec, deep = generate("gru", T=20), generate("gru", T=20, layers=2)
+    broken = {name: np.full_like(x, np.nan) for name, x in drawn(spec).items()}
+    for of, weights, reference, words in (
+        (deep, drawn(deep), at_paths("a"), "the reference: layers: found 'a' has 1; allowed: 2 layers"),
+        (spec, at_paths("a", "b"), at_paths("b", "c"), "reference: found a model without a, layer 0"),
+        (spec, drawn(spec), broken, "reference: found weights that are not finite in the target itself, layer 0"),
+    ):
+        with pytest.raises((ArgumentError, WeightsError), match=words):
+            diagnose_file(of, weights, data(20), reference=reference)
+
+
 def test_it_is_shown_as_tables() -> None:
     spec = generate("gru", T=30)
     found = diagnose_file(spec, drawn(spec), data(30))

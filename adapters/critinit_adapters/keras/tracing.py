@@ -4,7 +4,7 @@ Layers that run a cell over a sequence show the whole sequence and its mask; the
 in a loop show step by step.  Of images every place is a sequence of its channels.
 
 The model runs with ``training=False``, but batch normalization that is trained normalizes by the batch, as in training.
-All variables are put back, and on TensorFlow nothing is compiled.
+All variables are put back.  On JAX and TensorFlow the model runs compiled where that can be done.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from critinit_adapters.keras import graphs
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
@@ -53,10 +54,9 @@ def record(
         return seen.trains
 
     with _unchanged(target, host, assign):
-        if keras.backend.backend() == "jax":
-            done = _compiled(target, layers_of, tuple(cells.values()), run, trace)
-            if done is not None:
-                return done
+        done = _compiled(target, layers_of, tuple(cells.values()), run, trace)
+        if done is not None:
+            return done
         recorder = Recorder()
         with _uncompiled():
             return recorder, trace(recorder, run)
@@ -69,20 +69,25 @@ def _compiled(
     run: Callable[..., object],
     trace: Callable[[Recorder, Callable[..., object]], dict[str, bool]],
 ) -> tuple[Recorder, Mapping[str, bool]] | None:
-    """On JAX, what ``record`` returns from a compiled run, or None."""
-    from critinit_adapters.shared.jax_compiling import recorded
-
+    """On JAX and TensorFlow, what ``record`` returns from a compiled run, or None."""
+    backend = keras.backend.backend()
     if not all(layer.built for layer in every):  # building makes variables, which would be those of a traced run
         return None
+    flags = tuple((layer.name, layer.trainable) for layer in every)
+    static = flags, cells, keras.config.floatx(), keras.config.dtype_policy().name
+    if backend == "tensorflow":
+        return graphs.recorded(target, static, run, trace)
+    if backend != "jax":
+        return None
+    from critinit_adapters.shared.jax_compiling import recorded
+
     held = [*target.variables, *(state for layer in every for state in states_of(layer))]
 
     def within(recorder: Recorder, values: Sequence[Any], run: Callable[..., object]) -> dict[str, bool]:
         with keras.StatelessScope(state_mapping=list(zip(held, values, strict=True))):
             return trace(recorder, run)
 
-    flags = tuple((layer.name, layer.trainable) for layer in every)
-    policy = keras.config.floatx(), keras.config.dtype_policy().name
-    return recorded(run, [variable.value for variable in held], (weakref.ref(target), flags, cells, policy), within)
+    return recorded(run, [variable.value for variable in held], (weakref.ref(target), *static), within)
 
 
 class _Seen(NamedTuple):
@@ -108,6 +113,9 @@ class _Seen(NamedTuple):
         """Hand tensors to ``take``, as arrays after the recorder; return the first, which has to be used."""
         if type(self.recorder) is Recorder:
             take(self.recorder, *map(self.host, (x, *operands)))
+            return x
+        if isinstance(self.recorder, graphs.GraphRecorder):
+            self.recorder.hold(take, x, *operands)
             return x
         from critinit_adapters.shared.jax_compiling import taken
 

@@ -31,7 +31,8 @@ from critinit_adapters.shared.recording import Recorder
 __all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
 
 Take = Callable[..., None]
-"""A function of the recorder and the operands of one call on the host; hashable."""
+"""A function of the recorder and the operands of one call on the host; hashable.  One that has a ``place`` may have a
+method ``all_steps``, which takes those of all steps of a scan at once."""
 
 _KEPT = 8
 """Compiled programs that are kept."""
@@ -243,10 +244,18 @@ def _length(jaxpr: Any) -> int:
     return sum(1 + sum(map(_length, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
 
 
+def _are_apart(takes: Sequence[Any]) -> bool:
+    """Whether takes of a scan are at places of their own, so that one can take all steps before the next one does."""
+    return all(hasattr(take, "all_steps") for take in takes) and len({take.place for take in takes}) == len(takes)
+
+
 def _replay(recorder: Recorder, takes: Sequence[Any], values: Sequence[Any]) -> None:
     """Hand what was taken to the recorder, in the order in which the model ran."""
     for take, operands in zip(takes, values, strict=True):
-        if isinstance(take, _Loop):
+        if isinstance(take, _Loop) and _are_apart(take.body):
+            for one, given in zip(take.body, operands, strict=True):
+                one.all_steps(recorder, *(x[::-1] if take.reverse else x for x in given))
+        elif isinstance(take, _Loop):
             steps = len(jax.tree.leaves(operands)[0])
             for t in reversed(range(steps)) if take.reverse else range(steps):
                 _replay(recorder, take.body, jax.tree.map(lambda x, t=t: x[t], operands))

@@ -67,6 +67,13 @@ class _Step:
     def __call__(self, recorder: Recorder, x: Any, *state: Any) -> None:
         recorder.step(self.place, host(x), _joined(state), self.dtype)
 
+    def all_steps(self, recorder: Recorder, x: Any, *state: Any) -> None:
+        """Record the steps of a scan, the first axis of what is given."""
+        begun = np.zeros(len(x), np.bool_)
+        for part in state:
+            begun |= np.any(np.asarray(part).reshape(len(x), -1), axis=1)
+        recorder.steps(self.place, host(x), begun, self.dtype)
+
 
 def scanned(recorder: Recorder, call: Callable[[Any], Any], inputs: Any, lengths: Any) -> Any:
     """Return what a layer gives that runs a cell over sequences; the steps meanwhile are whole passes.

@@ -92,6 +92,24 @@ class Recorder:
         last.steps.append(array)
         last.was_zero = zero
 
+    def steps(self, place: Place, values: Any, begun: Bools, dtype: str = "float32") -> None:
+        """Take in steps that follow each other, each as ``step`` does, in much less time.
+
+        Args:
+            place: Their place.
+            values: Their inputs, of shape (T, …, F).
+            begun: Before which of them the state was another than zero, (T,).
+            dtype: The inputs' type in the model.
+        """
+        if self.is_muted(place):
+            return
+        is_one = bool(np.all(begun[1:]))  # no pass begins after the first step
+        for x, state in zip(values[: 2 if is_one else None], begun, strict=False):
+            self.step(place, x, state, dtype)
+        if is_one and len(begun) > 2:
+            array = np.asarray(values[2:], dtype=np.float32)
+            self._passes[place][-1].steps += list(array.reshape(len(array), -1, array.shape[-1]))
+
     def is_muted(self, place: Place) -> bool:
         """Whether no steps of a place are recorded now."""
         return place in self._muted

@@ -179,7 +179,9 @@ def _as_text(compared: _Compared) -> str:
     title = f"{any_spec.cell}, every scheme, T = {any_spec.T}"
     table = comparison_table(title, compared.specs)
     refusals = [f"{name}: left out; {_reason(error)}\n" for name, error in compared.refusals.items()]
-    return "".join((introduction(), "\n", table, *refusals, *_padding(compared), "\n", explanation(any_spec.T)))
+    return "".join(
+        (introduction(any_spec.T), "\n", table, *refusals, *_padding(compared), "\n", explanation(any_spec.T))
+    )
 
 
 def _reason(error: ArgumentError) -> str:

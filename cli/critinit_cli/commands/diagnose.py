@@ -20,6 +20,7 @@ NAME = "diagnose"
 EXAMPLES = """\b
 Examples:
   critinit diagnose spec.json model.safetensors --data train.npy
+  critinit diagnose spec.json last.pt --data train.npy --reference first.pt
   critinit diagnose spec.json last.ckpt --data sensors.csv --columns speed,angle --json
   critinit diagnose spec.json model.weights.h5 --module layers/gru --data train.npy --picture course.png
 """
@@ -36,6 +37,14 @@ Data = Annotated[
         metavar="FILE",
         help="What the lowest recurrent layer reads: .npy, .npz, .safetensors, .csv, .parquet, .feather, .arrow.",
         show_default=False,
+    ),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="FILE",
+        help="The weights of the same networks at an earlier time, to compare with: the start, or a checkpoint.",
     ),
 ]
 Sequences = Annotated[
@@ -69,6 +78,7 @@ def command(
     spec: Spec,
     weights: Weights,
     data: Data,
+    reference: Reference = None,
     framework: options.Framework = None,
     module: Module = None,
     layout: Layout = None,
@@ -103,6 +113,7 @@ def command(
             read_spec(spec, cell_file),
             weights,
             read_sequences(data, **reading),
+            reference=reference,
             framework=framework,
             module=module or (),
             sequences=sequences,

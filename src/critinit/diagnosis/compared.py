@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from critinit.diagnosis.findings import Finding
 from critinit.tensors.recurrence import LayerWeights
 
-__all__ = ["GROWN", "bulk", "is_alike", "weights_that_moved"]
+__all__ = ["GROWN", "bulk", "is_alike", "is_equal", "weights_that_moved"]
 
 GROWN = 1.6
 """Factor from which on the bulk of a kernel's singular values counts as multiplied: 300 steps of training changed it by
 17 % at most, a doubled kernel has 2 (measured, docs/diagnose.md)."""
+_EMPTY = 1e-4
+"""Share of a kernel's norm below which its median singular value is rounding: half of its directions are empty, as in a
+pruned kernel, and their growth says nothing."""
 _ROWS = 32
 """Rows of a kernel that are looked at."""
 _SWAPPED = 0.25
@@ -43,6 +46,20 @@ def is_alike(weights: LayerWeights, earlier: LayerWeights) -> bool:
     """
     shapes = ((one.cell.name, one.units, one.inputs, one.outputs) for one in (weights, earlier))
     return next(shapes) == next(shapes)
+
+
+def is_equal(weights: LayerWeights, earlier: LayerWeights) -> bool:
+    """Return whether two layers of one size have the same kernels and biases.
+
+    Args:
+        weights: A layer.
+        earlier: Another one.
+    """
+    return all(
+        np.array_equal(getattr(weights, part)[gate], getattr(earlier, part)[gate])
+        for part in ("recurrent", "input", "bias")
+        for gate in weights.cell.gates
+    )
 
 
 def bulk(kernels: Numbers) -> Numbers:
@@ -77,13 +94,19 @@ def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator
         yield Finding("differs", f"gates look swapped: {swapped}")
         return
     factors = {
-        gate: float(bulk(weights.recurrent[gate]) / bulk(earlier.recurrent[gate]))
+        gate: _growth(weights.recurrent[gate], earlier.recurrent[gate])
         for gate in gates
         if alike["recurrent"][gate, gate] > _SAME
     }
     grown = ", ".join(f"{gate} {factor:.2g} times" for gate, factor in factors.items() if factor > GROWN)
     if grown:
         yield Finding("differs", f"recurrent kernel multiplied: {grown} what it was, by its median singular value")
+
+
+def _growth(now: Numbers, then: Numbers) -> float:
+    """The median singular value over the earlier one; 1 where that is rounding."""
+    before = float(bulk(then))
+    return float(bulk(now)) / before if before > _EMPTY * float(np.linalg.norm(then)) else 1.0
 
 
 def _swapped(gates: tuple[str, ...], alike: Mapping[str, Mapping[tuple[str, str], float]]) -> str:

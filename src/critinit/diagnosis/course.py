@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,28 +127,30 @@ def _run_plainly(
     weights: LayerWeights, starts: NDArray[np.int64], external: Mapping[str, Array], h: Array, s: Array
 ) -> dict[str, Array]:
     """Run a layer whose kernels all read h, with one product a step; fill h and s, return the pre-activations."""
-    u = np.stack([external[gate] for gate in weights.cell.gates]).astype(np.float64)
-    gates, steps, _, units = u.shape
-    by_gate = dict(zip(weights.cell.gates, u, strict=True))
-    kernel, after = weights.stacked.T, weights.cell.after
-    for t, n in enumerate(np.searchsorted(starts, np.arange(steps), side="right").tolist()):
-        product = times(h[t, :n], kernel).reshape(n, gates, units).swapaxes(0, 1)
-        now = {gate: x[t, :n] for gate, x in by_gate.items()}
-        if after:
-            for gate, signal in zip(now, product, strict=True):
-                if gate in after:
-                    other, factor = after[gate]
-                    signal = factor(now[other]) * (signal + weights.inner_bias.get(gate, 0.0))
-                now[gate] += signal
-        else:
-            u[:, t, :n] += product
-        s[t + 1, :n] = weights.cell.update(s[t, :n], now)
-        shown = s[t + 1, :n] if weights.shares_state else weights.visible(s[t + 1, :n], now)
+    cell, gates = weights.cell, weights.cell.gates
+    u = np.stack([external[gate] for gate in gates], axis=2).astype(np.float64)
+    kernel, shares, units = weights.stacked.T, weights.shares_state, u.shape[3]
+    scaled = [
+        (gates.index(gate), gates.index(other), factor, weights.inner_bias.get(gate))
+        for gate, (other, factor) in ((gate, cell.after[gate]) for gate in gates if gate in cell.after)
+    ]
+    for t, n in enumerate(np.searchsorted(starts, np.arange(len(u)), side="right").tolist()):
+        own = u[t, :n]
+        product = (h[t, :n].astype(kernel.dtype, copy=False) @ kernel).reshape(n, -1, units)
+        for i, other, factor, inner in scaled:
+            signal = product[:, i]
+            if inner is not None:
+                signal += inner
+            signal *= factor(own[:, other] + product[:, other])
+        own += product
+        now = dict(zip(gates, own.swapaxes(0, 1), strict=True))
+        memory = s[t + 1, :n] = cell.update(s[t, :n], now)
+        shown = memory if shares else weights.visible(memory, now)
         h[t + 1, :n] = shown if weights.projection is None else times(shown, weights.projection.T)
     if starts[-1] > 0:
-        made = np.arange(steps)[:, None] >= starts
-        u *= made[..., None]
-    return by_gate
+        made = np.arange(len(u))[:, None] >= starts
+        u *= made[..., None, None]
+    return {gate: u[:, :, i] for i, gate in enumerate(gates)}
 
 
 @dataclass(frozen=True)
@@ -293,16 +296,25 @@ class Linear:
         """
         return self._collected(gh if self.weights.projection is None else times(gh, self.weights.projection), at)
 
-    def forward(self, dh: Array, ds: Array, at: Any) -> tuple[Array, Array]:
-        """Return perturbations after the step.
+    def forward(self, dh: Array, ds: Array, steps: slice, sequences: slice) -> tuple[Array, Array]:
+        """Carry perturbations through steps; return that of h after the last one, and those of s after each.
 
         Args:
             dh: Of what the gates read, (sequences, vectors, coordinates).
             ds: Of the memory, (sequences, vectors, units).
-            at: Which step and sequences.
+            steps: Which of the steps.
+            sequences: Which of the sequences.
         """
         if self.joint is not None:
-            return self._forward_jointly(self.joint, dh, ds, at)
+            return self._forward_jointly(self.joint, dh, ds, (steps, sequences))
+        memories = []
+        for at in range(steps.start, steps.stop):
+            dh, ds = self._forward(dh, ds, (at, sequences))
+            memories.append(ds)
+        return dh, np.stack(memories)
+
+    def _forward(self, dh: Array, ds: Array, at: Any) -> tuple[Array, Array]:
+        """Perturbations after one step."""
         weights, du = self.weights, dict[str, Array]()
         direct = weights.split(times(dh, weights.stacked.T))
         for gate in weights.cell.gates:
@@ -329,20 +341,34 @@ class Linear:
             shown = shown + self.opens[at] * du[weights.cell.read_gate]
         return self._projected(shown), new
 
-    def backward(self, gh: Array, gs: Array, at: Any) -> tuple[Array, Array]:
-        """Return gradients before the step from those after it, the transpose of ``forward``.
+    def backward(self, gh: Array, gs: Array, steps: slice, sequences: slice) -> tuple[Array, Array, Array]:
+        """Carry gradients back through steps, the transpose of ``forward``.
 
         Args:
-            gh: With respect to h', (sequences, vectors, coordinates).
-            gs: With respect to s', what reaches it through h' (``gathered``) included, (sequences, vectors, units).
-            at: Which step and sequences.
+            gh: With respect to h' after the last of the steps, (sequences, vectors, coordinates).
+            gs: With respect to s' at fixed h', (sequences, vectors, units).
+            steps: Which of the steps.
+            sequences: Which of the sequences.
+
+        Returns:
+            Those with respect to h and s before the first of the steps, and with respect to s' after each of them, the
+            last one first, what reaches it through h' included.
         """
+        if self.joint is not None:
+            return self._backward_jointly(self.joint, gh, gs, (steps, sequences))
+        memories = []
+        for step in reversed(range(steps.start, steps.stop)):
+            at = step, sequences
+            memories.append(gs + self.gathered(gh, at))
+            gh, gs = self._backward(gh, memories[-1], at)
+        return gh, gs, np.stack(memories)
+
+    def _backward(self, gh: Array, gs: Array, at: Any) -> tuple[Array, Array]:
+        """Gradients before one step, from those after it."""
         weights = self.weights
         shown = gh if weights.projection is None else times(gh, weights.projection)
         if self.kept_norm is not None:
             gs = self.kept_norm.backward(gs, at)
-        if self.joint is not None:
-            return self._backward_jointly(self.joint, shown, gs, at)
         gu = {gate: slope[at] * gs for gate, slope in self.writes.items()}
         if self.opens is not None and weights.cell.read_gate is not None:
             _add(gu, weights.cell.read_gate, self.opens[at] * shown)
@@ -370,9 +396,9 @@ class Linear:
 
     @cached_property
     def joint(self) -> _Joint | None:
-        """How s' and h' move with the products of all kernels; None where a product is more than elementwise work."""
+        """How s' and h' move with the products of all kernels; None where a step is more than elementwise work."""
         weights = self.weights
-        if self.before or self.norms:
+        if self.before or self.norms or self.kept_norm is not None or self.shown_norm is not None:
             return None
         written, opened = dict(self.writes), dict[str, Array]()
         if self.opens is not None and weights.cell.read_gate is not None:
@@ -389,22 +415,52 @@ class Linear:
         places = ((weights.direct.index(gate), slope.astype(kind, copy=False)) for gate, slope in opened.items())
         return _Joint(self.keep.astype(kind, copy=False), stacked, tuple(places))
 
-    def _forward_jointly(self, joint: _Joint, dh: Array, ds: Array, at: Any) -> tuple[Array, Array]:
-        products = times(dh, self.weights.stacked.T).reshape(*ds.shape[:2], -1, ds.shape[2])
-        new = np.add.reduce(joint.written[at] * products, axis=2)
-        new += joint.keep[at] * ds
-        if self.kept_norm is not None:
-            new = self.kept_norm.forward(new, at)
-        shown = self._shown(new, at)
-        for place, slope in joint.opened:
-            shown = shown + slope[at] * products[:, :, place]
-        return self._projected(shown), new
+    # In the next two loops NumPy's calls, not its work, take the time, so they make as few as they can.
 
-    def _backward_jointly(self, joint: _Joint, shown: Array, gs: Array, at: Any) -> tuple[Array, Array]:
-        products = joint.written[at] * gs[:, :, None]
-        for place, slope in joint.opened:
-            products[:, :, place] += slope[at] * shown
-        return times(products.reshape(*gs.shape[:2], -1), self.weights.stacked), joint.keep[at] * gs
+    def _forward_jointly(self, joint: _Joint, dh: Array, ds: Array, at: tuple[slice, slice]) -> tuple[Array, Array]:
+        kernel = self.weights.stacked.T
+        count, vectors, units = ds.shape
+        rows, kind = count * vectors, kernel.dtype
+        products = np.empty((rows, kernel.shape[1]), kind)
+        by_gate = products.reshape(count, vectors, -1, units)
+        memories = np.empty((at[0].stop - at[0].start, *ds.shape), kind)
+        shows = repeat(None) if self.shows is None else self.shows[at]
+        opened = [(by_gate[:, :, place], iter(slope[at])) for place, slope in joint.opened]
+        dh = np.asarray(dh, dtype=kind)
+        for new, written, keep, show in zip(memories, joint.written[at], joint.keep[at], shows, strict=False):
+            np.matmul(dh.reshape(rows, -1), kernel, out=products)
+            np.add.reduce(written * by_gate, axis=2, out=new)
+            new += keep * ds
+            ds = dh = new
+            if show is not None:
+                dh = show * new
+                for product, slopes in opened:
+                    dh += next(slopes) * product
+            dh = self._projected(dh)
+        return dh, memories
+
+    def _backward_jointly(
+        self, joint: _Joint, gh: Array, gs: Array, at: tuple[slice, slice]
+    ) -> tuple[Array, Array, Array]:
+        weights, kernel = self.weights, self.weights.stacked
+        count, vectors, units = gs.shape
+        rows, kind = count * vectors, kernel.dtype
+        products = np.empty((rows, len(kernel)), kind)
+        by_gate = products.reshape(count, vectors, -1, units)
+        memories = np.empty((at[0].stop - at[0].start, *gs.shape), kind)
+        shows = repeat(None) if self.shows is None else self.shows[at][::-1]
+        opened = [(by_gate[:, :, place], iter(slope[at][::-1])) for place, slope in joint.opened]
+        backwards = joint.written[at][::-1], joint.keep[at][::-1]
+        gh = np.asarray(gh, dtype=kind)
+        for whole, written, keep, show in zip(memories, *backwards, shows, strict=False):
+            shown = gh if weights.projection is None else times(gh, weights.projection)
+            np.add(gs, shown if show is None else show * shown, out=whole)
+            np.multiply(written, whole[:, :, None], out=by_gate)
+            for product, slopes in opened:
+                product += next(slopes) * shown
+            gh = (products @ kernel).reshape(count, vectors, -1)
+            gs = keep * whole
+        return gh, gs, memories
 
     def _shown(self, ds: Array, at: Any) -> Array:
         if self.shows is None:

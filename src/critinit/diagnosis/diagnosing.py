@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.diagnosis.compared import is_alike, weights_that_moved
+from critinit.diagnosis.compared import is_alike, is_equal, weights_that_moved
 from critinit.diagnosis.findings import findings_of
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
 from critinit.diagnosis.result import Diagnosis, LayerDiagnosis
@@ -24,7 +24,7 @@ from critinit.tensors.sampling import check_seed
 from critinit.tensors.stacking import Stack, stacks
 from critinit.theory.protocol import has_spread
 
-__all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "some_of"]
+__all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "paired", "some_of"]
 
 EXPONENTS = 4
 """Perturbations, gradients and Lyapunov exponents of a layer, by default."""
@@ -58,6 +58,11 @@ class Place(NamedTuple):
     sequences: Sequence[NDArray[Any]]
     spec_layer: int | None
     earlier: LayerWeights | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it is, in words."""
+        return f"{self.network or 'the target'}, layer {self.layer}"
 
 
 class Settings(NamedTuple):
@@ -152,7 +157,7 @@ def diagnose(
     layers: _Layers = read(model, options, trust=trust, cell=cell)
     earlier: _Layers = {}
     if reference is not None:
-        earlier = _paired(layers, read(reference, options, trust=trust, cell=cell))
+        earlier = paired(layers, read(reference, options, trust=trust, cell=cell))
     networks = [network for network in traced.networks if network.arrivals and network.name in layers]
     taken, notes = _spec_layers(networks, layers, spec)
     places = [
@@ -185,13 +190,11 @@ def diagnose_layers(
     """
     layers = []
     for place in places:
-        where = f"what arrives at {place.network or 'the model itself'}, layer {place.layer}"
+        where = f"what arrives at {place.name}"
         if not all(np.all(np.isfinite(x)) for x in place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         if not all(_is_finite(place.weights)):
-            raise DataError(
-                f"{place.network or 'the model itself'}, layer {place.layer}", found="weights that are not finite"
-            )
+            raise DataError(place.name, found="weights that are not finite")
         T = None if spec is None else spec.T
         used = some_of(place.sequences, settings.sequences)
         if settings.sequences is None:
@@ -214,6 +217,12 @@ def diagnose_layers(
             exponent = 0.5 * math.log(stated.chi) if stated is not None and stated.chi and not is_spread else None
         where_it_is = place.network, place.layer, place.direction, place.cell
         layers.append(LayerDiagnosis(*where_it_is, numbers, T, stated, exponent, tuple(found)))
+    same = [one.name for one in places if one.earlier is not None and is_equal(one.weights, one.earlier)]
+    notes = (
+        [*notes, f"the reference has the same weights, with which a comparison says nothing: {', '.join(same)}"]
+        if same
+        else notes
+    )
     compared = [layer for layer in layers if layer.predicted is not None]
     short = [layer for layer in compared if not layer.is_at_T]
     if spec is not None and short:
@@ -225,24 +234,30 @@ def diagnose_layers(
 _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]
 
 
-def _paired(layers: _Layers, earlier: _Layers) -> _Layers:
-    """The layers of an earlier time by the networks' present names; where all names are others, by their order.
+def paired(layers: _Layers, earlier: _Layers) -> _Layers:
+    """Return the layers of an earlier time by the networks' present names; where all names are others, by their order.
+
+    Args:
+        layers: The weights of each network by its name, and of each layer by its number and direction.
+        earlier: The same at an earlier time.
 
     Raises:
-        ArgumentError: A layer is missing, or another one is in its place.
+        ArgumentError: A layer is missing, another one is in its place, or its weights are not finite.
     """
     allowed = "the same model at an earlier time, with its weights"
-    if not set(layers) <= set(earlier) and len(layers) == len(earlier):
+    if set(layers).isdisjoint(earlier) and len(layers) == len(earlier):
         earlier = dict(zip(layers, earlier.values(), strict=True))
     for network, own in layers.items():
         for place, weights in own.items():
             before = earlier.get(network, {}).get(place)
-            name = f"{network or 'the model itself'}, layer {place[0]}"
+            name = f"{network or 'the model itself'}, layer {place[0]}{' backward' * place[1]}"
             if before is None:
                 raise ArgumentError("reference", found=f"a model without {name}", allowed=allowed)
             if not is_alike(weights, before):
-                found = f"{before.cell.name} of {before.units} units and {before.inputs} inputs in {name}"
-                raise ArgumentError("reference", found=found, allowed=allowed)
+                shown = f"{before.cell.name} of {before.units} units and {before.inputs} inputs in {name}"
+                raise ArgumentError("reference", found=shown, allowed=allowed)
+            if not all(_is_finite(before)):
+                raise ArgumentError("reference", found=f"weights that are not finite in {name}", allowed=allowed)
     return earlier
 
 

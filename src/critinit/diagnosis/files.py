@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from critinit.cells import find_cell
 from critinit.diagnosis.course import run_course
-from critinit.diagnosis.diagnosing import EXPONENTS, Place, Settings, diagnose_layers, some_of
+from critinit.diagnosis.diagnosing import EXPONENTS, Place, Settings, diagnose_layers, paired, some_of
 from critinit.diagnosis.result import Diagnosis
-from critinit.errors import DataError, WeightsError
+from critinit.errors import ArgumentError, DataError, WeightsError
 from critinit.spec import InitSpec, checked_spec
 from critinit.tensors.recurrence import LayerWeights, layer_weights
 from critinit.weights.finding import FoundLayer, FoundNetwork, networks_of
@@ -23,12 +23,18 @@ from critinit.weights.reading import Entry, entries_of, open_weights
 
 __all__ = ["diagnose_file"]
 
+_Weights = str | os.PathLike[str] | Mapping[str, Any]
+_Layers = Mapping[tuple[int, int], LayerWeights]
+"""The weights of a network by layer and direction."""
+_Stack = Sequence[tuple[FoundNetwork, _Layers]]
+
 
 def diagnose_file(
     spec: InitSpec,
-    weights: str | os.PathLike[str] | Mapping[str, Any],
+    weights: _Weights,
     data: Sequence[NDArray[Any]],
     *,
+    reference: _Weights | None = None,
     framework: str | None = None,
     module: Sequence[str] = (),
     sequences: int | None = None,
@@ -44,6 +50,8 @@ def diagnose_file(
         spec: The spec that the weights started from; its cell says which networks are meant.
         weights: The path of a file, or arrays by name, as ``critinit.check`` takes them.
         data: Sequences of shape (steps, features).
+        reference: The weights of the same networks at an earlier time, a file or arrays too, to compare the weights
+            with: those before the training, or an earlier checkpoint.
         framework: The name of the layout that the weights have, where names and shapes leave that open.
         module: Patterns of the networks' paths, in the order of the layers.
         sequences: How many of the sequences are followed; None: one in sixteen, but two to eight.
@@ -58,6 +66,7 @@ def diagnose_file(
         WeightsError: It is damaged, of another kind, has no network of the spec's cell, or holds numbers that are not
             finite.
         ArgumentError: A choice is to be made, or an argument is out of its range.
+            The reference is the file of the weights itself, or of another network.
         DataError: The data do not fit the weights, or are not finite.
         MissingExtraError: The library that reads the file is not installed.
 
@@ -70,19 +79,43 @@ def diagnose_file(
     """
     settings = Settings(sequences, exponents, seed).checked()
     checked_spec(spec)
-    source = "the weights" if isinstance(weights, Mapping) else os.fspath(weights)
+    read = _networks(spec, weights, framework, module, "the weights")
+    earlier: Mapping[str, _Layers] = {}
+    if reference is not None:
+        if _is_same_file(weights, reference):
+            found = f"{str(reference)!r}, the file of the weights themselves"
+            raise ArgumentError("reference", found=found, allowed="a file that was saved earlier")
+        before = _networks(spec, reference, framework, module, "the reference")
+        earlier = paired(
+            *({network.module: layers for stack in one for network, layers in stack} for one in (read, before))
+        )
+    chosen = some_of(data, settings.sequences)
+    places = [
+        place._replace(earlier=earlier.get(place.network, {}).get((place.layer, place.direction)))
+        for stack in read
+        for place in _stack(stack, chosen)
+    ]
+    notes = [
+        f"{above} was taken to read what {below} gives" for stack in read for (below, _), (above, _) in pairwise(stack)
+    ]
+    return diagnose_layers(places, spec, settings._replace(sequences=len(chosen)), notes)
+
+
+def _networks(
+    spec: InitSpec, weights: _Weights, framework: str | None, module: Sequence[str], name: str
+) -> Sequence[_Stack]:
+    """The networks of a file or of named arrays that a spec is for, with their weights; those of one stack together."""
+    source = name if isinstance(weights, Mapping) else os.fspath(weights)
     opened = nullcontext(entries_of(weights)) if isinstance(weights, Mapping) else open_weights(source)
     with opened as entries:
         shapes = {name: entry.shape for name, entry in entries.items()}
         stacks = networks_of(shapes, spec, framework=framework, modules=tuple(module), source=source)
-        read = [[(network, _layers(network, entries, source)) for network in stack] for stack in stacks]
-    chosen = some_of(data, settings.sequences)
-    places = [place for stack in read for place in _stack(stack, chosen)]
-    notes = [f"{above} was taken to read what {below} gives" for stack in stacks for below, above in pairwise(stack)]
-    return diagnose_layers(places, spec, settings._replace(sequences=len(chosen)), notes)
+        return [[(network, _layers(network, entries, source)) for network in stack] for stack in stacks]
 
 
-_Layers = Mapping[tuple[int, int], LayerWeights]
+def _is_same_file(first: _Weights, second: _Weights) -> bool:
+    paths = [one for one in (first, second) if not isinstance(one, Mapping)]
+    return len(paths) == 2 and all(map(os.path.exists, paths)) and os.path.samefile(*paths)
 
 
 def _layers(network: FoundNetwork, entries: Mapping[str, Entry], source: str) -> _Layers:
@@ -105,7 +138,7 @@ def _layer(layer: FoundLayer, entries: Mapping[str, Entry], source: str) -> Laye
     return layer_weights(find_cell(layer.form.cell), stored())
 
 
-def _stack(stack: Sequence[tuple[FoundNetwork, _Layers]], x: Sequence[NDArray[Any]]) -> Iterator[Place]:
+def _stack(stack: _Stack, x: Sequence[NDArray[Any]]) -> Iterator[Place]:
     """The layers of networks that stand one above the other."""
     number = 0
     for network, layers in stack:

@@ -11,16 +11,14 @@ from typing import Literal, NamedTuple
 
 from critinit.cells import Cell
 from critinit.diagnosis.numbers import LayerNumbers
+from critinit.spec import FORGOTTEN
 
-__all__ = ["FINE", "FORGOTTEN", "Finding", "Kind", "findings_of"]
+__all__ = ["FINE", "Finding", "Kind", "findings_of"]
 
 Kind = Literal["explodes", "chaotic", "saturates", "forgets", "differs"]
 FINE = "fine"
 """The verdict on a layer of which nothing was found."""
 
-FORGOTTEN = 1e-6
-"""What is left of a squared perturbation when it counts as forgotten: a thousandth of its size.  Below it an optimizer
-sees next to nothing of an input (docs/glossary.md)."""
 _EXPLODED = 1e6
 """How many times a squared perturbation or gradient may grow: a thousand times its size, more than clipping mends."""
 _CHAOS = 10.0

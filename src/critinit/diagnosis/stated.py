@@ -107,9 +107,10 @@ def _group_that_differs(
     compared = [(draw, found) for draw in draws.values() if (found := _part(weights, draw.gate, draw.part)) is not None]
     rest = [(draw, found) for draw, found in compared if draw.part != "bias" or draw.gate not in lost]
     fixed = [_away(draw, found, weights) for draw, found in rest if draw.coupled_to not in lost]
-    far = [(draw, found) for draw, found in rest if not _is_as_asked(draw, found) and _is_far(draw, found)]
     is_untrained = 0.0 in fixed and not any(away and away < _FAR_MEAN for away in fixed)
-    if far and is_untrained:
+    far = [(draw, found) for draw, found in rest if is_untrained and _is_far(draw, found)]
+    far = [(draw, found) for draw, found in far if not _is_as_asked(draw, found)]
+    if far:
         words = ", ".join(_words(draw, found) for draw, found in far)
         yield Finding(
             "differs", f"differs from the spec, though it looks untrained: {words} (critinit check says more)"
@@ -130,7 +131,7 @@ def _group_that_differs(
 def _growth(draw: Draw, x: Numbers) -> float:
     """The median singular value over that of the start; 1 where the start is too small to outlast training."""
     size = math.sqrt(draw.variance)
-    if size < _LASTING or float(np.mean(x.astype(np.float64) ** 2)) * x.shape[1] < (GROWN * size) ** 2:
+    if size < _LASTING or _mean_square(x) * x.shape[1] < (GROWN * size) ** 2:
         return 1.0
     if draw.gain is not None:
         start = draw.gain
@@ -210,8 +211,13 @@ def _is_far(draw: Draw, x: Numbers) -> bool:
     wanted, variance = _wanted(draw)
     if x.ndim == 1:
         return abs(float(x.mean()) - wanted) >= _FAR_MEAN
-    asked, found = math.sqrt(variance + wanted**2), math.sqrt(float(np.mean(x.astype(np.float64) ** 2)))
+    asked, found = math.sqrt(variance + wanted**2), math.sqrt(_mean_square(x))
     return not asked / _FAR_SIZE < found < asked * _FAR_SIZE
+
+
+def _mean_square(x: Numbers) -> float:
+    flat = x.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat, dtype=np.float64)) / x.size
 
 
 def _wanted(draw: Draw) -> tuple[float, float]:
@@ -223,6 +229,4 @@ def _words(draw: Draw, x: Numbers) -> str:
     name = f"{draw.gate} {draw.part.replace('_', ' ')}".strip()
     if x.ndim == 1:
         return f"{name} of mean {float(x.mean()):.3g} instead of {draw.mean:.3g}"
-    return f"{name} kernel of variance {float(np.mean(x.astype(np.float64) ** 2)) * x.shape[1]:.3g} " + (
-        f"instead of {draw.variance:.3g}"
-    )
+    return f"{name} kernel of variance {_mean_square(x) * x.shape[1]:.3g} " + (f"instead of {draw.variance:.3g}")

@@ -18,8 +18,10 @@ from critinit.dual import Array
 
 __all__ = ["Backward", "Forward", "backward", "forward", "jacobians"]
 
-_QR_EVERY = 8
+_QR_EVERY = 16
 """Steps between two orthonormalizations: perturbations of gated cells turn little in so many."""
+_SCALED_EVERY = 8
+"""Steps after which gradients get the length 1 again: single precision holds e⁸⁸."""
 _SPREAD = 8.0
 """Where one perturbation shrank by e⁻⁸ against another between two of them, they follow twice as often: single
 precision has sixteen such factors of e."""
@@ -86,8 +88,8 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
     last = course.starts + 1
     stretches, until, since = [], [], []
     dead = np.zeros((sequences, count), dtype=np.bool_)
-    begun = 0
-    for t in range(1, steps):
+    begun, t = 0, 1
+    while t < steps:
         n = course.running[t - 1]
         if n > begun:  # their first step is made
             linear, at = course.at(t - 1)
@@ -95,11 +97,13 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
             dh[new] = linear.visible(ds[new], (at, new))
             begun = n
         linear, at = course.at(t)
-        dh[:n], ds[:n] = linear.forward(dh[:n], ds[:n], (at, slice(0, n)))
-        recent[made, :n] = ds[:n]
-        made += 1
-        if made == every or t + 1 == steps:
-            ages = slice(t + 2 - made, t + 2)
+        stop = min(t + every - made, t + len(linear.keep) - at, steps, *(course.starts[n : n + 1] + 1))
+        dh[:n], now = linear.forward(dh[:n], ds[:n], slice(at, at + stop - t), slice(0, n))
+        ds[:n] = now[-1]
+        recent[made : made + len(now), :n] = now
+        made, t = made + len(now), stop
+        if made == every or t == steps:
+            ages = slice(t + 1 - made, t + 1)
             rows = recent[:made].astype(np.float64)
             squares[ages] = np.sum(p * (rows @ rows.swapaxes(2, 3) @ p), axis=(2, 3))
             scales[ages] = log_scale
@@ -112,9 +116,9 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
             if len(alive) and np.max(alive) - np.min(alive) > _SPREAD:
                 every = max(1, every // 2)
             stretches.append(stretch)
-            until.append(t + 1)
+            until.append(t)
             since.append(last.copy())
-            last[:n] = t + 1
+            last[:n] = t
     age = np.arange(steps + 1)[:, None] - (course.starts + 1)
     with np.errstate(divide="ignore"):
         log_square = np.log(np.where(age > 0, squares / count, 1.0)) + 2.0 * scales
@@ -167,26 +171,18 @@ def backward(course: Course, leading: Array, count: int, rng: np.random.Generato
     gs = np.concatenate([leading[:, None], np.zeros((sequences, count, units))], axis=1).astype(kind)
     log_scale = np.zeros((sequences, count + 1))
     squares, scales = np.full((steps + 1, sequences, count + 1), np.nan), np.zeros((steps + 1, sequences, count + 1))
-    recent = np.zeros((_QR_EVERY, sequences, count + 1, units), kind)
-    for t in range(steps, 0, -1):
-        linear, at = course.at(t - 1)
+    t = steps
+    while t > 0:
         n = course.running[t - 1]  # those for which state t comes after a step
-        place = (at, slice(0, n))
-        whole = gs[:n] + linear.gathered(gh[:n], place)
-        recent[t % _QR_EVERY, :n] = whole
-        n = course.running[t - 2] if t > 1 else 0
-        ends = n == 0
-        if not ends:
-            gh, gs = linear.backward(gh[:n], whole[:n], (at, slice(0, n)))
-        if ends or t % _QR_EVERY == 0:
-            states = slice(t, min(t - t % _QR_EVERY + _QR_EVERY, steps + 1))
-            rows = recent[t % _QR_EVERY :][: states.stop - t].astype(np.float64)
-            squares[states], scales[states] = np.sum(rows * rows, axis=3), log_scale
-        if ends:
-            break
-        if t % _QR_EVERY == 0:
-            size = np.sqrt(np.sum(gs**2, axis=2) + np.sum(gh**2, axis=2))
-            size = np.where(size > 0.0, size, 1.0)
+        linear, at = course.at(t - 1)
+        first = max((t - 1) // _SCALED_EVERY * _SCALED_EVERY, t - 1 - at, int(course.starts[n - 1]))
+        gh, gs, found = linear.backward(gh[:n], gs[:n], slice(at + first - t + 1, at + 1), slice(0, n))
+        states = slice(t, first, -1)
+        squares[states, :n], scales[states, :n] = _squares(found), log_scale[:n]
+        t = first
+        if t % _SCALED_EVERY == 0:
+            size = np.sqrt(_squares(gs) + _squares(gh))
+            size = np.where(size > 0.0, size, 1.0).astype(kind)
             gh, gs = gh / size[..., None], gs / size[..., None]
             log_scale[:n] += np.log(size)
     for i, start in enumerate(course.starts):
@@ -195,6 +191,11 @@ def backward(course: Course, leading: Array, count: int, rng: np.random.Generato
         logs = np.log(squares) + 2.0 * scales
         mean = np.logaddexp.reduce(logs[..., 1:], axis=2) - np.log(count)
     return Backward(mean, 0.5 * logs[course.starts + 1, np.arange(sequences), 0])
+
+
+def _squares(x: Array) -> Array:
+    """The squared lengths of vectors, the last axis."""
+    return np.asarray(np.einsum("...i,...i->...", x, x, dtype=np.float64))
 
 
 def jacobians(course: Course, places: NDArray[np.int64]) -> Array:
@@ -206,6 +207,7 @@ def jacobians(course: Course, places: NDArray[np.int64]) -> Array:
     """
     steps, sequences = places.T
     unit = np.broadcast_to(np.eye(course.weights.units), (len(places), *(course.weights.units,) * 2))
-    dh = course.linear(steps - 1, sequences).visible(unit, slice(None))
-    ds = course.linear(steps, sequences).forward(dh, unit, slice(None))[1]
+    # the step before, of which h moves with s, and the step, both at all places in the place of sequences
+    linear = course.linear(np.stack([steps - 1, steps]), sequences)
+    ds = linear.forward(linear.visible(unit, 0), unit, slice(1, 2), slice(None))[1][0]
     return np.ascontiguousarray(np.swapaxes(ds, 1, 2))

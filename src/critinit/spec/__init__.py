@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from critinit.spec.model import (
+    FORGOTTEN,
+    KEPT,
     SCHEMA_VERSION,
     Gate,
     Gates,
@@ -23,6 +25,8 @@ from critinit.spec.model import (
 from critinit.spec.reading import checked_spec, load, parse
 
 __all__ = [
+    "FORGOTTEN",
+    "KEPT",
     "SCHEMA_VERSION",
     "Gate",
     "Gates",

@@ -39,7 +39,9 @@ from critinit.frozen import FrozenMapping, thawed
 from critinit.showing import Shown, Table
 
 __all__ = [
+    "FORGOTTEN",
     "GAINS",
+    "KEPT",
     "MAX_DESCRIPTION",
     "MAX_LAYERS",
     "MAX_NAME",
@@ -284,6 +286,11 @@ def _errors(table: FrozenMapping[float | None]) -> FrozenMapping[float | None]:
         if name not in ERROR_NAMES:
             raise PydanticCustomError("error_name", "the names {names}", {"names": ", ".join(ERROR_NAMES)})
     return FrozenMapping({name: table[name] for name in ERROR_NAMES if name in table})
+
+
+KEPT, FORGOTTEN = 1e-3, 1e-6
+"""What is left of a squared perturbation: from the first on it counts as kept, a thirtieth of its size, and below the
+second as forgotten, a thousandth of its size, of which an optimizer sees next to nothing (docs/glossary.md)."""
 
 
 class Numbers(StrictModel):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from critinit.diagnosis.findings import FORGOTTEN
 from critinit.diagnosis.result import Diagnosis
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.plotting.style import new_figure, style_axes
+from critinit.spec import FORGOTTEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
