@@ -310,7 +310,8 @@ def test_the_reductions_of_whole_runs_agree(spread):
         repeated, m1 = (np.cumsum(rng.normal(-0.1, 0.1, 41)),), rng.random()
         shared |= {"log_square": course, "settled": False, "repeated": repeated}
         simulated.append(NetworkRun(**shared, carrying=carrying, squared_singular_values=(m1, 2 * m1**2)))
-        run = growth.Run(**shared, participation=carrying, jacobian_square=m1, jacobian_second=2 * m1**2)
+        own = {"moment_errors": (0.0, 0.0), "participation": carrying}
+        run = growth.Run(**shared, **own, jacobian_square=m1, jacobian_second=2 * m1**2)
         theoretical.append(run)
     both = ((reduction.reduce, simulated), (growth.combine, theoretical))
     one, other = (reduce_(runs, layer, 100, spread=spread) for reduce_, runs in both)

@@ -42,7 +42,6 @@ from critinit.theory.protocol import (
     SAME_INPUTS,
     STEADY,
     Inputs,
-    first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
@@ -50,6 +49,7 @@ from critinit.theory.protocol import (
     longest_burn_in,
     pilot_steps,
 )
+from critinit.theory.settling import first_burn_in
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
@@ -177,6 +178,11 @@ class Population:
         after = Dual(self.cell.update(self.before.s, u), 1.0)
         return np.asarray(own * normalized_memory(after, self.layer.memory_gain).tangent)
 
+    def by_bias(self) -> NDArray[np.int64]:
+        """Return the particles in the order of their keep gates' biases."""
+        bias = 0.0 if self.cell.keep_gate is None else self.biases.get(self.cell.keep_gate, 0.0)
+        return np.argsort(np.broadcast_to(bias, self.particles), kind="stable")
+
     def fill(self) -> None:
         """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says."""
         steps = pilot_steps(self.cell, self.layer)
@@ -265,6 +271,13 @@ class Groups:
     def kept(self) -> Array:
         """Return what units kept of their memory in the last step."""
         return np.concatenate([population.kept() for population in self.populations])
+
+    def by_bias(self) -> NDArray[np.int64]:
+        """Return the particles in the order of their keep gates' biases, group by group."""
+        first = np.cumsum([0, *(population.particles for population in self.populations)])
+        return np.concatenate(
+            [n + population.by_bias() for n, population in zip(first, self.populations, strict=False)]
+        )
 
     def fill(self) -> None:
         """Give units the memory of what was before the first step."""

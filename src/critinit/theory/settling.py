@@ -1,0 +1,79 @@
+"""How many steps a layer runs from rest before the first look at whether its state is stationary.
+
+What a unit keeps by itself fades with its time constant.  What goes round a recurrent kernel near gain 1 fades more
+slowly, with the layer's growth χ: second moments approach their steady values as χᵗ, so 4/|ln χ| steps leave 2 % of
+the slowest part.  χ is read off the untied theory where weights that stay give its numbers, else off the fast estimate.
+A wrong χ makes a run shorter or longer, no more: it goes on until its own state no longer drifts
+(``critinit.theory.protocol``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from critinit.cells import Cell
+from critinit.spec import Layer, Predicted
+from critinit.theory.parameters import has_identity
+from critinit.theory.protocol import FIRST_BURN_IN, LONGEST_BURN_IN, longest_time, pairs_units
+
+__all__ = ["first_burn_in"]
+
+_OWN_TIMES, _LOOP_TIMES = 3.0, 4.0
+"""Steps before it, in time constants of a unit, and in 1/|ln χ|: what is left then is below 2 %."""
+_LONGEST_OF_ONE_STEP = 40_000
+"""Steps before it, at most, of a cell whose state is a function of the last step's fields: its steps are cheap."""
+
+
+def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
+    """Return the steps before the first look at whether the state is stationary.
+
+    They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
+    most 1000; they are 1000 where a rotation couples units in pairs.  Where recurrent kernels make a layer slower than
+    units that are alike make it, they are 4/|ln χ|, at most 3000, or 40,000 of a cell without memory of its own.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        below: The layers whose states reach this one, lowest first.
+
+    Example:
+        >>> from critinit import generate
+        >>> from critinit.cells import find_cell
+        >>> first_burn_in(find_cell("rnn"), generate("rnn", T=500, scheme="isometry").layers[0])
+        1999
+    """
+    alone = [one for each in (layer, *below) for one in each.alone()]
+    if any(pairs_units(one.gates) for one in alone):
+        return FIRST_BURN_IN[1]
+    own = _OWN_TIMES * max(longest_time(cell, one.gates) for one in alone)
+    steps = min(max(FIRST_BURN_IN[0], own), FIRST_BURN_IN[1])
+    most = _LONGEST_OF_ONE_STEP if cell.is_of_one_step else LONGEST_BURN_IN
+    loops = max(_LOOP_TIMES * _loop_time(cell, one) for one in alone)
+    return int(max(steps, min(loops, most) if loops > own else 0.0))
+
+
+def _loop_time(cell: Cell, layer: Layer) -> float:
+    """1/|ln χ| of a layer of one group; 0 where χ is not known, or is that of the slowest of units that differ."""
+    keep = cell.keep_gate
+    if keep is not None and layer.gates.followed(keep)[1].classes(2) is not None:
+        return 0.0
+    if all(gate.recurrent.is_zero for gate in layer.gates.values()):
+        return 0.0
+    chi = _chi(cell, layer)
+    return 0.0 if chi is None or not 0.0 < chi < math.inf else 1.0 / max(abs(math.log(chi)), 1.0 / _LONGEST_OF_ONE_STEP)
+
+
+def _chi(cell: Cell, layer: Layer) -> float | None:
+    from critinit.theory.tied.estimate import fast_tied
+    from critinit.theory.untied.solution import solve_layer
+
+    source = layer.input.model_copy(update={"correlation": 1.0})
+    same = layer.model_copy(update={"input": source, "predicted": Predicted()})
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if cell.is_of_one_step and not has_identity(layer.gates):
+            return float(solve_layer(cell, same).chi)
+        found = fast_tied(cell, same, 1, None)
+    return None if found is None else found.chi
