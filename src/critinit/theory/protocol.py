@@ -201,7 +201,7 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
 
     A unit that keeps k of its memory and writes w has the stationary variance v = E w²/(1 − E k²), of which it lacks
     v·(E k²)ᵗ when it began t steps ago.  So after t steps a Gaussian number of that variance is added to its memory.
-    It matters where a time constant is longer than half of the longest first burn-in, which leaves 2 % or more of v
+    It matters where a time constant is longer than the longest first burn-in, which leaves an eighth or more of v
     missing.  The mean of what is written is not added, as too few steps show it.
 
     Args:
@@ -211,7 +211,7 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
     if cell.keep_gate is None or cell.keeps_normalized:
         return 0
     longest = max(longest_time(cell, group.gates) for group in layer.groups)
-    return _PILOT if longest > 0.5 * FIRST_BURN_IN[1] else 0
+    return _PILOT if longest > FIRST_BURN_IN[1] else 0
 
 
 def pairs_units(gates: Gates) -> bool:
