@@ -12,7 +12,8 @@ from critinit.simulation import simulate
 from critinit.spec.overrides import override
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.comparing import comparisons
-from critinit.theory.protocol import pilot_steps
+from critinit.theory.protocol import DRIFTING, pilot_steps
+from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.solution import tied_layer
 from critinit.theory.widths import excess
 
@@ -74,6 +75,41 @@ def test_units_slower_than_the_run_have_their_past():
     assert found == pytest.approx(expected, rel=3.0 * math.sqrt(2.0 / (4 * 2000)))
     measured = simulate(spec, width=800, steps=50, seeds=4, weights="untied")[0].numbers
     assert measured.second_moment == pytest.approx(expected, rel=3.0 * math.sqrt(2.0 / (4 * 800)))
+
+
+@pytest.mark.parametrize("T", [300, 2000])
+def test_a_loop_of_gain_one_settles_before_it_is_measured(T):
+    """From rest the second moment goes as Q tanh(t/T): a run of 100 steps, enough for a unit, has 5 to 30 % of it."""
+    spec = generate("rnn", T=T, scheme="isometry")
+    found = simulate(spec, width=128, seeds=6)[0].numbers
+    compared = comparisons(spec.layers[0].predicted.tied, found, T, errors=3.0, width=128)
+    assert [c.field for c in compared] == ["second_moment", "chi_over_T", "chi"]
+    assert all(c.agrees for c in compared)
+    assert compared[0].limit < 0.15
+    assert DRIFTING not in found.notes
+
+
+def test_the_first_look_waits_for_loops_that_are_slower_than_units():
+    spec = override(generate("gru", T=100, scheme="isometry"), ["layers.0.gates.update.bias.mean=3"])
+    cell = spec.find_cell()
+
+    def first(gain):
+        gates = "layers.0.gates.candidate"
+        kernel = f'{gates}.recurrent={{"distribution": "orthogonal", "variance": {gain**2}}}'
+        return first_burn_in(cell, override(spec, [kernel, f"{gates}.input.variance=0.0001"]).layers[0])
+
+    assert first(0.0) == first(0.5) == 100
+    leak = 1.0 / (1.0 + math.exp(3.0))
+    for gain in (1.6, 1.9):  # the reset gate is half open: the slowest direction leaks (1 - gain/2) of a unit's leak
+        assert first(gain) == pytest.approx(4.0 / (2.0 * leak * (1.0 - 0.5 * gain)), rel=0.05)
+    assert first(1.9999) == 3000
+
+
+def test_a_state_that_nothing_bounds_is_said_to_drift():
+    """The gates of these LSTMs read a memory without bounds, which holds some of them open."""
+    spec = generate("peephole_lstm", T=300, scheme="orthogonal")
+    assert DRIFTING in spec.layers[0].predicted.tied.notes
+    assert DRIFTING in simulate(spec, width=48, seeds=3)[0].numbers.notes
 
 
 def test_a_layer_that_forgets_within_the_run_needs_no_past():

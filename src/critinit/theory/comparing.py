@@ -37,6 +37,8 @@ _FINITE_WIDTH = 8.0
 """Times 1/N: what the second moment of a network of N units may be off, as a share of the larger one."""
 _TELLING = 0.5
 """Largest chance difference, relative to the rate or to the moment, at which a comparison decides."""
+_ALL = 0.95
+"""Share of a number from which on its standard error is as large as the number."""
 _ZERO = 1e-12
 """Below this a second moment counts as zero."""
 
@@ -88,8 +90,8 @@ class Comparison(NamedTuple):
 
 
 def _stated(number: float, error: float) -> bool:
-    """Whether a number has a digit that its standard error leaves."""
-    return error == 0.0 or error < abs(number)
+    """Whether a number has a digit that its standard error leaves; one network that outgrows all others leaves none."""
+    return error == 0.0 or error < _ALL * abs(number)
 
 
 def percent(share: float) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "DRIFT_NOISES",
     "FILLING",
     "FIRST_BURN_IN",
+    "GROWING",
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
@@ -82,6 +83,8 @@ DRIFTING = "second_moment: the state was still drifting when the perturbation be
 """The note of a second moment that is not that of a stationary state."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
 """The way out where a state has no numbers."""
+GROWING = 2.0
+"""Times: a second moment that is so much larger in the second half of the followed steps has no steady value yet."""
 FILLING = (
     "second_moment, retention, chi_over_T: pairs of units that a rotation couples were still filling after 3,000 steps "
     "from rest; the fuller they are the less they keep, so a steady state keeps less"

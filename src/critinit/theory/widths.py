@@ -58,9 +58,9 @@ def excess(cell: Cell, layer: Layer, numbers: Numbers, width: int) -> float:
     The rows of a unit's write gate and candidate have an inner product ρ of variance 1/N, relative to their lengths.
     So the two are correlated, and the unit's memory has the mean c·E w'·E n'/(1 − E keep), with c = ρ·ν_w·ν_n·R of the
     input kernels and likewise of the recurrent ones: the square of it is added, in the mean over units.  It does not
-    fall with the time constant, so slow units that write little show it most.  Networks of chrono at
-    T = 1,500 have 104 ± 7 % of it at N = 48 and 97 ± 4 % at N = 192 (GRU), 117 ± 9 % and 109 ± 6 % (LSTM); at T = 10,000
-    and N = 128 it was 60 to 100 %, as slow units take long to reach that mean.
+    fall with the time constant, so slow units that write little show it most.  Networks of chrono
+    at T = 1,500 have 104 ± 7 % of it at N = 48 and 97 ± 4 % at N = 192 (GRU), 117 ± 9 % and 109 ± 6 % (LSTM); at
+    T = 10,000 and N = 128 it was 60 to 100 %, as slow units take long to reach that mean.
 
     Args:
         cell: The cell.

@@ -28,6 +28,7 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.protocol import (
+    GROWING,
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
     SAME_INPUTS,
@@ -389,8 +390,10 @@ def _follow(
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
     keep, squares, jacobian, looks = np.zeros(particles), np.zeros((2, particles)), np.zeros(2), 0
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
+    halves = np.zeros(2)
     for t in range(steps):
         population.step(t)
+        halves[2 * t // steps] += np.mean(value(population.h) ** 2)
         squares += value(population.h) ** 2, value(population.s) ** 2
         keep += population.kept()
         if t % _SNAPSHOT_EVERY == 0:
@@ -410,7 +413,7 @@ def _follow(
         participation=carried,
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
-        settled=settled,
+        settled=settled and bool(halves[1] <= GROWING * halves[0]),
     )
     if not again or inputs.off_after is not None:
         return run
