@@ -28,7 +28,6 @@ __all__ = [
     "DRIFTING",
     "DRIFT_NOISES",
     "FILLING",
-    "FIRST_BURN_IN",
     "GROWING",
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
@@ -57,8 +56,6 @@ _FOLLOW = (300, 2000)
 """Steps: a shorter perturbation has not reached its late growth, a longer one costs more than it shows."""
 _FOLLOW_SPREAD = 10_000
 """Steps: where units have time constants of their own there is no late growth that could be continued."""
-FIRST_BURN_IN = (100, 1000)
-"""Steps before the first look whether the state is stationary, where no kernel makes it slower than its units."""
 _PILOT = 300
 """Steps from rest that show how much a unit keeps and writes: its write's power is then known to 8 %."""
 LONGEST_BURN_IN = 3000
@@ -204,7 +201,7 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
 
     A unit that keeps k of its memory and writes w has the stationary variance v = E w²/(1 − E k²), of which it lacks
     v·(E k²)ᵗ when it began t steps ago.  So after t steps a Gaussian number of that variance is added to its memory.
-    It matters where a time constant is longer than the longest first burn-in, which leaves an eighth or more of v
+    It matters where a time constant is longer than half of the longest burn-in, after which 2 % or more of v are
     missing.  The mean of what is written is not added, as too few steps show it.
 
     Args:
@@ -214,7 +211,7 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
     if cell.keep_gate is None or cell.keeps_normalized:
         return 0
     longest = max(longest_time(cell, group.gates) for group in layer.groups)
-    return _PILOT if longest > FIRST_BURN_IN[1] else 0
+    return _PILOT if longest > 0.5 * LONGEST_BURN_IN else 0
 
 
 def pairs_units(gates: Gates) -> bool:

@@ -17,10 +17,12 @@ import numpy as np
 from critinit.cells import Cell
 from critinit.spec import Layer, Predicted
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import FIRST_BURN_IN, LONGEST_BURN_IN, longest_time, pairs_units
+from critinit.theory.protocol import LONGEST_BURN_IN, longest_time, pairs_units
 
 __all__ = ["first_burn_in"]
 
+_FIRST_BURN_IN = (100, 1000)
+"""Steps before the first look, where units alone decide: enough for most layers; others burn in for longer."""
 _OWN_TIMES, _LOOP_TIMES = 3.0, 4.0
 """Steps before it, in time constants of a unit, and in 1/|ln χ|: what is left then is below 2 %."""
 _LONGEST_OF_ONE_STEP = 40_000
@@ -47,9 +49,9 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
     """
     alone = [one for each in (layer, *below) for one in each.alone()]
     if any(pairs_units(one.gates) for one in alone):
-        return FIRST_BURN_IN[1]
+        return _FIRST_BURN_IN[1]
     own = _OWN_TIMES * max(longest_time(cell, one.gates) for one in alone)
-    steps = min(max(FIRST_BURN_IN[0], own), FIRST_BURN_IN[1])
+    steps = min(max(_FIRST_BURN_IN[0], own), _FIRST_BURN_IN[1])
     most = _LONGEST_OF_ONE_STEP if cell.is_of_one_step else LONGEST_BURN_IN
     loops = max(_LOOP_TIMES * _loop_time(cell, one) for one in alone)
     return int(max(steps, min(loops, most) if loops > own else 0.0))
