@@ -101,8 +101,18 @@ def test_the_first_look_waits_for_loops_that_are_slower_than_units():
     assert first(0.0) == first(0.5) == 100
     leak = 1.0 / (1.0 + math.exp(3.0))
     for gain in (1.6, 1.9):  # the reset gate is half open: the slowest direction leaks (1 - gain/2) of a unit's leak
-        assert first(gain) == pytest.approx(4.0 / (2.0 * leak * (1.0 - 0.5 * gain)), rel=0.05)
+        assert first(gain) == pytest.approx(3.0 / (2.0 * leak * (1.0 - 0.5 * gain)), rel=0.05)
     assert first(1.9999) == 3000
+
+
+def test_a_population_without_memory_starts_with_its_steady_second_moment():
+    """Networks run for 3 T steps from rest instead; so they hold what the population starts with."""
+    spec = generate("rnn", T=5000, scheme="isometry")
+    cell, layer = spec.find_cell(), spec.layers[0]
+    assert (first_burn_in(cell, layer), first_burn_in(cell, layer, filled=True)) == (14_999, 100)
+    found = tied_layer(cell, layer, T=300, particles=2000, steps=50, tolerance=1.0)
+    assert found.second_moment == pytest.approx(spec.layers[0].predicted.untied.second_moment, rel=0.03)
+    assert DRIFTING not in found.notes
 
 
 def test_a_state_that_nothing_bounds_is_said_to_drift():

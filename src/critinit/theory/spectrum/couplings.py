@@ -81,7 +81,9 @@ def sampled_couplings(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    first = first_burn_in(cell, layer, below)
+    if cell.is_of_one_step:
+        population.fill()
+    first = first_burn_in(cell, layer, below, filled=True)
     settle(step, first, longest_burn_in(layer, first, follow_steps(T)))
     found = [population.couplings()]
     keep = float(np.median(cell.keep(population.u)))

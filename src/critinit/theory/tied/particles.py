@@ -23,6 +23,7 @@ from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
 from critinit.theory.protocol import Inputs, pilot_steps
+from critinit.theory.settling import steady_moment
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
@@ -184,7 +185,14 @@ class Population:
         return np.argsort(np.broadcast_to(bias, self.particles), kind="stable")
 
     def fill(self) -> None:
-        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says."""
+        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says.
+
+        A state that is a function of the last step's fields alone starts with its steady second moment.
+        """
+        moment = steady_moment(self.cell, self.layer)
+        if moment is not None:
+            self.s = math.sqrt(moment) * self.rng.standard_normal(self.particles)
+            self.h = self._visible(self.s, self.u)
         steps = pilot_steps(self.cell, self.layer)
         if not steps:
             return

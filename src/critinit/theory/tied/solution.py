@@ -384,7 +384,7 @@ def _follow(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    first = first_burn_in(cell, layer, below)
+    first = first_burn_in(cell, layer, below, filled=True)
     settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
