@@ -40,11 +40,10 @@ ERRORS = 2.0
 """Standard errors that may be chance."""
 NEARLY_CRITICAL = (1e-4, 1e-2)
 """|ln χ| of the networks' growth over T steps, tied, at a point that counts as near criticality."""
-TOLERANCE = 0.01
-"""Wanted standard error of the tied theory's asymptotic ln χ: four populations of 1,000 units mostly do."""
 PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 """Units of each of eight populations (``FINE`` asks for as many as there may be) where growth varies most from step to
-step: of a cell without gates, and above criticality."""
+step: of a cell without gates, and above criticality.  Elsewhere as many units are sampled as ``analyze`` does by
+default."""
 REASONS: Mapping[tuple[str, int], str] = {
     ("tied", 15): "Chance in the sampled theory: four other populations have a second moment of .000262 ± .000002, "
     "2.5 % from the networks'.",
@@ -159,7 +158,7 @@ def judge(row: Mapping[str, Any]) -> Judged:
     start = time.process_time()
     cell, T = spec.find_cell(), spec.T
     particles = PARTICLES_PLAIN if cell.is_of_one_step else PARTICLES_ABOVE if row["kind"] == ABOVE else None
-    tolerance = TOLERANCE if particles is None else FINE
+    tolerance = None if particles is None else FINE
     tied = tied_layer(
         cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, most=POPULATIONS, seed=row["point"]
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import critinit
 from critinit.theory.agreement import agreement
 from critinit.theory.analysis import fast_numbers, untied_numbers
-from critinit.theory.comparing import comparisons
+from critinit.theory.comparing import _stated, comparisons
 from critinit.theory.decay import over_T
 from tests.theory import points
 
@@ -149,6 +150,23 @@ def test_a_number_as_uncertain_as_itself_is_not_stated():
     assert not agrees
     assert "1478" not in words
     assert "time scale after many steps: too uncertain to be stated" in words
+
+
+def test_one_network_that_outgrows_all_others_has_no_mean_to_state():
+    """The standard error of such a mean is as large as it, to within the others' share."""
+    outlier = np.array([3e4, 0.2, 0.2])
+    assert not _stated(outlier.mean(), outlier.std(ddof=1) / math.sqrt(3))
+    assert _stated(1.0, 0.9)
+
+
+def test_growth_of_other_copies_is_said_to_be_left_out():
+    """Untied numbers are of copies with inputs of correlation below 1, tied ones of copies with the same."""
+    agrees, words = judged(critinit.generate("minimal_rnn", 500, input_correlation=0.9))
+    assert agrees
+    first, *lines = words.split("\n")
+    assert first == "Untied and tied theory agree on the second moment."
+    assert [line.split()[0] for line in lines] == ["second", "growth"]
+    assert "not compared" not in judged(critinit.generate("minimal_rnn", 500))[1]
 
 
 def test_nearly_critical_on_either_side_of_1_is_no_difference():

@@ -15,7 +15,7 @@ from critinit.simulation import Inputs, simulate
 from critinit.theory.analysis import untied_numbers
 from critinit.theory.tied.estimate import ROUGH, fast_tied
 from critinit.theory.tied.fields import Field
-from critinit.theory.tied.growth import late_growth, participation
+from critinit.theory.tied.growth import Run, late_growth, moment_error, participation, scatter_of_neighbours
 from critinit.theory.tied.jacobian import Couplings
 from critinit.theory.tied.particles import Population, rescale
 from critinit.theory.tied.response import Fluctuations, Response, growth, log_retention, spectrum
@@ -231,6 +231,30 @@ def test_standard_errors_are_honest():
     chi = np.array([run.chi for run in runs])
     stated = math.sqrt(np.mean([run.standard_error["chi"] ** 2 for run in runs]))
     assert 0.5 < chi.std(ddof=1) / stated < 2.0
+
+
+def test_populations_that_are_alike_by_chance_have_the_error_of_their_units():
+    """Squares of Gaussian numbers, whose variance a bias sets for each unit: what biases make is no chance."""
+    rng, count = np.random.default_rng(0), 400
+    variance = np.exp(np.linspace(-2.0, 2.0, count))
+    order = rng.permutation(count)
+    own, means = [], []
+    for _ in range(2000):
+        values = np.empty(count)
+        values[order] = variance * rng.standard_normal(count) ** 2
+        own.append(scatter_of_neighbours(values, order))
+        means.append(values.mean())
+    assert np.sqrt(np.mean(np.square(own))) == pytest.approx(np.std(means), rel=0.06)
+
+    def run(moment):
+        one = {"time_constants": np.ones(4), "log_square": np.zeros(11), "participation": np.ones(11)}
+        rest = {"jacobian_square": 1.0, "jacobian_second": 1.0, "settled": True}
+        return Run(second_moment=moment, memory=2.0 * moment, moment_errors=(0.1, 0.2), **one, **rest)
+
+    alike = [run(1.0 + 1e-6 * i) for i in range(4)]
+    assert moment_error(alike) == pytest.approx(0.05)
+    assert moment_error(alike, memory=True) == pytest.approx(0.1)
+    assert moment_error([run(0.0), run(1.0)]) == pytest.approx(0.5)
 
 
 def test_correlation_below_one_is_said():

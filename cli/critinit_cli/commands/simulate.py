@@ -122,7 +122,7 @@ def _judged(
     Where kernels of this width differ from those of an infinitely wide network, the tied prediction is for this width
     (``at_width``); weights that are drawn anew have the variance of an infinitely wide one.
     """
-    from critinit.theory.widths import at_width, excess
+    from critinit.theory.widths import at_width, excesses
     from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {}
@@ -130,10 +130,7 @@ def _judged(
         expected["untied"] = _predicted_untied(spec)
     if "tied" in found:
         expected["tied"] = _predicted_tied(at_width(spec, width), steps, progress)
-    added = [
-        0.0 if numbers is None else excess(spec.find_cell(), layer, numbers, width)
-        for layer, numbers in zip(spec.layers, expected.get("tied", ()), strict="tied" in expected)
-    ]
+    added = excesses(spec, expected["tied"], width) if "tied" in expected else ()
     return expected, compared(expected, found, spec.T, networks=networks, width=width, excess=added)
 
 

@@ -36,13 +36,13 @@ from critinit.simulation.reduction import (
 )
 from critinit.spec import InitSpec, Layer, Numbers, checked_spec
 from critinit.theory.protocol import (
+    GROWING,
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
     OUTGROWN,
     SAME_INPUTS,
     STEADY,
     Inputs,
-    first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
@@ -50,6 +50,7 @@ from critinit.theory.protocol import (
     longest_burn_in,
     pilot_steps,
 )
+from critinit.theory.settling import first_burn_in
 
 __all__ = ["WIDEST", "Measurement", "Progress", "simulate", "simulate_layer"]
 
@@ -291,13 +292,14 @@ class _Experiment:
         start = tangent(state.s)
         pair = _PairGrowth(start, steps, _PAIR_STEPS if self.again else steps) if copies == 2 else None
         carried = _Tangents(start, steps, shares=self.again)
-        keep, moments = np.zeros((count, self.width)), np.zeros((2, count))
+        keep, moments, halves = np.zeros((count, self.width)), np.zeros((2, count)), np.zeros((2, count))
         for t, external in enumerate(side.external_inputs(0, steps)):
             before = state.s
             state, u = side.step(state, external)
             state = pair.record(t, side.together, state, u) if pair else carried.record(t, state)
             keep += side.together.kept(before, u)
             moments += _square(state.h), _square(state.s)
+            halves[2 * t // steps] += _square(state.h)
             if not np.all(np.isfinite(moments)):
                 raise ArgumentError("second_moment", found="a state that outgrows all numbers", hint=OUTGROWN)
             if tick and t % _TICK_EVERY == 0:
@@ -317,7 +319,7 @@ class _Experiment:
                     float(np.trace(gram) / self.width),
                     float(np.sum(gram * gram) / self.width),
                 ),
-                settled=settled[i],
+                settled=settled[i] and bool(halves[1, i] <= GROWING * halves[0, i]),
             )
             courses = [] if pair else self._further(net, run, alone, gates)
             singular = np.sort(np.linalg.svd(jacobian, compute_uv=False)) if self.singular_values else None

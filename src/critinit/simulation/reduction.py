@@ -205,7 +205,7 @@ def reduce(
                 T=T,
                 steps=steps,
                 informative=informative,
-                settled=all(run.settled for run in runs),
+                settled=2 * sum(run.settled for run in runs) > len(runs),  # one by itself may fail by chance
                 chaotic=tied and chi > 0.0 and math.log(chi) > certain,
                 spread=spread,
                 carried=float(np.mean([run.carrying[-1] * len(run.time_constants) for run in runs])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from critinit.spec import Numbers
 from critinit.theory.comparing import Comparison, comparisons
+from critinit.theory.protocol import SAME_INPUTS
 
 __all__ = ["agreement"]
 
@@ -14,6 +15,9 @@ _UNDECIDED = (
 )
 _NOTHING = (
     "Untied and tied theory are not compared: the untied numbers are those of a steady state, the tied ones not yet."
+)
+_OTHER_COPIES = (
+    "growth is not compared: untied it is that of two copies with different inputs, tied that of copies with the same"
 )
 _ADVICE = "Trust the tied numbers: networks keep their weights."
 
@@ -45,16 +49,19 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | Non
     compared = comparisons(untied, tied, T, errors=_ERRORS)
     if not compared:
         return None, _NOTHING
+    other_copies = (SAME_INPUTS in untied.notes) != (SAME_INPUTS in tied.notes)
+    more = [_OTHER_COPIES] if other_copies else []
     apart = [comparison for comparison in compared if not comparison.agrees and comparison.decides]
     undecided = [comparison for comparison in compared if not comparison.decides]
     if not apart and any(c.leaves_open or not c.agrees for c in undecided):
-        return None, _said(_UNDECIDED, undecided)
+        return None, _said(_UNDECIDED, undecided, more)
     if not apart:
-        return True, _said("Untied and tied theory agree.", compared)
-    return False, _said(f"Untied and tied theory disagree. {_ADVICE}", apart)
+        of_what = " on the second moment" if other_copies else ""
+        return True, _said(f"Untied and tied theory agree{of_what}.", compared, more)
+    return False, _said(f"Untied and tied theory disagree. {_ADVICE}", apart, more)
 
 
-def _said(verdict: str, rests_on: list[Comparison]) -> str:
+def _said(verdict: str, rests_on: list[Comparison], more: list[str]) -> str:
     """The verdict, and the numbers below it; of one that is known no better than its error only the name."""
     lines = (str(one) if one.is_known else f"{one.name}: too uncertain to be stated" for one in rests_on)
-    return "\n  ".join((verdict, *lines))
+    return "\n  ".join((verdict, *lines, *more))

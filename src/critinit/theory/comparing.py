@@ -6,8 +6,8 @@ Near criticality ln χ is of order 1/T, so growth is compared relative to the ra
 
 5 % of the rate is 5 % of the time scale ξ = −1/ln χ; .02/T is 2 % of what T steps leave, where almost all is left.
 Second moments are compared likewise, relative to the larger one, with a limit of 3 %, or for a network of N units 8/N
-and what its rows' overlap adds (``critinit.theory.widths.excess``): rows of an input kernel that stays differ in length
-by √(2/N), and have inner products of that order with each other.
+and what its rows' overlap and the layers below add (``critinit.theory.widths.excesses``): rows of an input kernel that
+stays differ in length by √(2/N), and have inner products of that order with each other.
 
 Differences and limits are stated in one way for both: as a share of the larger of the two, |x − y|/max(|x|, |y|).  A
 time scale is the inverse of its rate, so this is the same share of the larger time scale.
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from critinit.spec import Numbers
 from critinit.theory.protocol import DRIFTING, SAME_INPUTS, fills
 
-__all__ = ["MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
+__all__ = ["FINITE_WIDTH", "MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
 RATE_LIMIT = 0.05
 """Relative difference of ln χ, and so of the time scale, up to which two rates agree: what networks of a few hundred
@@ -33,10 +33,12 @@ OVER_T_LIMIT = 0.02
 """Difference of ln χ times T up to which rates agree whatever they are: 2 % of what T steps leave."""
 MOMENT_LIMIT = 0.03
 """Difference of second moments, as a share of the larger one, up to which they agree."""
-_FINITE_WIDTH = 8.0
+FINITE_WIDTH = 8.0
 """Times 1/N: what the second moment of a network of N units may be off, as a share of the larger one."""
 _TELLING = 0.5
 """Largest chance difference, relative to the rate or to the moment, at which a comparison decides."""
+_ALL = 0.95
+"""Share of a number from which on its standard error is as large as the number."""
 _ZERO = 1e-12
 """Below this a second moment counts as zero."""
 
@@ -88,8 +90,8 @@ class Comparison(NamedTuple):
 
 
 def _stated(number: float, error: float) -> bool:
-    """Whether a number has a digit that its standard error leaves."""
-    return error == 0.0 or error < abs(number)
+    """Whether a number has a digit that its standard error leaves; one network that outgrows all others leaves none."""
+    return error == 0.0 or error < _ALL * abs(number)
 
 
 def percent(share: float) -> str:
@@ -113,7 +115,7 @@ def comparisons(
         T: Steps of the retention.
         errors: How many standard errors may be chance, z.
         width: Units of the network that ``found`` was measured on, if its weights stay.
-        excess: The share of such a network's second moments that its width adds (``critinit.theory.widths.excess``).
+        excess: The share of such a network's second moments that its width adds (``critinit.theory.widths.excesses``).
 
     Returns:
         Second moments of states that are stationary; the growth over T steps, and the asymptotic growth where both have
@@ -130,7 +132,7 @@ def comparisons(
     same_inputs = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
     alike = same_inputs and fills(expected.notes) == fills(found.notes)
     rates = (("chi_over_T", f"over {T} steps"), ("chi", "after many steps"))
-    narrow = _FINITE_WIDTH / width + excess
+    narrow = FINITE_WIDTH / width + excess
     made = [
         *(_of_moments(expected, found, field, name, errors, narrow) for field, name in moments if stationary),
         *(_of_rates(expected, found, field, when, T, errors) for field, when in rates if alike),

@@ -4,9 +4,9 @@ The tied theory and ``critinit.simulation`` both follow a perturbation in time. 
 numbers can be compared.  These are settings only: each of the two turns what it recorded into numbers by code of its
 own, so that an error in one cannot hide in the other.
 
-    1. Run from rest until the second moment of the state is stationary (``first_burn_in``, ``DRIFT``), which it is not
-       before the shortest time constant of its units (``shortest_time``).  Units that remember for longer than such a
-       run get what earlier inputs would have left (``pilot_steps``).
+    1. Run from rest until the second moment of the state is stationary (``critinit.theory.settling``, ``DRIFT``),
+       which it is not before the shortest time constant of its units (``shortest_time``).  Units that remember for
+       longer than such a run get what earlier inputs would have left (``pilot_steps``).
     2. Perturb the memory, and follow the perturbation for ``follow_steps`` steps.
     3. Fit its growth to the steps in which at least ``CARRIED`` of the units carry it.  Where these are few, perturb
        again and again, until ``REPEATS`` times the steps of point 2 are used.
@@ -28,7 +28,9 @@ __all__ = [
     "DRIFTING",
     "DRIFT_NOISES",
     "FILLING",
+    "GROWING",
     "LEAST_STEPS",
+    "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
     "OUTGROWN",
     "REPEATS",
@@ -36,13 +38,13 @@ __all__ = [
     "STEADY",
     "Inputs",
     "fills",
-    "first_burn_in",
     "follow_steps",
     "has_spread",
     "layers_below",
     "least_burn_in",
     "longest_burn_in",
     "longest_time",
+    "pairs_units",
     "pilot_steps",
     "result_notes",
     "shortest_time",
@@ -54,13 +56,12 @@ _FOLLOW = (300, 2000)
 """Steps: a shorter perturbation has not reached its late growth, a longer one costs more than it shows."""
 _FOLLOW_SPREAD = 10_000
 """Steps: where units have time constants of their own there is no late growth that could be continued."""
-_FIRST_BURN_IN = (100, 1000)
-"""Steps before the first look whether the state is stationary: enough for most layers; others burn in for longer."""
 _PILOT = 300
 """Steps from rest that show how much a unit keeps and writes: its write's power is then known to 8 %."""
-_LONGEST_BURN_IN = 3000
-"""Steps: a state that drifts for longer is measured as it is, and a note says so; 4 × the followed steps where that is
-more, but of pairs of units, which fill for several times T."""
+LONGEST_BURN_IN = 3000
+"""Steps: a state that drifts for longer is measured as it is, and a note says so; twice the steps before the first look
+where that is more, as one look in twenty fails by chance, and 4 × the followed steps, but of pairs of units, which fill
+for several times T."""
 DRIFT = 0.01
 """Relative: a second moment that changes by less between two looks counts as stationary."""
 DRIFT_NOISES = 2.0
@@ -79,6 +80,8 @@ DRIFTING = "second_moment: the state was still drifting when the perturbation be
 """The note of a second moment that is not that of a stationary state."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
 """The way out where a state has no numbers."""
+GROWING = 2.0
+"""Times: a second moment that is so much larger in the second half of the followed steps has no steady value yet."""
 FILLING = (
     "second_moment, retention, chi_over_T: pairs of units that a rotation couples were still filling after 3,000 steps "
     "from rest; the fuller they are the less they keep, so a steady state keeps less"
@@ -155,19 +158,6 @@ def follow_steps(T: int, *, spread: bool = False) -> int:
     return min(max(T, _FOLLOW[0]), _FOLLOW_SPREAD if spread else _FOLLOW[1])
 
 
-def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = ()) -> int:
-    """Return the steps before the first look at whether the state is stationary.
-
-    They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
-    most 1000; they are 1000 where a rotation couples units in pairs.
-    """
-    every = [group.gates for one in (layer, *below) for group in one.groups]
-    if any(_pairs_units(gates) for gates in every):
-        return _FIRST_BURN_IN[1]
-    longest = max(longest_time(cell, gates) for gates in every)
-    return int(min(max(_FIRST_BURN_IN[0], 3.0 * longest), _FIRST_BURN_IN[1]))
-
-
 def longest_burn_in(layer: Layer, first: int, steps: int) -> int:
     """Return the steps from rest after which a state is measured although it drifts.
 
@@ -176,7 +166,7 @@ def longest_burn_in(layer: Layer, first: int, steps: int) -> int:
         first: Steps before the first look.
         steps: Steps that the perturbation will be followed.
     """
-    return max(first, _LONGEST_BURN_IN, 0 if _has_pairs(layer) else 4 * steps)
+    return max(2 * first, LONGEST_BURN_IN, 0 if _has_pairs(layer) else 4 * steps)
 
 
 def least_burn_in(cell: Cell, layer: Layer, steps: int) -> float:
@@ -190,15 +180,15 @@ def least_burn_in(cell: Cell, layer: Layer, steps: int) -> float:
         layer: The layer.
         steps: Steps that the perturbation will be followed.
     """
-    return max(shortest_time(cell, layer), _LONGEST_BURN_IN if _still_fills(layer, steps) else 0)
+    return max(shortest_time(cell, layer), LONGEST_BURN_IN if _still_fills(layer, steps) else 0)
 
 
 def _has_pairs(layer: Layer) -> bool:
-    return any(_pairs_units(group.gates) for group in layer.groups)
+    return any(pairs_units(group.gates) for group in layer.groups)
 
 
 def _still_fills(layer: Layer, steps: int) -> bool:
-    return _has_pairs(layer) and 4 * steps > _LONGEST_BURN_IN
+    return _has_pairs(layer) and 4 * steps > LONGEST_BURN_IN
 
 
 def fills(notes: Sequence[str]) -> bool:
@@ -211,7 +201,7 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
 
     A unit that keeps k of its memory and writes w has the stationary variance v = E w²/(1 − E k²), of which it lacks
     v·(E k²)ᵗ when it began t steps ago.  So after t steps a Gaussian number of that variance is added to its memory.
-    It matters where a time constant is longer than twice the longest first burn-in, which leaves a third or more of v
+    It matters where a time constant is longer than half of the longest burn-in, after which 2 % or more of v are
     missing.  The mean of what is written is not added, as too few steps show it.
 
     Args:
@@ -221,11 +211,11 @@ def pilot_steps(cell: Cell, layer: Layer) -> int:
     if cell.keep_gate is None or cell.keeps_normalized:
         return 0
     longest = max(longest_time(cell, group.gates) for group in layer.groups)
-    return _PILOT if longest > 2.0 * _FIRST_BURN_IN[1] else 0
+    return _PILOT if longest > 0.5 * LONGEST_BURN_IN else 0
 
 
-def _pairs_units(gates: Gates) -> bool:
-    """Whether units are coupled in pairs, whose state lasts for as long as it does not saturate."""
+def pairs_units(gates: Gates) -> bool:
+    """Return whether units are coupled in pairs, whose state lasts for as long as it does not saturate."""
     return any(gate.recurrent.pairs_units and not gate.recurrent.is_zero for gate in gates.values())
 
 
@@ -264,7 +254,7 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
         layer: The layer.
         tied: Whether the weights stay.
     """
-    if tied and any(_pairs_units(group.gates) for group in layer.groups):
+    if tied and any(pairs_units(group.gates) for group in layer.groups):
         return True
     if cell.keep_gate is None:
         return tied and not cell.keeps_nothing

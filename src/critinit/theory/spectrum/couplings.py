@@ -22,8 +22,9 @@ from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.spec import Layer
-from critinit.theory.protocol import STEADY, Inputs, first_burn_in, follow_steps, longest_burn_in
+from critinit.theory.protocol import STEADY, Inputs, follow_steps, longest_burn_in
 from critinit.theory.roots import excess_over_one, falling_root
+from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.growth import settle
@@ -80,7 +81,9 @@ def sampled_couplings(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    first = first_burn_in(cell, layer, below)
+    if cell.is_of_one_step:
+        population.fill()
+    first = first_burn_in(cell, layer, below, filled=True)
     settle(step, first, longest_burn_in(layer, first, follow_steps(T)))
     found = [population.couplings()]
     keep = float(np.median(cell.keep(population.u)))

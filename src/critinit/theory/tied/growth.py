@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError
@@ -15,7 +16,18 @@ from critinit.frozen import FrozenMapping
 from critinit.spec import Jacobian, Layer, Numbers, TimeConstants
 from critinit.theory.protocol import CARRIED, DRIFT, DRIFT_NOISES, LEAST_STEPS, REPEATS, result_notes
 
-__all__ = ["Continued", "Run", "combine", "informative_steps", "late_growth", "participation", "repeats", "settle"]
+__all__ = [
+    "Continued",
+    "Run",
+    "combine",
+    "informative_steps",
+    "late_growth",
+    "moment_error",
+    "participation",
+    "repeats",
+    "scatter_of_neighbours",
+    "settle",
+]
 
 N = TypeVar("N", float, float | None)
 
@@ -103,6 +115,7 @@ class Run:
     Attributes:
         second_moment: E h².
         memory: E c², of a cell with a read-out.
+        moment_errors: The standard errors of the two that the scatter of the units alone makes.
         time_constants: 1/(1 − E keep) of every unit, in steps.
         log_square: ln E|δ_t|² from t = 0 on, (steps + 1,).
         participation: The share of units that carry the perturbation, (steps + 1,); 1 where it was not asked for, but
@@ -115,6 +128,7 @@ class Run:
 
     second_moment: float
     memory: float | None
+    moment_errors: tuple[float, float]
     time_constants: Array
     log_square: Array
     participation: Array
@@ -178,6 +192,34 @@ def _mean_error(values: Sequence[float] | Array) -> tuple[float, float]:
     return float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
 
 
+def scatter_of_neighbours(values: Array, order: NDArray[np.int64]) -> float:
+    """Return the standard error of the mean over units, from the differences of units next to each other in an order.
+
+    Biases are drawn one from each stratum, so what units differ by because their biases do is no chance.  Next to each
+    other by their biases they differ by chance alone.
+
+    Args:
+        values: One number a unit, (units,).
+        order: Units by their biases, (units,).
+    """
+    return float(np.sqrt(np.mean(np.diff(values[order]) ** 2) / (2.0 * len(values))))
+
+
+def moment_error(runs: Sequence[Run], *, memory: bool = False) -> float:
+    """Return the standard error of the mean second moment of several populations.
+
+    It is that of the scatter between populations, but no less than their units' own scatter makes: four populations
+    can be alike by chance, and no more are run where they are.
+
+    Args:
+        runs: Two or more independent populations.
+        memory: Whether that of the memory is meant.
+    """
+    moments = [(run.memory or 0.0) if memory else run.second_moment for run in runs]
+    own = [run.moment_errors[int(memory)] for run in runs]
+    return max(_mean_error(moments)[1], float(np.linalg.norm(own)) / len(runs))
+
+
 def _exp(values: Sequence[float] | Array, more: float = 0.0) -> tuple[float, float]:
     """Geometric mean with its standard error, ``more`` of it in the logarithm; 0 where a perturbation died exactly."""
     if not np.all(np.isfinite(values)):
@@ -230,9 +272,11 @@ def combine(
         number, errors[name] = result
         return number
 
-    second = put("second_moment", _mean_error([run.second_moment for run in runs]))
+    second = put("second_moment", (float(np.mean([run.second_moment for run in runs])), moment_error(runs)))
     memories = [run.memory for run in runs if run.memory is not None]
-    memory = put("cell_second_moment", _mean_error(memories)) if memories else None
+    memory = (
+        put("cell_second_moment", (float(np.mean(memories)), moment_error(runs, memory=True))) if memories else None
+    )
     informative = informative_steps(runs)
     growths = [run.log_chi(informative) for run in runs]
     late, late_error = _exp(growths)
@@ -271,7 +315,7 @@ def combine(
                 T=T,
                 steps=len(runs[0].log_square) - 1 if continued is None else T,
                 informative=informative,
-                settled=all(run.settled for run in runs),
+                settled=2 * sum(run.settled for run in runs) > len(runs),  # one by itself may fail by chance
                 chaotic=late > 0.0 and math.log(late) > max(_CERTAIN * late_error / late, 1.0 / informative),
                 spread=spread,
                 carried=math.inf if continued else float(np.mean([_carriers(run) for run in runs])),

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
 from critinit.theory.protocol import Inputs, pilot_steps
+from critinit.theory.settling import steady_moment
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
@@ -177,8 +179,20 @@ class Population:
         after = Dual(self.cell.update(self.before.s, u), 1.0)
         return np.asarray(own * normalized_memory(after, self.layer.memory_gain).tangent)
 
+    def by_bias(self) -> NDArray[np.int64]:
+        """Return the particles in the order of their keep gates' biases."""
+        bias = 0.0 if self.cell.keep_gate is None else self.biases.get(self.cell.keep_gate, 0.0)
+        return np.argsort(np.broadcast_to(bias, self.particles), kind="stable")
+
     def fill(self) -> None:
-        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says."""
+        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says.
+
+        A state that is a function of the last step's fields alone starts with its steady second moment.
+        """
+        moment = steady_moment(self.cell, self.layer)
+        if moment is not None:
+            self.s = math.sqrt(moment) * self.rng.standard_normal(self.particles)
+            self.h = self._visible(self.s, self.u)
         steps = pilot_steps(self.cell, self.layer)
         if not steps:
             return
@@ -265,6 +279,13 @@ class Groups:
     def kept(self) -> Array:
         """Return what units kept of their memory in the last step."""
         return np.concatenate([population.kept() for population in self.populations])
+
+    def by_bias(self) -> NDArray[np.int64]:
+        """Return the particles in the order of their keep gates' biases, group by group."""
+        first = np.cumsum([0, *(population.particles for population in self.populations)])
+        return np.concatenate(
+            [n + population.by_bias() for n, population in zip(first, self.populations, strict=False)]
+        )
 
     def fill(self) -> None:
         """Give units the memory of what was before the first step."""

@@ -28,19 +28,30 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer, Numbers
 from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.protocol import (
+    GROWING,
     LEAST_STEPS,
     LONGEST_UNIT_TIME,
     SAME_INPUTS,
     STEADY,
     Inputs,
-    first_burn_in,
     follow_steps,
     has_spread,
     layers_below,
     least_burn_in,
     longest_burn_in,
 )
-from critinit.theory.tied.growth import Continued, Run, combine, informative_steps, participation, repeats, settle
+from critinit.theory.settling import first_burn_in
+from critinit.theory.tied.growth import (
+    Continued,
+    Run,
+    combine,
+    informative_steps,
+    moment_error,
+    participation,
+    repeats,
+    scatter_of_neighbours,
+    settle,
+)
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
 
 __all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
@@ -345,8 +356,7 @@ def _continued(runs: list[Run], T: int, beyond: Callable[[int], float]) -> Conti
 
 def _moment_error(runs: list[Run]) -> float:
     """The relative standard error of the second moment."""
-    moments = np.array([run.second_moment for run in runs])
-    return float(moments.std(ddof=1) / math.sqrt(len(runs)) / max(moments.mean(), np.finfo(float).tiny))
+    return moment_error(runs) / max(float(np.mean([run.second_moment for run in runs])), np.finfo(float).tiny)
 
 
 def _follow(
@@ -374,15 +384,17 @@ def _follow(
         population.step(-1)
         return float(np.mean(population.h**2))
 
-    first = first_burn_in(cell, layer, below)
+    first = first_burn_in(cell, layer, below, filled=True)
     settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
-    keep, moments, jacobian, looks = np.zeros(particles), np.zeros(2), np.zeros(2), 0
+    keep, squares, jacobian, looks = np.zeros(particles), np.zeros((2, particles)), np.zeros(2), 0
     gain, excess = (1.0, 0.0) if projection is None else (projection.gain, projection.excess)
+    halves = np.zeros(2)
     for t in range(steps):
         population.step(t)
-        moments += np.mean(value(population.h) ** 2), np.mean(value(population.s) ** 2)
+        halves[2 * t // steps] += np.mean(value(population.h) ** 2)
+        squares += value(population.h) ** 2, value(population.s) ** 2
         keep += population.kept()
         if t % _SNAPSHOT_EVERY == 0:
             jacobian += population.jacobian_moments(excess)
@@ -390,15 +402,18 @@ def _follow(
         log_square[t + 1] = log_square[t] + rescale(population)
         if shares or t + 1 == steps:  # else the growth after many steps is not asked for
             carried[t + 1] = participation(np.sum(population.s.tangent**2, axis=0))
+    squares /= steps
+    errors = [scatter_of_neighbours(square, population.by_bias()) for square in squares]
     run = Run(
-        second_moment=gain * float(moments[0] / steps),
-        memory=float(moments[1] / steps) if cell.has_readout else None,
+        second_moment=gain * float(np.mean(squares[0])),
+        memory=float(np.mean(squares[1])) if cell.has_readout else None,
+        moment_errors=(gain * errors[0], errors[1]),
         time_constants=1.0 / np.maximum(1.0 - keep / steps, 1.0 / LONGEST_UNIT_TIME),
         log_square=log_square,
         participation=carried,
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
-        settled=settled,
+        settled=settled and bool(halves[1] <= GROWING * halves[0]),
     )
     if not again or inputs.off_after is not None:
         return run
