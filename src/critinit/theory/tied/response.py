@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.dual import Array
-from critinit.theory.roots import excess_over_one, falling_root
+from critinit.roots import excess_over_one, falling_root
 
 __all__ = ["Fluctuations", "Response", "growth", "log_retention", "spectrum"]
 

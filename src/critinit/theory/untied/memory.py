@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 
 from critinit.dual import Array, Dual, tangent, value
+from critinit.roots import falling_root
 from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
-from critinit.theory.roots import falling_root
 from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
 from critinit.theory.untied.powers import log_power_mean
 

@@ -24,10 +24,10 @@ from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from critinit.cells import Cell
 from critinit.dual import Array
+from critinit.roots import crossing
 from critinit.spec.model import Layer
 from critinit.theory.normalization import ScaledMemory
 from critinit.theory.parameters import LayerParameters, layer_parameters, split_parameters
@@ -52,6 +52,7 @@ __all__ = [
     "padding_parameters",
     "scaled_memory",
     "solve",
+    "solve_driven",
     "solve_layer",
     "unit_moments",
     "unit_time_constants",
@@ -162,6 +163,32 @@ def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
     if math.prod(params.batch) > most:
         return _join([solve(part, order=order) for part in split_parameters(params, most)], params.batch)
     return _solved(params, *_fixed_state(params, order))
+
+
+def solve_driven(params: LayerParameters) -> tuple[Untied, Array]:
+    """Return what ``solve`` says where the candidate alone is driven, by inputs that stand for its recurrent signal too.
+
+    ``params`` states the whole variance v of the candidate's pre-activation as that of its inputs.  Nothing else of the
+    layer depends on E m², so no fixed point is sought.  These are the numbers of a layer whose inputs make v less what
+    is returned.
+
+    Args:
+        params: The layer, or the grid of layers.
+
+    Returns:
+        The numbers, and the variance that the recurrent kernel adds to the candidate's pre-activation.
+
+    Example:
+        >>> from critinit.theory.parameters import grid_parameters
+        >>> made = lambda power: grid_parameters("rnn", {"hidden": {"recurrent": 0.9, "input": power, "mean": 0.0}})
+        >>> numbers, back = solve_driven(made(0.2))
+        >>> bool(np.isclose(numbers.chi, solve(made(0.2 - back)).chi))
+        True
+    """
+    q = np.zeros((2 if params.cell.before else 1, *params.batch, 1, 1))
+    state = _State(params, q, 1.0)
+    found = _solved(params, state, np.ones(q.shape, dtype=bool), lambda: np.zeros(q.shape[1:], dtype=bool))
+    return found, _full(params, state.candidate.returned(state.messages()[-1])[..., 0, 0])
 
 
 def solve_layer(cell: Cell, layer: Layer) -> Untied:
@@ -427,7 +454,7 @@ def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
         return (gain / math.sqrt(total) if total > 0.0 else 0.0), drift < _DRIFT
     if missing(low) > 0.0 or missing(high) < 0.0:
         return 1.0 / math.sqrt(slowest * (1.0 + math.exp(low if missing(low) > 0.0 else high))), False
-    found = brentq(missing, low, high, xtol=1e-13, rtol=1e-13)
+    found = crossing(missing, low, high, 1e-13)
     return 1.0 / math.sqrt(slowest * (1.0 + math.exp(found))), drift < _DRIFT
 
 
