@@ -66,7 +66,7 @@ class LayerContext:
         input_size: M, the number of coordinates of the input, or None where it is not known.
         autocorrelation: Correlation of the input with that of the step before, or None where it is not known.
         spectrum: Powers of the input about its mean in equal bins of the frequencies from 0 to π radians a step, in
-            any unit, or None where they are not known.
+            any unit, or None where they are not known, or the scheme does not read them.
     """
 
     cell: Cell
@@ -128,6 +128,8 @@ class Scheme:
         projection: From a ``LayerContext`` to the projection of a cell that has one.
         memory_gain: From a ``LayerContext`` to γ_c of a normalized cell with a read-out, or None where such a memory is
             read as it is.
+        reads_spectrum: Whether ``gates`` reads the ``spectrum`` of a ``LayerContext``, which is None otherwise; it is
+            measured, at some cost, for such a scheme alone.
 
     Example:
         >>> def gates(layer):
@@ -145,6 +147,7 @@ class Scheme:
     target: Quantity | None = None
     projection: Callable[[LayerContext], Parts] = projection
     memory_gain: Callable[[LayerContext], float | None] = lambda layer: 1.0
+    reads_spectrum: bool = False
 
 
 def kernel(distribution: str, variance: float | None = None, **parameters: Any) -> Parts:

@@ -201,4 +201,5 @@ SCHEME = Scheme(
     "half a linear memory of rotations, a quarter critical, a quarter short, with limits on the learning rate",
     _groups,
     "unit_time_constant",
+    reads_spectrum=True,
 )
