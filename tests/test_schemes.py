@@ -11,7 +11,7 @@ import pytest
 import critinit
 from critinit.cells import CELLS
 from critinit.distributions import CoupledBias, SpreadBias
-from critinit.schemes import SCHEMES
+from critinit.schemes import SCHEMES, bias, gate, kernel
 from critinit.spec import Numbers
 from critinit.theory.analysis import deviations, untied_numbers
 from tests.theory import points
@@ -337,3 +337,16 @@ def test_public_names():
         assert getattr(critinit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = critinit.nothing
+
+
+def test_a_scheme_sees_the_spectrum_where_it_says_that_it_reads_it():
+    seen = []
+
+    def gates(layer):
+        seen.append(layer.spectrum)
+        return {name: gate(kernel("zero"), kernel("normal", 1.0), bias(0.0)) for name in layer.cell.gates}
+
+    for reads in (False, True):
+        scheme = critinit.Scheme(f"seeing_{reads}".lower(), "what is known of the inputs", gates, reads_spectrum=reads)
+        critinit.generate("gru", 20, scheme=scheme, input_spectrum=[1.0, 3.0])
+        assert seen[-1] == ((1.0, 3.0) if reads else None)

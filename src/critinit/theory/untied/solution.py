@@ -542,18 +542,17 @@ def _fixed_point(
         return np.minimum(np.nan_to_num(g(x), nan=math.inf, posinf=math.inf), ceiling)
 
     def is_near(x: Array) -> Any:
-        return np.abs(x - near) <= _SAME * np.maximum(near, _REST)
+        return near is not None and np.abs(x - near) <= _SAME * np.maximum(near, _REST)
 
     q = np.array(start, dtype=float)
     for _ in range(_MAX_CYCLES):
         q1 = step(q)
-        if near is not None and np.all(is_near(q1)):
+        if np.all(is_near(q1)):
             return q1, np.ones(q1.shape, dtype=bool)
         q2 = step(q1)
         first, second = q1 - q, q2 - q1
         met = np.abs(second) <= tolerance * np.maximum(q2, _NOTHING)
-        if near is not None:
-            met = met | is_near(q2)
+        met = met | is_near(q2)
         if np.all(met):
             return q2, met
         with np.errstate(divide="ignore", invalid="ignore"):
