@@ -79,12 +79,10 @@ class RotationKernel(Kernel):
     def turned(self, x: Any) -> Any:
         """Return W x for x with the units along its last axis, an array of NumPy."""
         units = x.shape[-1]
-        cosine, sine = _turn(self.concentration, self.spectrum, units // 2)
-        y = np.array(x, dtype=float)
-        first, second = x[..., 0 : units - 1 : 2], x[..., 1::2]
-        y[..., 0 : units - 1 : 2] = cosine * first - sine * second
-        y[..., 1::2] = sine * first + cosine * second
-        return self.gain * y
+        turn = _turn(self.gain, self.concentration, self.spectrum, units // 2)
+        paired = np.ascontiguousarray(x[..., : units // 2 * 2], dtype=float).view(complex)  # a pair is a number
+        turned = (turn * paired).view(float)
+        return turned if units % 2 == 0 else np.concatenate([turned, self.gain * x[..., -1:]], axis=-1)
 
     def draw(self, drawing: Drawing[A]) -> A:
         """Return the matrix."""
@@ -113,7 +111,7 @@ def _angles(concentration: float, spectrum: tuple[float, ...] | None, planes: in
 
 
 @lru_cache(maxsize=8)
-def _turn(concentration: float, spectrum: tuple[float, ...] | None, planes: int) -> tuple[Array, Array]:
-    """The cosines and sines of the angles; a population turns by them at every step."""
+def _turn(gain: float, concentration: float, spectrum: tuple[float, ...] | None, planes: int) -> Any:
+    """gain·e^(iθ), kept, as a population turns by it at every step."""
     theta = _angles(concentration, spectrum, planes)
-    return np.cos(theta), np.sin(theta)
+    return gain * np.cos(theta) + 1j * (gain * np.sin(theta))
