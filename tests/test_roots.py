@@ -49,7 +49,7 @@ def test_an_end_can_be_the_root():
 
 @pytest.mark.parametrize("function", [lambda x: 1.0, lambda x: -1e-300, lambda x: math.nan, lambda x: x or math.nan])
 def test_what_does_not_cross_is_refused(function):
-    with pytest.raises(ValueError, match="no crossing|no number"):
+    with pytest.raises(ValueError, match=r"no crossing|no number"):
         crossing(function, -1.0, 1.0, 1e-9)
 
 

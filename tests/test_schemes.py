@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import critinit
+from critinit import schemes
 from critinit.cells import CELLS
 from critinit.distributions import CoupledBias, SpreadBias
-from critinit.schemes import SCHEMES, bias, gate, kernel
+from critinit.schemes import SCHEMES
 from critinit.spec import Numbers
 from critinit.theory.analysis import deviations, untied_numbers
 from tests.theory import points
@@ -344,7 +345,8 @@ def test_a_scheme_sees_the_spectrum_where_it_says_that_it_reads_it():
 
     def gates(layer):
         seen.append(layer.spectrum)
-        return {name: gate(kernel("zero"), kernel("normal", 1.0), bias(0.0)) for name in layer.cell.gates}
+        parts = schemes.kernel("zero"), schemes.kernel("normal", 1.0), schemes.bias(0.0)
+        return {name: schemes.gate(*parts) for name in layer.cell.gates}
 
     for reads in (False, True):
         scheme = critinit.Scheme(f"seeing_{reads}".lower(), "what is known of the inputs", gates, reads_spectrum=reads)
