@@ -8,6 +8,8 @@ import pytest
 from critinit_cli import progress
 from critinit_cli.progress import announced, begin, progress_bars
 
+from tests.cli.conftest import Run
+
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,13 @@ def test_a_command_says_its_name_and_what_it_counts_while_it_does(
     capsys.readouterr()
     time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+def test_every_command_says_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("spec", "--cell", "gru", "--T", "20").err == ""
+    monkeypatch.setenv("CRITINIT_PROGRESS", "on")
+    monkeypatch.setattr(progress, "_FIRST", 0.0)
+    assert run("spec", "--cell", "lstm", "--T", "20").err == "spec …\n"
 
 
 def test_the_first_line_comes_as_long_after_the_process_began(
