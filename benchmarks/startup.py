@@ -1,7 +1,8 @@
-"""How long a command takes beside the bare imports of what it needs.
+"""How long a command takes beside the bare imports of what such commands usually need.
 
 ``python -m benchmarks.startup`` runs ``critinit spec`` and ``critinit validate`` in turn with
-``python -c "import numpy, pydantic, typer, scipy.optimize"`` and prints medians and their ratio: at most 1.5.
+``python -c "import numpy, pydantic, typer, scipy.optimize"`` and prints medians and their ratio: at most 1.5.  (These
+two do without ``scipy.optimize``, which takes longer to import than all that they compute.)
 Run in turn, a machine that slows down slows both; the first round warms the file cache and does not count.
 """
 

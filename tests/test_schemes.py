@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import critinit
+from critinit import schemes
 from critinit.cells import CELLS
 from critinit.distributions import CoupledBias, SpreadBias
 from critinit.schemes import SCHEMES
@@ -337,3 +338,17 @@ def test_public_names():
         assert getattr(critinit, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = critinit.nothing
+
+
+def test_a_scheme_sees_the_spectrum_where_it_says_that_it_reads_it():
+    seen = []
+
+    def gates(layer):
+        seen.append(layer.spectrum)
+        parts = schemes.kernel("zero"), schemes.kernel("normal", 1.0), schemes.bias(0.0)
+        return {name: schemes.gate(*parts) for name in layer.cell.gates}
+
+    for reads in (False, True):
+        scheme = critinit.Scheme(f"seeing_{reads}".lower(), "what is known of the inputs", gates, reads_spectrum=reads)
+        critinit.generate("gru", 20, scheme=scheme, input_spectrum=[1.0, 3.0])
+        assert seen[-1] == ((1.0, 3.0) if reads else None)

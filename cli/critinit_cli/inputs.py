@@ -116,13 +116,14 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value.replace("\\t", "\t")
 
 
-def measured(file: str, given: Inputs, reading: Reading) -> Inputs:
+def measured(file: str, given: Inputs, reading: Reading, *, spectrum: bool) -> Inputs:
     """Measure a file, show on stderr what was found, and return the inputs that the spec is for.
 
     Args:
         file: The file.
         given: What the options state; it goes before what is measured.
         reading: How the file is to be read.
+        spectrum: Whether the spec takes the spectrum.
 
     Raises:
         FileError: The file cannot be read.
@@ -134,17 +135,18 @@ def measured(file: str, given: Inputs, reading: Reading) -> Inputs:
     from critinit.inputs import measure
 
     tokens: Any = "refuse" if given.variance is None else "length"
+    # what is stated of the correlation in time says of it what a spectrum says too
+    spectrum = spectrum and given.autocorrelation is None
     with progress_bars() as start:
         move = start("numbers read")
-        found = measure(file, tokens=tokens, progress=lambda done: move(done, None), **reading.arguments())
+        found = measure(
+            file, tokens=tokens, spectrum=spectrum, progress=lambda done: move(done, None), **reading.arguments()
+        )
     if given.T is None and found.shape[1] == 1:
         (hint,) = found.warnings()
         hint = f"{hint.partition(': ')[2]}; or state the length with --T"
         raise DataError(found="one step", allowed="sequences of two steps or more", hint=hint, source=file)
-    stated = _stated(found)
-    if given.autocorrelation is not None:  # it says of the course in time what a spectrum says too
-        stated = stated._replace(spectrum=None)
-    result = given.completed(stated)
+    result = given.completed(_stated(found))
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             print(_table(file, found, given, result), end="", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from critinit_cli import codes
+from critinit_cli import codes, progress
 from critinit_cli.threads import one_thread
 
 __all__ = ["execute", "run"]
@@ -30,6 +30,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:  # numerical warnings are for developers: python -W default shows them
         warnings.simplefilter("ignore")
     one_thread()
+    progress.begin()
     try:
         # imported here so that an interrupt during the imports ends quietly too
         from critinit_cli import output

@@ -1,5 +1,7 @@
 """What people see while a command works: bars on a terminal, else a line now and then; always on stderr.
 
+Every command says its name once it works for longer than most do; what it counts is shown from then on.
+
 With ``CRITINIT_PROGRESS=off`` in the environment there is nothing to see.
 """
 
@@ -9,31 +11,67 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "progress_bars"]
+__all__ = ["Progress", "announced", "begin", "progress_bars"]
 
 Progress = Callable[[int, int | None], None]
 """Called with how much is done, and of how much where that is known."""
 
 _FIRST, _EVERY = 0.7, 15.0
 """Seconds until the first line where stderr is no terminal, and between two lines: a log stays short."""
+_OFF = "CRITINIT_PROGRESS", "off"
+"""The variable of the environment, and its value, that keep all this quiet."""
+
+_started: float | None = None
+"""When the process began, by the monotonic clock; None where commands run within another program."""
+_lines: _Lines | None = None
+"""Those of the command that runs."""
+
+
+def begin() -> None:
+    """Count the seconds until the first line from now on: for a process that is one command."""
+    global _started
+    _started = time.monotonic()
+
+
+@contextmanager
+def announced(name: str) -> Iterator[None]:
+    """Say the name of a command on stderr if it takes long, unless ``progress_bars`` says more."""
+    global _lines
+    if os.environ.get(_OFF[0]) == _OFF[1]:
+        yield
+        return
+    _lines = lines = _Lines(_started)
+    lines.start(name)
+    try:
+        yield
+    finally:
+        _lines = None
+        lines.stop()
 
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str], Progress]]:
     """Give a function that shows how far something is: from its title to what moves it on."""
-    if os.environ.get("CRITINIT_PROGRESS") == "off":
+    if os.environ.get(_OFF[0]) == _OFF[1]:
         yield lambda title: lambda done, total: None
         return
     if sys.stderr is None or not sys.stderr.isatty():
-        lines = _Lines()
+        lines = _lines or _Lines(None)
+        name = lines.title
         try:
             yield lines.start
         finally:
-            lines.stop()
+            if lines is _lines:
+                lines.start(name)
+            else:
+                lines.stop()
         return
+    if _lines is not None:
+        _lines.stop()
     from rich.console import Console
     from rich.progress import Progress as Bars
 
@@ -52,9 +90,14 @@ def progress_bars() -> Iterator[Callable[[str], Progress]]:
 
 
 class _Lines:
-    """Says what is worked on, for logs and pipes: nothing where it is quick."""
+    """Says what is worked on, for logs and pipes: nothing where it is quick.
 
-    def __init__(self) -> None:
+    Args:
+        started: When the work began, by the monotonic clock; None: with the first title.
+    """
+
+    def __init__(self, started: float | None) -> None:
+        self.started = started
         self.title, self.reached = "", ""
         self.done = threading.Event()
         self.thread: threading.Thread | None = None
@@ -78,7 +121,7 @@ class _Lines:
             self.thread.join()
 
     def _write(self) -> None:
-        wait = _FIRST
+        wait = _FIRST if self.started is None else max(self.started + _FIRST - time.monotonic(), 0.0)
         while not self.done.wait(wait):
             if sys.stderr is not None:
                 with contextlib.suppress(OSError):

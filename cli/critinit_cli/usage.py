@@ -9,6 +9,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from critinit_cli.progress import announced
 from critinit_cli.registered import filled
 
 __all__ = ["Command", "as_option", "explain"]
@@ -27,7 +28,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with _naming_options({str(parameter.name): _shown(parameter) for parameter in self.params}):
+        options = {str(parameter.name): _shown(parameter) for parameter in self.params}
+        with announced(str(self.name)), _naming_options(options):
             return super().invoke(ctx)
 
 

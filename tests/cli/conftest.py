@@ -46,10 +46,13 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment, in which the packages are found whether they are installed or not."""
+    """This process's environment, in which the packages are found whether they are installed or not.
+
+    Commands are quiet about being slow, which the machine decides.
+    """
     paths = [str(ROOT / part) for part in ("src", "adapters", "cli")]
     kept = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, *kept])} | changes
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, *kept]), "CRITINIT_PROGRESS": "off"} | changes
 
 
 def process(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:

@@ -82,6 +82,31 @@ def test_the_angles_of_memory_follow_the_spectrum_of_the_data(run: Run, tmp_path
     assert "spectrum" not in run(*arguments[:-1], "critical").out
 
 
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ((), False),
+        (("--scheme", "orthogonal"), False),
+        (("--scheme", "memory"), True),
+        (("--scheme", "memory", "--input-autocorrelation", "0.5"), False),
+        (("--learning-rate", "0.0001"), True),
+    ],
+)
+def test_a_spectrum_is_measured_where_the_scheme_reads_it(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], read: bool
+) -> None:
+    asked = []
+
+    def watched(*args: Any, **named: Any) -> InputStatistics:
+        asked.append(measure(*args, **named))
+        return asked[-1]
+
+    monkeypatch.setattr("critinit.inputs.measure", watched)
+    arguments = ("spec", "--cell", "gru", "--data", str(data), "--input-correlation", "1")
+    assert run(*arguments, *options).code == 0
+    assert [found.spectrum is not None for found in asked] == [read]
+
+
 PADDING = ["input.padding", "variance", "0"]
 
 

@@ -252,3 +252,10 @@ def test_it_prints_as_a_table(x: np.ndarray) -> None:
     assert "<td>12×40×6</td>" in found._repr_html_()
     with pytest.raises(KeyError):
         found["other"]
+
+
+def test_the_spectrum_is_that_of_the_first_layer_and_only_where_it_is_asked_for(x: np.ndarray) -> None:
+    arrivals = [Arrival(number, x.astype(np.float32), None) for number in range(2)]
+    for asked in (True, False):
+        found = measure(object(), (), framework=handing_over(*arrivals, layers=2), spectrum=asked)["net"]
+        assert [layer.statistics.spectrum is not None for layer in found.layers] == [asked, False]

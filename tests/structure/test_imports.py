@@ -12,7 +12,7 @@ from tests.cli.conftest import environment
 from tests.structure.reading import PACKAGES, Module, modules
 
 CORE = [
-    {"errors", "_version", "_lazy", "frozen", "foreign", "dual", "showing", "files"},
+    {"errors", "_version", "_lazy", "frozen", "foreign", "dual", "showing", "files", "roots"},
     {"plugins"},
     {"cells"},
     {"distributions"},

@@ -9,14 +9,15 @@ import pytest
 from scipy.integrate import trapezoid
 
 import critinit
+from critinit.cells import find_cell
 from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import analyze
 from critinit.theory.parameters import grid_parameters, layer_parameters
 from critinit.theory.untied import solution
 from critinit.theory.untied.averages import Memory
-from critinit.theory.untied.solution import solve
-from tests.theory import reference
+from critinit.theory.untied.solution import solve, solve_driven
+from tests.theory import points, reference
 from tests.theory.reference import Gate, sigmoid
 
 pytestmark = pytest.mark.slow
@@ -431,3 +432,20 @@ def test_no_input_leaves_a_linear_network(cell, scheme):
     assert numbers.chi == pytest.approx(chi, rel=1e-5)
     assert (numbers.second_moment, numbers.cell_second_moment) == (0, 0)
     assert numbers.retention > 0
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "gru_reset_before", "mgu", "lstm", "coupled_lstm", "peephole_lstm"])
+def test_a_driven_candidate_is_that_of_a_layer_whose_inputs_give_what_its_loop_does_not(cell):
+    the_cell = find_cell(cell)
+
+    def parameters(variance):
+        gates = {name: points.gate(0, 0, 0.7) for name in the_cell.gates}
+        gates[the_cell.candidate_gate] = points.gate(0.8, variance, 0.1)
+        return layer_parameters(the_cell, points.spec(cell, gates).layers[0])
+
+    numbers, back = solve_driven(parameters(0.4))
+    whole = solve(parameters(0.4 - back))
+    assert 0.0 < back < 0.4
+    for name in ("chi", "memory_moment", "jacobian_mean"):
+        assert getattr(numbers, name) == pytest.approx(getattr(whole, name), rel=1e-8)
+    assert numbers.retention(20) == pytest.approx(whole.retention(20), rel=1e-7)

@@ -187,7 +187,7 @@ def command(
     """
     from critinit.cells import CELLS
     from critinit.schemes import SCHEMES
-    from critinit.schemes.generating import generate
+    from critinit.schemes.generating import generate, reads_spectrum
     from critinit_cli.inputs import Inputs, Reading, measured
 
     given = Inputs(
@@ -201,11 +201,12 @@ def command(
     )
     reading = Reading(layout, array, columns, group, time, tuple(csv or ()), missing)
     _check(T, data, reading._asdict())
+    named = None if scheme is None else SCHEMES.name_of(scheme)
     if data is not None:
-        given = measured(data, given, reading)
+        given = measured(data, given, reading, spectrum=reads_spectrum(named, learning_rate))
     spec = generate(
         CELLS.name_of(cell),
-        scheme=None if scheme is None else SCHEMES.name_of(scheme),
+        scheme=named,
         learning_rate=learning_rate,
         layers=layers,
         hidden_size=hidden_size,

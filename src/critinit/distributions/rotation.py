@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
@@ -73,22 +74,15 @@ class RotationKernel(Kernel):
 
     def angles(self, planes: int) -> Array:
         """Return the angle of each plane, in radians, ascending."""
-        p = (np.arange(planes) + 0.5) / planes
-        if self.spectrum is not None:
-            below = np.concatenate([[0.0], np.cumsum(self.spectrum) / math.fsum(self.spectrum)])
-            return np.asarray(np.interp(p, below, np.linspace(0.0, math.pi, len(below))))
-        ratio = (1.0 - self.concentration) / (1.0 + self.concentration)
-        return np.asarray(2.0 * np.arctan(ratio * np.tan(0.5 * math.pi * p)))
+        return _angles(self.concentration, self.spectrum, planes)
 
     def turned(self, x: Any) -> Any:
         """Return W x for x with the units along its last axis, an array of NumPy."""
         units = x.shape[-1]
-        theta = self.angles(units // 2)
-        y = np.array(x, dtype=float)
-        first, second = x[..., 0 : units - 1 : 2], x[..., 1::2]
-        y[..., 0 : units - 1 : 2] = np.cos(theta) * first - np.sin(theta) * second
-        y[..., 1::2] = np.sin(theta) * first + np.cos(theta) * second
-        return self.gain * y
+        turn = _turn(self.gain, self.concentration, self.spectrum, units // 2)
+        paired = np.ascontiguousarray(x[..., : units // 2 * 2], dtype=float).view(complex)  # a pair is a number
+        turned = (turn * paired).view(float)
+        return turned if units % 2 == 0 else np.concatenate([turned, self.gain * x[..., -1:]], axis=-1)
 
     def draw(self, drawing: Drawing[A]) -> A:
         """Return the matrix."""
@@ -105,3 +99,19 @@ class RotationKernel(Kernel):
         """Return the name, the gain and the concentration, or that there is a spectrum."""
         angles = f"concentration {self.concentration:.4g}" if self.spectrum is None else "angles by a spectrum"
         return f"rotation, gain {self.gain:.4g}, {angles}"
+
+
+def _angles(concentration: float, spectrum: tuple[float, ...] | None, planes: int) -> Array:
+    p = (np.arange(planes) + 0.5) / planes
+    if spectrum is not None:
+        below = np.concatenate([[0.0], np.cumsum(spectrum) / math.fsum(spectrum)])
+        return np.asarray(np.interp(p, below, np.linspace(0.0, math.pi, len(below))))
+    ratio = (1.0 - concentration) / (1.0 + concentration)
+    return np.asarray(2.0 * np.arctan(ratio * np.tan(0.5 * math.pi * p)))
+
+
+@lru_cache(maxsize=8)
+def _turn(gain: float, concentration: float, spectrum: tuple[float, ...] | None, planes: int) -> Any:
+    """gain·e^(iθ), kept, as a population turns by it at every step."""
+    theta = _angles(concentration, spectrum, planes)
+    return gain * np.cos(theta) + 1j * (gain * np.sin(theta))

@@ -23,6 +23,7 @@ from critinit.distributions._base import Array, Bias
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import LONGEST_TIME, Finite, NonNegative, Time, rounded
 from critinit.errors import ArgumentError
+from critinit.roots import crossing
 
 __all__ = ["LogUniformTimeBias", "SpreadBias", "UniformGateBias", "UniformTimeBias"]
 
@@ -129,8 +130,6 @@ class SpreadBias(Bias):
         Raises:
             ArgumentError: No ``max_time`` gives that mean.
         """
-        from scipy.optimize import brentq
-
         low, high = self.ends[0], math.log(LONGEST_TIME - 1.0)
 
         def excess(end: float) -> float:
@@ -144,7 +143,7 @@ class SpreadBias(Bias):
         if excess(low) >= 0.0 or excess(high) <= 0.0:
             end = low if excess(low) >= 0.0 else high
         else:
-            end = float(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
+            end = crossing(excess, low, high, 1e-14)
         longest = max(min(1.0 + math.exp(end), LONGEST_TIME), self.min_time)
         return self.model_copy(update={"max_time": longest, "mean": mean})
 

@@ -13,7 +13,7 @@ from critinit.errors import ApplyError, ArgumentError
 from critinit.inputs.arriving import MeasuredInputs, NetworkInputs
 from critinit.inputs.network import measure
 from critinit.schemes import DEFAULT, Scheme
-from critinit.schemes.generating import generate
+from critinit.schemes.generating import generate, reads_spectrum
 from critinit.showing import Shown, Table
 from critinit.spec import InitSpec, Padding
 from critinit.tensors.application import Adapter, Applied, Report, Sampler, StepLimit, apply, find_adapter
@@ -118,7 +118,8 @@ def initialize(
     if embeddings not in get_args(Embeddings):
         raise ArgumentError("embeddings", found=repr(embeddings), allowed=" or ".join(map(repr, get_args(Embeddings))))
     adapter = find_adapter(model, framework, options)
-    how: dict[str, Any] = {"mask": mask, "call": call, "framework": adapter, **options}
+    seen = {"spectrum": reads_spectrum(scheme)}
+    how: dict[str, Any] = {"mask": mask, "call": call, "framework": adapter, **seen, **options}
     measured = measure(model, batch, **how)
     _check_reached(measured, include)
     names = [network.name for network in measured if _chosen(network.name, include)]

@@ -63,6 +63,7 @@ def measure(
     csv: Mapping[str, Any] | None = None,
     missing: Literal["refuse", "drop"] = "refuse",
     tokens: Literal["refuse", "length"] = "refuse",
+    spectrum: bool = True,
     chunk_size: int = CHUNK,
     progress: Callable[[int], None] | None = None,
 ) -> InputStatistics:
@@ -87,6 +88,7 @@ def measure(
             DataError that says where the first is; "drop" leaves them out, and the steps after them move up.
         tokens: What to do with whole numbers that look like ids of tokens, whose size says nothing of the power of the
             inputs.  "refuse" raises a DataError; "length" measures them, and ``ids`` says that only the length counts.
+        spectrum: Whether to measure the spectrum, which the scheme ``memory`` reads; without it the rest is quicker.
         chunk_size: How many numbers to read at once.
         progress: Called with how many numbers have been read so far.
 
@@ -129,7 +131,7 @@ def measure(
                 lacking.__iadd__(np.isnan(chunk.values).sum(axis=(0, 1)))
             tell(read)
 
-    moments = Moments(source)
+    moments = Moments(source, spectrum=spectrum)
     for chunk in _complete(chunks()) if drop else chunks():
         moments.add(chunk)
     steps = read // source.features

@@ -48,9 +48,14 @@ RUN = 3.0
 
 
 class Moments:
-    """The sums over the chunks of a source."""
+    """The sums over the chunks of a source.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        source: The source.
+        spectrum: Whether the spectrum is asked for.
+    """
+
+    def __init__(self, source: Source, *, spectrum: bool = True) -> None:
         features = source.features
         self.source = source
         self.sequences = self.count = self.steps = 0
@@ -58,7 +63,7 @@ class Moments:
         self.low, self.high = np.full(features, math.inf), np.full(features, -math.inf)
         longest = math.inf if source.steps is None else source.steps
         self.lagged = Lagged([lag for lag in _LAGS if lag == 1 or (lag < longest and lag * features <= _TAIL)])
-        self.fine = Lagged([lag for lag in range(1, _FINE + 1) if lag <= self.lagged.lags[-1]])
+        self.fine = Lagged([lag for lag in range(1, _FINE + 1) if spectrum and lag <= self.lagged.longest])
         self.pairs = None if source.steps is None else _Pairs(source.steps, features)
         self.beginnings, self.endings = _Stretches(), _Stretches()
         self.unchanging = 0  # sequences
@@ -90,7 +95,7 @@ class Moments:
         joined = np.concatenate([self.tail, x], axis=1)
         for lagged in (self.lagged, self.fine) if self.count <= _SAMPLED else (self.lagged,):
             lagged.add(joined, self.tail.shape[1], step, self.until, self.start)
-        self.tail, self.length = joined[:, -self.lagged.lags[-1] :], step + x.shape[1]
+        self.tail, self.length = joined[:, -self.lagged.longest :], step + x.shape[1]
 
     def _add_columns(self, x: Array) -> None:
         count = x.shape[0] * x.shape[1]

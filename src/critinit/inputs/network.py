@@ -36,6 +36,7 @@ def measure(
     *,
     mask: Any = None,
     call: Callable[..., object] | None = None,
+    spectrum: bool = True,
     framework: str | Adapter | None = None,
     **options: Any,
 ) -> MeasuredInputs:
@@ -51,6 +52,7 @@ def measure(
             (N, T), or N lengths.
         call: How to run the model, where not by calling it: a function of the model and the batch's arguments, such as
             the method ``apply`` that a tree of parameters belongs to.
+        spectrum: Whether to measure the spectrum of what arrives at first layers, which the scheme ``memory`` reads.
         framework: The framework's name, where the target could be of several, or an adapter.
         **options: The adapter's own options, as of ``critinit.apply``.
 
@@ -73,7 +75,7 @@ def measure(
     reached = [network for network in traced.networks if network.arrivals]
     unreached = tuple(network.name for network in traced.networks if not network.arrivals)
     notes = tuple(f"{network.name}: {network.refusal}" for network in traced.networks if network.refusal)
-    networks = tuple(_network(network, traced.embeddings, arrays, mask) for network in reached)
+    networks = tuple(_network(network, traced.embeddings, arrays, mask, spectrum) for network in reached)
     tied = tuple(embedding.name for embedding in traced.embeddings if embedding.tied)
     return MeasuredInputs(networks, unreached, tied, notes)
 
@@ -192,9 +194,9 @@ def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
 
 
 def _network(
-    network: Reached, embeddings: Sequence[Embedding], batch: Sequence[NDArray[Any]], mask: Any
+    network: Reached, embeddings: Sequence[Embedding], batch: Sequence[NDArray[Any]], mask: Any, spectrum: bool
 ) -> NetworkInputs:
-    layers = tuple(_layer(network, number, mask) for number in range(network.layers))
+    layers = tuple(_layer(network, number, mask, spectrum and number == 0) for number in range(network.layers))
     first = [arrival for arrival in network.arrivals if arrival.layer == 0]
     origin, embedding = origin_of(first, embeddings, batch)
     trains = embedding.trains if embedding else origin == "layers" and network.trains is not False
@@ -219,7 +221,7 @@ def _odd_ending(arrivals: Sequence[Arrival], layer: LayerInputs) -> Ending | Non
     return next(filter(None, (odd_ending(arrival.values) for arrival in arrivals)), None)
 
 
-def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:
+def _layer(network: Reached, number: int, mask: Any, spectrum: bool) -> LayerInputs:
     """The passes of one layer, taken together."""
     real: list[NDArray[np.float32]] = []
     lengths: list[int] = []
@@ -248,7 +250,9 @@ def _layer(network: Reached, number: int, mask: Any) -> LayerInputs:
             f"what arrives at {network.name or 'the model itself'}", found="padding alone", allowed="real steps"
         )
     left, right = (_together(side, total) for side in before_and_after)
-    return LayerInputs(number, measure_arrays(real), tuple(lengths), tuple(steps), left, right, unread / total)
+    return LayerInputs(
+        number, measure_arrays(real, spectrum=spectrum), tuple(lengths), tuple(steps), left, right, unread / total
+    )
 
 
 def _together(parts: Sequence[tuple[Stretch | None, int]], total: int) -> Stretch | None:

@@ -92,7 +92,8 @@ class InputStatistics:
             sequence, or of zeros.
         autocorrelation: The correlation in time at some lags in steps, without the padding.
         spectrum: The power about the mean in 128 equal bins of the frequencies from 0 to π radians a step, of mean 1,
-            without the padding; None of sequences of very few steps, and where nothing changes.
+            without the padding; None of sequences of very few steps, where nothing changes, and where it was not asked
+            for.
         beginnings: The unchanging stretches at the beginning of sequences; None where there are none.
         endings: Those at the end of sequences; None where there are none.
         steps_after_padding: Steps of the longest sequence without padding before it: what a spec takes for T.

@@ -11,8 +11,9 @@ from critinit.cells import EMBEDDED, Cell
 from critinit.distributions.numbers import rounded
 from critinit.dual import Dual, sigmoid, tangent
 from critinit.errors import SchemeError
+from critinit.roots import crossing
 from critinit.spec.model import Layer, Padding
-from critinit.theory.parameters import layer_parameters
+from critinit.theory.parameters import LayerParameters, layer_parameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, rule_for
 from critinit.theory.untied.solution import Untied, solve
 
@@ -40,6 +41,7 @@ __all__ = [
     "solved",
     "spread_biases",
     "spread_gates",
+    "steady",
 ]
 
 Quantity = Literal["time_scale", "unit_time_constant"]
@@ -64,7 +66,7 @@ class LayerContext:
         input_size: M, the number of coordinates of the input, or None where it is not known.
         autocorrelation: Correlation of the input with that of the step before, or None where it is not known.
         spectrum: Powers of the input about its mean in equal bins of the frequencies from 0 to π radians a step, in
-            any unit, or None where they are not known.
+            any unit, or None where they are not known, or the scheme does not read them.
     """
 
     cell: Cell
@@ -126,6 +128,8 @@ class Scheme:
         projection: From a ``LayerContext`` to the projection of a cell that has one.
         memory_gain: From a ``LayerContext`` to γ_c of a normalized cell with a read-out, or None where such a memory is
             read as it is.
+        reads_spectrum: Whether ``gates`` reads the ``spectrum`` of a ``LayerContext``, which is None otherwise; it is
+            measured, at some cost, for such a scheme alone.
 
     Example:
         >>> def gates(layer):
@@ -143,6 +147,7 @@ class Scheme:
     target: Quantity | None = None
     projection: Callable[[LayerContext], Parts] = projection
     memory_gain: Callable[[LayerContext], float | None] = lambda layer: 1.0
+    reads_spectrum: bool = False
 
 
 def kernel(distribution: str, variance: float | None = None, **parameters: Any) -> Parts:
@@ -271,8 +276,13 @@ def memory_gain_for_times(layer: LayerContext, gates: Mapping[str, Parts]) -> fl
 
 def solved(layer: LayerContext, gates: Mapping[str, Parts]) -> Untied:
     """Return the untied theory of these gates under steady inputs, the memory not normalized."""
+    return solve(steady(layer, gates))
+
+
+def steady(layer: LayerContext, gates: Mapping[str, Parts]) -> LayerParameters:
+    """Return the hyperparameters of these gates under steady inputs, the memory not normalized."""
     alone = Layer.model_validate({"input": {"variance": layer.input_variance or 1.0}, "gates": gates})
-    return solve(layer_parameters(layer.cell, alone))
+    return layer_parameters(layer.cell, alone)
 
 
 def own_loop(cell: Cell, biases: Mapping[str, float]) -> tuple[float, float]:
@@ -301,8 +311,6 @@ def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:
         variance: Of the pre-activation, beside the bias.
         squared: Whether E(1 − f²) is meant.
     """
-    from scipy.optimize import brentq
-
     z, w = rule_for(math.sqrt(variance), LOGISTIC_STRIP)
 
     def excess(b: float) -> float:
@@ -310,7 +318,7 @@ def keep_bias(leak: float, variance: float, *, squared: bool = False) -> float:
         return float((g * (2.0 - g) if squared else g) @ w) - leak
 
     # within these ends every leak between 1e-20 and 1 − 1e-20 is found
-    return float(brentq(excess, -50.0 - variance, 60.0 + variance, xtol=1e-13, rtol=1e-14))
+    return crossing(excess, -50.0 - variance, 60.0 + variance, 1e-13)
 
 
 def near_zero(T: int) -> float:

@@ -26,11 +26,11 @@ from typing import Any
 from critinit.cells import Cell
 from critinit.distributions.numbers import rounded
 from critinit.errors import ArgumentError, SchemeError
+from critinit.roots import falling_root
 from critinit.schemes._base import LayerContext, Parts, bias, gate, kernel, near_zero, own_loop, projection
 from critinit.spec.model import SCHEMA_VERSION, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.analysis import fast_numbers, untied_numbers
-from critinit.theory.roots import falling_root
 
 __all__ = ["ungated_gates"]
 

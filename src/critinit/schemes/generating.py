@@ -19,7 +19,7 @@ from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
 from critinit.theory.analysis import predict, predicted, reached, state_correlation
 
-__all__ = ["generate"]
+__all__ = ["generate", "reads_spectrum"]
 
 LIMITED = "memory"
 """The scheme for optimizers that keep limits, or whose rate is so small that none is needed."""
@@ -131,7 +131,7 @@ def generate(
         if spec is not None:
             r, correlation, known = _state_below(spec, known)
         smooth = None if index else in_time
-        seen = None if index else powers
+        seen = None if index or not the_scheme.reads_spectrum else powers
         layer = LayerContext(the_cell, T, r, correlation, known, index, hidden_size, input_size, smooth, seen)
         try:
             one = validate_object({**data, "layers": [_layer(the_scheme, layer, smooth)]})
@@ -148,6 +148,23 @@ def generate(
         arguments["input_spectrum"] = list(powers)
     made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
     return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
+
+
+def reads_spectrum(scheme: str | Scheme | None, learning_rate: float | None = None) -> bool:
+    """Return whether ``generate`` can make use of the spectrum of the inputs, which takes time to measure.
+
+    Args:
+        scheme: As ``generate`` takes it, like the following.
+        learning_rate: The optimizer's.
+
+    Example:
+        >>> [reads_spectrum(scheme) for scheme in ("memory", "chrono", None)]
+        [True, False, False]
+    """
+    if scheme is None:
+        return learning_rate is not None and SCHEMES.get(LIMITED).reads_spectrum
+    known = SCHEMES.get(scheme) if isinstance(scheme, str) else scheme
+    return bool(getattr(known, "reads_spectrum", False))  # what is no scheme, generate refuses
 
 
 def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: LayerContext) -> str:

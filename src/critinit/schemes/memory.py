@@ -28,6 +28,7 @@ import math
 
 from critinit.distributions.numbers import rounded
 from critinit.errors import SchemeError
+from critinit.roots import falling_root
 from critinit.schemes._base import (
     LayerContext,
     Parts,
@@ -39,10 +40,10 @@ from critinit.schemes._base import (
     limited,
     needs_keep_gate,
     own_loop,
-    solved,
+    steady,
 )
 from critinit.schemes.critical import spread_gates
-from critinit.theory.roots import falling_root
+from critinit.theory.untied.solution import Untied, solve_driven
 
 __all__ = ["SCHEME"]
 
@@ -74,10 +75,12 @@ take 60 to 80 steps with it and 80 to 140 with 5.7; MNIST at T = 784, without si
 without a bound."""
 USUAL_UNITS = 64
 """Units where their number is not known."""
-_LOWEST, _HIGHEST = 1e-3, 1e2
-"""ν²R is sought from the first over T² to the second."""
-_ACCURACY = 1e-6
-"""Of ln(ν²R)."""
+_LOWEST, _HIGHEST = 0.03, 1e2
+"""The variance v of the candidate's pre-activation is sought from the first over T to the second."""
+_STEP = 2.0
+"""Of ln v, from the first to the next."""
+_ACCURACY = 1e-8
+"""Of its logarithm."""
 _PARTS = ("recurrent", "input", "bias")
 
 
@@ -164,16 +167,28 @@ def _adding_up(layer: LayerContext) -> float:
 
 
 def _power(layer: LayerContext) -> float:
-    """ν²R at which the saturation of tanh costs the memory group 1/T a step: χ = exp(−1/T)."""
+    """ν²R at which the saturation of tanh costs the memory group 1/T a step: χ = exp(−1/T).
+
+    Nothing but the candidate is driven, so the state depends on the variance v of its pre-activation alone.  That is
+    sought; the inputs give of it what the loop does not bring back.
+    """
+
+    def driven(x: float) -> tuple[Untied, float]:
+        """The loop at v = eˣ/T, and ν²R."""
+        v = math.exp(x) / layer.T
+        found, back = solve_driven(steady(layer, _memory(layer, v)))
+        return found, v - float(back)
 
     def excess(x: float) -> float:
-        return math.log(float(solved(layer, _memory(layer, math.exp(x))).chi)) + 1.0 / layer.T
+        """ln of 1/T over what saturation costs: about −x, as the cost grows as v."""
+        cost = -math.log(float(driven(x)[0].chi))
+        return -math.log(cost * layer.T) if cost > 0.0 else math.inf
 
-    low, high = math.log(_LOWEST / layer.T**2), math.log(_HIGHEST)
+    low, high = math.log(_LOWEST), math.log(_HIGHEST * layer.T)
     if not excess(low) > 0.0 > excess(high):
         hint = f"no power of the inputs gives a loop of {layer.cell.name} a time scale of {layer.T} steps"
         raise SchemeError("scheme", found="memory", hint=hint)
-    return _short(math.exp(falling_root(excess, low, 1.0, _ACCURACY)) / _adding_up(layer))
+    return _short(driven(falling_root(excess, low, _STEP, _ACCURACY))[1] / _adding_up(layer))
 
 
 def _short(x: float) -> float:
@@ -186,4 +201,5 @@ SCHEME = Scheme(
     "half a linear memory of rotations, a quarter critical, a quarter short, with limits on the learning rate",
     _groups,
     "unit_time_constant",
+    reads_spectrum=True,
 )

@@ -366,9 +366,7 @@ def state_correlation(spec: InitSpec, layer: Layer) -> float:
     return _rounded(min(max(product / second, 0.0), 1.0)) if second > 0.0 else 1.0
 
 
-@lru_cache(maxsize=8)
 def _solution(cell: Cell, layer: Layer) -> Untied:
-    """The solved layer, kept: a spec and its target, and layers that are alike, ask for the same one."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return solve_layer(cell, layer)
 

@@ -25,7 +25,7 @@ from critinit.errors import ArgumentError
 from critinit.spec import InitSpec, Layer
 from critinit.spec.model import Predicted
 from critinit.theory.parameters import layer_parameters
-from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, solve, unit_moments
+from critinit.theory.untied.solution import layer_unit_moments, padding_parameters, solve, solve_layer, unit_moments
 
 __all__ = ["Requirements", "requirements"]
 
@@ -107,7 +107,8 @@ def _of_group(cell: Cell, layer: Layer, T: int) -> tuple[float, float, float]:
 
     left = idle.keep_square ** float(T)
     if any(gate.recurrent.pairs_units for gate in layer.gates.values()):  # then it is the kernel that keeps
-        left = np.asarray(solve(padding_parameters(cell, layer)).retention(T))
+        found = solve_layer(cell, layer) if idle is active else solve(padding_parameters(cell, layer))
+        left = np.asarray(found.retention(T))
     gain = idle.write / np.maximum(1.0 - idle.keep, 1.0 / LONGEST_TIME)
     return over_units(active.written_variance * left), over_units(left), over_units(gain**2)
 

@@ -21,9 +21,9 @@ from critinit.cells import Cell
 from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
+from critinit.roots import excess_over_one, falling_root
 from critinit.spec import Layer
 from critinit.theory.protocol import STEADY, Inputs, follow_steps, longest_burn_in
-from critinit.theory.roots import excess_over_one, falling_root
 from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field

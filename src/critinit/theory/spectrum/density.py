@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike
 from critinit.distributions import Kernel
 from critinit.dual import Array
 from critinit.errors import ArgumentError
+from critinit.roots import falling_root
 from critinit.spec import InitSpec
 from critinit.theory.parameters import has_identity
 from critinit.theory.protocol import STEADY, Inputs, layers_below
-from critinit.theory.roots import falling_root
 from critinit.theory.spectrum.couplings import sampled_couplings, spectral_edge
 from critinit.theory.spectrum.resolvent import Pencil, resolvents
 from critinit.theory.tied.jacobian import Couplings

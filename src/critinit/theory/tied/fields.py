@@ -27,7 +27,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError
@@ -119,6 +118,8 @@ class Field:
 
         What is older than the first that are averaged stays as it is, and so does its frame.
         """
+        from scipy.linalg import solve_triangular  # not at the top: what has no fields need not load it
+
         r, sizes = self.kept, np.array(self.sizes, dtype=float)
         groups = _groups(self.sizes, self.recent, self.level)
         same = next((i for i, group in enumerate(groups) if len(group) > 1), len(groups))

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from critinit.distributions.numbers import LARGEST
 from critinit.dual import Array
 from critinit.errors import ArgumentError
 from critinit.frozen import FrozenMapping
@@ -37,8 +38,8 @@ _PARTS = 4
 """Parts of the late half of a burn-in, whose scatter gives its noise."""
 _UNDERFLOW = 1e-100
 """A second moment below this is zero but for underflow."""
-_LARGEST_LOG = 690.0
-"""ln of the largest retention, 1e300: beyond it double precision overflows."""
+_LARGEST_LOG = math.log(LARGEST)
+"""ln of the largest retention, and of the largest error of one, that can be stated."""
 
 
 def late_growth(log_square: Array) -> float:
@@ -226,9 +227,9 @@ def _exp(values: Sequence[float] | Array, more: float = 0.0) -> tuple[float, flo
         return 0.0, 0.0
     mean, error = _mean_error(values)
     error = math.hypot(error, more)
-    if mean > _LARGEST_LOG:
+    if mean + math.log(max(error, 1.0)) > _LARGEST_LOG:
         raise ArgumentError(
-            "retention", found=f"a growth by e^{mean:.0f}", allowed="at most 1e300", hint="use fewer steps T"
+            "retention", found=f"a growth by e^{mean:.0f}", allowed=f"at most {LARGEST:g}", hint="use fewer steps T"
         )
     centre = math.exp(mean)
     return centre, centre * error
@@ -264,7 +265,7 @@ def combine(
         continued: What T steps leave, where that is not sampled alone.
 
     Raises:
-        ArgumentError: The retention is beyond 1e300.
+        ArgumentError: The retention is beyond 1e100.
     """
     errors: dict[str, float | None] = {}
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
-from critinit.spec import Layer
+from critinit.spec import Gate, Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
 from critinit.theory.protocol import Inputs, pilot_steps
 from critinit.theory.settling import steady_moment
@@ -103,7 +103,8 @@ class Population:
         self.tangents, self.recent = tangents, recent
         self.states = _Fields.of(cell, layer, particles, rng, recent)
         self.deltas = _Fields({}, self.states.shared, {})
-        self.biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
+        biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
+        self.biases = {name: _once(b) if _is_idle(layer.gates[name]) else b for name, b in biases.items()}
         self._source: OwnInputs | _StateBelow = (
             _StateBelow(cell, layer, below, particles, rng, inputs, recent)
             if below
@@ -379,6 +380,16 @@ class _StateBelow:
         if self._normalized:
             x = normalized_message(x)
         return {**{name: gain * x for name, gain in self._itself.items()}, **self._field.signals(x)}
+
+
+def _is_idle(gate: Gate) -> bool:
+    """Whether a gate reads nothing, so that its pre-activation is its bias."""
+    return not (gate.recurrent.variance or gate.input.variance)
+
+
+def _once(x: Array) -> Array:
+    """One number where all are alike, (1,): then what is computed of it at every step costs next to nothing."""
+    return x[:1] if np.all(x == x[0]) else x
 
 
 def _strata(count: int, rng: np.random.Generator) -> Array:

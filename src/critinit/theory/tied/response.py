@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.dual import Array
-from critinit.theory.roots import excess_over_one, falling_root
+from critinit.roots import excess_over_one, falling_root
 
 __all__ = ["Fluctuations", "Response", "growth", "log_retention", "spectrum"]
 
@@ -136,18 +136,21 @@ def spectrum(response: Response, noise: Array, message_noise: Array) -> tuple[Ar
     """Return the variances g_o (O,) and G_g (G,) of stationary fluctuations (λ = 1) with noise V_o and U_g."""
     k, weight, t, through, s = _operators(response, 1.0)
     message = through @ noise + t @ message_noise
-    own = (weight @ k) * noise + np.einsum("f,fo,fg,og->o", weight, k, message, s, optimize=True)
+    own = (weight @ k) * noise + np.sum(s * (k.T @ (weight[:, None] * message)), axis=1)
     return own, weight @ message
 
 
 def _from_noise(response: Response, root: complex) -> Array:
     """The matrix that takes noise V_o and U_g to the variances (g_o, G_g) that it makes; at √λ = root."""
     k, weight, t, through, s = _operators(response, root)
-    weighted = weight[:, None] * k
-    from_noise = np.diag(weight @ k) + np.einsum("fo,fgq,og->oq", weighted, through, s, optimize=True)
-    from_message = np.einsum("fo,fgh,og->oh", weighted, t, s, optimize=True)
-    of_messages = [np.einsum("f,fgq->gq", weight, through), np.einsum("f,fgh->gh", weight, t)]
-    return np.asarray(np.block([[from_noise, from_message], of_messages]))
+    weighted, made = (weight[:, None] * k).T, np.concatenate([through, t], axis=2)
+    from_fields = sum(
+        (s[:, g, None] * (weighted @ made[:, g]) for g in range(s.shape[1])), start=np.zeros(made.shape[2])
+    )
+    whole = np.concatenate([np.zeros((len(weighted), made.shape[2])) + from_fields, np.tensordot(weight, made, 1)])
+    classes = np.arange(len(weighted))
+    whole[classes, classes] += weight @ k
+    return np.asarray(whole)
 
 
 def _own_noise(response: Response, fluctuations: Fluctuations) -> Array:

@@ -300,6 +300,12 @@ class Candidate:
                 self._n[p] = _weighted(by_node, self._gate_weights) if p else np.ones((1, 1))
         return self._n[p]
 
+    def returned(self, scaled_message: Array) -> Array:
+        """Return the variance that the recurrent kernel adds to the pre-activation, at another E m²."""
+        if self.gate is None:
+            return np.zeros((1, 1))
+        return _weighted(self._gain**2, self._gate_weights) * self._params.gates[self.gate].recurrent * scaled_message
+
     @cached_property
     def _squares(self) -> dict[str, tuple[Array, Array]]:
         """Gate -> conditional means of k/slope² and k²/slope⁴ at the scaling gate's nodes.

@@ -31,9 +31,9 @@ from typing import Any
 import numpy as np
 
 from critinit.dual import Array, Dual, tangent, value
+from critinit.roots import falling_root
 from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
-from critinit.theory.roots import falling_root
 from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
 from critinit.theory.untied.powers import log_power_mean
 
@@ -45,6 +45,8 @@ _ORDER = 0.5
 """Order of the rules over the gates: 1e-7, below what the collocation resolves."""
 _GAUSS = 20
 """Nodes of a compressed rule: moments up to the 39th, averages of the Chebyshev functions to 1e-7."""
+_CACHED = 2**15
+"""Numbers of an array, 1/4 MB, of which a few stay in a processor's cache: larger ones are taken in parts."""
 _CHECK = 1.5e-3
 """Relative error of E c² at which the collocated distribution is given up for the Gaussian reference."""
 _FAST = 0.8
@@ -66,6 +68,20 @@ def _collocation(nodes: int) -> tuple[Array, Array]:
     to_coefficients = np.cos(np.outer(np.arange(nodes), theta)) * (2.0 / nodes)
     to_coefficients[0] *= 0.5
     return np.cos(theta), to_coefficients
+
+
+def _chebyshev_sums(x: Array, weights: Array, sums: Array) -> None:
+    """Put the sums of weights·T_k(x) over the last axis into ``sums`` (…, degrees), by the recurrence of T_k."""
+    if x.size > _CACHED and x.ndim > 2:
+        for parts in zip(x, weights, sums, strict=True):
+            _chebyshev_sums(*parts)
+        return
+    before, now, following, twice = np.ones_like(x), x, np.empty_like(x), 2.0 * x
+    for k in range(sums.shape[-1]):
+        sums[..., k] = np.vecdot(before, weights)
+        np.multiply(twice, now, out=following)
+        following -= before
+        before, now, following = now, following, before
 
 
 def _compressed(values: Array, weights: Array) -> Rule:
@@ -179,12 +195,7 @@ class MemoryDistribution:
         np.sqrt(cosine, out=cosine)
         np.divide(image, cosine, out=cosine)
         basis = np.empty((*cosine.shape[:-1], self._nodes))
-        before, now, following, twice = np.ones_like(cosine), cosine, np.empty_like(cosine), 2.0 * cosine
-        for k in range(self._nodes):
-            basis[..., k] = np.vecdot(before, weights)
-            np.multiply(twice, now, out=following)
-            following -= before
-            before, now, following = now, following, before
+        _chebyshev_sums(cosine, np.broadcast_to(weights, cosine.shape), basis)
         return np.asarray(basis @ self._to_coefficients)
 
     @cached_property

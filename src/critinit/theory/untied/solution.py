@@ -18,19 +18,19 @@ the Jacobian's first two moments from free probability (``_jacobian``).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from critinit.cells import Cell
 from critinit.dual import Array
+from critinit.roots import crossing
 from critinit.spec.model import Layer
 from critinit.theory.normalization import ScaledMemory
-from critinit.theory.parameters import LayerParameters, layer_parameters, split_parameters
+from critinit.theory.parameters import GateParameters, LayerParameters, layer_parameters, split_parameters
 from critinit.theory.quadrature import normal_rule
 from critinit.theory.untied.averages import (
     Candidate,
@@ -52,6 +52,7 @@ __all__ = [
     "padding_parameters",
     "scaled_memory",
     "solve",
+    "solve_driven",
     "solve_layer",
     "unit_moments",
     "unit_time_constants",
@@ -164,6 +165,32 @@ def solve(params: LayerParameters, *, order: float = 1.0) -> Untied:
     return _solved(params, *_fixed_state(params, order))
 
 
+def solve_driven(params: LayerParameters) -> tuple[Untied, Array]:
+    """Return what ``solve`` says where only the candidate is driven, by inputs that stand for its recurrent signal too.
+
+    ``params`` states the whole variance v of the candidate's pre-activation as that of its inputs.  Nothing else of the
+    layer depends on E m², so no fixed point is sought.  These are the numbers of a layer whose inputs make v less what
+    is returned.
+
+    Args:
+        params: The layer, or the grid of layers.
+
+    Returns:
+        The numbers, and the variance that the recurrent kernel adds to the candidate's pre-activation.
+
+    Example:
+        >>> from critinit.theory.parameters import grid_parameters
+        >>> made = lambda power: grid_parameters("rnn", {"hidden": {"recurrent": 0.9, "input": power, "mean": 0.0}})
+        >>> numbers, back = solve_driven(made(0.2))
+        >>> bool(np.isclose(numbers.chi, solve(made(0.2 - back)).chi))
+        True
+    """
+    q = np.zeros((2 if params.cell.before else 1, *params.batch, 1, 1))
+    state = _State(params, q, 1.0)
+    found = _solved(params, state, np.ones(q.shape, dtype=bool), lambda: np.zeros(q.shape[1:], dtype=bool))
+    return found, _full(params, state.candidate.returned(state.messages()[-1])[..., 0, 0])
+
+
 def solve_layer(cell: Cell, layer: Layer) -> Untied:
     """Return what ``solve`` says of a layer; its stationary state is kept for ``layer_unit_moments``.
 
@@ -177,13 +204,49 @@ def solve_layer(cell: Cell, layer: Layer) -> Untied:
         >>> round(float(solve_layer(spec.find_cell(), spec.layers[0]).time_scale))
         100
     """
-    return _solved(*_layer_state(cell, layer))
+    return _stationary(cell, layer).numbers
+
+
+def _stationary(cell: Cell, layer: Layer) -> _Stationary:
+    params = layer_parameters(cell, layer)
+    return _kept(_Asked(_written(params), params))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Hyperparameters, told apart by their numbers: padding and limits on learning rates change none."""
+
+    numbers: tuple[Any, ...]
+    params: LayerParameters = field(compare=False)
 
 
 @lru_cache(maxsize=_KEPT_STATES)
-def _layer_state(cell: Cell, layer: Layer) -> tuple[LayerParameters, _State, Array, Callable[[], Array]]:
-    params = layer_parameters(cell, layer)
-    return params, *_fixed_state(params, 1.0)
+def _kept(asked: _Asked) -> _Stationary:
+    return _Stationary(asked.params)
+
+
+class _Stationary:
+    """A layer in its stationary state."""
+
+    def __init__(self, params: LayerParameters) -> None:
+        self._params = params
+        self.state, self._met, self._multistable = _fixed_state(params, 1.0)
+
+    @cached_property
+    def numbers(self) -> Untied:
+        """What ``solve`` says of it."""
+        return _solved(self._params, self.state, self._met, self._multistable)
+
+
+def _written(x: Any) -> Any:
+    """Hyperparameters as a tuple that can be compared."""
+    if isinstance(x, np.ndarray):
+        return x.shape, x.tobytes()
+    if isinstance(x, Mapping):
+        return tuple((name, _written(part)) for name, part in x.items())
+    if isinstance(x, (LayerParameters, GateParameters)):
+        return tuple(_written(getattr(x, part.name)) for part in fields(x))
+    return x
 
 
 def _solved(params: LayerParameters, state: _State, met: Array, multistable: Callable[[], Array]) -> Untied:
@@ -268,7 +331,7 @@ def layer_unit_moments(cell: Cell, layer: Layer) -> UnitMoments:
         >>> bool(np.allclose(moments.keep + moments.write, 1.0))
         True
     """
-    return _unit_moments(_layer_state(cell, layer)[1])
+    return _unit_moments(_stationary(cell, layer).state)
 
 
 def _unit_moments(state: _State) -> UnitMoments:
@@ -295,15 +358,23 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
     components = 2 if params.cell.before else 1
     shape = (components, *params.batch, 1, 1)
     ceiling = np.broadcast_to(_ceiling(params), shape)
-    # which fixed point is decided at low order; the one taken is then polished at full order
-    low, met = _fixed_point(lambda q: _messages(params, q, _COARSE), np.zeros(shape), ceiling, _COARSE_TOLERANCE)
-    high, met_high = _fixed_point(
-        lambda q: _messages(params, q, _COARSE), ceiling, ceiling, _COARSE_TOLERANCE, near=low
-    )
+
+    def fine(q: Array) -> Array:
+        return _messages(params, q, order)
+
+    def coarse(q: Array) -> Array:
+        return _messages(params, q, _COARSE)
+
+    # which fixed point is decided at low order; the one taken is then polished at full order.  With a read-out all
+    # orders cost the same
+    at_once = params.cell.has_readout
+    look, tolerance = (fine, _tolerance(params)) if at_once else (coarse, _COARSE_TOLERANCE)
+    low, met = _fixed_point(look, np.zeros(shape), ceiling, tolerance)
+    high, met_high = _fixed_point(look, ceiling, ceiling, _COARSE_TOLERANCE, near=low)
     # rest is a fixed point without inputs and biases; where it is unstable the state is the upper one
     unstable_rest = (low[0] < _REST) & (high[0] > _KICKED)
     if np.any(unstable_rest):
-        unstable_rest &= _messages(params, np.full(shape, _KICK), order)[0] > _KICK
+        unstable_rest &= fine(np.full(shape, _KICK))[0] > _KICK
     apart = np.abs(high[0] - low[0]) > _APART * np.maximum(high[0], _REST)
     several = apart & ~unstable_rest & met[0] & met_high[0]
 
@@ -311,10 +382,11 @@ def _fixed_state(params: LayerParameters, order: float) -> tuple[_State, Array, 
         if not np.any(several):
             return np.asarray(several)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as in the solution
-            return np.asarray(several & _is_repelled(lambda q: _messages(params, q, _COARSE)[0], low, high))
+            return np.asarray(several & _is_repelled(lambda q: look(q)[0], low, high))
 
-    start = np.where(unstable_rest, high, low)
-    q, met = _fixed_point(lambda q: _messages(params, q, order), start, ceiling, _tolerance(params))
+    q = np.where(unstable_rest, high, low)
+    if not at_once or np.any(unstable_rest):
+        q, met = _fixed_point(fine, q, ceiling, _tolerance(params))
     if not (params.cell.bounded or params.cell.embeds_input):
         met = np.logical_and(met, q < UNBOUNDED)
     return _State(params, q, order), met, multistable
@@ -427,7 +499,7 @@ def _kept_scale(state: _State, gain: float) -> tuple[float, bool]:
         return (gain / math.sqrt(total) if total > 0.0 else 0.0), drift < _DRIFT
     if missing(low) > 0.0 or missing(high) < 0.0:
         return 1.0 / math.sqrt(slowest * (1.0 + math.exp(low if missing(low) > 0.0 else high))), False
-    found = brentq(missing, low, high, xtol=1e-13, rtol=1e-13)
+    found = crossing(missing, low, high, 1e-13)
     return 1.0 / math.sqrt(slowest * (1.0 + math.exp(found))), drift < _DRIFT
 
 
@@ -442,7 +514,7 @@ def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
     def joined(arrays: list[Array]) -> Array:
         return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
 
-    names = [field.name for field in fields(Untied) if field.name not in ("multistable", "log_retention")]
+    names = [part.name for part in fields(Untied) if part.name not in ("multistable", "log_retention")]
     return Untied(
         **{name: joined([getattr(part, name) for part in parts]) for name in names},
         multistable=lambda: joined([part.multistable() for part in parts]),
@@ -469,14 +541,18 @@ def _fixed_point(
         """What has no number, as a moment that overflowed has none, is beyond the ceiling."""
         return np.minimum(np.nan_to_num(g(x), nan=math.inf, posinf=math.inf), ceiling)
 
+    def is_near(x: Array) -> Any:
+        return near is not None and np.abs(x - near) <= _SAME * np.maximum(near, _REST)
+
     q = np.array(start, dtype=float)
     for _ in range(_MAX_CYCLES):
         q1 = step(q)
+        if np.all(is_near(q1)):
+            return q1, np.ones(q1.shape, dtype=bool)
         q2 = step(q1)
         first, second = q1 - q, q2 - q1
         met = np.abs(second) <= tolerance * np.maximum(q2, _NOTHING)
-        if near is not None:
-            met = met | (np.abs(q2 - near) <= _SAME * np.maximum(near, _REST))
+        met = met | is_near(q2)
         if np.all(met):
             return q2, met
         with np.errstate(divide="ignore", invalid="ignore"):
