@@ -449,3 +449,24 @@ def test_a_driven_candidate_is_that_of_a_layer_whose_inputs_give_what_its_loop_d
     for name in ("chi", "memory_moment", "jacobian_mean"):
         assert getattr(numbers, name) == pytest.approx(getattr(whole, name), rel=1e-8)
     assert numbers.retention(20) == pytest.approx(whole.retention(20), rel=1e-7)
+
+
+@pytest.mark.parametrize("T", [100, 784, 2000, 10_000])
+def test_the_growth_of_a_narrow_memory_is_that_of_its_saturation(T):
+    """A shut LSTM's loop of gain 1 that is driven a little, by hand: χ is its gain times E sech⁴(u)·sech⁴(i tanh u)."""
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    shut, opened = -math.log(T / 0.01), 5.0
+    i = 1.0 / (1.0 + math.exp(-opened))
+    loop = (1.0 - 1.0 / (1.0 + math.exp(-shut))) / i**2
+    for share in (0.25, 1.0):
+        gates = {
+            "input": points.gate(0, 0, opened),
+            "forget": points.gate(0, 0, shut),
+            "cell": points.gate(loop**2, share / T, 0),
+            "output": points.gate(0, 0, opened),
+        }
+        found, back = solve_driven(layer_parameters(find_cell("lstm"), points.spec("lstm", gates).layers[0]))
+        u = math.sqrt(share / T) * z
+        by_hand = loop**2 * i**4 * float(w @ (np.cosh(u) * np.cosh(i * np.tanh(u))) ** -4.0) / w.sum()
+        assert math.log(found.chi) == pytest.approx(math.log(by_hand), rel=0.005 + 10.0 / T**2)
+        assert 0.0 < back < share / T
