@@ -20,6 +20,7 @@ from benchmarks.training.run import (
     DIAGONAL,
     NORMALIZED,
     OPTIMIZERS,
+    SCHEDULES,
     Run,
     row_of,
 )
@@ -61,6 +62,7 @@ _PRINTED = 4
 
 _Task = Enum("_Task", {name: name for name in TASKS}, type=str)  # type: ignore[misc]
 _Optimizer = Enum("_Optimizer", {name: name for name in OPTIMIZERS}, type=str)  # type: ignore[misc]
+_Schedule = Enum("_Schedule", {name: name for name in SCHEDULES}, type=str)  # type: ignore[misc]
 _Grid = Enum("_Grid", {name: name for name in grids.GRIDS}, type=str)  # type: ignore[misc]
 
 
@@ -84,6 +86,7 @@ def training(
     layers: Annotated[int, _option("Recurrent layers.", min=1)] = 1,
     batch: Annotated[int, _option("Sequences of a step.", min=1)] = 32,
     optimizer: Annotated[_Optimizer, _option("Of torch.")] = _Optimizer("adam"),  # noqa: B008
+    schedule: Annotated[_Schedule, _option("How the rates fall to 0 in --steps.")] = _Schedule("constant"),  # noqa: B008
     clip: Annotated[float, _option("Largest norm of the gradient.")] = 1.0,
     file: Annotated[list[Path] | None, _option("Images for the task pixels: IDX, npz or CIFAR pickles.")] = None,
     grid: Annotated[_Grid | None, _option(f"{_GRIDS}. Other settings are then its own.")] = None,
@@ -127,6 +130,7 @@ def training(
         every=every,
         optimizer=optimizer.value,
         clip=clip,
+        schedule=schedule.value,
         stop_at_target=stop_at_target,
         files=tuple(map(str, file or ())),
     )

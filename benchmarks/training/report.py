@@ -158,8 +158,8 @@ def _conditions(results: Sequence[Result]) -> str:
 
     return (
         f"Hidden units {values('hidden')}, layers {values('layers')}, batch {values('batch')}, optimizer "
-        f"{values('optimizer')}, gradient norm clipped at {values('clip')}, learning rates {values('learning_rate')}, "
-        f"the readout's {values('readout_ratio')} times that, "
+        f"{values('optimizer')}, gradient norm clipped at {values('clip')}, learning rates {values('learning_rate')} "
+        f"({values('schedule')}), the readout's {values('readout_ratio')} times that, "
         f"at most {values('steps')} steps, judged on held-out data every {values('every')}. For a seed every scheme "
         "has the same batches and the same readout; only the recurrent layer differs."
     )

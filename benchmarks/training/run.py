@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ __all__ = [
     "DIAGONAL",
     "NORMALIZED",
     "OPTIMIZERS",
+    "SCHEDULES",
     "Rates",
     "Result",
     "Row",
@@ -52,6 +53,13 @@ _START = '{"cell": "'
 """Of a record."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""What the learning rate is multiplied by after a share of the steps."""
 
 _HIDDEN = 64
 """Units where nothing else is said."""
@@ -96,6 +104,7 @@ class Run:
         steps: Optimizer steps at most.
         every: Optimizer steps between evaluations.
         optimizer: One of ``OPTIMIZERS``.
+        schedule: One of ``SCHEDULES``: how the learning rates fall over all ``steps``.
         clip: Largest norm of the gradient.
         stop_at_target: Whether the run ends at the first evaluation that reaches the task's target.
         files: The images of the task ``pixels``.
@@ -120,12 +129,13 @@ class Run:
     clip: float = 1.0
     stop_at_target: bool = False
     files: tuple[str, ...] = ()
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         for name in ("T", "hidden", "layers", "batch", "steps", "every", "learning_rate", "readout_ratio", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ArgumentError(name, found=str(getattr(self, name)), allowed="a finite number above 0")
-        for name, allowed in (("cell", CELLS), ("task", TASKS), ("optimizer", OPTIMIZERS)):
+        for name, allowed in (("cell", CELLS), ("task", TASKS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in allowed:
                 raise ArgumentError(name, found=str(getattr(self, name)), allowed=", ".join(allowed))
         cells, layers = _KNOWN_FOR.get("groups" if grouped(self.scheme) else self.scheme, (CELLS, self.layers))
@@ -209,9 +219,10 @@ class Row:
         return files
 
     def __str__(self) -> str:
-        hidden = dict(self.rest)["hidden"]
-        units = "" if hidden == _HIDDEN else f", {hidden} units"
-        return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}{units}"
+        rest = dict(self.rest)
+        units = "" if rest["hidden"] == _HIDDEN else f", {rest['hidden']} units"
+        falling = "" if rest["schedule"] == "constant" else f", {rest['schedule']} schedule"
+        return f"{self.cell} {self.task}{f' of {self.files[0]}' if self.files else ''} T = {self.T}{units}{falling}"
 
 
 _COMPARED = ("scheme", "learning_rate", "readout_ratio", "seed")
@@ -254,7 +265,8 @@ def _unfinished(line: str) -> bool:
 def _result(file: Path, number: int, line: str) -> Result:
     try:
         data = json.loads(line)
-        settings = {f.name: data[f.name] for f in fields(Run)}
+        settings = {f.name: data[f.name] for f in fields(Run) if f.name != "schedule"}
+        settings["schedule"] = data.get("schedule", "constant")
         run = Run(**(settings | {"files": tuple(data["files"])}))
         curves = {n: tuple(math.nan if v is None else v for v in data[n]) for n in ("metric", "loss", "training_loss")}
         result = Result(run, data["data"], data["start"], tuple(data["at"]), seconds=data["seconds"], **curves)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
+from torch.optim.lr_scheduler import LambdaLR
 
 import critinit
 from benchmarks.training.models import Model, outputs
-from benchmarks.training.run import Result, Run, row_of
+from benchmarks.training.run import SCHEDULES, Result, Run, row_of
 from benchmarks.training.starts import start_of
 from benchmarks.training.tasks import TASKS, Batch, Data, Metric
 from critinit.errors import ArgumentError
@@ -74,6 +75,7 @@ def train(
     for course in courses if change else ():
         change(course.model, data)
     optimizer = _optimizer(courses)
+    scheduler = LambdaLR(optimizer, lambda step: SCHEDULES[first.schedule](step / first.steps))
     _evaluate(0, courses, held)
     for step in range(1, first.steps + 1):
         going = [course for course in courses if course.goes_on]
@@ -90,6 +92,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(course.model.parameters(), first.clip)
             course.training.append(loss.detach())
         optimizer.step()
+        scheduler.step()
         if step % first.every == 0 or step == first.steps:
             _evaluate(step, going, held)
     seconds = time.perf_counter() - start

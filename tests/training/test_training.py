@@ -85,9 +85,12 @@ def test_runs_side_by_side_find_what_they_find_alone(cell):
     assert len({found.loss for found in together}) == len(runs)
 
 
-def test_a_run_is_torchs_own_loop():
-    """Adam, the clipped gradient and the batches of ``train`` against a loop of torch alone."""
-    run = replace(SMALL, scheme=DEFAULT, clip=0.05, steps=3, every=1)
+@pytest.mark.parametrize(
+    ("schedule", "factors"), [("constant", [1, 1, 1]), ("linear", [1, 2 / 3, 1 / 3]), ("cosine", [1, 0.75, 0.25])]
+)
+def test_a_run_is_torchs_own_loop(schedule, factors):
+    """Adam, its falling rate, the clipped gradient and the batches of ``train`` against a loop of torch alone."""
+    run = replace(SMALL, scheme=DEFAULT, clip=0.05, steps=3, every=1, learning_rate=0.1, schedule=schedule)
     data = TASKS["adding"].make(run.T, ())
     torch.manual_seed(run.seed)
     layer, readout = torch.nn.GRU(2, 8), torch.nn.Linear(8, 1)
@@ -104,6 +107,8 @@ def test_a_run_is_torchs_own_loop():
         ((out - torch.from_numpy(batch.y[0])) ** 2).mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
         assert norm > run.clip
+        if step < run.steps:
+            optimizer.param_groups[0]["lr"] = factors[step] * run.learning_rate
         optimizer.step()
     (found,) = train([run])
     assert found.loss == pytest.approx(losses, rel=1e-4)
@@ -158,6 +163,7 @@ def test_runs_of_several_rows_are_refused():
         ("clip", math.inf, "clip: found inf"),
         ("task", "nonesuch", "task: found nonesuch; allowed: digits"),
         ("optimizer", "lbfgs", "optimizer: found lbfgs"),
+        ("schedule", "steep", "schedule: found steep; allowed: constant, linear, cosine"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, value, message):
