@@ -112,7 +112,7 @@ def test_critical_lets_gates_react_less_where_padding_is_noise():
 @pytest.mark.parametrize("cell", REMEMBERING)
 def test_memory_has_a_loop_of_gain_1_and_inputs_that_let_it_forget_in_T_steps(cell, T):
     memory, gated, short = critinit.generate(cell, T, scheme="memory").layers[0].groups
-    assert (memory.share, gated.share, short.share) == (0.5, 0.25, 0.25)
+    assert (memory.share, gated.share, short.share) == (0.5, 0.375, 0.125)
     assert all(gate.bias.extremes == (0.0, 0.0) for gate in short.gates.values())
     kernels = [name for name, gate in memory.gates.items() if not gate.recurrent.is_zero]
     assert kernels == [CELLS.built_in[cell].candidate_gate]
