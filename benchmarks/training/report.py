@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from benchmarks.training import generalization, ranking
@@ -84,19 +85,21 @@ def _without_target(rows: Sequence[Comparison], ours: str) -> list[str]:
         "| ratio | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    named = Counter(str(row.row) for row in decided)
     for row in sorted(decided, key=lambda row: row.gain):
         own, peer = row.entries[ours], row.best_peer
         assert peer is not None
+        name = f"{row.row}, {row.budget} steps" if named[str(row.row)] > 1 else str(row.row)
         ratio = f"{row.bound}{row.ratio:.2f}" if row.decided else ""
         lines.append(
-            f"| {row.row} | {_final(own)} | {peer.scheme} {_final(peer)} | {row.gain:+.3f} | {row.spread:.3f} "
+            f"| {name} | {_final(own)} | {peer.scheme} {_final(peer)} | {row.gain:+.3f} | {row.spread:.3f} "
             f"| {shown_steps(own, row.budget)} | {shown_steps(peer, row.budget)} | {ratio} "
             f"| {len(own.results)}, {len(peer.results)} |"
         )
     return [
         "## Tasks without a target",
         "Each scheme at the rates of its best final metric, which is the median of the last five evaluations. Steps "
-        f"are counted to the best peer's median final metric. Ours is `{ours}`.",
+        f"are counted to the best peer's median final metric. Ours is `{ours}`; {_peers(ours)}.",
         f"- {len(rows)} rows; in {len(decided)} of them `{ours}` and a peer were run.\n"
         f"- Rows of several seeds whose final metric is below the best peer's by more than half the seeds' range: "
         f"{len(worse)} of {len(spread)}.\n"
@@ -104,6 +107,11 @@ def _without_target(rows: Sequence[Comparison], ours: str) -> list[str]:
         "\n".join(lines),
         "\n\n".join(map(_table, rows)),
     ]
+
+
+def _peers(ours: str) -> str:
+    also = "" if ours == OURS else f", `{OURS}` included"
+    return f"the best peer is the best of all other schemes{also}, but for other architectures and starts set by hand"
 
 
 def _none_lost(rows: Sequence[Comparison], ours: str) -> str:

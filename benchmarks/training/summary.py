@@ -15,7 +15,10 @@ __all__ = ["OURS", "Comparison", "Entry", "best_rates", "compare", "geometric_me
 
 OURS = "critical"
 _NO_PEERS = (OURS, DIAGONAL)
-"""Beside starts that are set by hand: of this project, and another architecture.  They are shown, and are no peers."""
+"""Beside starts that are set by hand: of this project, and another architecture.  They are shown, and are no peers.
+
+Of tasks without a target ``OURS`` is one: there a user has to choose between ours and it.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Comparison:
     @property
     def peers(self) -> list[Entry]:
         """The entries that ours is compared with."""
-        others = (e for scheme, e in self.entries.items() if scheme not in (*_NO_PEERS, self.ours))
+        none = (*(_NO_PEERS if self.has_target else (DIAGONAL,)), self.ours)
+        others = (e for scheme, e in self.entries.items() if scheme not in none)
         return [entry for entry in others if not grouped(entry.scheme)]
 
     @property

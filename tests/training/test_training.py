@@ -485,6 +485,21 @@ def test_without_a_target_the_best_peers_final_metric_is_the_goal():
     assert "more than half the seeds' range: 1 of 1." in worse
 
 
+def test_without_a_target_critical_is_a_peer_of_our_other_schemes():
+    finals = {"memory": 0.7, "critical": 0.9, "chrono": 0.8, "groups share=0.5": 1.0, DIAGONAL: 1.0}
+    results = [curve(scheme, 0, 0.1, *[final] * 6) for scheme, final in finals.items()]
+    (row,) = compare(results, ours="memory")
+    assert [entry.scheme for entry in row.peers] == ["critical", "chrono"]
+    assert (row.best_peer.scheme, round(row.gain, 3)) == ("critical", -0.2)
+    page = report(results, "", ours="memory")
+    assert "`critical` included" in page
+    assert "| 0.700 | critical 0.900 | -0.200 |" in page
+    assert "`critical` included" not in report(results, "")
+    longer = [replace(r, run=replace(r.run, steps=90)) for r in results]
+    both = report([*results, *longer], "", ours="memory")
+    assert all(f"| gru basic-motions T = 100, 8 units, {steps} steps | 0.700" in both for steps in (60, 90))
+
+
 def test_without_a_target_the_best_rate_is_of_the_best_final_metric():
     slow, fast = curve("chrono", 0, 0.1, *[0.7] * 6), curve("chrono", 0, 0.6, *[0.6] * 6)
     found = [slow, replace(fast, run=replace(fast.run, learning_rate=0.1))]
