@@ -45,10 +45,6 @@ PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 step: of a cell without gates, and above criticality.  Elsewhere as many units are sampled as ``analyze`` does by
 default."""
 REASONS: Mapping[tuple[str, int], str] = {
-    ("tied", 15): "Chance in the sampled theory: four other populations have a second moment of .000262 ± .000002, "
-    "2.5 % from the networks'.",
-    ("tied", 22): "Not resolved: four other populations have .000225 ± .000002, 6.6 % from these networks of 500 "
-    "units, whose standard error is 1.6 %. The fast estimate is 3 % from them.",
     ("tied", 59): "Chaotic, and nothing bounds this cell's memory: it has no steady state to speak of. Networks of 400"
     " units have a second moment of 3.4 after 50 steps, 33 after 100, 620 after 200 and 21,000 after 800.",
     ("tied", 66): "e⁻³⁷ is left, by rare histories: four other populations have -32.6 ± .8, networks -36.9 ± 1.1.",
