@@ -55,8 +55,8 @@ _NARROW = 0.15
 """Width of c below which the Gaussian reference is the better one: h is nearly linear in c."""
 _NARROWEST = 0.05
 """Width of c below which squared distances are taken as independent of c: the collocated operator, whose nodes lie
-within a few widths, does not resolve tanh far from them, and its χ is off by 3e-4 a step.  The other form is within .5 %
-of ln χ at this width, and its error falls as the square of the width."""
+within a few widths, does not resolve tanh far from them, and its χ is off by 3e-4 a step.  The other form is within
+.5 % of ln χ at this width, and its error falls as the square of the width."""
 _KEPT_ACCURACY = 3e-6
 """χ is sought above E f² by this: the collocated operator has that eigenvalue to 1e-6."""
 _FIRST_STEP = 1e-2
