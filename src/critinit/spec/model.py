@@ -513,7 +513,7 @@ class Layer(StrictModel):
         if min(counts) < 1:
             few = self.groups[counts.index(min(counts))]
             found = f"{total}, of which group {few.name} (share {few.share:g}) would have none"
-            raise ArgumentError("hidden_size", found=found, allowed=f"at least {math.ceil(1.0 / few.share)}")
+            raise ArgumentError("hidden_size", found=found, allowed=f"more, for instance {math.ceil(1.0 / few.share)}")
         return tuple(counts)
 
     def with_gates(self, gates: Mapping[str, Gate]) -> Layer:
