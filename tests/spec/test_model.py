@@ -441,7 +441,8 @@ def test_units_are_split_by_shares(shares: tuple[float, ...], total: int, counts
 
 def test_too_few_units_for_every_group_are_refused() -> None:
     layer = validate_object(grouped_object(0.1, 0.9)).layers[0]
-    message = r"^hidden_size: found 2, of which group group 0 \(share 0\.1\) would have none; allowed: more, for instance 10$"
+    found = r"found 2, of which group group 0 \(share 0\.1\) would have none"
+    message = rf"^hidden_size: {found}; allowed: more, for instance 10$"
     with pytest.raises(ArgumentError, match=message):
         layer.split(2)
 
