@@ -45,8 +45,8 @@ PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 step: of a cell without gates, and above criticality.  Elsewhere as many units are sampled as ``analyze`` does by
 default."""
 REASONS: Mapping[tuple[str, int], str] = {
-    ("tied", 8): "Chance in both: three samples of 32,000 units each have a second moment of .000219 ± .000002, 3.7 % from"
-    " the networks', whose standard error is 2.8 %.",
+    ("tied", 8): "Chance in both: three samples of 32,000 units each have a second moment of .000219 ± .000002, 3.7 %"
+    " from the networks', whose standard error is 2.8 %.",
     ("tied", 59): "Chaotic, and nothing bounds this cell's memory: it has no steady state to speak of. Networks of 400"
     " units have a second moment of 3.4 after 50 steps, 33 after 100, 620 after 200 and 21,000 after 800.",
     ("tied", 66): "e⁻³⁷ is left, by rare histories: four other populations have -32.6 ± .8, networks -36.9 ± 1.1.",
