@@ -40,10 +40,11 @@ ERRORS = 2.0
 """Standard errors that may be chance."""
 NEARLY_CRITICAL = (1e-4, 1e-2)
 """|ln χ| of the networks' growth over T steps, tied, at a point that counts as near criticality."""
+TOLERANCE: float | None = None
+"""Wanted standard error of the tied theory's asymptotic ln χ; None: sampled as ``analyze`` does by default."""
 PARTICLES_PLAIN, PARTICLES_ABOVE, FINE, POPULATIONS = 60_000, 8000, 1e-4, 8
 """Units of each of eight populations (``FINE`` asks for as many as there may be) where growth varies most from step to
-step: of a cell without gates, and above criticality.  Elsewhere as many units are sampled as ``analyze`` does by
-default."""
+step: of a cell without gates, and above criticality."""
 REASONS: Mapping[tuple[str, int], str] = {
     ("tied", 8): "Chance in both: three samples of 32,000 units each have a second moment of .000219 ± .000002, 3.7 %"
     " from the networks', whose standard error is 2.8 %.",
@@ -156,7 +157,7 @@ def judge(row: Mapping[str, Any]) -> Judged:
     start = time.process_time()
     cell, T = spec.find_cell(), spec.T
     particles = PARTICLES_PLAIN if cell.is_of_one_step else PARTICLES_ABOVE if row["kind"] == ABOVE else None
-    tolerance = None if particles is None else FINE
+    tolerance = TOLERANCE if particles is None else FINE
     tied = tied_layer(
         cell, layer, T=T, steps=T, particles=particles, tolerance=tolerance, most=POPULATIONS, seed=row["point"]
     )

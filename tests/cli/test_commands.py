@@ -413,7 +413,7 @@ def test_compare_says_how_to_read_each_column(run: Run) -> None:
     least, lost = (f"{limit ** (1 / 50):.5g}" for limit in (1e-3, 1e-6))
     for text, said in (
         (after, f"Good: {least} to 1, which leaves 0.001 to 1 over T steps. Bad: below {lost}, which leaves less than"),
-        (before, f"Where that is below {lost} too, which leaves 1e-6 over T steps"),
+        (before, f"chi over T, tied, is below {lost}, which leaves 1e-6 too, training has nothing to start from"),
     ):
         assert said in " ".join(text.split())
     assert "docs/glossary.md" in after

@@ -123,9 +123,9 @@ def test_tables_and_pictures(run: Run, folder: Path, tmp_path: Any) -> None:
                 ("nothing.npz", "nothing.npz"),
                 ("good.npz", "--reference: found "),
                 ("good.npz", "the file of the weights themselves"),
-                ("small.npz", "--reference: found lstm of 16 units and 3 inputs in the target itself, layer 0"),
+                ("small.npz", "--reference: found lstm of 16 units and 3 inputs in the model itself, layer 0"),
                 ("part.npz", "part.npz"),
-                ("nan.npz", "weights that are not finite in the target itself, layer 0"),
+                ("nan.npz", "nan.npz: weight_ih_l0: found numbers that are not finite; allowed: finite numbers"),
                 ("gru.npz", "gru.npz"),
                 ("x.npy", "x.npy"),
             )

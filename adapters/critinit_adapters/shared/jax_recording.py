@@ -71,7 +71,7 @@ class _Step:
         """Record the steps of a scan, the first axis of what is given."""
         begun = np.zeros(len(x), np.bool_)
         for part in state:
-            begun |= np.any(np.asarray(part).reshape(len(x), -1), axis=1)
+            begun |= np.any(part, axis=tuple(range(1, np.ndim(part))))
         recorder.steps(self.place, host(x), begun, self.dtype)
 
 
