@@ -317,6 +317,9 @@ def untied_numbers(spec: InitSpec, layer: Layer) -> Numbers | None:
     slowest units then take all of it; and where its tails are so heavy that the quadrature does not give back the
     second moment that it is normalized to.
 
+    In ``layernorm_lstm`` with spread biases and recurrent kernels that are not small the growth is off: by 4 % a step
+    with ``chrono`` and 8 % with ``uniform_gate`` at T = 30, against networks of 1,024 units.
+
     Args:
         spec: The spec, whose T the retention is for.
         layer: The layer.
