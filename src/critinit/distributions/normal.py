@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -18,7 +17,6 @@ from critinit.distributions.numbers import Finite, NonNegative
 __all__ = ["NormalBias", "NormalKernel"]
 
 A = TypeVar("A")
-_STANDARD = NormalDist()  # importing scipy.special would take longer than what asks for quantiles
 
 
 class NormalKernel(EntryKernel):
@@ -59,8 +57,9 @@ class NormalBias(Bias):
 
     def quantile(self, q: Array) -> Array:
         """Return the inverse of the distribution function; infinite at 0 and 1."""
-        z = [_STANDARD.inv_cdf(p) if 0.0 < p < 1.0 else math.copysign(math.inf, p - 0.5) for p in np.ravel(q).tolist()]
-        return np.asarray(self.mean + math.sqrt(self.variance) * np.reshape(z, np.shape(q)))
+        from scipy.special import ndtri
+
+        return np.asarray(self.mean + math.sqrt(self.variance) * ndtri(q))
 
     def describe(self) -> str:
         """Return the moments."""
