@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from critinit.diagnosis.compared import is_alike, is_equal, weights_that_moved
 from critinit.diagnosis.findings import findings_of
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
-from critinit.diagnosis.result import Diagnosis, LayerDiagnosis
+from critinit.diagnosis.result import Diagnosis, LayerDiagnosis, place_name
 from critinit.diagnosis.stated import weights_that_differ
 from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.inputs.network import traced_run
@@ -62,7 +62,7 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """Where it is, in words."""
-        return f"{self.network or 'the target'}, layer {self.layer}"
+        return place_name(self.network, self.layer, self.direction)
 
 
 class Settings(NamedTuple):
@@ -250,7 +250,7 @@ def paired(layers: _Layers, earlier: _Layers) -> _Layers:
     for network, own in layers.items():
         for place, weights in own.items():
             before = earlier.get(network, {}).get(place)
-            name = f"{network or 'the model itself'}, layer {place[0]}{' backward' * place[1]}"
+            name = place_name(network, *place)
             if before is None:
                 raise ArgumentError("reference", found=f"a model without {name}", allowed=allowed)
             if not is_alike(weights, before):

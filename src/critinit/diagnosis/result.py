@@ -13,7 +13,7 @@ from critinit.diagnosis.numbers import LayerNumbers
 from critinit.showing import Shown, Table, aligned
 from critinit.spec import Numbers
 
-__all__ = ["Diagnosis", "LayerDiagnosis"]
+__all__ = ["Diagnosis", "LayerDiagnosis", "place_name"]
 
 _NEAR = 0.1
 """How far the steps of a measured retention may be from the spec's T, relative, to be compared."""
@@ -21,6 +21,22 @@ _CURVE_POINTS = 200
 """Numbers of a course in JSON: as many as a picture shows."""
 _COLUMNS = ("", "measured", "±", "predicted")
 _WAYS = ("forward", "backward")
+
+
+def place_name(network: str, layer: int, direction: int) -> str:
+    """Return in words where a layer is.
+
+    Args:
+        network: The network's path in the model; "" is the model itself.
+        layer: Its number in the network, from 0.
+        direction: 0 forward, 1 backward.
+
+    Example:
+        >>> place_name("", 0, 1)
+        'the model itself, layer 0 backward'
+    """
+    way = "" if direction == 0 else f" {_WAYS[1]}"
+    return f"{network or 'the model itself'}, layer {layer}{way}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +74,7 @@ class LayerDiagnosis:
     @property
     def place(self) -> str:
         """Where it is, in words."""
-        way = "" if self.direction == 0 else f" {_WAYS[1]}"
-        return f"{self.network or 'the model itself'}, layer {self.layer}{way}"
+        return place_name(self.network, self.layer, self.direction)
 
     @property
     def is_at_T(self) -> bool:
