@@ -206,6 +206,11 @@ class Memory:
             else:
                 self.couplings.append((gate, [_BY_KEEP if gate == cell.keep_gate else _BY_WRITE]))
 
+    def kept(self, power: float) -> Array:
+        """Return E |keep|ᵖ, of any power."""
+        keep, _, weights = self._parts[0]
+        return _weighted(np.abs(keep) ** power, weights)
+
     def moment(self, a: int, b: int, c: int, d: int) -> Array:
         """Return E keepᵃ·keep'ᵇ·writeᶜ·write'ᵈ, primes: derivatives by the own gate.
 

@@ -7,8 +7,8 @@ it, each nodes x and weights w with E φ(c) = Σ w φ(x):
 2001, ch. 17), which resolve tanh and the distribution at once.  f and p are independent, so T = F·P with
 (Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where one gate keeps
 and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.
-Accurate to 1e-5 unless the memory is slow and hardly fluctuates; it is held to the exactly known E c² and given up
-where it misses.
+Accurate to 1e-5, or 1e-3 where gates are steps, unless the memory is slow and hardly fluctuates; it is held to the
+exactly known E c² and given up where it misses.
 
 *Gaussian reference.*  E c … E c¹⁰ close exactly; the density is N(E c, Var c)·Σ_k ν_k He_k/k!.  Accurate to 1e-3
 where the distribution is near-Gaussian, which slow memories are, and to 1e-5 of E h² where its width is below .15: h is
@@ -19,19 +19,23 @@ H):
 
     Y' = Y·A + H·r,   H' = Y'·E_o(∂h/∂c)² + σ_o² E(∂h/∂u_o)²·H
 
-with A the transfer weighted by f² and r that of v = σ_f² f'²c² + σ_i² i'²g² + σ_g² i²g'².
+with A the transfer weighted by f² and r that of v = σ_f² f'²c² + σ_i² i'²g² + σ_g² i²g'², by class of units.  δc² is
+not independent of c: it is large where the memory was just written, and there tanh is flat.  A leaves E f² of what
+there is, and r adds E v, both exactly known: the collocated ones are held to them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from critinit.dual import Array, Dual, tangent, value
+from critinit.dual import Array, Dual, value
 from critinit.roots import falling_root
+from critinit.theory.normalization import ScaledMemory
 from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
 from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
@@ -47,8 +51,12 @@ _GAUSS = 20
 """Nodes of a compressed rule: moments up to the 39th, averages of the Chebyshev functions to 1e-7."""
 _CACHED = 2**15
 """Numbers of an array, 1/4 MB, of which a few stay in a processor's cache: larger ones are taken in parts."""
-_CHECK = 1.5e-3
-"""Relative error of E c² at which the collocated distribution is given up for the Gaussian reference."""
+_CHECK, _CHECK_SPREAD = 1.5e-3, 0.15
+"""Relative error of E c² at which the collocated distribution is given up for the Gaussian reference: where c hardly
+fluctuates about its mean, and where it does.  There the error is that of far nodes, of which tanh knows nothing: E h²
+is right to 1e-3, and the reference is off by some percent."""
+_SPREAD = 0.5
+"""Deviation of c over its width from which it does."""
 _FAST = 0.8
 """E keep² below which no check is needed: the memory forgets within ten steps."""
 _NARROW = 0.15
@@ -57,12 +65,21 @@ _NARROWEST = 0.05
 """Width of c below which squared distances are taken as independent of c: the collocated operator, whose nodes lie
 within a few widths, does not resolve tanh far from them, and its χ is off by 3e-4 a step.  The other form is within
 .5 % of ln χ at this width, and its error falls as the square of the width."""
+_WEAK = 1e-4
+"""Share of a squared distance that returns through the recurrent kernels, below which it does not matter how."""
 _KEPT_ACCURACY = 3e-6
-"""χ is sought above E f² by this: the collocated operator has that eigenvalue to 1e-6."""
+"""χ is sought above E f² by this: at E f² itself there is no resolvent."""
 _FIRST_STEP = 1e-2
 """Of χ, from the slowest class alone upwards."""
 _CHI_ACCURACY = 1e-14
 """Of χ."""
+_SQUARED = 300
+"""Size of a recursion up to which its matrix is squared; a larger one is followed by class."""
+_FOLLOWED = 256
+"""Steps that it is followed one by one.  More are an integral of its resolvent around eigenvalues near the real axis:
+the others have died out by then."""
+_CONTOUR = 32
+"""Points of that integral: the parabola of Weideman & Trefethen (2007, Math. Comp. 76, 1341) has errors of 2.85⁻ᴺ."""
 
 
 @lru_cache(maxsize=8)
@@ -141,7 +158,16 @@ class MemoryDistribution:
         self._y, self._to_coefficients = _collocation(self._nodes)
         self._rules: dict[str, tuple[Array, Rule]] = {}
         for gate in cell.gates:
-            self._rules[gate] = self._gate_nodes(gate, TANH_STRIP if gate == cell.candidate_gate else LOGISTIC_STRIP)
+            if gate != cell.candidate_gate:
+                self._rules[gate] = self._gate_nodes(gate, LOGISTIC_STRIP)
+        if cell.candidate_gate is not None:
+            # tanh(a·tanh u) is analytic for |Im u| < arctan(π/2a); for a ≤ 1 tanh's own strip leaves 1e-5 of E h²,
+            # enough unless kernels are as large as those of normalized products, of which no fixed point is sought
+            written = cell.write({cell.write_gate: self._rules[cell.write_gate][0]} if cell.write_gate else {})
+            largest = float(np.max(np.abs(written)))
+            fine = largest > 1.0 or isinstance(cell, ScaledMemory)
+            strip = math.atan2(0.5 * math.pi, largest) if fine else TANH_STRIP
+            self._rules[cell.candidate_gate] = self._gate_nodes(cell.candidate_gate, strip)
         # tanh has the scale 1 and the distribution its width; one narrower than the nodes' spacing is lost between them
         self._scale = np.maximum(np.clip(4.0 * width, 1e-100, 1.0), width)[..., None]
         self._narrow, self._narrowest = width < _NARROW, width < _NARROWEST
@@ -149,10 +175,12 @@ class MemoryDistribution:
         # far nodes carry no weight but, squared, all the rounding: leave them out of the check
         deviation = np.sqrt(np.maximum(moments[2] - moments[1] ** 2, 0.0))[..., None]
         near = np.abs(self.x - moments[1][..., None]) < 12.0 * deviation
-        found = self._transfer_mean(np.where(near, self.x**2, 0.0))
+        self._square = np.where(near, self.x**2, 0.0)
+        error = np.abs(self._transfer_mean(self._square) - moments[2])
         # its errors grow as 1/(1 − E f²): a fast memory needs no check, which a rough distribution would fail
         fast = np.asarray(self._plain(cell.keep, cell.keep_gate) ** 2 @ self._weights(cell.keep_gate)) < _FAST
-        self.holds = fast | (np.abs(found - moments[2]) < _CHECK * moments[2])
+        spread = deviation[..., 0] > _SPREAD * width
+        self.holds = fast | (error < np.where(spread, _CHECK_SPREAD, _CHECK) * moments[2])
         self._mean, self._deviation = moments[1], deviation[..., 0]
         self._gauss_x, self._gauss_weights = _near_gaussian(moments)
 
@@ -202,46 +230,70 @@ class MemoryDistribution:
         _chebyshev_sums(cosine, np.broadcast_to(weights, cosine.shape), basis)
         return np.asarray(basis @ self._to_coefficients)
 
-    @cached_property
-    def _write(self) -> tuple[Array, Array]:
-        """p = write·candidate on the joint nodes, (*batch, K, points), and their weights."""
-        cell = self._params.cell
-        gates = cell.write_gate, cell.candidate_gate
-        return self._plain(lambda u: cell.write(u) * cell.candidate(u), *gates), self._weights(*gates)
+    def _shift(self, write: Rule, candidate: Rule) -> Array:
+        """P of these rules of write and candidate.
 
-    def _shift(self, weights: Array) -> Array:
-        """P weighted by ``weights`` at the joint nodes of write and candidate."""
-        p, w = self._write
-        p, w = _compressed(p, np.broadcast_to(w * weights, p.shape))
-        return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
-
-    @cached_property
-    def _added(self) -> Array:
-        """P.  E pⁿ = E iⁿ·E gⁿ, so each factor is compressed before their product is: the same rule, far sooner."""
-        cell = self._params.cell
-        factors = ((cell.write_gate, cell.write), (cell.candidate_gate, cell.candidate))
-        (i, i_weights), (g, g_weights) = (self._alone(gate, function) for gate, function in factors)
+        E pⁿ = E iⁿ·E gⁿ, so each factor is compressed before their product is: the same rule, far sooner.
+        """
+        (i, i_weights), (g, g_weights) = write, candidate
         product = i[..., :, None] * g[..., None, :]
         w = i_weights[..., :, None] * g_weights[..., None, :] * self._params.environment_weights[:, None, None]
         together = (*product.shape[:-3], -1)
         p, w = _compressed(product.reshape(together), w.reshape(together))
         return self._operator(self.x[..., :, None] + p[..., None, :], w[..., None, :])
 
-    def _alone(self, gate: str | None, function: Callable[[dict[str, Array]], Any]) -> Rule:
-        """The rule of one gate's value in every environment, (*batch, K, environments, nodes)."""
+    @cached_property
+    def _added(self) -> Array:
+        """P."""
+        cell = self._params.cell
+        return self._shift(self._alone(cell.write_gate, cell.write), self._alone(cell.candidate_gate, cell.candidate))
+
+    def _sourced(self) -> Array:
+        """P weighted by σ_i² i'²g² + σ_g² i²g'²."""
+        cell, gates = self._params.cell, self._params.gates
+        total: Array = np.zeros((1, 1))
+        for gate in filter(None, (cell.write_gate, cell.candidate_gate)):
+            rules = (
+                self._alone(name, function, (lambda y: y.tangent) if name == gate else (lambda y: y.value))
+                for name, function in ((cell.write_gate, cell.write), (cell.candidate_gate, cell.candidate))
+            )
+            total = total + gates[gate].recurrent[..., None] * self._shift(*rules)
+        return total
+
+    def _alone(
+        self,
+        gate: str | None,
+        function: Callable[[dict[str, Any]], Any],
+        weigh: Callable[[Dual], Array] | None = None,
+    ) -> Rule:
+        """The rule of one gate's value in every environment, (*batch, K, environments, nodes).
+
+        It is weighted by the square of ``weigh``, of the value and its derivative by the gate.
+        """
         environments = self._params.environment_weights.size
         if gate is None:
-            return np.full((1, environments, 1), float(function({}))), np.ones((1, environments, 1))
+            y = Dual(np.full((1, environments, 1), float(function({}))), np.zeros((1, environments, 1)))
+            return y.value, np.ones(y.value.shape) if weigh is None else weigh(y) ** 2
         u, (_, w) = self._rules[gate]
         u = np.broadcast_to(u, (*u.shape[:-2], environments, u.shape[-1]))
-        return _compressed(np.asarray(function({gate: u})), np.broadcast_to(w, u.shape))
+        if weigh is None:
+            return _compressed(np.asarray(function({gate: u})), np.broadcast_to(w, u.shape))
+        y = function({gate: Dual(u, np.ones_like(u))})
+        return _compressed(y.value, w * weigh(y) ** 2)
 
-    def _together(self, weigh: Callable[[Dual, Dual, Array, Array], Any] | None = None) -> Array:
-        """T where one gate keeps and writes, weighted by ``weigh(keep, write, n, x)``; derivatives are by that gate."""
+    def _together(
+        self,
+        weigh: Callable[[Dual, Dual, Array, Array], Any] | None = None,
+        weigh_candidate: Callable[[Dual], Array] | None = None,
+    ) -> Array:
+        """T where one gate keeps and writes, weighted by ``weigh(keep, write, n, x)``; derivatives are by that gate.
+
+        ``weigh_candidate``: as in ``_alone``.
+        """
         cell = self._params.cell
         gate = cell.keep_gate or ""
         environments = self._params.environment_weights
-        n, n_weights = self._alone(cell.candidate_gate, cell.candidate)
+        n, n_weights = self._alone(cell.candidate_gate, cell.candidate, weigh_candidate)
         u, (_, w) = self._rules[gate]
         u = np.broadcast_to(u, (*u.shape[:-2], environments.size, u.shape[-1]))[..., None]
         keep, write = (function({gate: Dual(u, np.ones_like(u))}) for function in (cell.keep, cell.write))
@@ -259,18 +311,6 @@ class MemoryDistribution:
             kept, written = (Dual(points(y.value), points(y.tangent)) for y in (keep, write))
             factor = factor * weigh(kept, written, points(n[..., None, :]), x)
         return self._operator(image, factor)
-
-    def _sloped(self) -> Array:
-        """(Pφ)(x) and what is before it, weighted by σ_n² write²(∂n/∂u)², where one gate keeps and writes."""
-        cell = self._params.cell
-        gates = cell.keep_gate, cell.candidate_gate
-        u = self._joint(*gates)
-        candidate = str(cell.candidate_gate)
-        keep, write = cell.keep(u), cell.write(u)
-        n = cell.candidate({candidate: Dual(u[candidate], np.ones_like(u[candidate]))})
-        weights = self._params.gates[candidate].recurrent * (write * n.tangent) ** 2 * self._weights(*gates)
-        image = keep[..., None, :] * self.x[..., :, None] + (write * n.value)[..., None, :]
-        return self._operator(image, weights[..., None, :])
 
     def _kept(self, power: int, slope: bool = False) -> Array:
         """F weighted by keep**power, or by (∂keep/∂u)²."""
@@ -356,42 +396,54 @@ class MemoryDistribution:
     def distance_operator(self, kept: Array, source: Array) -> DistanceOperator:
         """Return the linear recursion of squared distances; ``kept`` = E f² and ``source`` = E v by class.
 
-        With several classes, or where the transfer operator is given up, δc² is taken as independent of c within its
-        class: an error of second order in the recurrent kernels, below 1 % of 1 − χ at recurrent variance 1.
+        In classes that the transfer operator does not resolve, and in all where next to nothing returns through the
+        recurrent kernels, δc² is taken as independent of c within its class.
         """
         params, cell = self._params, self._params.cell
         by_output: Array = np.zeros(1)
         if cell.read_gate is not None:
             by_output = params.gates[cell.read_gate].recurrent[..., 0] * self.average(2, "gate")
-        if params.class_weights.size > 1 or not np.all(self.holds & ~self._narrowest):
+        mean_read = self.average(2, "memory")
+        returned = source * mean_read / np.maximum(1.0 - kept, np.finfo(float).tiny) + by_output
+        returned = np.broadcast_to(returned, (*returned.shape[:-1], params.class_weights.size)) @ params.class_weights
+        resolves = self.holds & ~self._narrowest & (returned >= _WEAK)[..., None]
+        if not np.any(resolves):
             through, sources = kept[..., None, None], source[..., None]
-            read = self.average(2, "memory")[..., None]
-            return DistanceOperator(np.ones(1), kept, through, sources, read, by_output, params)
-        read = self._read(2, "memory", self.x)
+            return DistanceOperator(np.ones(1), kept, through, sources, mean_read[..., None], by_output, params)
+        through, row = self._distances()
+        weights, read = self.stationary, self._read(2, "memory", self.x)
+        # the constant is the eigenfunction of E f², and the source's sum is E v
+        through = through + (kept[..., None] - np.sum(through, axis=-1))[..., None] * weights[..., None, :]
+        total = np.sum(row, axis=-1)
+        row = row * np.divide(source, total, out=np.zeros(np.shape(total + source)), where=total > 0.0)[..., None]
+        resolves = resolves[..., None]
+        through = np.where(resolves[..., None], through, (kept[..., None] * weights)[..., None, :])
+        row = np.where(resolves, row, source[..., None] * weights)
+        return DistanceOperator(
+            weights, kept, through, row, np.where(resolves, read, mean_read[..., None]), by_output, params
+        )
+
+    def _distances(self) -> tuple[Array, Array]:
+        """A and r."""
+        params, cell = self._params, self._params.cell
         if cell.couples:
             sigma = params.gates[cell.keep_gate or ""].recurrent[..., 0, None, None]
             through = self._together(lambda keep, write, n, x: keep.value**2)
             source_by_gate = self._together(
                 lambda keep, write, n, x: sigma * (keep.tangent * x + write.tangent * n) ** 2
             )
-            coupled = np.einsum("...i,...ij->...j", self.stationary, source_by_gate + self._sloped())
-            return DistanceOperator(self.stationary, kept, through, coupled, read, by_output, params)
+            by_candidate = self._together(lambda keep, write, n, x: write.value**2, lambda y: y.tangent)
+            source_by_gate = (
+                source_by_gate + params.gates[cell.candidate_gate or ""].recurrent[..., None] * by_candidate
+            )
+            return through, np.einsum("...i,...ij->...j", self.stationary, source_by_gate)
         added = self._added
         through = self._kept(2) @ added
-        row: Array = np.zeros(1)
+        row = np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ self._sourced())
         if cell.keep_gate is not None:
-            by_keep = params.gates[cell.keep_gate].recurrent[..., 0, None] * self.x**2
-            row = np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
-        p, _ = self._write
-        gates = list(filter(None, (cell.write_gate, cell.candidate_gate)))
-        u = self._joint(*gates)
-        kappa: Array = np.zeros_like(p)
-        for gate in gates:
-            seeded = {g: Dual(u[g], np.full_like(u[g], float(g == gate))) for g in gates}
-            slope = tangent(cell.write(seeded) * cell.candidate(seeded))
-            kappa = kappa + params.gates[gate].recurrent * slope**2
-        row = row + np.einsum("...i,...ij->...j", self.stationary, self._kept(0) @ self._shift(kappa))
-        return DistanceOperator(self.stationary, kept, through, row, read, by_output, params)
+            by_keep = params.gates[cell.keep_gate].recurrent[..., 0, None] * self._square
+            row = row + np.einsum("...i,...ij->...j", self.stationary * by_keep, self._kept(0, slope=True) @ added)
+        return through, row
 
 
 def _near_gaussian(moments: list[Array]) -> tuple[Array, Array]:
@@ -444,6 +496,12 @@ class DistanceOperator:
         """Return ln E|δc_T|²/E|δc_0|² after ``steps`` steps from a perturbation of c, which h follows, (*batch,)."""
         classes, resolved = self._classes, self._through.shape[-1]
         k = classes.size
+        if k * resolved >= _SQUARED:
+            follow = self._followed if steps <= _FOLLOWED else self._integrated
+            found = np.empty(self._start.shape[:-2])
+            for point in np.ndindex(*found.shape):
+                found[point] = follow(point, steps)
+            return found
         # the state (Y of every class, H) in one matrix; Y' = A Y + H r,  H' = ρ·Y' + ω H
         size = k * resolved + 1
         matrix = np.zeros((*self._start.shape[:-2], size, size))
@@ -460,6 +518,46 @@ class DistanceOperator:
         by_component = np.append(np.repeat(classes, resolved), 0.0)
         return log_power_mean(matrix, steps, start, by_component)
 
+    def _followed(self, point: tuple[int, ...], steps: int) -> float:
+        """``log_retention`` at one point of the grid, step by step."""
+        read, through, source = self._read[point], self._through[point], self._source[point]
+        y = self._start[point]
+        h, log_scale = float(np.sum(read * y, axis=-1) @ self._classes), 0.0
+        for _ in range(steps):
+            y = (y[:, None, :] @ through)[:, 0, :] + h * source
+            h = float(np.sum(read * y, axis=-1) @ self._classes + self._by_output[point] * h)
+            scale = float(np.max(np.abs(y), initial=np.finfo(float).tiny))
+            y, h, log_scale = y / scale, h / scale, log_scale + math.log(scale)
+        left = float(np.sum(y, axis=-1) @ self._classes)
+        return log_scale + math.log(left) if left > 0.0 else -math.inf
+
+    def _integrated(self, point: tuple[int, ...], steps: int) -> float:
+        """The same as 1/2πi ∮ λᵀ Σ_t |δc_t|² λ⁻ᵗ⁻¹ dλ, over λ = χ·exp(z/T) with z on a parabola around z ≤ 0."""
+        chi = float(self.growth()[point])
+        theta = (np.arange(_CONTOUR // 2) + 0.5) * (2.0 * np.pi / _CONTOUR)  # the other half is its mirror image
+        z = _CONTOUR * (0.1309 - 0.1194 * theta**2 + 0.25j * theta)
+        direction = _CONTOUR * (0.25j - 0.2388 * theta)
+        values = chi * np.exp(z / steps)
+        total = 0.0
+        for value_, factor in zip(values, np.exp(z) * direction * values, strict=True):
+            rows = np.stack([self._source[point], self._start[point]], axis=-1)
+            added, left = np.moveaxis(self._resolvent(point, value_, rows), -1, 0)
+            h = value_ * self._weighed(point, left)
+            h = h / (value_ - self._by_output[point] - value_ * self._weighed(point, added))
+            memory = np.sum(left, axis=-1) @ self._classes + h * (np.sum(added, axis=-1) @ self._classes)
+            total += float((factor * memory).imag)
+        total *= 2.0 / (_CONTOUR * steps)
+        return steps * math.log(chi) + math.log(total) if total > 0.0 else -math.inf
+
+    def _resolvent(self, point: tuple[int, ...], at: complex, rows: Array) -> Array:
+        """Rows (K, n, rows) times the inverse of at − A."""
+        through = self._through[point]
+        return np.linalg.solve(np.swapaxes(at * np.eye(through.shape[-1]) - through, -1, -2), rows)
+
+    def _weighed(self, point: tuple[int, ...], rows: Array) -> Any:
+        """What rows (K, n) of the memory's squared distance add to that of the messages."""
+        return np.sum(rows * self._read[point], axis=-1) @ self._classes
+
     def growth(self) -> Array:
         """Return χ, (*batch,): the root of the secular equation of the coupled classes, or the slowest class alone."""
         kept = np.max(self._kept, axis=-1)
@@ -472,9 +570,5 @@ class DistanceOperator:
 
     def _excess(self, point: tuple[int, ...], chi: float) -> float:
         """What a squared distance H brings back of itself at one point of the grid, where it grows as χᵗ, less χ."""
-        resolvent = np.linalg.solve(
-            np.swapaxes(chi * np.eye(self._through.shape[-1]) - self._through[point], -1, -2),
-            self._source[point][..., None],
-        )[..., 0]
-        through = np.sum(resolvent * self._read[point], axis=-1) @ self._classes
-        return float(chi * through + self._by_output[point] - chi)
+        resolvent = self._resolvent(point, chi, self._source[point][..., None])[..., 0]
+        return float(chi * self._weighed(point, resolvent) + self._by_output[point] - chi)

@@ -95,6 +95,8 @@ _DRIFT = 1e-9
 """A drift of the memory per step below which it is rounding."""
 _KEPT_STATES = 32
 """Layers whose stationary states are kept: compare asks for those of all schemes in turn."""
+_FRACTIONS = (0.5, 0.25, 0.125, 1 / 16, 1 / 32)
+"""Powers β of what is left of a unit, of which one is near the best for any T."""
 _CHUNK = 192
 """Points at once: enough to make the calls cheap, few enough for the quadrature arrays to stay in cache."""
 
@@ -116,6 +118,8 @@ class Untied:
         multistable: A function that says whether the iterations from below and from above end apart, so that the state
             depends on where it starts; the numbers are those reached from rest.  It looks closer when it is called.
         log_retention: A function of T: ln of what T steps leave of a perturbation of the memory, in squared length.
+        log_unseen: A function of T and of a number of units: by how much less ln of it is in most networks of so many
+            units, which have none of the rare ones whose gates chance keeps open; an estimate.
     """
 
     second_moment: Array
@@ -129,6 +133,7 @@ class Untied:
     converged: Array
     multistable: Callable[[], Array]
     log_retention: Callable[[int], Array]
+    log_unseen: Callable[[int, int], Array]
 
     def retention(self, steps: int) -> Array:
         """Return what ``steps`` steps leave of a perturbation of the memory, relative squared length."""
@@ -514,11 +519,12 @@ def _join(parts: list[Untied], batch: tuple[int, ...]) -> Untied:
     def joined(arrays: list[Array]) -> Array:
         return np.concatenate(arrays).reshape(batch + arrays[0].shape[1:])
 
-    names = [part.name for part in fields(Untied) if part.name not in ("multistable", "log_retention")]
+    names = [part.name for part in fields(Untied) if part.name not in ("multistable", "log_retention", "log_unseen")]
     return Untied(
         **{name: joined([getattr(part, name) for part in parts]) for name in names},
         multistable=lambda: joined([part.multistable() for part in parts]),
         log_retention=lambda steps: joined([np.atleast_1d(part.log_retention(steps)) for part in parts]),
+        log_unseen=lambda steps, units: joined([np.atleast_1d(part.log_unseen(steps, units)) for part in parts]),
     )
 
 
@@ -739,7 +745,31 @@ def _numbers(state: _State, c: Array, converged: Array, multistable: Callable[[]
         converged=_full(params, converged[flat]),
         multistable=lambda: _full(params, multistable()[flat]),
         log_retention=log_retention,
+        log_unseen=lambda steps, units: _full(params, _log_unseen(state, log_retention(steps), steps, units)),
     )
+
+
+def _log_unseen(state: _State, log_retention: Array, steps: int, units: int) -> Array:
+    """By how much ln of the retention is less in most networks of N units.
+
+    What a unit keeps of itself is x = Π keep² over the steps, whose mean is E x.  The mean x̄ of N units is below
+    (N^{1−β} E xᵝ)^{1/β} in most networks, for every β < 1, as E x̄ᵝ is at most N^{1−β} E xᵝ.  ln E x less the least of
+    these counts as far as x is what is left of a perturbation: what returns through the kernels reaches all units.
+    """
+    params, memory = state.params, state.memory
+
+    def log_mean(power: float) -> Array:
+        kept = over_environments(params, memory.kept(2.0 * power))
+        with np.errstate(divide="ignore"):
+            logs = steps * np.log(kept) + np.log(params.class_weights)
+        return np.asarray(np.logaddexp.reduce(logs, axis=-1) / power)
+
+    own = log_mean(1.0)
+    shown = [log_mean(power) + (1.0 / power - 1.0) * math.log(units) for power in _FRACTIONS]
+    with np.errstate(invalid="ignore"):
+        share = np.exp(np.minimum(own - log_retention, 0.0))
+        missing = share * np.maximum(own - np.min(shown, axis=0), 0.0)
+    return np.asarray(np.nan_to_num(missing, nan=0.0))  # nothing is left at all
 
 
 def _unit_time_constants(state: _State) -> Array:
