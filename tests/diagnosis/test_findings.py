@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from critinit import generate, materialize
+from critinit.diagnosis.compared import weights_that_moved
 from critinit.diagnosis.files import diagnose_file
 from critinit.diagnosis.result import Diagnosis
 from critinit.errors import ArgumentError, DataError, WeightsError
 from critinit.spec import InitSpec
+from tests.diagnosis.layers import layer
 
 UNITS, INPUTS = 48, 6
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -104,6 +107,8 @@ FAULTS: list[tuple[str, str, Callable[[Arrays], None], str]] = [
     ("lstm", "critical", lost("forget"), "bias lost: forget is 0 in all units"),
     ("lstm", "chrono", lost("forget"), "bias lost: forget is 0 in all units"),
     ("lstm", "orthogonal", lost("forget"), "bias lost: forget is 0 in all units"),
+    *[(cell, "uniform_gate", lost(gate), f"bias lost: {gate} is 0 in all units, where the spec has it spread around ")
+      for cell, gate in (("gru", "update"), ("lstm", "forget"), ("peephole_lstm", "forget"))],
     *[(cell, scheme, doubled, "recurrent kernel of variance 4")
       for cell, scheme in (("gru", "critical"), ("lstm", "critical"), ("gru", "chrono"), ("lstm", "chrono"),
                            ("rnn", "critical"), ("rnn", "isometry"), ("gru", "orthogonal"))],
@@ -203,6 +208,21 @@ def test_a_multiplied_kernel_is_found_beside_earlier_weights() -> None:
     found = diagnose_file(spec, doubled, data(40), reference=start)
     assert "recurrent kernel multiplied: update 2 times" in found.verdict
     assert diagnose_file(spec, start, data(40), reference=doubled).is_fine  # smaller is no fault
+
+
+@pytest.mark.parametrize("part", ["bias", "recurrent", "input"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "layernorm_lstm"])
+def test_what_was_lost_since_an_earlier_time_is_found_without_a_spec(name: str, part: str) -> None:
+    trained = layer(name, units=UNITS)
+    gate = trained.cell.keep_gate or ""
+    trained = replace(trained, bias={**trained.bias, gate: trained.bias[gate] + 1.0})
+    parts = getattr(trained, part)
+    wrong = replace(trained, **{part: {**parts, gate: np.zeros_like(parts[gate])}})
+    assert not list(weights_that_moved(trained, trained))
+    (finding,) = weights_that_moved(wrong, trained)
+    was = f"{gate} is 0 in all units, where it was {trained.bias[gate].mean():.3g} on average"
+    gone = f"kernel lost: all of {gate} {part} is 0, which training never makes"
+    assert str(finding) == (f"bias lost: {was}" if part == "bias" else gone)
 
 
 @pytest.mark.filterwarnings("error")
