@@ -105,7 +105,7 @@ def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator
         yield Finding("differs", f"gates look swapped: {swapped}")
         return
     lost = ", ".join(
-        f"{gate} is {float(now[0]):.3g} in all units, where it was {float(np.mean(then)):.3g} on average"
+        f"{gate} is {float(now[0]) + 0.0:.3g} in all units, where it was {float(np.mean(then)):.3g} on average"
         for gate, now, then in ((gate, weights.bias[gate], earlier.bias[gate]) for gate in gates)
         if is_uniform(now) and float(np.sqrt(np.mean((now - then) ** 2))) >= _LOST
     )

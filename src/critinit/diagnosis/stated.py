@@ -171,7 +171,7 @@ def _is_lost(draw: Draw, x: Numbers) -> bool:
 
 def _alike(draw: Draw, x: Numbers) -> str:
     asked = "spread around" if draw.variance else "at"
-    return f"{draw.gate} is {float(x[0]):.3g} in all units, where the spec has it {asked} {draw.mean:.3g}"
+    return f"{draw.gate} is {float(x[0]) + 0.0:.3g} in all units, where the spec has it {asked} {draw.mean:.3g}"
 
 
 def _away(draw: Draw, x: Numbers, weights: LayerWeights) -> float | None:
