@@ -40,6 +40,8 @@ __all__ = [
     "fills",
     "follow_steps",
     "has_spread",
+    "is_outlasted",
+    "keep_variance",
     "layers_below",
     "least_burn_in",
     "longest_burn_in",
@@ -48,6 +50,7 @@ __all__ = [
     "pilot_steps",
     "result_notes",
     "shortest_time",
+    "steps_to_follow",
 ]
 
 LEAST_STEPS = 10
@@ -87,6 +90,9 @@ FILLING = (
     "from rest; the fuller they are the less they keep, so a steady state keeps less"
 )
 """The note of numbers of pairs of units that have not reached a steady state."""
+_SPREAD_VARIANCE = 0.25
+"""Variance of a keep gate's normal bias from which on units that keep it differ in time constant by seven times and
+more (between two deviations below and above the mean)."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 
@@ -260,6 +266,45 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
         return tied and not cell.keeps_nothing
     keep = cell.keep_gate
     return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
+
+
+def steps_to_follow(cell: Cell, layer: Layer, T: int, *, tied: bool) -> int:
+    """Return for how many steps a perturbation of a layer is followed by default (``follow_steps``).
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Steps of the retention.
+        tied: Whether the weights stay, and with them normal biases.
+    """
+    lasts = tied and keep_variance(cell, layer) >= _SPREAD_VARIANCE
+    return follow_steps(T, spread=lasts or has_spread(cell, layer, tied=tied))
+
+
+def keep_variance(cell: Cell, layer: Layer) -> float:
+    """Return the variance of the keep gate's bias that the untied theory draws anew, and that stays in networks.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    if cell.keep_gate is None:
+        return 0.0
+    return max(group.gates.followed(cell.keep_gate)[1].redrawn_variance for group in layer.groups)
+
+
+def is_outlasted(cell: Cell, layer: Layer, chi: float, longest: float) -> bool:
+    """Return whether a unit whose own bias stays with it keeps more by itself than the growth that was sampled.
+
+    Then that growth is the one of all units while they last, and not the asymptotic one, which is the slowest unit's.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        chi: The sampled growth of the squared distance per step, of weights that stay.
+        longest: The longest time constant of a unit, in steps.
+    """
+    return keep_variance(cell, layer) > 0.0 and chi < (1.0 - 1.0 / longest) ** 2
 
 
 def result_notes(
