@@ -14,9 +14,12 @@ import pytest
 from critinit import generate, materialize
 from critinit.diagnosis.compared import weights_that_moved
 from critinit.diagnosis.files import diagnose_file
+from critinit.diagnosis.findings import findings_of
+from critinit.diagnosis.numbers import LayerNumbers, layer_numbers
 from critinit.diagnosis.result import Diagnosis
 from critinit.errors import ArgumentError, DataError, WeightsError
 from critinit.spec import InitSpec
+from critinit.tensors.recurrence import LayerWeights
 from tests.diagnosis.layers import layer
 
 UNITS, INPUTS = 48, 6
@@ -170,6 +173,35 @@ def test_chaos_and_explosions_are_called_so() -> None:
     (layer,) = diagnose_file(spec, arrays, data(80))
     assert layer.verdict.startswith("explodes: the state is no longer finite after ")
     json.loads(Diagnosis((layer,)).to_json())
+
+
+def found_in(weights: LayerWeights, x: list[np.ndarray[Any, Any]]) -> tuple[LayerNumbers, str]:
+    numbers = layer_numbers(weights, x, T=None, exponents=4, seed=0)
+    return numbers, "; ".join(str(finding) for finding in findings_of(weights.cell, numbers))
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_units_that_hold_a_value_are_saturated_and_no_fault(name: str) -> None:
+    """The candidate reads its own unit six times, so that tanh is at ±1 for good, with the sign that began."""
+    weights = layer(name, units=UNITS, inputs=INPUTS, gain=0.0)
+    cell = weights.cell
+    held = {**weights.recurrent, cell.candidate_gate: 6.0 * np.eye(UNITS)}
+    opened = {g: np.full(UNITS, 3.0) if g == "output" else 0.0 * b for g, b in weights.bias.items()}
+    holding = replace(weights, recurrent=held, bias=opened, inner_bias={})
+    for size, fault in ((0.1, False), (30.0, True)):
+        driven = replace(holding, input={g: size * x for g, x in weights.input.items()})
+        numbers, verdict = found_in(driven, data(60))
+        assert numbers.saturated_units > 0.7
+        assert ("saturates" in verdict) == fault
+        assert (numbers.overdriven_units > 0.7) == fault
+
+
+def test_units_that_are_off_or_far_out_saturate() -> None:
+    off = layer("relu_rnn", units=UNITS, inputs=INPUTS)
+    far = layer("gru", units=UNITS, inputs=INPUTS)
+    for weights, gate, bias in ((off, "hidden", -9.0), (far, "candidate", 12.0)):
+        changed = replace(weights, bias={**weights.bias, gate: np.full(UNITS, bias)}, inner_bias={})
+        assert "saturates: 100 % of the units" in found_in(changed, data(60))[1]
 
 
 def test_growth_within_a_bounded_time_is_an_explosion() -> None:

@@ -70,8 +70,8 @@ def command(
     decides nothing, and the last line says so where that is the growth over T steps.
 
     Compared is what the spec states. Where it has only the fast estimate for tied weights, as theory makes it, or
-    nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of an exact spectral
-    radius the prediction is for networks of this width.
+    nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of
+    an exact spectral radius the prediction is for networks of this width.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
