@@ -74,8 +74,8 @@ class LayerNumbers:
         lyapunov: The leading Lyapunov exponents per step, largest first, over the later half of each sequence.
         lyapunov_drift: By how much each would be another if the later quarter alone was taken.
         saturated_units: Share of the units whose candidate, or read-out, hardly reacts.
-        overdriven_units: Share of those that do so because what drives them swings far or lies far out; the others hold
-            a value.
+        overdriven_units: Share of those whose pre-activations, or memories, swing far or lie far out; the others hold a
+            value.
         ends_at: The step at which the state is no longer finite; None where it stays so.
         standard_error: Of some of these numbers by name: over sequences, of the Jacobian over places.
     """
@@ -328,7 +328,7 @@ def _saturated(course: Course) -> tuple[float, float]:
 
 
 def _flat(course: Course, x: Array, slope: Array, largest: float) -> Array:
-    """By unit, whether a function of x hardly reacts, and whether that is so because x is driven too far, (2, units)."""
+    """By unit, whether a function of x hardly reacts, and whether it is so because x is driven too far, (2, units)."""
     slope = np.broadcast_to(np.abs(slope), x.shape)
     made = course.made()
     weight = made / np.sum(made)
