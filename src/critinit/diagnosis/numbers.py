@@ -327,7 +327,7 @@ def _saturated(course: Course) -> tuple[float, float]:
     return float(saturated), float(overdriven)
 
 
-def _flat(course: Course, x: Array, slope: Array, largest: float) -> Array:
+def _flat(course: Course, x: Array, slope: Array, largest: float) -> NDArray[np.bool_]:
     """By unit, whether a function of x hardly reacts, and whether it is so because x is driven too far, (2, units)."""
     slope = np.broadcast_to(np.abs(slope), x.shape)
     made = course.made()
