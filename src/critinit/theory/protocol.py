@@ -27,6 +27,7 @@ __all__ = [
     "DRIFT",
     "DRIFTING",
     "DRIFT_NOISES",
+    "FEW_CARRY",
     "FILLING",
     "GROWING",
     "LEAST_STEPS",
@@ -73,6 +74,8 @@ CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
 _FEW_UNITS = 3
 """Units: what so few carry differs by orders from network to network, and more units leave more."""
+FEW_CARRY = f"fewer than {_FEW_UNITS} units carry what is left"
+"""In the note of such a retention."""
 REPEATS = 2
 """Steps of repeated perturbations, in units of the steps that the first one was followed."""
 LONGEST_UNIT_TIME = 1e12
@@ -337,15 +340,17 @@ def result_notes(
         notes.append(DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
-        if carried < _FEW_UNITS:
-            notes.append(
-                f"retention, chi_over_T: after {steps} steps fewer than {_FEW_UNITS} units carry what is left, so it "
-                "depends on how slow the slowest of these units are; of more units some are slower, and keep more"
-            )
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"
         )
+    if carried < _FEW_UNITS:
+        why = (
+            "how slow the slowest of these units are; of more units some are slower, and keep more"
+            if spread
+            else "what chance did to these units; a wider network has some that kept more"
+        )
+        notes.append(f"retention, chi_over_T: after {steps} steps {FEW_CARRY}, so it depends on {why}")
     if steps < T:
         notes.append(f"retention, chi_over_T: followed for {steps} steps, continued to T = {T} at the late growth")
     if chaotic:
