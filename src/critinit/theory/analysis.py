@@ -549,7 +549,7 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
     if found is not None and ROUGH in found.notes and not has_spread(cell, layer, tied=True):
-        steps = max(_COARSE_STEPS, min(T, _LONGER_STEPS) if keep_variance(cell, layer) else 0)
+        steps = max(_COARSE_STEPS, T if keep_variance(cell, layer) and T <= _LONGER_STEPS else 0)
         found = _coarse(cell, layer, T, steps=steps)
         if found is not None and found.chi is None and steps < T:  # slow units: the late growth does not continue it
             found = None
