@@ -71,6 +71,17 @@ def test_decay_that_is_slight_growth_is_caught() -> None:
         assert misses(expected, {"tied": [numbers(wrong, error=1e-5)]}), wrong
 
 
+def test_where_a_few_units_carry_what_is_left_a_wider_network_may_keep_more() -> None:
+    """And not less; nor may it keep twice as long, or all."""
+    left = numbers(0.98, error=1e-5)
+    note = "retention, chi_over_T: after 784 steps fewer than 3 units carry what is left, so it depends on chance"
+    few = left.model_copy(update={"notes": (note,), "chi": None, "time_scale": None})
+    for times, missed in ((1.25, False), (2.0, True), (-10.0, True), (0.8, True)):
+        expected = numbers(0.98 ** (1.0 / times), error=1e-5)
+        assert misses({"tied": [expected]}, {"tied": [left]})
+        assert bool(misses({"tied": [expected]}, {"tied": [few]})) == missed, times
+
+
 def test_a_number_as_uncertain_as_itself_is_not_stated() -> None:
     """Neither one that was measured nor one that was predicted."""
     sure, unsure = numbers(0.999, error=1e-5), numbers(0.999, error=0.002)

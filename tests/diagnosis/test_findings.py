@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from critinit import generate, materialize
+from critinit.diagnosis.compared import weights_that_moved
 from critinit.diagnosis.files import diagnose_file
+from critinit.diagnosis.findings import findings_of
+from critinit.diagnosis.numbers import LayerNumbers, layer_numbers
 from critinit.diagnosis.result import Diagnosis
 from critinit.errors import ArgumentError, DataError, WeightsError
 from critinit.spec import InitSpec
+from critinit.tensors.recurrence import LayerWeights
+from tests.diagnosis.layers import layer
 
 UNITS, INPUTS = 48, 6
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -104,6 +110,8 @@ FAULTS: list[tuple[str, str, Callable[[Arrays], None], str]] = [
     ("lstm", "critical", lost("forget"), "bias lost: forget is 0 in all units"),
     ("lstm", "chrono", lost("forget"), "bias lost: forget is 0 in all units"),
     ("lstm", "orthogonal", lost("forget"), "bias lost: forget is 0 in all units"),
+    *[(cell, "uniform_gate", lost(gate), f"bias lost: {gate} is 0 in all units, where the spec has it spread around ")
+      for cell, gate in (("gru", "update"), ("lstm", "forget"), ("peephole_lstm", "forget"))],
     *[(cell, scheme, doubled, "recurrent kernel of variance 4")
       for cell, scheme in (("gru", "critical"), ("lstm", "critical"), ("gru", "chrono"), ("lstm", "chrono"),
                            ("rnn", "critical"), ("rnn", "isometry"), ("gru", "orthogonal"))],
@@ -167,6 +175,35 @@ def test_chaos_and_explosions_are_called_so() -> None:
     json.loads(Diagnosis((layer,)).to_json())
 
 
+def found_in(weights: LayerWeights, x: list[np.ndarray[Any, Any]]) -> tuple[LayerNumbers, str]:
+    numbers = layer_numbers(weights, x, T=None, exponents=4, seed=0)
+    return numbers, "; ".join(str(finding) for finding in findings_of(weights.cell, numbers))
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_units_that_hold_a_value_are_saturated_and_no_fault(name: str) -> None:
+    """The candidate reads its own unit six times, so that tanh is at ±1 for good, with the sign that began."""
+    weights = layer(name, units=UNITS, inputs=INPUTS, gain=0.0)
+    cell = weights.cell
+    held = {**weights.recurrent, cell.candidate_gate: 6.0 * np.eye(UNITS)}
+    opened = {g: np.full(UNITS, 3.0) if g == "output" else 0.0 * b for g, b in weights.bias.items()}
+    holding = replace(weights, recurrent=held, bias=opened, inner_bias={})
+    for size, fault in ((0.1, False), (30.0, True)):
+        driven = replace(holding, input={g: size * x for g, x in weights.input.items()})
+        numbers, verdict = found_in(driven, data(60))
+        assert numbers.saturated_units > 0.7
+        assert ("saturates" in verdict) == fault
+        assert (numbers.overdriven_units > 0.7) == fault
+
+
+def test_units_that_are_off_or_far_out_saturate() -> None:
+    off = layer("relu_rnn", units=UNITS, inputs=INPUTS)
+    far = layer("gru", units=UNITS, inputs=INPUTS)
+    for weights, gate, bias in ((off, "hidden", -9.0), (far, "candidate", 12.0)):
+        changed = replace(weights, bias={**weights.bias, gate: np.full(UNITS, bias)}, inner_bias={})
+        assert "saturates: 100 % of the units" in found_in(changed, data(60))[1]
+
+
 def test_growth_within_a_bounded_time_is_an_explosion() -> None:
     """A chain of units hands a perturbation on, ten times larger at each step, and lets go of it at the end."""
     spec = generate("relu_rnn", T=20)
@@ -203,6 +240,21 @@ def test_a_multiplied_kernel_is_found_beside_earlier_weights() -> None:
     found = diagnose_file(spec, doubled, data(40), reference=start)
     assert "recurrent kernel multiplied: update 2 times" in found.verdict
     assert diagnose_file(spec, start, data(40), reference=doubled).is_fine  # smaller is no fault
+
+
+@pytest.mark.parametrize("part", ["bias", "recurrent", "input"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "layernorm_lstm"])
+def test_what_was_lost_since_an_earlier_time_is_found_without_a_spec(name: str, part: str) -> None:
+    trained = layer(name, units=UNITS)
+    gate = trained.cell.keep_gate or ""
+    trained = replace(trained, bias={**trained.bias, gate: trained.bias[gate] + 1.0})
+    parts = getattr(trained, part)
+    wrong = replace(trained, **{part: {**parts, gate: np.zeros_like(parts[gate])}})
+    assert not list(weights_that_moved(trained, trained))
+    (finding,) = weights_that_moved(wrong, trained)
+    was = f"{gate} is 0 in all units, where it was {trained.bias[gate].mean():.3g} on average"
+    gone = f"kernel lost: all of {gate} {part} is 0, which training never makes"
+    assert str(finding) == (f"bias lost: {was}" if part == "bias" else gone)
 
 
 @pytest.mark.filterwarnings("error")

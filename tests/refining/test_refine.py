@@ -339,6 +339,15 @@ def test_what_is_frozen_stays_and_the_rest_is_refined():
         assert "rnn.weight_hh_l0" in done.untouched
 
 
+@pytest.mark.parametrize("call", ["flossing", "metainit", "prune"])
+def test_where_torch_has_no_derivatives_it_says_so(call):
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    with torch.inference_mode(), pytest.raises(ApplyError, match=r"found torch\.inference_mode\(\)"):
+        critinit.prune(model, batch(), 0.5) if call == "prune" else critinit.refine(model, batch(), call)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
 def test_a_batch_that_is_not_finite_is_named():
     x = batch()
     x[0, 3, 1] = float("nan")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
 from critinit import generate
-from critinit.spec import InitSpec
+from critinit.simulation import simulate
+from critinit.spec import InitSpec, NotComputed
 from critinit.theory.analysis import deviations, fast_numbers, untied_numbers
 from critinit.theory.tied.estimate import COARSE, NOTE, ROUGH, fast_tied, is_estimate
 from critinit.theory.tied.solution import tied_layer
@@ -113,3 +115,54 @@ def test_an_estimate_that_misses_the_exact_numbers_of_fresh_weights_is_rough(sch
     spec = generate(cell, 100, scheme=scheme)
     assert ROUGH in spec.layers[0].predicted.tied.notes
     assert ROUGH not in generate("layernorm_gru", 100, scheme="critical").layers[0].predicted.tied.notes
+
+
+# ---- normal biases of the gate that keeps: units that differ for good ----------------------------------------
+
+
+def scattered(cell: str, T: int, mean: float, variance: float, scheme: str = "critical") -> InitSpec:
+    gate = "forget" if cell == "lstm" else "update"
+    bias = json.dumps({"distribution": "normal", "mean": mean, "variance": variance})
+    return generate(cell, T, scheme=scheme, settings=[f"layers.0.gates.{gate}.bias={bias}"])
+
+
+def test_growth_that_a_slow_unit_outlasts_is_not_called_asymptotic() -> None:
+    """Sampled over 300 steps it was .9951, over 1,500 it is .9980: the slowest units of such a layer last longer."""
+    spec = scattered("gru", 100, 3.0, 4.0)
+    tied = tied_layer(spec.find_cell(), spec.layers[0], T=100, particles=300)
+    (network,) = simulate(spec, width=64, seeds=2, weights="tied")
+    for numbers in (tied, network.numbers):
+        assert (1.0 - 1.0 / numbers.unit_time_constants.max) ** 2 > numbers.chi_over_T
+        assert numbers.chi is None
+        assert numbers.time_scale is None
+        assert any(note.startswith("chi: not sampled") for note in numbers.notes)
+
+
+def test_growth_that_all_units_share_is_asymptotic_though_their_biases_scatter() -> None:
+    """Kernels of variance 1/3 mix units of nearly one bias (PyTorch's default), and chaos is that of all units."""
+    default = generate("gru", 100, scheme="torch")
+    chaotic = scattered("lstm", 100, 3.0, 1.0, scheme="orthogonal")
+    for spec in (default, chaotic):
+        numbers = tied_layer(spec.find_cell(), spec.layers[0], T=100, particles=300)
+        assert numbers.chi is not None
+        assert numbers.chi > (1.0 - 1.0 / numbers.unit_time_constants.max) ** 2
+
+
+@pytest.mark.parametrize(("cell", "variance", "scheme"), [("gru", 4.0, "isometry"), ("lstm", 1.0, "orthogonal")])
+def test_specs_have_sampled_numbers_where_normal_biases_make_units_slow(
+    cell: str, variance: float, scheme: str
+) -> None:
+    """The estimate has two thirds of the second moment in the one case and a third too much in the other."""
+    spec = scattered(cell, 100, 3.0, variance, scheme)
+    stated = spec.layers[0].predicted.tied
+    full = tied_layer(spec.find_cell(), spec.layers[0], T=100, particles=600, steps=100, tolerance=1.0, seed=9)
+    assert COARSE in stated.notes
+    assert stated.second_moment == pytest.approx(full.second_moment, rel=0.05)
+    chance = 4.0 * math.hypot(stated.standard_error["chi_over_T"], full.standard_error["chi_over_T"])
+    assert math.log(stated.chi_over_T) == pytest.approx(math.log(full.chi_over_T), rel=0.1, abs=chance)
+
+
+@pytest.mark.slow
+def test_what_a_short_sample_cannot_continue_is_not_computed() -> None:
+    spec = scattered("gru", 10_000, 3.0, 4.0, "isometry")
+    assert isinstance(spec.layers[0].predicted.tied, NotComputed)

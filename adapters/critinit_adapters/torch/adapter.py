@@ -238,6 +238,7 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
 
     def library(self, target: Any) -> TorchLibrary:
         """Return torch on the model's device; in double precision on the CPU."""
+        _check_derivatives()
         device = next((parameter.device for parameter in target.parameters()), torch.device("cpu"))
         return TorchLibrary(device, torch.float64 if device.type == "cpu" else torch.float32)
 
@@ -251,6 +252,7 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         options: Mapping[str, Any],
     ) -> tuple[TorchObjective, Mapping[str, NDArray[np.float64]]]:
         """Return the loss as a function of the parameters that train."""
+        _check_derivatives()
         trained = {name: p for name, p in target.named_parameters() if p.requires_grad and p.dtype in _FLOATS}
         names = {name: _path(name) for name in trained}
         values = {names[name]: self.to_numpy(self.view(_tensor(name, p, ()))) for name, p in trained.items()}
@@ -280,6 +282,13 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
 
 
 ADAPTER = TorchAdapter()
+
+
+def _check_derivatives() -> None:
+    """Refuse to go where PyTorch computes no derivatives, whatever is switched on."""
+    if torch.is_inference_mode_enabled():
+        found = "torch.inference_mode(), in which nothing has a derivative"
+        raise ApplyError("target", found=found, allowed="a call outside of it")
 
 
 # ---- seeds -----------------------------------------------------------------------------------------------

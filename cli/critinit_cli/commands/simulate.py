@@ -69,9 +69,9 @@ def command(
     whether the prediction holds; the exit code is 3 where it does not. A number whose error is more than half of it
     decides nothing, and the last line says so where that is the growth over T steps.
 
-    Compared is what the spec states. Where it has only the fast estimate for tied weights, or nothing, the full tied
-    theory is sampled, as analyze does; a note below the table says which it was. Of kernels of an exact spectral
-    radius the prediction is for networks of this width.
+    Compared is what the spec states. Where it has only the fast estimate for tied weights, as theory makes it, or
+    nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of
+    an exact spectral radius the prediction is for networks of this width.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -146,14 +146,20 @@ def _predicted_untied(spec: InitSpec) -> list[Numbers | None]:
 def _predicted_tied(spec: InitSpec, steps: int | None, progress: Progress | None) -> list[Numbers | None]:
     """What the spec says of every layer with tied weights, or the full theory where it has no more than an estimate.
 
-    The first note of each says which of the two it is.
+    Numbers that call themselves an estimate, and are not the one that theory makes, are somebody's own prediction.  The
+    first note of each says which of the two it is.
     """
     from critinit.spec import Numbers
-    from critinit.theory.analysis import tied_numbers
+    from critinit.theory.analysis import deviations, tied_numbers
     from critinit.theory.tied.estimate import is_estimate
 
     stated = [layer.predicted.tied for layer in spec.layers]
-    own = [one if isinstance(one, Numbers) and not is_estimate(one) else None for one in stated]
+    estimates = [isinstance(one, Numbers) and is_estimate(one) for one in stated]
+    changed = " ".join(problem.where for problem in deviations(spec)) if any(estimates) else ""
+    own = [
+        one if isinstance(one, Numbers) and (not estimate or f"layers.{index}.predicted.tied" in changed) else None
+        for index, (one, estimate) in enumerate(zip(stated, estimates, strict=True))
+    ]
     full = tied_numbers(spec, steps=steps, progress=progress) if None in own else own
     return [
         _noted(one, "as the spec states") if one else found and _noted(found, "by the full tied theory")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from critinit.diagnosis.findings import Finding
 from critinit.tensors.recurrence import LayerWeights
 
-__all__ = ["GROWN", "bulk", "is_alike", "is_equal", "weights_that_moved"]
+__all__ = ["GROWN", "bulk", "is_alike", "is_equal", "is_uniform", "weights_that_moved"]
 
 GROWN = 1.6
 """Factor from which on the bulk of a kernel's singular values counts as multiplied: 300 steps of training changed it by
@@ -33,6 +33,8 @@ _SWAPPED = 0.25
 .2 with another's and at least .55 with their own."""
 _SAME = 0.3
 """Cosine with the earlier kernel below which a kernel is one that was learned."""
+_LOST = 0.3
+"""Root mean square by which a bias that is now the same in all units has to be another one: less does not matter."""
 
 Numbers = NDArray[Any]
 
@@ -60,6 +62,15 @@ def is_equal(weights: LayerWeights, earlier: LayerWeights) -> bool:
         for part in ("recurrent", "input", "bias")
         for gate in weights.cell.gates
     )
+
+
+def is_uniform(bias: Numbers) -> bool:
+    """Return whether a bias is the same number in all of several units, which training never leaves so.
+
+    Args:
+        bias: Of shape (units,).
+    """
+    return len(bias) > 1 and bool(bias.min() == bias.max())
 
 
 def bulk(kernels: Numbers) -> Numbers:
@@ -93,6 +104,24 @@ def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator
     if swapped:
         yield Finding("differs", f"gates look swapped: {swapped}")
         return
+    lost = ", ".join(
+        f"{gate} is {float(now[0]) + 0.0:.3g} in all units, where it was {float(np.mean(then)):.3g} on average"
+        for gate, now, then in ((gate, weights.bias[gate], earlier.bias[gate]) for gate in gates)
+        if is_uniform(now) and float(np.sqrt(np.mean((now - then) ** 2))) >= _LOST
+    )
+    if lost:
+        yield Finding("differs", f"bias lost: {lost}")
+    empty = ", ".join(
+        f"{gate} {part}"
+        for part, now, then in (
+            ("recurrent", weights.recurrent, earlier.recurrent),
+            ("input", weights.input, earlier.input),
+        )
+        for gate in gates
+        if not now[gate].any() and then[gate].any()
+    )
+    if empty:
+        yield Finding("differs", f"kernel lost: all of {empty} is 0, which training never makes")
     factors = {
         gate: _growth(weights.recurrent[gate], earlier.recurrent[gate])
         for gate in gates

@@ -38,6 +38,13 @@ _LOG_LARGEST = 690.0
 _FLAT = 0.1
 """A unit whose mean slope is below a tenth of the largest one hardly reacts: of tanh, pre-activations beyond ±8 as a
 rule, or a deviation of 8."""
+_SWING = 3.0
+"""Deviation in time of a pre-activation from which on a unit that hardly reacts is driven there again and again ..."""
+_FAR = 8.0
+"""... and mean size from which on it is beyond what a value needs that is held: units that learned to hold one had
+deviations of 1 to 2 and sizes of 3 to 6, those of inputs 30 times too large deviations of 5 to 60 (medians)."""
+_NO_SLOPE = 1e-6
+"""Share of the largest slope below which a unit is dead, however small its pre-activation, as a ReLU below 0."""
 _WITHIN, _POINTS = 10.0, 401
 """Pre-activations and points at which the largest slope of a candidate is looked for."""
 _LONGEST_TIME = 1e12
@@ -67,6 +74,8 @@ class LayerNumbers:
         lyapunov: The leading Lyapunov exponents per step, largest first, over the later half of each sequence.
         lyapunov_drift: By how much each would be another if the later quarter alone was taken.
         saturated_units: Share of the units whose candidate, or read-out, hardly reacts.
+        overdriven_units: Share of those whose pre-activations, or memories, swing far or lie far out; the others hold a
+            value.
         ends_at: The step at which the state is no longer finite; None where it stays so.
         standard_error: Of some of these numbers by name: over sequences, of the Jacobian over places.
     """
@@ -89,6 +98,7 @@ class LayerNumbers:
     lyapunov: tuple[float, ...]
     lyapunov_drift: tuple[float, ...]
     saturated_units: float
+    overdriven_units: float
     ends_at: int | None
     standard_error: Mapping[str, Any]
 
@@ -129,6 +139,7 @@ def layer_numbers(
     state, state_error = _second_moment(course, course.h)
     has_memory = weights.cell.has_readout and not weights.shares_state
     memory, memory_error = _second_moment(course, course.s) if has_memory else (None, None)
+    saturated, overdriven = _saturated(course)
     ages = ahead.log_square[-1] / (course.lengths - 1)
     return LayerNumbers(
         units=weights.units,
@@ -148,7 +159,8 @@ def layer_numbers(
         largest_singular_value_over_T=_square(_mean(back.log_leading)),
         lyapunov=exponent,
         lyapunov_drift=drift,
-        saturated_units=_saturated(course),
+        saturated_units=saturated,
+        overdriven_units=overdriven,
         ends_at=ends_at,
         standard_error={
             "second_moment": state_error,
@@ -296,21 +308,36 @@ def _largest(gram: Array, rng: np.random.Generator) -> Array:
     return np.asarray(np.linalg.eigvalsh(small)[:, -1])
 
 
-def _saturated(course: Course) -> float:
-    """The share of units whose candidate or read-out has, on average, less than a tenth of its largest slope."""
-    cell, made = course.weights.cell, course.made()
-    weight = made / np.sum(made)
-    flat = np.zeros(course.weights.units, dtype=np.bool_)
+def _saturated(course: Course) -> tuple[float, float]:
+    """The share of units whose candidate or read-out has, on average, less than a tenth of its largest slope; and of
+    those that are driven so far, instead of holding a value."""
+    cell = course.weights.cell
+    flat = np.zeros((2, course.weights.units), dtype=np.bool_)
     if cell.candidate_gate is not None:
         gate = cell.candidate_gate
-        slope = np.abs(tangent(cell.candidate({gate: Dual(course.u[gate], np.ones_like(course.u[gate]))})))
-        flat |= np.einsum("ti,tij->j", weight, slope) < _FLAT * _largest_slope(cell, gate)
+        u = course.u[gate]
+        slope = tangent(cell.candidate({gate: Dual(u, np.ones_like(u))}))
+        flat |= _flat(course, u, slope, _largest_slope(cell, gate))
     if not course.weights.shares_state:
         memory = course.s[1:]
         opened = {g: np.zeros_like(memory) for g in cell.gates}
-        shown = np.abs(tangent(cell.read(Dual(memory, np.ones_like(memory)), opened)))
-        flat |= np.einsum("ti,tij->j", weight, shown) < _FLAT * _largest_slope(cell, None)
-    return float(np.mean(flat))
+        shown = tangent(cell.read(Dual(memory, np.ones_like(memory)), opened))
+        flat |= _flat(course, memory, shown, _largest_slope(cell, None))
+    saturated, overdriven = np.mean(flat, axis=1)
+    return float(saturated), float(overdriven)
+
+
+def _flat(course: Course, x: Array, slope: Array, largest: float) -> NDArray[np.bool_]:
+    """By unit, whether a function of x hardly reacts, and whether it is so because x is driven too far, (2, units)."""
+    slope = np.broadcast_to(np.abs(slope), x.shape)
+    made = course.made()
+    weight = made / np.sum(made)
+    mean = np.einsum("ti,tij->j", weight, slope)
+    swing = np.mean([x[start:, i].var(axis=0) for i, start in enumerate(course.starts)], axis=0)
+    size = np.einsum("ti,tij->j", weight, np.abs(x))
+    flat = mean < _FLAT * largest
+    driven = (swing >= _SWING**2) | (size >= _FAR) | (mean < _NO_SLOPE * largest)
+    return np.stack([flat, flat & driven])
 
 
 @lru_cache

@@ -146,6 +146,7 @@ class LayerDiagnosis:
                 for x, error, drift in zip(found.lyapunov, errors.pop("lyapunov"), found.lyapunov_drift, strict=True)
             ],
             "saturated_units": found.saturated_units,
+            "overdriven_units": found.overdriven_units,
             "perturbation": _thinned(found.perturbation),
             "gradient": _thinned(found.gradient),
             "standard_error": {name: _finite(error) for name, error in errors.items()},

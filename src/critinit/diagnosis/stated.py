@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit.diagnosis.compared import GROWN, bulk
+from critinit.diagnosis.compared import GROWN, bulk, is_uniform
 from critinit.diagnosis.findings import Finding
 from critinit.distributions import EntryKernel
 from critinit.spec import InitSpec
@@ -36,7 +36,7 @@ _FAR_SIZE = 1.35
 """A kernel is far off where its root mean square is by this factor another: √2, where its variance is twice as large,
 but for chance ..."""
 _FAR_MEAN = 0.9
-"""... and a bias where its mean is, in pre-activations: a bias of 1 that was lost."""
+"""... and a bias where its mean or its units are, in pre-activations: a bias of 1 that was lost."""
 _LASTING = 0.5
 """Size of a kernel, the root of its variance, from which on training leaves most of its singular values as they are."""
 _SWAP_LEAST = 1.0
@@ -163,14 +163,15 @@ def _swapped(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> s
 
 def _is_lost(draw: Draw, x: Numbers) -> bool:
     """Whether a bias is the same in all units, which training never leaves so, and not what the spec asks for."""
-    if len(x) < 2 or x.min() != x.max():
+    if not is_uniform(x):
         return False
-    return abs(float(x[0]) - draw.mean) >= _FAR_MEAN or (draw.variance > 0.0 and abs(float(x[0]) - draw.mean) > 0.0)
+    away = abs(float(x[0]) - draw.mean)
+    return math.hypot(away, math.sqrt(draw.variance)) >= _FAR_MEAN or (draw.variance > 0.0 and away > 0.0)
 
 
 def _alike(draw: Draw, x: Numbers) -> str:
     asked = "spread around" if draw.variance else "at"
-    return f"{draw.gate} is {float(x[0]):.3g} in all units, where the spec has it {asked} {draw.mean:.3g}"
+    return f"{draw.gate} is {float(x[0]) + 0.0:.3g} in all units, where the spec has it {asked} {draw.mean:.3g}"
 
 
 def _away(draw: Draw, x: Numbers, weights: LayerWeights) -> float | None:

@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,13 @@ from critinit.theory.protocol import (
     SAME_INPUTS,
     STEADY,
     Inputs,
-    follow_steps,
     has_spread,
+    is_outlasted,
     layers_below,
     least_burn_in,
     longest_burn_in,
     pilot_steps,
+    steps_to_follow,
 )
 from critinit.theory.settling import first_burn_in
 
@@ -205,7 +207,7 @@ def simulate_layer(
     ):
         return None
     spread = has_spread(cell, layer, tied=weights == "tied")
-    length = follow_steps(T, spread=spread) if steps is None else steps
+    length = steps_to_follow(cell, layer, T, tied=weights == "tied") if steps is None else steps
     _check(LEAST_STEPS, steps=length)
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
@@ -229,7 +231,15 @@ def simulate_layer(
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(
-        numbers=reduce([r.run for r in results], layer, T, spread=spread, notes=notes, tied=weights == "tied"),
+        numbers=reduce(
+            [r.run for r in results],
+            layer,
+            T,
+            spread=spread,
+            outlasted=partial(is_outlasted, cell, layer),
+            notes=notes,
+            tied=weights == "tied",
+        ),
         lyapunov=exponents.mean(axis=0),
         lyapunov_error=lyapunov_error,
         log_distance=np.mean([r.run.log_square for r in results], axis=0),

@@ -7,7 +7,7 @@ another way, so that an error in either shows where the two are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,14 @@ def further_perturbations(informative: int, steps: int) -> int:
 
 
 def reduce(
-    runs: Sequence[NetworkRun], layer: Layer, T: int, *, spread: bool, notes: Sequence[str] = (), tied: bool = True
+    runs: Sequence[NetworkRun],
+    layer: Layer,
+    T: int,
+    *,
+    spread: bool,
+    outlasted: Callable[[float, float], bool] = lambda chi, longest: False,
+    notes: Sequence[str] = (),
+    tied: bool = True,
 ) -> Numbers:
     """Return the numbers of all networks together, with standard errors over them where there are two or more.
 
@@ -149,6 +156,7 @@ def reduce(
         layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not measured.
+        outlasted: Whether they do so, from the late growth and the longest time constant.
         notes: Notes that come first.
         tied: Whether the networks keep their weights; only then a note says where they are chaotic.
 
@@ -180,6 +188,7 @@ def reduce(
     number = {name: mean for name, (mean, _) in found.items()}
     error = {name: scatter if len(runs) > 1 else None for name, (_, scatter) in found.items()}
     chi, chi_error = number["chi"], error["chi"]
+    spread = spread or (tied and outlasted(chi, number["unit_time_constants.max"]))
     scale, error["time_scale"] = _decay_time(chi, chi_error)
     scale_over_T, error["time_scale_over_T"] = _decay_time(number["chi_over_T"], error["chi_over_T"])
     if spread:

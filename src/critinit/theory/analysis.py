@@ -33,7 +33,7 @@ from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.decay import over_T
 from critinit.theory.groups import mixed
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import SAME_INPUTS, has_spread, layers_below
+from critinit.theory.protocol import SAME_INPUTS, has_spread, keep_variance, layers_below
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
 __all__ = [
@@ -58,8 +58,9 @@ Theories = Literal["untied", "tied", "both"]
 _COARSE_PARTICLES, _COARSE_STEPS = 300, 300
 """A sample of the tied theory in a few tenths of a second: second moments to 1 to 5 %, ln χ to .003 or so; over fewer
 steps slow states come out too fast."""
-_PAIRED_STEPS = 2000
-"""Steps that a sample of pairs of units is followed, at most: they need no fields, so a step is cheap."""
+_LONGER_STEPS = 2000
+"""Steps that a sample of pairs of units is followed, at most: they need no fields, so a step is cheap; and one of units
+that normal biases make slow, whose late growth goes on changing."""
 _FEW_PARTICLES = 5.0 / _COARSE_PARTICLES
 """What a second moment of so few particles is too large by, relative: 1.5 % (14 samples each of six specs), more than
 its own scatter, so it belongs to the standard error."""
@@ -548,12 +549,15 @@ def _fast(cell: Cell, layer: Layer, T: int, untied: Numbers | None) -> Numbers |
     from critinit.theory.tied.estimate import ROUGH, fast_tied
 
     if any(gate.recurrent.pairs_units for gate in layer.gates.values()):  # no mean field, and cheap to sample
-        found = _coarse(cell, layer, T, steps=min(max(T, _COARSE_STEPS), _PAIRED_STEPS))
+        found = _coarse(cell, layer, T, steps=min(max(T, _COARSE_STEPS), _LONGER_STEPS))
         return NotComputed() if found is None else _stated(found)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = fast_tied(cell, layer, T, untied)
     if found is not None and ROUGH in found.notes and not has_spread(cell, layer, tied=True):
-        found = _coarse(cell, layer, T)
+        steps = max(_COARSE_STEPS, T if keep_variance(cell, layer) and T <= _LONGER_STEPS else 0)
+        found = _coarse(cell, layer, T, steps=steps)
+        if found is not None and found.chi is None and steps < T:  # slow units: the late growth does not continue it
+            found = None
     return NotComputed() if found is None else _stated(found)
 
 

@@ -12,6 +12,9 @@ stays differ in length by √(2/N), and have inner products of that order with e
 Differences and limits are stated in one way for both: as a share of the larger of the two, |x − y|/max(|x|, |y|).  A
 time scale is the inverse of its rate, so this is the same share of the larger time scale.
 
+Where a few units carry what a network keeps, a wider one has units that keep more.  So a measured rate may then be
+faster than the expected one by 40 % of itself; a time scale that is stated twice as long is still noticed.
+
 Where z standard errors, or what a network's width may do, exceed half of the rate or of the moment, the comparison
 cannot decide: it could not tell a number from its double.
 """
@@ -22,7 +25,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
-from critinit.theory.protocol import DRIFTING, SAME_INPUTS, fills
+from critinit.theory.protocol import DRIFTING, FEW_CARRY, SAME_INPUTS, fills
 
 __all__ = ["FINITE_WIDTH", "MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -37,6 +40,9 @@ FINITE_WIDTH = 8.0
 """Times 1/N: what the second moment of a network of N units may be off, as a share of the larger one."""
 _TELLING = 0.5
 """Largest chance difference, relative to the rate or to the moment, at which a comparison decides."""
+_FEW_LOSE = 0.4
+"""By how much faster decay may be where a few units carry what is left, as a share of it: 16 and 20 % were measured on
+networks of 256 units (ugrnn of uniform_gate, T = 500; a GRU with keep biases of deviation 2, T = 100)."""
 _ALL = 0.95
 """Share of a number from which on its standard error is as large as the number."""
 _ZERO = 1e-12
@@ -172,7 +178,8 @@ def _of_rates(expected: Numbers, found: Numbers, field: str, when: str, T: int, 
     a, b = math.log(want), math.log(have)
     larger = max(abs(a), abs(b), OVER_T_LIMIT / T)  # rates of exactly 0 have no relative difference
     chance = errors * error / have
-    limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, chance)
+    few = field == "chi_over_T" and b < min(a, 0.0) and any(FEW_CARRY in note for note in found.notes)
+    limit = max(RATE_LIMIT * abs(a), OVER_T_LIMIT / T, chance, _FEW_LOSE * abs(b) if few else 0.0)
     decides = chance <= max(_TELLING * abs(a), OVER_T_LIMIT / T)
     own_error = _error(expected, field) * (expected_shown**2 / want if both else 1.0)
     return Comparison(

@@ -27,6 +27,7 @@ __all__ = [
     "DRIFT",
     "DRIFTING",
     "DRIFT_NOISES",
+    "FEW_CARRY",
     "FILLING",
     "GROWING",
     "LEAST_STEPS",
@@ -40,6 +41,8 @@ __all__ = [
     "fills",
     "follow_steps",
     "has_spread",
+    "is_outlasted",
+    "keep_variance",
     "layers_below",
     "least_burn_in",
     "longest_burn_in",
@@ -48,6 +51,7 @@ __all__ = [
     "pilot_steps",
     "result_notes",
     "shortest_time",
+    "steps_to_follow",
 ]
 
 LEAST_STEPS = 10
@@ -70,6 +74,8 @@ CARRIED = 0.01
 """Share of the units: a perturbation that fewer carry sits on rare histories, which no usual network samples."""
 _FEW_UNITS = 3
 """Units: what so few carry differs by orders from network to network, and more units leave more."""
+FEW_CARRY = f"fewer than {_FEW_UNITS} units carry what is left"
+"""In the note of such a retention."""
 REPEATS = 2
 """Steps of repeated perturbations, in units of the steps that the first one was followed."""
 LONGEST_UNIT_TIME = 1e12
@@ -87,6 +93,9 @@ FILLING = (
     "from rest; the fuller they are the less they keep, so a steady state keeps less"
 )
 """The note of numbers of pairs of units that have not reached a steady state."""
+_SPREAD_VARIANCE = 0.25
+"""Variance of a keep gate's normal bias from which on units that keep it differ in time constant by seven times and
+more (between two deviations below and above the mean)."""
 _SEEN_TIME = 1e9
 """Steps: memories longer than any run are all alike to it."""
 
@@ -262,6 +271,45 @@ def has_spread(cell: Cell, layer: Layer, *, tied: bool) -> bool:
     return any(group.gates.followed(keep)[1].classes(2) is not None for group in layer.groups)
 
 
+def steps_to_follow(cell: Cell, layer: Layer, T: int, *, tied: bool) -> int:
+    """Return for how many steps a perturbation of a layer is followed by default (``follow_steps``).
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        T: Steps of the retention.
+        tied: Whether the weights stay, and with them normal biases.
+    """
+    lasts = tied and keep_variance(cell, layer) >= _SPREAD_VARIANCE
+    return follow_steps(T, spread=lasts or has_spread(cell, layer, tied=tied))
+
+
+def keep_variance(cell: Cell, layer: Layer) -> float:
+    """Return the variance of the keep gate's bias that the untied theory draws anew, and that stays in networks.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    if cell.keep_gate is None:
+        return 0.0
+    return max(group.gates.followed(cell.keep_gate)[1].redrawn_variance for group in layer.groups)
+
+
+def is_outlasted(cell: Cell, layer: Layer, chi: float, longest: float) -> bool:
+    """Return whether a unit whose own bias stays with it keeps more by itself than the growth that was sampled.
+
+    Then that growth is the one of all units while they last, and not the asymptotic one, which is the slowest unit's.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+        chi: The sampled growth of the squared distance per step, of weights that stay.
+        longest: The longest time constant of a unit, in steps.
+    """
+    return keep_variance(cell, layer) > 0.0 and chi < (1.0 - 1.0 / longest) ** 2
+
+
 def result_notes(
     layer: Layer,
     *,
@@ -292,15 +340,17 @@ def result_notes(
         notes.append(DRIFTING)
     if spread:
         notes.append("chi: not sampled, as it belongs to the few slowest units or directions")
-        if carried < _FEW_UNITS:
-            notes.append(
-                f"retention, chi_over_T: after {steps} steps fewer than {_FEW_UNITS} units carry what is left, so it "
-                "depends on how slow the slowest of these units are; of more units some are slower, and keep more"
-            )
     elif informative < steps:
         notes.append(
             f"chi: growth until step {informative}, from where fewer than 1 % of the units carry the perturbation"
         )
+    if carried < _FEW_UNITS:
+        why = (
+            "how slow the slowest of these units are; of more units some are slower, and keep more"
+            if spread
+            else "what chance did to these units; a wider network has some that kept more"
+        )
+        notes.append(f"retention, chi_over_T: after {steps} steps {FEW_CARRY}, so it depends on {why}")
     if steps < T:
         notes.append(f"retention, chi_over_T: followed for {steps} steps, continued to T = {T} at the late growth")
     if chaotic:

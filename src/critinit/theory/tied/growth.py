@@ -249,6 +249,7 @@ def combine(
     T: int,
     *,
     spread: bool,
+    outlasted: Callable[[float, float], bool] = lambda chi, longest: False,
     notes: Sequence[str] = (),
     continued: Continued | None = None,
 ) -> Numbers:
@@ -261,6 +262,7 @@ def combine(
         layer: The layer.
         T: Steps at which the retention is stated.
         spread: Whether units keep with time constants of their own, so that χ is not sampled.
+        outlasted: Whether they do so, from the late growth and the longest time constant.
         notes: Notes that come first.
         continued: What T steps leave, where that is not sampled alone.
 
@@ -281,6 +283,10 @@ def combine(
     informative = informative_steps(runs)
     growths = [run.log_chi(informative) for run in runs]
     late, late_error = _exp(growths)
+    times = np.array(
+        [[run.time_constants.min(), np.median(run.time_constants), run.time_constants.max()] for run in runs]
+    )
+    spread = spread or outlasted(late, float(times[:, 2].mean()))
     chi = None if spread else put("chi", (late, late_error))
     time_scale = None if spread else put("time_scale", _time_scale(late, late_error))
     left = np.array([log_retention(run.log_square, T, growth) for run, growth in zip(runs, growths, strict=True)])
@@ -290,9 +296,6 @@ def combine(
     retention = put("retention", _exp(left, off))
     chi_over_T = put("chi_over_T", _exp(left / T, off / T))
     time_scale_over_T = put("time_scale_over_T", _time_scale(chi_over_T, errors["chi_over_T"] or 0.0))
-    times = np.array(
-        [[run.time_constants.min(), np.median(run.time_constants), run.time_constants.max()] for run in runs]
-    )
     shortest, median, longest = (
         put(f"unit_time_constants.{name}", _mean_error(times[:, i])) for i, name in enumerate(("min", "median", "max"))
     )

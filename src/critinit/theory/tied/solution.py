@@ -19,6 +19,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -36,9 +37,11 @@ from critinit.theory.protocol import (
     Inputs,
     follow_steps,
     has_spread,
+    is_outlasted,
     layers_below,
     least_burn_in,
     longest_burn_in,
+    steps_to_follow,
 )
 from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.growth import (
@@ -198,7 +201,7 @@ def tied_with_courses(
         ArgumentError: An argument is out of its range.
     """
     spread = has_spread(cell, layer, tied=True)
-    length = follow_steps(T, spread=spread) if steps is None else steps
+    length = steps_to_follow(cell, layer, T, tied=True) if steps is None else steps
     asked = tolerance is not None
     thorough = asked or length <= _MANY_STEPS
     if not (spread and steps is None and length > _MANY_STEPS):
@@ -263,7 +266,8 @@ def tied_with_courses(
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
     continued = None if beyond is None else _continued(runs, T, beyond)
-    numbers = combine(runs, layer, T, spread=spread, notes=notes, continued=continued)
+    outlasted = partial(is_outlasted, cell, layer)
+    numbers = combine(runs, layer, T, spread=spread, outlasted=outlasted, notes=notes, continued=continued)
     return numbers, np.array([run.log_square - run.log_square[0] for run in runs])
 
 
