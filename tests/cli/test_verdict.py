@@ -80,6 +80,8 @@ def test_where_a_few_units_carry_what_is_left_a_wider_network_may_keep_more() ->
         expected = numbers(0.98 ** (1.0 / times), error=1e-5)
         assert misses({"tied": [expected]}, {"tied": [left]})
         assert bool(misses({"tied": [expected]}, {"tied": [few]})) == missed, times
+        growth = compared({"tied": [expected]}, {"tied": [few]}, T, networks=6, width=10_000)[-1].comparison
+        assert missed or not growth.decides
 
 
 def test_a_number_as_uncertain_as_itself_is_not_stated() -> None:
