@@ -148,13 +148,15 @@ def diagnose(
     settings = Settings(sequences, exponents, seed).checked()
     if spec is not None:
         checked_spec(spec)
-    traced, adapter = traced_run(model, batch, call=call, framework=framework, options=options)
+    traced, adapter = traced_run(
+        model, batch, call=call, framework=framework, options=options, embeddings=False
+    )
     read = getattr(adapter, "layers", None)
     if read is None:
         found = f"an adapter, {adapter.framework}, that cannot read weights"
         raise ArgumentError("framework", found=found, hint="critinit diagnose reads them from a file")
     cell = cell if spec is None else spec.cell
-    layers: _Layers = read(model, options, trust=trust, cell=cell)
+    layers: _Layers = read(model, options, trust=trust, cell=cell, survey=traced.survey)
     earlier: _Layers = {}
     if reference is not None:
         earlier = paired(layers, read(reference, options, trust=trust, cell=cell))

@@ -163,7 +163,7 @@ def layer_numbers(
 
 def _finite(course: Course) -> tuple[Course, int | None]:
     """The course up to the step from which on its state is no longer finite, and that step."""
-    good = np.all(np.abs(np.nan_to_num(course.s, nan=np.inf)) < _LARGEST, axis=(1, 2))
+    good = np.all(np.abs(course.s) < _LARGEST, axis=(1, 2))  # which NaN is not
     if good.all():
         return course, None
     ends = int(np.argmin(good))  # of the states
@@ -226,11 +226,11 @@ def _by_lag(course: Course, back: Backward) -> Array:
 
 def _aligned(logs: Sequence[Array]) -> Array:
     """ln of the mean of the exponentials of series of different lengths, at each place over those that reach it."""
-    longest = max(map(len, logs))
-    whole = np.full((len(logs), longest), -np.inf)
+    lengths = np.array([len(one) for one in logs])
+    whole = np.full((len(logs), lengths.max()), -np.inf)
     for row, one in zip(whole, logs, strict=True):
         row[: len(one)] = one
-    reached = np.array([sum(len(one) > n for one in logs) for n in range(longest)])
+    reached = np.sum(lengths[:, None] > np.arange(whole.shape[1]), axis=0)
     return np.asarray(np.logaddexp.reduce(whole, axis=0) - np.log(reached))
 
 

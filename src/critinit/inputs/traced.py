@@ -83,7 +83,9 @@ class Traced:
     Attributes:
         networks: The recurrent networks in the order in which the batch reached them; those that it did not reach last.
         embeddings: The embeddings.
+        survey: What the adapter had found in the model before it ran, for the adapter's own use.
     """
 
     networks: tuple[Reached, ...]
     embeddings: tuple[Embedding, ...]
+    survey: object = None
