@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from critinit.foreign import Foreign
 
-__all__ = ["SUPPORTED", "Array", "Dual", "DualError", "sigmoid", "tangent", "value"]
+__all__ = ["SUPPORTED", "Array", "Dual", "DualError", "derivative", "sigmoid", "tangent", "value"]
 
 Array = NDArray[np.float64]
 Number = Union[float, Array, "Dual"]
@@ -281,6 +281,20 @@ def tangent(x: Any) -> Array:
         12.0
     """
     return x.tangent if isinstance(x, Dual) else np.zeros_like(x, dtype=float)
+
+
+def derivative(function: Callable[[Any], Any], x: Array) -> Array:
+    """Return the derivative of an elementwise function, of the shape of x.
+
+    Args:
+        function: The function, of arrays and duals.
+        x: Where.
+
+    Example:
+        >>> derivative(np.square, np.array([1.0, 2.0])).tolist()
+        [2.0, 4.0]
+    """
+    return np.asarray(np.broadcast_to(tangent(function(Dual(x, 1.0))), np.shape(x)))
 
 
 def sigmoid(x: Any) -> Any:

@@ -21,8 +21,8 @@ from critinit.tensors.recurrence import LayerWeights, times
 
 __all__ = ["Course", "run_course"]
 
-_CHUNK = 2**13
-"""Units · sequences · steps whose derivatives are taken at once: arrays of 64 kB, which stay near the processor."""
+_CHUNK = 2**14
+"""Units · sequences · steps whose derivatives are taken at once: arrays of 128 kB, which stay near the processor."""
 _KEPT = 2**25
 """Numbers of derivatives that are kept for the way back (128 MB as a rule); of more they are taken again."""
 

@@ -193,7 +193,7 @@ def diagnose_layers(
     layers = []
     for place in places:
         where = f"what arrives at {place.name}"
-        if not all(np.all(np.isfinite(x)) for x in place.sequences):
+        if not all(np.isfinite(x).all() for x in place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         if not all(_is_finite(place.weights)):
             raise DataError(place.name, found="weights that are not finite")
@@ -278,10 +278,10 @@ def some_of(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[NDArr
     """
     enough = [x for x in sequences if len(x) >= LEAST_STEPS] or list(sequences)
     ordered = sorted(enough, key=len, reverse=True)
-    count = wanted or int(np.clip(len(ordered) // _SHARE, _FEWEST, _MOST))
+    count = wanted or min(max(len(ordered) // _SHARE, _FEWEST), _MOST)
     half = ordered[: max(count, (len(ordered) + 1) // 2)]
-    chosen = sorted({round(i) for i in np.linspace(0, len(half) - 1, min(count, len(half)))})
-    return [half[i] for i in chosen]
+    between = max(len(half) - 1, 1) / max(min(count, len(half)) - 1, 1)
+    return [half[round(i * between)] for i in range(min(count, len(half)))]
 
 
 def _places(network: Reached, layers: Mapping[tuple[int, int], LayerWeights], first: int | None) -> Iterator[Place]:

@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 
 from critinit.cells.normalizing import normalized
-from critinit.dual import Array, Dual, tangent, value
+from critinit.dual import Array, Dual, derivative, tangent, value
 from critinit.tensors.recurrence import LayerWeights, times
 
 __all__ = ["Linear"]
-
-_ONE = np.ones(())
-"""The tangent of all of an array."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class Linear:
             if gate in cell.before:
                 other, factor = cell.before[gate]
                 scale = np.broadcast_to(factor(u[other]), h.shape)
-                before[gate] = scale[..., None, :], (_slope(factor, u[other]) * h)[..., None, :]
+                before[gate] = scale[..., None, :], (derivative(factor, u[other]) * h)[..., None, :]
                 message = scale * h
             gain = weights.recurrent_gain.get(gate)
             if gain is None and gate not in cell.after:
@@ -104,7 +101,7 @@ class Linear:
                 other, factor = cell.after[gate]
                 whole = product + weights.inner_bias.get(gate, 0.0)
                 scale = np.broadcast_to(factor(u[other]), whole.shape)
-                after[gate] = scale[..., None, :], (_slope(factor, u[other]) * whole)[..., None, :]
+                after[gate] = scale[..., None, :], (derivative(factor, u[other]) * whole)[..., None, :]
         keep, keeps = _with_slope(cell.keep, cell.keep_gate, u, s.shape)
         write, opening = _with_slope(cell.write, cell.write_gate, u, s.shape)
         candidate, moves = _with_slope(cell.candidate, cell.candidate_gate, u, s.shape)
@@ -128,10 +125,10 @@ class Linear:
                 y, rate = normalized(new)
                 shown_norm = _Norm(weights.memory_gain, rate[..., None, :], y[..., None, :])
                 new = weights.memory_gain * y
-            shows = _slope(lambda x: cell.read(x, u), new)[..., None, :]
+            shows = derivative(lambda x: cell.read(x, u), new)[..., None, :]
             if cell.read_gate is not None:
                 gate = cell.read_gate
-                opens = _slope(lambda x: cell.read(new, {**u, gate: x}), u[gate])[..., None, :]
+                opens = derivative(lambda x: cell.read(new, {**u, gate: x}), u[gate])[..., None, :]
         return cls(weights, keep[..., None, :], writes, shows, opens, before, after, norms, kept_norm, shown_norm)
 
     @property
@@ -277,13 +274,8 @@ def _with_slope(
     """A function of a gate's pre-activation, or of none, and its derivative."""
     if gate is None:
         return np.broadcast_to(function(u), shape), np.zeros(())
-    found = function({**u, gate: Dual(u[gate], _ONE)})
+    found = function({**u, gate: Dual(u[gate], 1.0)})
     return np.broadcast_to(value(found), shape), np.broadcast_to(tangent(found), shape)
-
-
-def _slope(function: Callable[[Any], Any], x: Array) -> Array:
-    """The derivative of an elementwise function."""
-    return np.asarray(np.broadcast_to(tangent(function(Dual(x, _ONE))), x.shape))
 
 
 def _add(table: dict[str, Array], key: str, more: Array) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from critinit.cells import Cell
 from critinit.diagnosis.course import Course, run_course
 from critinit.diagnosis.sweeps import Backward, Forward, backward, forward, jacobians
-from critinit.dual import Array, Dual, tangent
+from critinit.dual import Array, derivative
 from critinit.errors import DataError
 from critinit.spec import Jacobian, TimeConstants
 from critinit.tensors.recurrence import LayerWeights
@@ -303,12 +303,12 @@ def _saturated(course: Course) -> float:
     flat = np.zeros(course.weights.units, dtype=np.bool_)
     if cell.candidate_gate is not None:
         gate = cell.candidate_gate
-        slope = np.abs(tangent(cell.candidate({gate: Dual(course.u[gate], np.ones_like(course.u[gate]))})))
+        slope = np.abs(derivative(lambda x: cell.candidate({gate: x}), course.u[gate]))
         flat |= np.einsum("ti,tij->j", weight, slope) < _FLAT * _largest_slope(cell, gate)
     if not course.weights.shares_state:
         memory = course.s[1:]
         opened = {g: np.zeros_like(memory) for g in cell.gates}
-        shown = np.abs(tangent(cell.read(Dual(memory, np.ones_like(memory)), opened)))
+        shown = np.abs(derivative(lambda x: cell.read(x, opened), memory))
         flat |= np.einsum("ti,tij->j", weight, shown) < _FLAT * _largest_slope(cell, None)
     return float(np.mean(flat))
 
@@ -317,6 +317,6 @@ def _saturated(course: Course) -> float:
 def _largest_slope(cell: Cell, gate: str | None) -> float:
     """The largest slope of the candidate in its gate's pre-activation, or of the read-out in the memory."""
     at = np.linspace(-_WITHIN, _WITHIN, _POINTS)
-    moved = Dual(at, np.ones_like(at))
-    found = cell.candidate({gate: moved}) if gate else cell.read(moved, {g: np.zeros_like(at) for g in cell.gates})
-    return float(np.max(np.abs(tangent(found))))
+    opened = {g: np.zeros_like(at) for g in cell.gates}
+    found = derivative(lambda x: cell.candidate({gate: x}) if gate else cell.read(x, opened), at)
+    return float(np.max(np.abs(found)))

@@ -109,10 +109,11 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
             made = 0
             stretch = np.full((sequences, count), np.nan)
             logs = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
-            dead[:n] |= logs <= np.maximum(np.max(logs, axis=1, keepdims=True), -_LEAST) - _DEAD
-            stretch[:n] = np.where(dead[:n], -np.inf, logs)
-            alive = logs[~dead[:n]]
-            if len(alive) and np.max(alive) - np.min(alive) > _SPREAD:
+            gone = dead[:n]
+            gone |= logs <= np.maximum(logs.max(axis=1, keepdims=True), -_LEAST) - _DEAD
+            stretch[:n] = np.where(gone, -np.inf, logs)
+            alive = logs[~gone]
+            if len(alive) and alive.max() - alive.min() > _SPREAD:
                 every = max(1, every // 2)
             stretches.append(stretch)
             until.append(t)
