@@ -177,7 +177,10 @@ class KerasAdapter(InPlaceAdapter):
         cell: str | None = None,
         survey: Survey | None = None,
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
-        """Return the weights, found once more, as a run builds what was not built; refuse a layer that would go on from another state than zero."""
+        """Return the weights; refuse a layer that would go on from another state than zero.
+
+        They are looked for again, as a run builds what was not built.
+        """
         for layer in target._flatten_layers(include_self=True, recursive=True):
             if any(np.any(_host(state.value)) for state in states_of(layer)):
                 found, allowed = "a stateful layer that goes on from a state", "the zero state"

@@ -26,6 +26,10 @@ _CHUNK = 2**14
 _KEPT = 2**25
 """Numbers of derivatives that are kept for the way back (128 MB as a rule); of more they are taken again."""
 
+_NEAR = 1e-5
+"""How far outputs may be from what the layer's step makes of those before, relative to the largest: single precision
+leaves 1e-6, and another step or a lower precision more than this."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -81,12 +85,12 @@ class Course:
             self._kept[number] = found
         return self._kept[number], t - number * stretch
 
-    def linear(self, steps: Any, sequences: Any) -> Matrices | Joint | Linear:
+    def linear(self, steps: slice, sequences: slice) -> Matrices | Joint | Linear:
         """Return the derivatives at some steps of some sequences.
 
         Args:
-            steps: Which steps: a slice, or numbers.
-            sequences: Which sequences: a slice for the same ones at every step, or one for each step.
+            steps: The steps.
+            sequences: The sequences.
         """
         u = {gate: x[steps, sequences] for gate, x in self.u.items()}
         found = Linear.of(self.weights, self.h[steps, sequences], self.s[steps, sequences], u)
@@ -94,12 +98,16 @@ class Course:
         return found if joint is None else Matrices.of(joint) or joint
 
 
-def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Course:
+def run_course(
+    weights: LayerWeights, sequences: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]] | None = None
+) -> Course:
     """Run a layer over sequences from the zero state.
 
     Args:
         weights: The layer.
         sequences: Inputs of shape (steps, inputs), longest first.
+        outputs: What the layer gave for each of them, (steps, coordinates), where a model ran it.  They are taken for
+            the states h if each follows from the one before by the layer's step, which spares running it step by step.
     """
     steps, count = len(sequences[0]), len(sequences)
     starts = np.array([steps - len(x) for x in sequences])
@@ -107,6 +115,9 @@ def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Cour
     for i, one in enumerate(sequences):
         x[starts[i] :, i] = one
     external = weights.external(x)
+    followed = None if outputs is None else _followed(weights, starts, external, outputs)
+    if followed is not None:
+        return Course(weights, starts, *followed)
     rest = weights.rest(count)
     h, s = (np.zeros((steps + 1, *part.shape)) for part in rest)
     if weights.is_plain:
@@ -120,6 +131,36 @@ def run_course(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> Cour
         for gate, part in found.items():
             u[gate][t, :n] = part
     return Course(weights, starts, h, s, u)
+
+
+def _followed(
+    weights: LayerWeights, starts: NDArray[np.int64], external: Mapping[str, Any], outputs: Sequence[NDArray[Any]]
+) -> tuple[Array, Array, dict[str, Array]] | None:
+    """The states h and s and the pre-activations of outputs; None where they are not those of the layer's steps."""
+    cell, shares = weights.cell, weights.shares_state
+    steps = len(next(iter(external.values())))
+    if (shares and weights.projection is not None) or (cell.keeps_normalized and weights.memory_gain is not None):
+        return None
+    if [one.shape for one in outputs] != [(steps - start, weights.outputs) for start in starts]:
+        return None
+    rest = weights.rest(len(starts))
+    h, s = (np.zeros((steps + 1, *part.shape)) for part in rest)
+    for i, (start, one) in enumerate(zip(starts, outputs, strict=True)):
+        h[start + 1 :, i] = one
+    made = np.arange(steps)[:, None] >= starts
+    u = cell.pre_activations(h[:-1], weights.products(h[:-1]), external)
+    u = {gate: np.where(made[..., None], part, 0.0) for gate, part in u.items()}
+    if shares:
+        s, shown = h, cell.update(h[:-1], u)
+    else:
+        keep, new = (np.broadcast_to(part, s[1:].shape) for part in (cell.keep(u), cell.write(u) * cell.candidate(u)))
+        for before, after, kept, more in zip(s, s[1:], keep, new * made[..., None], strict=False):
+            np.multiply(kept, before, after)
+            after += more
+        shown = weights.visible(s[1:], u)
+    shown = shown if weights.projection is None else times(shown, weights.projection.T)
+    away = np.abs(shown - h[1:])[made]
+    return (h, s, u) if np.all(away <= _NEAR * np.abs(h).max()) else None  # not where one is no number
 
 
 def _run_plainly(

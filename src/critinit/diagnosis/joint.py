@@ -75,7 +75,7 @@ class Joint:
     @property
     def kinds(self) -> int:
         """Numbers that are kept for a unit and a step."""
-        return 2 + self.written.shape[-2] + len(self.opened)
+        return 2 + int(self.written.shape[-2]) + len(self.opened)
 
     def visible(self, ds: Array, at: Any) -> Array:
         """Return how h' moves with a perturbation of s'; see ``Linear.visible``."""
@@ -121,11 +121,16 @@ class Joint:
         products = np.zeros((rows, len(kernel)), kind)
         by_gate = products.reshape(count, vectors, -1, units)
         writing = by_gate[:, :, : self.written.shape[-2]]
-        others = [(self.written.shape[-2] <= place, by_gate[:, :, place], iter(slope[at][::-1])) for place, slope in self.opened]
+        others = [
+            (self.written.shape[-2] <= place, by_gate[:, :, place], iter(slope[at][::-1]))
+            for place, slope in self.opened
+        ]
         memories = np.empty((steps.stop - steps.start, *gs.shape), kind)
         shows = repeat(None) if self.shows is None else self.shows[at][::-1]
         gh = np.asarray(gh, dtype=kind)
-        for whole, written, keep, show in zip(memories, self.written[at][::-1], self.keep[at][::-1], shows, strict=False):
+        for whole, written, keep, show in zip(
+            memories, self.written[at][::-1], self.keep[at][::-1], shows, strict=False
+        ):
             shown = gh if weights.projection is None else times(gh, weights.projection)
             np.add(gs, shown if show is None else show * shown, out=whole)
             np.multiply(written, whole[:, :, None], out=writing)

@@ -70,7 +70,7 @@ class Matrices:
     @property
     def kinds(self) -> int:
         """Numbers that are kept for a unit and a step."""
-        return self.through.shape[-1] + 2 + len(self.opened)
+        return int(self.through.shape[-1]) + 2 + len(self.opened)
 
     def visible(self, ds: Array, at: Any) -> Array:
         """Return how h' moves with a perturbation of s'; see ``Linear.visible``."""

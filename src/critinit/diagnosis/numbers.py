@@ -94,7 +94,13 @@ class LayerNumbers:
 
 
 def layer_numbers(
-    weights: LayerWeights, sequences: Sequence[NDArray[Any]], *, T: int | None, exponents: int, seed: int
+    weights: LayerWeights,
+    sequences: Sequence[NDArray[Any]],
+    *,
+    T: int | None,
+    exponents: int,
+    seed: int,
+    outputs: Sequence[NDArray[Any]] | None = None,
 ) -> LayerNumbers:
     """Measure a layer on sequences, from the zero state.
 
@@ -106,17 +112,20 @@ def layer_numbers(
         T: The steps after which the retention is stated; None, or more than there are: all.
         exponents: K, the number of perturbations, gradients and Lyapunov exponents.
         seed: Of the directions.
+        outputs: What the layer gave for each of them in the model, where that is known; see ``run_course``.
 
     Raises:
         DataError: No sequence has three steps.
     """
     rng = np.random.default_rng(seed)
-    given = sorted((x for x in sequences if len(x) >= LEAST_STEPS), key=len, reverse=True)
-    if not given:
+    order = sorted((i for i, x in enumerate(sequences) if len(x) >= LEAST_STEPS), key=lambda i: -len(sequences[i]))
+    if not order:
         found = f"sequences of at most {max(map(len, sequences), default=0)} steps"
         raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps")
     with np.errstate(over="ignore", invalid="ignore"):
-        course = run_course(weights, given)
+        course = run_course(
+            weights, [sequences[i] for i in order], None if outputs is None else [outputs[i] for i in order]
+        )
     course, ends_at = _finite(course)
     count = min(exponents, weights.units)
     ahead = forward(course, count, rng)
@@ -132,7 +141,7 @@ def layer_numbers(
     ages = ahead.log_square[-1] / (course.lengths - 1)
     return LayerNumbers(
         units=weights.units,
-        sequences=len(given),
+        sequences=len(order),
         steps=course.steps,
         shortest=int(course.lengths[-1]),
         second_moment=state,
