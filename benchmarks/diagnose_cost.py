@@ -1,9 +1,10 @@
 """What ``critinit.diagnose`` costs beside a training step of the same batch.
 
 ``python -m benchmarks diagnose_cost`` takes one thread, 32 sequences of 100 steps and 8 inputs, Adam and a readout of
-the last state.  Times are processor time, of later calls the least of several, because a busy machine only adds;
-training steps and diagnoses take turns, so that both meet the same load.  The first call stands apart: it imports, fills caches and, on JAX, compiles.  ``--framework`` is torch, keras (on the
-backend that ``KERAS_BACKEND`` names), nnx, linen or equinox.
+the last state.  Times are processor time, of later calls the least of several, because a busy machine only adds.
+Training steps and diagnoses take turns, so that both meet the same load.  The first call stands apart: it imports,
+fills caches and, on JAX, compiles.  ``--framework`` is torch, keras (on the backend that ``KERAS_BACKEND`` names),
+nnx, linen or equinox.
 """
 
 from __future__ import annotations
