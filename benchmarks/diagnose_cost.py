@@ -1,9 +1,10 @@
 """What ``critinit.diagnose`` costs beside a training step of the same batch.
 
 ``python -m benchmarks diagnose_cost`` takes one thread, 32 sequences of 100 steps and 8 inputs, Adam and a readout of
-the last state.  Times are processor time, of later calls the least of several, because a busy machine only adds.  The
-first call stands apart: it imports, fills caches and, on JAX, compiles.  ``--framework`` is torch, keras (on the
-backend that ``KERAS_BACKEND`` names), nnx, linen or equinox.
+the last state.  Times are processor time, of later calls the least of several, because a busy machine only adds.
+Training steps and diagnoses take turns, so that both meet the same load.  The first call stands apart: it imports,
+fills caches and, on JAX, compiles.  ``--framework`` is torch, keras (on the backend that ``KERAS_BACKEND`` names),
+nnx, linen or equinox.
 """
 
 from __future__ import annotations
@@ -26,14 +27,11 @@ _UNITS = (64, 128, 256, 512)
 _Pair = tuple[Callable[[], object], Callable[[], object]]
 
 
-def _times(function: Callable[[], object]) -> tuple[float, float]:
-    """Processor time of the first call, and the least of later ones, in milliseconds."""
-    times = []
-    for _ in range(1 + _RUNS):
-        start = time.process_time()
-        function()
-        times.append(1e3 * (time.process_time() - start))
-    return times[0], min(times[1:])
+def _time(function: Callable[[], object]) -> float:
+    """Processor time of a call, in milliseconds."""
+    start = time.process_time()
+    function()
+    return 1e3 * (time.process_time() - start)
 
 
 def _torch(cell: str, units: int, x: Any) -> _Pair:
@@ -172,8 +170,9 @@ def main(arguments: Sequence[str]) -> int:
     for cell in ("gru", "lstm"):
         for units in options.units:
             step, diagnosis = _FRAMEWORKS[options.framework](cell, units, x)
-            _, one = _times(step)
-            first, later = _times(diagnosis)
+            step()
+            first = _time(diagnosis)
+            one, later = np.min([(_time(step), _time(diagnosis)) for _ in range(_RUNS)], axis=0)
             row = f"{cell:4}  {units:5}  {one:10.1f} ms  {later:5.1f} ms  {later / one:5.2f}  {first:7.0f} ms"
             print(row, flush=True)
     return 0

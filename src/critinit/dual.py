@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from critinit.foreign import Foreign
 
-__all__ = ["SUPPORTED", "Array", "Dual", "DualError", "sigmoid", "tangent", "value"]
+__all__ = ["SUPPORTED", "Array", "Dual", "DualError", "derivative", "sigmoid", "tangent", "value"]
 
 Array = NDArray[np.float64]
 Number = Union[float, Array, "Dual"]
@@ -66,6 +66,8 @@ def _reciprocal(x: Array) -> tuple[Array, Array]:
 
 
 _DOUBLE = np.dtype(float)
+_HALF, _ONE = np.array(0.5), np.array(1.0)
+"""NumPy takes arrays sooner than Python's numbers."""
 _UNARY: dict[np.ufunc, Callable[[Array], tuple[Array, Array]]] = {
     np.positive: lambda x: (x, np.ones_like(x)),
     np.negative: lambda x: (-x, np.full_like(x, -1.0)),
@@ -281,6 +283,20 @@ def tangent(x: Any) -> Array:
     return x.tangent if isinstance(x, Dual) else np.zeros_like(x, dtype=float)
 
 
+def derivative(function: Callable[[Any], Any], x: Array) -> Array:
+    """Return the derivative of an elementwise function, of the shape of x.
+
+    Args:
+        function: The function, of arrays and duals.
+        x: Where.
+
+    Example:
+        >>> derivative(np.square, np.array([1.0, 2.0])).tolist()
+        [2.0, 4.0]
+    """
+    return np.asarray(np.broadcast_to(tangent(function(Dual(x, 1.0))), np.shape(x)))
+
+
 def sigmoid(x: Any) -> Any:
     """Return the logistic function 1/(1 + e⁻ˣ) of an array or a dual.
 
@@ -298,4 +314,10 @@ def sigmoid(x: Any) -> Any:
         >>> float(sigmoid(Dual(0.0, 1.0)).tangent)
         0.25
     """
+    if type(x) is np.ndarray and x.dtype is _DOUBLE and x.ndim:  # the same, in two thirds of the time for a few units
+        y = x * _HALF
+        np.tanh(y, y)
+        y += _ONE
+        y *= _HALF
+        return y
     return 0.5 * (1.0 + np.tanh(0.5 * x))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import critinit
+from critinit.diagnosis import course
 from critinit.errors import ApplyError, ArgumentError, DataError
 from critinit.tensors.application import find_adapter
 from tests.adapters.frameworks import Row, build, inputs, rows, run, tensors
@@ -72,6 +73,39 @@ def test_a_network_that_passes_nothing_on_is_said_to_forget_without_a_warning() 
     assert layer.numbers.retention == 0.0
     assert layer.numbers.standard_error["chi_over_T"] is None
     assert "forgets after 1 of 29 steps" in layer.verdict
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN", "projected", "packed", "time first", "one sequence"])
+def test_what_torch_gave_is_taken_for_the_states(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every layer and direction, which changes no number; what another state led to is not."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    name = kind if kind in ("GRU", "RNN") else "LSTM"
+    more = {"proj_size": 4} if kind == "projected" else {}
+    model = getattr(torch.nn, name)(
+        3, 6, num_layers=2, bidirectional=True, batch_first=kind != "time first", dropout=0.5, **more
+    )
+    batch: Any = torch.randn(8, 20, 3)
+    if kind == "packed":
+        lengths = torch.tensor([20, 7, 15, 9, 20, 5, 12, 11])
+        batch = torch.nn.utils.rnn.pack_padded_sequence(batch, lengths, batch_first=True, enforce_sorted=False)
+    batch = {"time first": lambda x: x.transpose(0, 1), "one sequence": lambda x: x[0]}.get(kind, lambda x: x)(batch)
+    taken: list[bool] = []
+    followed = course._followed
+    monkeypatch.setattr(course, "_followed", lambda *a: (taken.append(followed(*a) is not None), followed(*a))[1])
+    found = critinit.diagnose(model, batch)
+    assert taken == [True] * 4
+    monkeypatch.setattr(course, "_followed", lambda *_: None)
+    for layer, other in zip(found, critinit.diagnose(model, batch), strict=True):
+        for number in ("second_moment", "retention", "chi_over_T", "largest_singular_value", "lyapunov"):
+            np.testing.assert_allclose(getattr(layer.numbers, number), getattr(other.numbers, number), rtol=1e-3)
+    if kind == "LSTM":
+        monkeypatch.setattr(course, "_followed", lambda *a: (taken.append(followed(*a) is not None), followed(*a))[1])
+        state = torch.ones(4, 8, 6)
+        critinit.diagnose(model, (batch, (state, state)))
+        critinit.diagnose(model.bfloat16(), batch.bfloat16())
+        assert taken[4:] == [False] * 8
 
 
 def test_torch_reads_packed_sequences_to_their_ends() -> None:

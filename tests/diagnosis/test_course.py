@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from critinit.diagnosis import course as course_module
 from critinit.diagnosis.course import run_course
+from critinit.diagnosis.joint import Joint
+from critinit.diagnosis.linear import Linear
+from critinit.diagnosis.matrices import Matrices
 from critinit.diagnosis.sweeps import backward, forward, jacobians
 from tests.diagnosis.layers import CELLS, layer, sequences
 
@@ -94,3 +98,56 @@ def test_sweeps_are_products_of_one_step_jacobians(name: str) -> None:
         assert np.exp(back.log_leading[i]) == pytest.approx(largest, rel=1e-8)
         reached = losses[i] @ dh[0].T  # of unit perturbations of the memory, the rows
         assert np.exp(back.log_square[start + 1, i]) == pytest.approx(np.mean(np.sum(reached**2, axis=1)), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_outputs_of_the_layer_spare_its_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They give the same course; outputs of another step, or another start, are not believed."""
+    weights = layer(name)
+    given = sequences(LENGTHS, weights.inputs)
+    outputs = [weights.run(x[:, None])[:, 0] for x in given]
+    own = run_course(weights, given)
+    runs: list[bool] = []
+    followed = course_module._followed
+    monkeypatch.setattr(course_module, "_followed", lambda *a: (runs.append(followed(*a) is not None), followed(*a))[1])
+    found = run_course(weights, given, outputs)
+    assert runs == [name != "layernorm_lstm_kept"]
+    for part in ("h", "s"):
+        np.testing.assert_allclose(getattr(found, part), getattr(own, part), atol=1e-12)
+    for gate, u in own.u.items():
+        np.testing.assert_allclose(found.u[gate], u, atol=1e-12)
+    wrong = [
+        [y + 1e-3 * (i == 2) for i, y in enumerate(outputs)],
+        [y[:-1] for y in outputs],
+        [np.where(np.arange(len(y))[:, None] == 3, np.nan, y) for y in outputs],
+    ]
+    for others in wrong:
+        np.testing.assert_array_equal(run_course(weights, given, others).h, own.h)
+    assert not any(runs[1:])
+
+
+@pytest.mark.parametrize("units", [40, 100])
+@pytest.mark.parametrize("name", CELLS)
+def test_fast_derivatives_are_those_of_every_cell(name: str, units: int) -> None:
+    """Perturbations and gradients by matrices, or by one product a step, beside ``Linear``, which serves every cell."""
+    weights, rng = layer(name, units), np.random.default_rng(5)
+    course = run_course(weights, sequences((6, 6), weights.inputs))
+    whole = Linear.of(weights, course.h[:-1], course.s[:-1], course.u)
+    fast = course.linear(slice(0, 6), slice(None))
+    is_plain = not (weights.cell.before or weights.cell.normalized)
+    is_small = units == 40 and is_plain and weights.projection is None
+    assert type(fast) is (Matrices if is_small else Joint if is_plain else Linear)
+    ds, gs = (rng.standard_normal((2, 3, units)) for _ in range(2))
+    gh = rng.standard_normal((2, 3, weights.outputs))
+    dh = whole.visible(ds, (1, slice(0, 2)))
+    for ahead, other in zip(
+        fast.forward(dh, ds, slice(2, 5), slice(0, 2)), whole.forward(dh, ds, slice(2, 5), slice(0, 2)), strict=True
+    ):
+        np.testing.assert_allclose(ahead, other, rtol=1e-9, atol=1e-12)
+    back, other_back = (one.backward(gh, gs, slice(2, 5), slice(0, 2)) for one in (fast, whole))
+    np.testing.assert_allclose(back[2], other_back[2], rtol=1e-9, atol=1e-12)
+    # what reaches the state before, which is one array where h is the memory
+    reached, others = (
+        g[1] + linear.gathered(g[0], (1, slice(0, 2))) for g, linear in ((back, fast), (other_back, whole))
+    )
+    np.testing.assert_allclose(reached, others, rtol=1e-9, atol=1e-12)

@@ -9,6 +9,7 @@ Names are the flattened path of the tree, joined with "/".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 from critinit.tensors.blocks import Block, fused, zeros
@@ -31,6 +32,7 @@ def names(cell: str) -> tuple[str, ...]:
     return (*_PARTS, *["bias_n"] * (cell == "gru"))
 
 
+@lru_cache
 def blocks(name: str, cell: str, hidden: int) -> tuple[Block, ...]:
     """Return the blocks of one tensor.
 

@@ -169,9 +169,18 @@ class KerasAdapter(InPlaceAdapter):
         return _host(value).astype(np.float64)
 
     def layers(
-        self, target: Any, options: Mapping[str, Any], *, trust: bool = False, cell: str | None = None
+        self,
+        target: Any,
+        options: Mapping[str, Any],
+        *,
+        trust: bool = False,
+        cell: str | None = None,
+        survey: Survey | None = None,
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
-        """Return the weights; refuse a layer that would go on from another state than zero."""
+        """Return the weights; refuse a layer that would go on from another state than zero.
+
+        They are looked for again, as a run builds what was not built.
+        """
         for layer in target._flatten_layers(include_self=True, recursive=True):
             if any(np.any(_host(state.value)) for state in states_of(layer)):
                 found, allowed = "a stateful layer that goes on from a state", "the zero state"
@@ -206,12 +215,14 @@ class KerasAdapter(InPlaceAdapter):
         self.prepare(target, options)
         return super().execute(target, plan, sampler, options)
 
-    def trace(self, target: Any, run: Callable[..., object], options: Mapping[str, Any]) -> Traced:
+    def trace(
+        self, target: Any, run: Callable[..., object], options: Mapping[str, Any], *, embeddings: bool = True
+    ) -> Traced:
         """Run the model once more ahead of this where it has layers that are only built when it runs."""
         unbuilt = (_UNBUILT, _UNBUILT_CONVOLUTION)
         if not options and any(module.refusal in unbuilt for module in self.survey(target, options).modules):
             run(target, called)
-        return super().trace(target, run, options)
+        return super().trace(target, run, options, embeddings=embeddings)
 
     def record(
         self, target: Any, survey: Survey, run: Callable[..., object], options: Mapping[str, Any]

@@ -81,7 +81,8 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         for name, module in modules:  # a variable that several modules share, under each of its names
             own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
             variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
-        return Survey(tuple(_modules(modules)), tuple(variables), variables, tuple(_lookalikes(modules)))
+        every = tuple(node for _, node in nodes.values())
+        return Survey(tuple(_modules(modules)), tuple(variables), variables, tuple(_lookalikes(modules)), nodes=every)
 
     def tensors(self, target: Any, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """Return the variables."""

@@ -10,6 +10,7 @@ state, joined with "/".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from critinit.tensors.blocks import Block, fused, whole_tensor, zeros
 from critinit.tensors.layouts import Form, Layout, Sizes, Stored, path_splitter
@@ -29,6 +30,7 @@ _LINEARS = {"input": ("ii", "hi"), "forget": ("if_", "hf"), "cell": ("ig", "hg")
 """The names that LSTMCell gives to each gate's two Linear modules."""
 
 
+@lru_cache
 def blocks(kind: str, hidden: int) -> Mapping[str, tuple[Block, ...]]:
     """Return the blocks of every parameter, by its path below the cell.
 

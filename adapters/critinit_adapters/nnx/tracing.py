@@ -35,7 +35,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
     by_variable = {id(handle): place for place, _, handles in places(survey) for handle in handles}
     marks: list[Place] = []
     with ExitStack() as stack:
-        nodes = [node for _, node in nnx.iter_graph(target)]
+        nodes = survey.nodes
         stack.enter_context(_without_dropout(nodes))
         kinds: dict[type, None] = {nnx.RNN: None}
         for module in nodes:

@@ -172,8 +172,10 @@ class BaseAdapter(ABC):
         """Return a tensor's present values as an array in single or double precision."""
         return np.asarray(tensor.handle).astype(np.float32)
 
-    def trace(self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any]) -> Traced:
-        """Run the model once and return what reached its recurrent networks, and its embeddings."""
+    def trace(
+        self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any], *, embeddings: bool = True
+    ) -> Traced:
+        """Run the model once and return what reached its recurrent networks, and its embeddings if they are wanted."""
         self._check_options(options)
         survey = self.survey(target, options)
         if not survey.modules:
@@ -183,12 +185,18 @@ class BaseAdapter(ABC):
         if not any(module.slots for module in survey.modules):  # running it would show nothing
             return Traced(Recorder().networks(survey), ())
         recorder, trains = self.record(target, survey, run, options)
-        found = self.tables(target, options)
-        embeddings = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)
-        return Traced(recorder.networks(survey, trains), tuple(embeddings))
+        found = self.tables(target, options) if embeddings else ()
+        tables = (Embedding(tensor.name, self.values(tensor), trained, tied) for tensor, trained, tied in found)
+        return Traced(recorder.networks(survey, trains), tuple(tables), survey)
 
     def layers(
-        self, target: Any, options: Mapping[str, Any], *, trust: bool = False, cell: str | None = None
+        self,
+        target: Any,
+        options: Mapping[str, Any],
+        *,
+        trust: bool = False,
+        cell: str | None = None,
+        survey: Survey | None = None,
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
         """Return the present weights of every recurrent network whose step is known, by its path and then by (layer,
         direction).
@@ -198,6 +206,7 @@ class BaseAdapter(ABC):
             options: The adapter's options.
             trust: Whether a class that overrides the step of a known layer is taken for that layer.
             cell: The cell of networks whose weights are alike for two, or None.
+            survey: What was found in the target, where that is known.
 
         Raises:
             ApplyError: A network's step is not that of its cell, or could be that of two.
@@ -207,7 +216,7 @@ class BaseAdapter(ABC):
                 (slot.layer, slot.direction): layer_weights(_cell_of(module, cell), self._stored(slot))
                 for slot in _slots_of_known_step(module, trust)
             }
-            for module in self.survey(target, options).modules
+            for module in (survey or self.survey(target, options)).modules
             if module.slots
         }
 

@@ -21,6 +21,7 @@ from critinit_adapters.shared.survey import RecurrentModule, Survey
 __all__ = ["Place", "Recorder", "patched", "places", "reached", "read_up_to"]
 
 Bools = NDArray[np.bool_]
+Outputs = Callable[[int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class _Pass:
     was_zero: bool = True
     from_rest: bool = True
     closed: bool = False
+    outputs: Outputs | None = None
 
     def values(self) -> NDArray[np.float32]:
         joined = np.stack(self.steps, axis=1) if self.whole is None else self.whole
@@ -73,6 +75,10 @@ class Recorder:
         """Take whole sequences in, of shape (N, T, F); ``from_rest``: whether they begin at the zero state."""
         array = np.asarray(values, dtype=np.float32)
         self._of(place).append(_Pass(whole=array, read=read, dtype=dtype, from_rest=from_rest, closed=True))
+
+    def gave(self, place: Place, outputs: Outputs) -> None:
+        """Take in what a layer gave for the sequences that it was last handed; see ``Arrival``."""
+        self._of(place)[-1].outputs = outputs
 
     def step(self, place: Place, values: Any, state: Any, dtype: str = "float32") -> None:
         """Take one step in: its input of shape (…, F), and the state before it."""
@@ -171,7 +177,8 @@ class Recorder:
             for one in ways[1] if turned else ways[0]:
                 values = one.values()
                 flip = turned and one.whole is None  # steps of the backward direction came from the end
-                yield Arrival(layer, values[:, ::-1] if flip else values, one.read, one.dtype, one.from_rest)
+                values = values[:, ::-1] if flip else values
+                yield Arrival(layer, values, one.read, one.dtype, one.from_rest, one.outputs)
 
 
 def reached(module: RecurrentModule, arrivals: Iterator[Arrival], trains: bool | None) -> Reached:

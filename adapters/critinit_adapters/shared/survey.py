@@ -163,6 +163,7 @@ class Survey:
         keys: By name, the ``Tensor.whole`` of those that other places of the model can share.
         lookalikes: Modules that look recurrent and were not taken.
         is_ordered: Whether the modules are in an order that the user stated.
+        nodes: All parts of the model, for an adapter that walks through them again.
     """
 
     modules: tuple[RecurrentModule, ...]
@@ -170,3 +171,4 @@ class Survey:
     keys: Mapping[str, Hashable] = field(default_factory=dict)
     lookalikes: tuple[Lookalike, ...] = ()
     is_ordered: bool = False
+    nodes: tuple[Any, ...] = ()

@@ -13,6 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from critinit.errors import MissingExtraError, WeightsError
@@ -37,6 +38,7 @@ STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _NAME = re.compile(rf"(?:(?P<module>.+)[./])?(?P<stem>{'|'.join(STEMS)})(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?")
 
 
+@lru_cache
 def blocks(stem: str, cell: str, hidden: int) -> tuple[Block, ...]:
     """Return the blocks of one tensor.
 

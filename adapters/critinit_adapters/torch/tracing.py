@@ -47,6 +47,8 @@ def record(
             if place in names:
                 hook = _hook(place, recorder, trains, trained)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+                if isinstance(module, nn.RNNBase):
+                    stack.callback(module.register_forward_hook(_gave(place, recorder)).remove)
             elif not _scripted(module) and any(p.requires_grad for p in module.parameters(recurse=False)):
                 stack.callback(module.register_forward_pre_hook(lambda m, _: trained.append(m)).remove)
         run(target)
@@ -68,8 +70,28 @@ def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[
             recorder.sequence(Place(name, layer, 0), values, read, _dtype(x), from_rest=not _holds(state))
             if layer + 1 < module.num_layers:
                 x = _one_layer(module, layer)(x, state)[0]
+                recorder.gave(Place(name, layer, 0), _outputs(x, module.batch_first))
 
     return hook
+
+
+def _gave(name: str, recorder: Recorder) -> Callable[..., None]:
+    """The hook that takes in what the highest layer gives."""
+
+    def hook(module: Any, args: Any, output: Any) -> None:
+        if isinstance(output, tuple) and isinstance(output[0], (torch.Tensor, PackedSequence)):
+            recorder.gave(Place(name, module.num_layers - 1, 0), _outputs(output[0], module.batch_first))
+
+    return hook
+
+
+def _outputs(y: Any, batch_first: bool) -> Callable[[int], NDArray[np.float32]]:
+    """What a layer gave for one of the sequences, which is brought to the host when it is asked for."""
+    if isinstance(y, PackedSequence):
+        y, batch_first = pad_packed_sequence(y, batch_first=True)[0], True
+    if y.dim() == 2:
+        return lambda i: _array(y)
+    return lambda i: _array(y[i] if batch_first else y[:, i])
 
 
 def _sequences(x: Any, batch_first: bool) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:

@@ -48,6 +48,7 @@ class Place(NamedTuple):
         sequences: What it reads, in the order in which it reads.
         spec_layer: The spec's layer that it took; None where that is not clear, or there is no spec.
         earlier: Its weights at an earlier time, or None.
+        outputs: What the layer gave for each of the sequences, likewise; empty where that is not known.
     """
 
     network: str
@@ -58,6 +59,7 @@ class Place(NamedTuple):
     sequences: Sequence[NDArray[Any]]
     spec_layer: int | None
     earlier: LayerWeights | None = None
+    outputs: Sequence[Callable[[], NDArray[Any]]] = ()
 
     @property
     def name(self) -> str:
@@ -148,13 +150,13 @@ def diagnose(
     settings = Settings(sequences, exponents, seed).checked()
     if spec is not None:
         checked_spec(spec)
-    traced, adapter = traced_run(model, batch, call=call, framework=framework, options=options)
+    traced, adapter = traced_run(model, batch, call=call, framework=framework, options=options, embeddings=False)
     read = getattr(adapter, "layers", None)
     if read is None:
         found = f"an adapter, {adapter.framework}, that cannot read weights"
         raise ArgumentError("framework", found=found, hint="critinit diagnose reads them from a file")
     cell = cell if spec is None else spec.cell
-    layers: _Layers = read(model, options, trust=trust, cell=cell)
+    layers: _Layers = read(model, options, trust=trust, cell=cell, survey=traced.survey)
     earlier: _Layers = {}
     if reference is not None:
         earlier = paired(layers, read(reference, options, trust=trust, cell=cell))
@@ -191,16 +193,20 @@ def diagnose_layers(
     layers = []
     for place in places:
         where = f"what arrives at {place.name}"
-        if not all(np.all(np.isfinite(x)) for x in place.sequences):
+        if not all(np.isfinite(x).all() for x in place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
         if not all(_is_finite(place.weights)):
             raise DataError(place.name, found="weights that are not finite")
         T = None if spec is None else spec.T
-        used = some_of(place.sequences, settings.sequences)
+        chosen = some_of(place.sequences, settings.sequences)
+        used = [place.sequences[i] for i in chosen]
         if settings.sequences is None:
             used = used[: max(1, _NUMBERS // (max(map(len, used), default=1) * place.weights.units))]
+        outputs = [place.outputs[i]() for i in chosen[: len(used)]] if place.outputs else None
         try:
-            numbers = layer_numbers(place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed)
+            numbers = layer_numbers(
+                place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed, outputs=outputs
+            )
         except DataError as error:
             raise error.replace(where=where) from None
         found = list(findings_of(place.weights.cell, numbers))
@@ -267,39 +273,54 @@ def _is_finite(weights: LayerWeights) -> Iterator[bool]:
     yield weights.projection is None or bool(np.all(np.isfinite(weights.projection)))
 
 
-def some_of(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[NDArray[Any]]:
-    """Return some of the longer half of the sequences, spread evenly over it, the longest among them.
+def some_of(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[int]:
+    """Return the numbers of some of the longer half of the sequences, spread evenly over it, the longest among them.
 
     Args:
         sequences: All of them.
         wanted: How many; None: one in sixteen, but two to eight.
     """
-    enough = [x for x in sequences if len(x) >= LEAST_STEPS] or list(sequences)
-    ordered = sorted(enough, key=len, reverse=True)
-    count = wanted or int(np.clip(len(ordered) // _SHARE, _FEWEST, _MOST))
+    enough = [i for i, x in enumerate(sequences) if len(x) >= LEAST_STEPS] or list(range(len(sequences)))
+    ordered = sorted(enough, key=lambda i: -len(sequences[i]))
+    count = wanted or min(max(len(ordered) // _SHARE, _FEWEST), _MOST)
     half = ordered[: max(count, (len(ordered) + 1) // 2)]
-    chosen = sorted({round(i) for i in np.linspace(0, len(half) - 1, min(count, len(half)))})
-    return [half[i] for i in chosen]
+    between = max(len(half) - 1, 1) / max(min(count, len(half)) - 1, 1)
+    return [half[round(i * between)] for i in range(min(count, len(half)))]
 
 
 def _places(network: Reached, layers: Mapping[tuple[int, int], LayerWeights], first: int | None) -> Iterator[Place]:
     """The layers of a network in their directions."""
     for (layer, direction), weights in sorted(layers.items()):
-        read = [x for arrival in network.arrivals if arrival.layer == layer for x in _read(arrival, direction)]
+        arrivals = [arrival for arrival in network.arrivals if arrival.layer == layer]
+        read = [x for arrival in arrivals for x in _read(arrival, direction)]
         if not read:
             continue
+        gave = [one for arrival in arrivals for one in _given(arrival, direction, weights.outputs)]
         if read[0].shape[1] != weights.inputs:
             found = f"inputs of {read[0].shape[1]} features, where its kernels read {weights.inputs}"
             raise ApplyError(network.name or "the model itself", found=found)
         number = None if first is None else first + layer
-        yield Place(network.name, layer, direction, weights.cell.name, weights, read, number)
+        outputs = gave if len(gave) == len(read) else ()
+        yield Place(network.name, layer, direction, weights.cell.name, weights, read, number, outputs=outputs)
 
 
 def _read(arrival: Arrival, direction: int) -> Iterator[NDArray[Any]]:
     """What a direction reads of each sequence, in its own order; steps that are left unread do not change a state."""
-    way = slice(None, None, -1 if direction else 1)
     for i, values in enumerate(arrival.values):
-        yield (values if arrival.read is None else values[arrival.read[i]])[way]
+        yield _as_read(arrival, i, values, direction)
+
+
+def _as_read(arrival: Arrival, i: int, values: NDArray[Any], direction: int) -> NDArray[Any]:
+    """The steps of a sequence that are read, in a direction's order."""
+    return (values if arrival.read is None else values[arrival.read[i]])[:: -1 if direction else 1]
+
+
+def _given(arrival: Arrival, direction: int, size: int) -> Iterator[Callable[[], NDArray[Any]]]:
+    """What a direction of a size gave for each sequence, where that is known."""
+    outputs, own = arrival.outputs, slice(direction * size, (direction + 1) * size)
+    if outputs is not None:
+        for i in range(len(arrival.values)):
+            yield lambda i=i: _as_read(arrival, i, outputs(i)[:, own], direction)  # type: ignore[misc]
 
 
 def _spec_layers(

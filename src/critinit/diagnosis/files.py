@@ -89,7 +89,7 @@ def diagnose_file(
         earlier = paired(
             *({network.module: layers for stack in one for network, layers in stack} for one in (read, before))
         )
-    chosen = some_of(data, settings.sequences)
+    chosen = [data[i] for i in some_of(data, settings.sequences)]
     places = [
         place._replace(earlier=earlier.get(place.network, {}).get((place.layer, place.direction)))
         for stack in read

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from critinit.cells import Cell
 from critinit.diagnosis.course import Course, run_course
 from critinit.diagnosis.sweeps import Backward, Forward, backward, forward, jacobians
-from critinit.dual import Array, Dual, tangent
+from critinit.dual import Array, derivative
 from critinit.errors import DataError
 from critinit.spec import Jacobian, TimeConstants
 from critinit.tensors.recurrence import LayerWeights
@@ -104,7 +104,13 @@ class LayerNumbers:
 
 
 def layer_numbers(
-    weights: LayerWeights, sequences: Sequence[NDArray[Any]], *, T: int | None, exponents: int, seed: int
+    weights: LayerWeights,
+    sequences: Sequence[NDArray[Any]],
+    *,
+    T: int | None,
+    exponents: int,
+    seed: int,
+    outputs: Sequence[NDArray[Any]] | None = None,
 ) -> LayerNumbers:
     """Measure a layer on sequences, from the zero state.
 
@@ -116,17 +122,20 @@ def layer_numbers(
         T: The steps after which the retention is stated; None, or more than there are: all.
         exponents: K, the number of perturbations, gradients and Lyapunov exponents.
         seed: Of the directions.
+        outputs: What the layer gave for each of them in the model, where that is known; see ``run_course``.
 
     Raises:
         DataError: No sequence has three steps.
     """
     rng = np.random.default_rng(seed)
-    given = sorted((x for x in sequences if len(x) >= LEAST_STEPS), key=len, reverse=True)
-    if not given:
+    order = sorted((i for i, x in enumerate(sequences) if len(x) >= LEAST_STEPS), key=lambda i: -len(sequences[i]))
+    if not order:
         found = f"sequences of at most {max(map(len, sequences), default=0)} steps"
         raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps")
     with np.errstate(over="ignore", invalid="ignore"):
-        course = run_course(weights, given)
+        course = run_course(
+            weights, [sequences[i] for i in order], None if outputs is None else [outputs[i] for i in order]
+        )
     course, ends_at = _finite(course)
     count = min(exponents, weights.units)
     ahead = forward(course, count, rng)
@@ -143,7 +152,7 @@ def layer_numbers(
     ages = ahead.log_square[-1] / (course.lengths - 1)
     return LayerNumbers(
         units=weights.units,
-        sequences=len(given),
+        sequences=len(order),
         steps=course.steps,
         shortest=int(course.lengths[-1]),
         second_moment=state,
@@ -175,7 +184,7 @@ def layer_numbers(
 
 def _finite(course: Course) -> tuple[Course, int | None]:
     """The course up to the step from which on its state is no longer finite, and that step."""
-    good = np.all(np.abs(np.nan_to_num(course.s, nan=np.inf)) < _LARGEST, axis=(1, 2))
+    good = np.all(np.abs(course.s) < _LARGEST, axis=(1, 2))  # which NaN is not
     if good.all():
         return course, None
     ends = int(np.argmin(good))  # of the states
@@ -238,11 +247,11 @@ def _by_lag(course: Course, back: Backward) -> Array:
 
 def _aligned(logs: Sequence[Array]) -> Array:
     """ln of the mean of the exponentials of series of different lengths, at each place over those that reach it."""
-    longest = max(map(len, logs))
-    whole = np.full((len(logs), longest), -np.inf)
+    lengths = np.array([len(one) for one in logs])
+    whole = np.full((len(logs), lengths.max()), -np.inf)
     for row, one in zip(whole, logs, strict=True):
         row[: len(one)] = one
-    reached = np.array([sum(len(one) > n for one in logs) for n in range(longest)])
+    reached = np.sum(lengths[:, None] > np.arange(whole.shape[1]), axis=0)
     return np.asarray(np.logaddexp.reduce(whole, axis=0) - np.log(reached))
 
 
@@ -316,12 +325,12 @@ def _saturated(course: Course) -> tuple[float, float]:
     if cell.candidate_gate is not None:
         gate = cell.candidate_gate
         u = course.u[gate]
-        slope = tangent(cell.candidate({gate: Dual(u, np.ones_like(u))}))
+        slope = derivative(lambda x: cell.candidate({gate: x}), u)
         flat |= _flat(course, u, slope, _largest_slope(cell, gate))
     if not course.weights.shares_state:
         memory = course.s[1:]
         opened = {g: np.zeros_like(memory) for g in cell.gates}
-        shown = tangent(cell.read(Dual(memory, np.ones_like(memory)), opened))
+        shown = derivative(lambda x: cell.read(x, opened), memory)
         flat |= _flat(course, memory, shown, _largest_slope(cell, None))
     saturated, overdriven = np.mean(flat, axis=1)
     return float(saturated), float(overdriven)
@@ -344,6 +353,6 @@ def _flat(course: Course, x: Array, slope: Array, largest: float) -> NDArray[np.
 def _largest_slope(cell: Cell, gate: str | None) -> float:
     """The largest slope of the candidate in its gate's pre-activation, or of the read-out in the memory."""
     at = np.linspace(-_WITHIN, _WITHIN, _POINTS)
-    moved = Dual(at, np.ones_like(at))
-    found = cell.candidate({gate: moved}) if gate else cell.read(moved, {g: np.zeros_like(at) for g in cell.gates})
-    return float(np.max(np.abs(tangent(found))))
+    opened = {g: np.zeros_like(at) for g in cell.gates}
+    found = derivative(lambda x: cell.candidate({gate: x}) if gate else cell.read(x, opened), at)
+    return float(np.max(np.abs(found)))

@@ -155,8 +155,11 @@ def _swapped(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> s
     def cost(order: tuple[str, ...]) -> float:
         return sum(apart[g, k] for g, k in zip(asked, order, strict=True))
 
-    own, best = tuple(asked), min(permutations(asked), key=cost)
-    if cost(own) < _SWAP_LEAST or cost(best) * _SWAP_RATIO > cost(own):
+    own = tuple(asked)
+    if cost(own) < _SWAP_LEAST:
+        return ""
+    best = min(permutations(asked), key=cost)
+    if cost(best) * _SWAP_RATIO > cost(own):
         return ""
     return ", ".join(f"{g} has the biases of {k}" for g, k in zip(own, best, strict=True) if g != k)
 

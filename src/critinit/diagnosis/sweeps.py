@@ -97,23 +97,23 @@ def forward(course: Course, count: int, rng: np.random.Generator) -> Forward:
             dh[new] = linear.visible(ds[new], (at, new))
             begun = n
         linear, at = course.at(t)
-        stop = min(t + every - made, t + len(linear.keep) - at, steps, *(course.starts[n : n + 1] + 1))
+        stop = min(t + every - made, t + linear.steps - at, steps, *(course.starts[n : n + 1] + 1))
         dh[:n], now = linear.forward(dh[:n], ds[:n], slice(at, at + stop - t), slice(0, n))
         ds[:n] = now[-1]
         recent[made : made + len(now), :n] = now
         made, t = made + len(now), stop
         if made == every or t == steps:
             ages = slice(t + 1 - made, t + 1)
-            rows = recent[:made].astype(np.float64)
-            squares[ages] = np.sum(p * (rows @ rows.swapaxes(2, 3) @ p), axis=(2, 3))
+            squares[ages] = np.sum(_squares(p.swapaxes(1, 2).astype(kind) @ recent[:made, :]), axis=2)
             scales[ages] = log_scale
             made = 0
             stretch = np.full((sequences, count), np.nan)
             logs = _orthonormalize(dh[:n], ds[:n], p[:n], log_scale[:n], course.weights.shares_state)
-            dead[:n] |= logs <= np.maximum(np.max(logs, axis=1, keepdims=True), -_LEAST) - _DEAD
-            stretch[:n] = np.where(dead[:n], -np.inf, logs)
-            alive = logs[~dead[:n]]
-            if len(alive) and np.max(alive) - np.min(alive) > _SPREAD:
+            gone = dead[:n]
+            gone |= logs <= np.maximum(logs.max(axis=1, keepdims=True), -_LEAST) - _DEAD
+            stretch[:n] = np.where(gone, -np.inf, logs)
+            alive = logs[~gone]
+            if len(alive) and alive.max() - alive.min() > _SPREAD:
                 every = max(1, every // 2)
             stretches.append(stretch)
             until.append(t)
@@ -205,9 +205,12 @@ def jacobians(course: Course, places: NDArray[np.int64]) -> Array:
         course: The course.
         places: Rows of a step, from 1 on and after the sequence's first one, and a sequence.
     """
-    steps, sequences = places.T
-    unit = np.broadcast_to(np.eye(course.weights.units), (len(places), *(course.weights.units,) * 2))
-    # the step before, of which h moves with s, and the step, both at all places in the place of sequences
-    linear = course.linear(np.stack([steps - 1, steps]), sequences)
-    ds = linear.forward(linear.visible(unit, 0), unit, slice(1, 2), slice(None))[1][0]
-    return np.ascontiguousarray(np.swapaxes(ds, 1, 2))
+    unit = np.eye(course.weights.units)[None]
+    found = []
+    for t, i in places.tolist():
+        own = slice(i, i + 1)
+        linear, at = course.at(t - 1)
+        moved = linear.visible(unit, (at, own))  # h after the step before, with s
+        linear, at = course.at(t)
+        found.append(linear.forward(moved, unit, slice(at, at + 1), own)[1][0, 0].T)
+    return np.stack(found)

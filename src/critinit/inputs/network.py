@@ -87,6 +87,7 @@ def traced_run(
     call: Callable[..., object] | None,
     framework: str | Adapter | None,
     options: Mapping[str, Any],
+    embeddings: bool = True,
 ) -> tuple[Traced, Adapter]:
     """Run a model once on a batch, and return what reached its recurrent networks, at least one of them, and its
     adapter.
@@ -97,6 +98,7 @@ def traced_run(
         call: How to run the model.
         framework: The framework's name, or an adapter.
         options: The adapter's own options.
+        embeddings: Whether the embeddings are wanted, which can be large.
 
     Raises:
         ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
@@ -108,7 +110,8 @@ def traced_run(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    traced: Traced = trace(model, Runner(batch, call), options)
+    less = {} if embeddings else {"embeddings": False}
+    traced: Traced = trace(model, Runner(batch, call), options, **less)
     if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:

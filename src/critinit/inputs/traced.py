@@ -5,6 +5,7 @@ An adapter's ``trace`` returns a ``Traced``.  All arrays are NumPy's; no framewo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ class Arrival:
         read: Which steps the layer reads, (N, T); None where it reads all.  Packing and masks leave steps unread.
         dtype: The name of the type in which they arrived; it is the precision in which rows are compared.
         from_rest: Whether the layer began at the zero state.
+        outputs: What the layer gave for the sequence of a number, (T, coordinates of all directions), in the order of
+            time; None where that is not known.
     """
 
     layer: int
@@ -32,6 +35,7 @@ class Arrival:
     read: NDArray[np.bool_] | None = None
     dtype: str = "float32"
     from_rest: bool = True
+    outputs: Callable[[int], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class Traced:
     Attributes:
         networks: The recurrent networks in the order in which the batch reached them; those that it did not reach last.
         embeddings: The embeddings.
+        survey: What the adapter had found in the model before it ran, for the adapter's own use.
     """
 
     networks: tuple[Reached, ...]
     embeddings: tuple[Embedding, ...]
+    survey: object = None

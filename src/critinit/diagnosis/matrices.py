@@ -1,0 +1,120 @@
+"""The derivatives of the steps of small layers, a matrix for each step and sequence.
+
+To make the matrices costs about as much as to carry vectors through them, but a step is then one small product.  From
+some hundred units on they take more memory and time than they save.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from critinit.diagnosis.joint import Joint
+from critinit.dual import Array
+from critinit.tensors.recurrence import LayerWeights
+
+__all__ = ["Matrices"]
+
+_UNITS = 96
+"""The largest layer that is taken."""
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """The derivatives of ``Joint``, where no state is projected.
+
+    Attributes:
+        weights: The layer.
+        through: ∂s'_i/∂h_j, (steps, sequences, units i, units j).  Where the state is one array, h with s.
+        keep: As in ``Joint``, as all that follow; None where ``through`` has it.
+        shows: ∂h'/∂s'.
+        opened: By gate, W_k, its transpose in memory, and ∂h'/∂(W_k h).
+    """
+
+    weights: LayerWeights
+    through: Array
+    keep: Array | None
+    shows: Array | None
+    opened: tuple[tuple[Array, Array, Array], ...]
+
+    @classmethod
+    def of(cls, joint: Joint) -> Matrices | None:
+        """Return the same derivatives; None where the layer is large or has a projection.
+
+        Args:
+            joint: The derivatives.
+        """
+        weights, units, is_one = joint.weights, joint.weights.units, joint.weights.shares_state
+        if units > _UNITS or weights.projection is not None:
+            return None
+        places, gates = joint.keep.shape[:2], joint.written.shape[3]
+        kernels = np.stack([weights.recurrent[gate] for gate in weights.direct[:gates]], axis=1)
+        through = np.empty((*places, units, units), joint.keep.dtype)
+        each = through.reshape(-1, units, units)
+        by_unit = joint.written.reshape(-1, gates, units).transpose(2, 0, 1)
+        np.matmul(by_unit, kernels, out=each.transpose(1, 0, 2))
+        if is_one:
+            each.reshape(len(each), -1)[:, :: units + 1] += joint.keep.reshape(-1, units)
+        opened = ((weights.recurrent[weights.direct[place]], slope) for place, slope in joint.opened)
+        both = tuple((kernel, np.ascontiguousarray(kernel.T), slope) for kernel, slope in opened)
+        return cls(weights, through, None if is_one else joint.keep, joint.shows, both)
+
+    @property
+    def steps(self) -> int:
+        """How many steps."""
+        return len(self.through)
+
+    @property
+    def kinds(self) -> int:
+        """Numbers that are kept for a unit and a step."""
+        return int(self.through.shape[-1]) + 2 + len(self.opened)
+
+    def visible(self, ds: Array, at: Any) -> Array:
+        """Return how h' moves with a perturbation of s'; see ``Linear.visible``."""
+        return ds if self.shows is None else self.shows[at] * ds
+
+    def gathered(self, gh: Array, at: Any) -> Array:
+        """Return the gradient that reaches s' through h', the transpose of ``visible``."""
+        return self.visible(gh, at)
+
+    def forward(self, dh: Array, ds: Array, steps: slice, sequences: slice) -> tuple[Array, Array]:
+        """Carry perturbations through steps; see ``Linear.forward``."""
+        at, kind = (steps, sequences), self.through.dtype
+        memories = np.empty((steps.stop - steps.start, *ds.shape), kind)
+        keeps, shows = (repeat(None) if part is None else part[at] for part in (self.keep, self.shows))
+        opened = [(across, iter(slope[at])) for _, across, slope in self.opened]
+        part, shape, dh = np.empty(ds.shape, kind), (-1, ds.shape[2]), dh.astype(kind)
+        flat = part.reshape(shape)
+        for new, matrix, keep, show in zip(memories, self.through[at].swapaxes(2, 3), keeps, shows, strict=False):
+            np.matmul(dh, matrix, out=new)
+            if keep is not None:
+                np.multiply(keep, ds, part)
+                np.add(new, part, new)
+            ds, dh, before = new, new, dh
+            if show is not None:
+                dh = show * new
+                for kernel, slopes in opened:
+                    np.matmul(before.reshape(shape), kernel, out=flat)
+                    np.multiply(next(slopes), part, part)
+                    np.add(dh, part, dh)
+        return dh, memories
+
+    def backward(self, gh: Array, gs: Array, steps: slice, sequences: slice) -> tuple[Array, Array, Array]:
+        """Carry gradients back through steps; see ``Linear.backward``."""
+        at, kind = (steps, sequences), self.through.dtype
+        memories = np.empty((steps.stop - steps.start, *gs.shape), kind)
+        keeps, shows = (repeat(None) if part is None else part[at][::-1] for part in (self.keep, self.shows))
+        opened = [(kernel, iter(slope[at][::-1])) for kernel, _, slope in self.opened]
+        part, shape, none, gh = np.empty(gs.shape, kind), (-1, gs.shape[2]), np.zeros(gs.shape, kind), gh.astype(kind)
+        flat = part.reshape(shape)
+        for whole, matrix, keep, show in zip(memories, self.through[at][::-1], keeps, shows, strict=False):
+            np.add(gs, gh if show is None else np.multiply(show, gh, part), out=whole)
+            through = whole @ matrix
+            for kernel, slopes in opened:
+                np.multiply(next(slopes), gh, part)
+                through += (flat @ kernel).reshape(gs.shape)
+            gh, gs = through, none if keep is None else keep * whole
+        return gh, gs, memories
