@@ -21,7 +21,6 @@ import equinox as eqx
 import jax
 
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
 from critinit_adapters.equinox.tracing import natural, record, without_dropout
@@ -60,7 +59,7 @@ class EquinoxAdapter(JaxTreeAdapter):
         """Return what a cell gives for a batch; those of Equinox take one sequence at a time."""
         return jax.vmap(model)(x, state)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return U(-1/√H, 1/√H), the default of every parameter."""
         if tensor.is_partial:
             return None

@@ -178,7 +178,7 @@ class KerasAdapter(InPlaceAdapter):
                 raise ApplyError(layer.name, found=found, allowed=allowed, hint="call its reset_state() first")
         return super().layers(target, options, trust=trust, cell=cell)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of Keras' default, where the layer has the default's initializer."""
         cell = getattr(tensor.handle, "cell", None)
         if cell is None or not cell.built:
@@ -186,8 +186,6 @@ class KerasAdapter(InPlaceAdapter):
         if block.part == "input" and isinstance(cell.kernel_initializer, keras.initializers.GlorotUniform):
             *window, channels, columns = tensor.shape
             return Default(0.0, math.sqrt(6.0 / (math.prod(window) * (channels + columns))))
-        if _convolves(tensor):  # the taps that become 0
-            return None
         if block.part in ("bias", "zero") and isinstance(cell.bias_initializer, keras.initializers.Zeros):
             ones = block.gate == "forget" and getattr(cell, "unit_forget_bias", False)
             return Default(float(ones), 0.0)

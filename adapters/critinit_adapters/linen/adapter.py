@@ -32,7 +32,6 @@ from flax.linen import module as linen_module
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.linen.layout import CLASSES, TABLE, Child, convolutional, sizes_of_convolution
 from critinit_adapters.linen.tracing import record
@@ -103,7 +102,7 @@ class LinenAdapter(JaxTreeAdapter):
         alike = tuple(_lookalikes(target, [module.name for module in found]))
         return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; of an MGUCell 1 too."""
         if block.part == "bias" and tensor.name.removesuffix("/value").endswith("if/bias"):
             return Default(1.0, 0.0)

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from critinit.errors import ApplyError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block, fused
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
 from critinit_adapters.nnx.tracing import record
@@ -104,7 +103,7 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         """Return an array of that type."""
         return jnp.asarray(values, _get(like.handle).dtype)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
         return truncated_default(tensor, block, recurrent=1.0)
 

@@ -143,7 +143,7 @@ class BaseAdapter(ABC):
         values = np.asarray(region)
         return float(values.min()), float(values.max())
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return what the framework draws by default for a block, or None where that is not known."""
         return None
 

@@ -150,7 +150,7 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         low, high = torch.aminmax(region)
         return float(low), float(high)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has; shards are not gathered for that."""
         if tensor.is_partial or is_sharded(tensor.handle):
             return None
