@@ -193,6 +193,21 @@ def test_what_cannot_be_limited_is_refused_with_the_way_out():
             critinit.limit_steps(wrong, applied, RATE)
 
 
+@pytest.mark.parametrize("rate", ["0.1", -0.1, 0.0, float("nan"), float("inf"), True, jnp.asarray(-0.1), np.ones(2)])
+def test_what_is_no_rate_is_refused(rate):
+    with pytest.raises(ArgumentError, match=r"^learning_rate: found .*; allowed: a number above 0, or a schedule$"):
+        critinit.limit_steps(optax.adam(RATE), linen_params(), rate)
+
+
+def test_a_rate_may_be_an_array():
+    applied = linen_params()
+    params = applied.model["params"]
+    ours, again = (
+        update(critinit.limit_steps(optax.adam(RATE), applied, rate), params) for rate in (RATE, jnp.asarray(RATE))
+    )
+    assert jax.tree.all(jax.tree.map(lambda one, other: np.allclose(one, other, rtol=1e-6), ours, again))
+
+
 def test_limits_inside_the_accumulation_of_gradients():
     applied = linen_params()
     params = applied.model["params"]

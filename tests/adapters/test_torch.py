@@ -550,6 +550,11 @@ def test_bad_targets():
     [
         (nn.GRU, r"the class torch\.nn\.modules\.rnn\.GRU", r"make a model of it first: model = GRU\(\.\.\.\)"),
         ("model.safetensors", r"a builtins\.str", "give a model, not a file"),
+        (
+            nn.GRU(M, H).parameters(),
+            r"a builtins\.generator",
+            "an iterator, such as .* returns, is no model",
+        ),
         (Path("model.pt"), r"a pathlib\.\w+", "give a model, not a file"),
     ],
 )
@@ -564,6 +569,21 @@ def test_a_state_dict_is_no_model():
         apply(make_spec("gru"), weights)
     with pytest.raises(ApplyError, match=r"target: found a OrderedDict; allowed: a torch\.nn\.Module"):
         apply(make_spec("gru"), weights, framework="torch")
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ([nn.GRU(M, H)], "it holds models of torch; give a model that holds them, or each by itself"),
+        ({"a": nn.GRU(M, H), "n": 3}, "it holds models of torch; give a model that holds them, or each by itself"),
+        (torch.optim.Adam(nn.GRU(M, H).parameters()), r"give the model itself, an nn\.Module"),
+        (list(nn.GRU(M, H).parameters()), r"give the model itself, an nn\.Module"),
+        (nn.GRU(M, H).weight_hh_l0, r"give the model itself, an nn\.Module"),
+    ],
+)
+def test_what_holds_a_model_or_is_a_part_of_one(target, hint):
+    with pytest.raises(ApplyError, match=f"; {hint}; no adapter for it"):
+        apply(make_spec("gru"), target, seed=0)
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------

@@ -353,6 +353,8 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
         ("x.npy", {"csv": {"delimiter": ";"}}, "csv: found {'delimiter': ';'}; allowed: with a table (such as csv)"),
         ("x.npy", {"tokens": "no"}, "tokens: found 'no'; allowed: 'refuse' or 'length'"),
         ("x.pt", {}, "; save the tensor with safetensors.torch.save_file or numpy.save"),
+        ("x.npy.gz", {}, "; unpack it first"),
+        ("x.csv.zip", {}, "; unpack it first"),
         ("x.npy", {"missing": "fill"}, "missing: found 'fill'; allowed: 'refuse' or 'drop'"),
         ("x.npy", {"layout": "NF"}, "layout: found 'NF'; allowed: the axes"),
         ("x.npy", {"layout": "NTF"}, "layout: found 'NTF' for data of 1 dimension; allowed: 1 letter"),

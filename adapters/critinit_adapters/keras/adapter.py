@@ -80,6 +80,12 @@ _UNBUILT = Problem(
 )
 
 
+_HALF_BUILT = Problem(
+    "",
+    "a layer without a recurrent kernel: Keras failed to build it",
+    hint="Keras draws no orthogonal kernel in 16 bits: give the layer recurrent_initializer='glorot_uniform', which "
+    "the spec replaces, or dtype='mixed_bfloat16'",
+)
 _UNBUILT_CONVOLUTION = _UNBUILT._replace(hint="build the model first: give it a keras.Input, or call it once")
 
 
@@ -195,7 +201,11 @@ class KerasAdapter(InPlaceAdapter):
         """Build the target if it has no weights yet."""
         size = _input_size(options)
         if size is not None and not target.built:
-            target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+            try:
+                target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+            except Exception as error:
+                _, found, allowed, hint = _HALF_BUILT
+                raise ApplyError("target", found=found, allowed=allowed, hint=hint) from error
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
@@ -470,6 +480,8 @@ def _refusal(module: Any, size: int | None) -> Problem | None:
         if isinstance(module, ConvLSTMCell):
             return _UNBUILT_CONVOLUTION
         return _UNBUILT if size is None else None
+    if getattr(module, "recurrent_kernel", None) is None:
+        return _HALF_BUILT
     width = module.kernel.shape[-2]
     if size is not None and size != width:
         return Problem("input_size", str(size), str(width), "the layer is built already")

@@ -92,6 +92,12 @@ class LinenAdapter(JaxTreeAdapter):
             return False
         return isinstance(target.get("params"), Mapping) or any(_cell_of(node) for _, node in _nodes(target, ()))
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of a module, which has no weights, or of a training state."""
+        if isinstance(target, nn.Module):
+            return "a module of Linen has no weights; give those that its init(key, x) returns"
+        return "give its params" if isinstance(getattr(target, "params", None), Mapping) else ""
+
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a tree of parameters."""
         if not isinstance(target, Mapping):

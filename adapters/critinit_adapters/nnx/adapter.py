@@ -70,6 +70,10 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         """Return whether the target is a module of NNX."""
         return isinstance(target, nnx.Module)
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of a state, a graph or an optimizer."""
+        return "give the module itself" if isinstance(target, (nnx.State, nnx.GraphDef, nnx.Optimizer)) else ""
+
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a module graph."""
         _check_target(target)

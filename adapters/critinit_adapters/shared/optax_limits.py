@@ -7,11 +7,13 @@ that the spec was applied to (the optimizer trains ``variables["params"]``), or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
@@ -81,6 +83,7 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
     if not limits:
         return transformation
+    _check_rate(learning_rate)
     inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> LimitedState:
@@ -105,6 +108,16 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         return shortened, LimitedState(optax.safe_increment(state.count), after)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_rate(rate: Any) -> None:
+    """Refuse what is no rate: with a negative one nothing would be limited."""
+    if rate is None or callable(rate) or isinstance(rate, jax.core.Tracer):
+        return
+    known = not isinstance(rate, (str, bytes, bool)) and np.size(rate) == 1
+    value = float(np.asarray(rate)) if known and np.asarray(rate).dtype.kind in "iuf" else math.nan
+    if not 0.0 < value < math.inf:
+        raise ArgumentError("learning_rate", found=repr(rate), allowed="a number above 0, or a schedule")
 
 
 def _shortened(update: Any, own: Sequence[StepLimit], rate: Any) -> Any:

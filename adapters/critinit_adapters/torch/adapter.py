@@ -84,6 +84,12 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
         return isinstance(target, nn.Module) and not keras
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of an optimizer, or of parameters."""
+        listed = isinstance(target, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in target)
+        known = isinstance(target, (torch.optim.Optimizer, torch.Tensor)) or listed
+        return "give the model itself, an nn.Module" if known else ""
+
     def seed_of(self, given: object, target: Any) -> int:
         """Return the seed given, or the next number of torch's generator on the CPU.
 
