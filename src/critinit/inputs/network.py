@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError, CritinitError, DataError
+from critinit.inputs.arrays import on_host
 from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
 from critinit.inputs.measure import measure as measure_arrays
 from critinit.inputs.origins import origin_of
@@ -196,19 +197,12 @@ def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
         for part in batch:
             yield from _arrays(part)
     elif hasattr(batch, "__array__") or hasattr(batch, "detach"):
-        array = _on_host(batch)
-        if array is not None and array.dtype.kind in "biuf":
+        try:
+            array = on_host(batch)
+        except (TypeError, ValueError, RuntimeError):  # sparse or nested
+            return
+        if array.dtype.kind in "biuf":
             yield array
-
-
-def _on_host(part: Any) -> NDArray[Any] | None:
-    """An array as NumPy's, numbers of a type that NumPy has not, such as bfloat16, in single precision."""
-    host = part.detach().cpu() if hasattr(part, "detach") else part
-    try:
-        array = np.asarray(host)
-    except (TypeError, ValueError, RuntimeError):
-        return np.asarray(host.float()) if hasattr(host, "float") else None
-    return array.astype(np.float32) if array.dtype.kind == "V" and array.dtype.names is None else array
 
 
 def _network(
