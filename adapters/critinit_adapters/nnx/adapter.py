@@ -183,9 +183,8 @@ def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
     known = [name for name, module in modules if isinstance(module, _CLASSES)]
     for name, module in modules:
         kind = type(module).__name__
-        related = any(
-            f"{cell}/".startswith(f"{name}/" if name else "") or name.startswith(f"{cell}/") for cell in known
-        )
+        holds = any(isinstance(node, _CLASSES) for _, node in nnx.iter_graph(module))  # a shared one has another path
+        related = holds or any(name.startswith(f"{cell}/") for cell in known)
         step = None if type(module).__module__.startswith("flax.") else type(module).__call__
         if looks_recurrent(kind, step) and not related:
             reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"

@@ -81,6 +81,8 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         hint = "limit the transformation before it goes into it"
         allowed = "an optax.GradientTransformation"
         raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
+    kept = getattr(getattr(transformation, "update", None), "limits", ())
+    limits = [limit for limit in limits if limit not in kept]  # twice is once
     if not limits:
         return transformation
     _check_rate(learning_rate)
@@ -100,13 +102,14 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
     def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
         made, after = inner.update(updates, state.inner, params, **extra)
         given = _injected(after) if learning_rate is None else learning_rate
-        rate = given(state.count) if callable(given) else given
+        rate = abs(given(state.count) if callable(given) else given)  # the sign that makes a step go down
         own = _found(made, limits)
         shortened = jax.tree_util.tree_map_with_path(
             lambda path, leaf: _shortened(leaf, own.get(path_name(path), ()), rate), made
         )
         return shortened, LimitedState(optax.safe_increment(state.count), after)
 
+    update.limits = (*kept, *limits)  # type: ignore[attr-defined]
     return optax.GradientTransformationExtraArgs(init, update)
 
 
