@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from critinit.errors import ApplyError, ArgumentError, PluginWarning
+from critinit.schemes.generating import generate
 from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters import torch_sharded
@@ -584,6 +585,15 @@ def test_a_state_dict_is_no_model():
 def test_what_holds_a_model_or_is_a_part_of_one(target, hint):
     with pytest.raises(ApplyError, match=f"; {hint}; no adapter for it"):
         apply(make_spec("gru"), target, seed=0)
+
+
+@pytest.mark.parametrize("scheme", ["critical", "memory"])
+def test_the_way_out_for_a_layer_without_biases_works(scheme):
+    with pytest.raises(ApplyError) as refused:
+        apply(generate("lstm", T=50, scheme=scheme, layers=2), nn.LSTM(M, 16, 2, bias=False), seed=0)
+    setting = refused.value.hint.partition("--set '")[2].rstrip("'")
+    spec = generate("lstm", T=50, scheme=scheme, layers=2, settings=[setting])
+    assert apply(spec, nn.LSTM(M, 16, 2, bias=False), seed=0).report.rows
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------
