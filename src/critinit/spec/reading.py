@@ -88,7 +88,11 @@ def load(path: str | os.PathLike[str]) -> InitSpec:
     Raises:
         FileError: The file cannot be read.
         SpecError: It holds no valid spec.
+        ArgumentError: It is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        hint = "critinit.parse reads text or a dictionary"
+        raise ArgumentError("path", found=type(path).__name__, allowed="the path of a file", hint=hint)
     try:
         return parse(files.read(path, MAX_BYTES), os.fspath(path))
     except files.TooLongError as error:
