@@ -291,6 +291,10 @@ def test_uniform_gate_uses_the_hidden_size():
         ({"cell": "gru", "T": 5, "padding": 0.0}, "padding: found 0.0; allowed: None, or variance and constant"),
         ({"cell": "gru", "T": 5, "layers": 0}, "layers: found 0"),
         ({"cell": "gru", "T": 5, "input_variance": -1.0}, "input_variance: found -1.0; allowed: a number from 0"),
+        (
+            {"cell": "gru", "T": 5, "input_variance": 1e-300},
+            "input_variance: found 1e-300; allowed: 0, or a number",
+        ),
         ({"cell": "gru", "T": 5, "input_variance": float("inf")}, "input_variance: found inf"),
         (
             {"cell": "gru", "T": 5, "input_correlation": 1.5},

@@ -131,3 +131,9 @@ def test_an_ensemble_is_made_of_members_with_keys_of_their_own():
     )
     assert out.shape == (3, H)
     assert not np.array_equal(out[0], out[1])
+
+
+def test_a_compiled_model_is_refused_with_the_way_out():
+    cell = eqx.nn.GRUCell(3, 4, key=jax.random.key(0))
+    with pytest.raises(ApplyError, match=r"found what eqx\.filter_jit returns; .*; give the model itself"):
+        apply(make_spec("gru"), eqx.filter_jit(cell), seed=0)

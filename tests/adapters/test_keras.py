@@ -498,3 +498,20 @@ def test_activations_are_known_by_what_they_compute():
         layer.build((None, None, M))
         with pytest.raises(ApplyError, match=rf"activation: found {re.escape(name)}.*the theory is for tanh"):
             apply(make_spec("gru"), layer)
+
+
+BROKEN = "found a layer without a recurrent kernel: Keras failed to build it; .* recurrent_initializer='glorot_uniform'"
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow refuses while the model is made")
+def test_a_model_whose_layer_keras_could_not_build_is_refused_with_the_way_out():
+    model = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4, dtype="bfloat16", name="l")])
+    with pytest.raises(ApplyError, match=f"^'l': {BROKEN}"):
+        critinit.apply(make_spec("lstm"), model, seed=0)
+
+
+def test_a_layer_that_keras_cannot_build_is_refused_with_the_way_out():
+    with pytest.raises(ApplyError, match=f"^target: {BROKEN}"):
+        critinit.apply(make_spec("lstm"), layers.LSTM(4, dtype="bfloat16"), input_size=3, seed=0)
+    layer = layers.LSTM(4, dtype="bfloat16", recurrent_initializer="glorot_uniform")
+    assert critinit.apply(make_spec("lstm"), layer, input_size=3, seed=0).report.rows

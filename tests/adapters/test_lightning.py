@@ -130,7 +130,10 @@ def test_a_resumed_run_goes_on_where_it_stopped(kind, tmp_path: Path) -> None:
     fit(first, tmp_path, made, checkpoints(tmp_path))
     saved = tmp_path / "last.ckpt"
     stored = torch.load(saved, weights_only=True)
-    assert stored["callbacks"]["CriticalInit"] == {"spec": SPEC.to_json(), "seed": made.report.seed}
+    assert stored["callbacks"]["CriticalInit{'cell': 'gru'}"] == {
+        "spec": SPEC.to_json(),
+        "seed": made.report.seed,
+    }
 
     second, callback, witness = kind(), CriticalInit(SPEC), Witness()
     trainer = fit(second, tmp_path, callback, witness, checkpoints(tmp_path), steps=8, ckpt_path=saved)
@@ -225,6 +228,34 @@ def test_a_spec_that_does_not_fit_ends_the_fit_before_it_starts(tmp_path: Path) 
     assert same(weights(module), before)
     with pytest.raises(critinit.ArgumentError, match="allowed: an InitSpec"):
         CriticalInit("spec.json")
+
+
+class Pair(Memory):
+    """An LSTM above the GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+
+    def training_step(self, batch, _):
+        x, y = batch
+        logits = self.head(self.lstm(self.gru(x)[0])[0][:, -1])[:, 0]
+        return nn.functional.binary_cross_entropy_with_logits(logits, y)
+
+
+def test_a_callback_for_each_network_of_a_model(tmp_path: Path) -> None:
+    module, witness = Pair(), Witness()
+    pair = [CriticalInit(SPEC, 0), CriticalInit(critinit.generate("lstm", T=20), 1)]
+    fit(module, tmp_path, *pair, witness, checkpoints(tmp_path))
+    assert same(witness.seen, expected())
+    assert pair[1].report.rows == critinit.apply(critinit.generate("lstm", T=20), Pair(), seed=1).report.rows
+    again = [CriticalInit(SPEC, 0), CriticalInit(critinit.generate("lstm", T=20), 1)]
+    before = Witness()
+    fit(Pair(), tmp_path, *again, before, checkpoints(tmp_path), steps=5, ckpt_path=tmp_path / "last.ckpt")
+    assert same(before.seen, weights(module))
+    assert [callback.report for callback in again] == [None, None]
+    halves = [CriticalInit(SPEC, include=name).state_key for name in ("encoder", "decoder")]
+    assert len(set(halves)) == 2
 
 
 def test_the_callback_is_of_the_lightning_in_use() -> None:

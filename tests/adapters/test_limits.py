@@ -255,6 +255,20 @@ def test_a_resumed_run_goes_on_as_if_it_was_not_interrupted():
     same(trained(second, resumed, 4), expected, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own parts
+def test_a_compiled_step_keeps_the_limits():
+    plain, applied = gru()
+    expected = trained(plain, critinit.limit_steps(torch.optim.SGD(plain.parameters(), RATE, 0.9), applied), 3)
+    model, applied = gru()
+    optimizer = critinit.limit_steps(torch.optim.SGD(model.parameters(), RATE, 0.9), applied)
+    step = torch.compile(lambda: optimizer.step(), backend="eager")
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(model(INPUT)).backward()
+        step()
+    same([parameter.detach() for parameter in model.parameters()], expected)
+
+
 def test_a_rate_in_a_tensor_and_a_closure_are_fine():
     plain, applied = gru()
     expected = trained(plain, critinit.limit_steps(torch.optim.Adam(plain.parameters(), RATE), applied), 3)

@@ -129,6 +129,27 @@ def test_a_schedule_and_rates_in_the_state_are_followed():
         assert np.allclose(found, [-LIMIT, -LIMIT, -RATE / 100], rtol=1e-5)
 
 
+def test_twice_is_once():
+    applied = linen_params()
+    params = applied.model["params"]
+    once = critinit.limit_steps(optax.adam(RATE), applied, RATE)
+    assert critinit.limit_steps(once, applied, RATE) is once
+    other = critinit.generate("gru", T=6, settings=["layers.*.gates.reset.recurrent.max_learning_rate=1e-5"])
+    both = update(critinit.limit_steps(once, critinit.step_limits(other, applied.model), RATE), params)
+    assert float(jnp.abs(both["hn"]["kernel"]).max()) == pytest.approx(LIMIT, rel=1e-3)
+    assert float(jnp.abs(both["hr"]["kernel"]).max()) == pytest.approx(1e-5, rel=1e-3)
+
+
+def test_the_sign_of_a_schedule_does_not_matter():
+    applied = linen_params()
+    params = applied.model["params"]
+    down = optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(lambda count: -RATE))
+    updates = update(critinit.limit_steps(down, applied, lambda count: -RATE), params)
+    assert np.allclose(updates["hn"]["kernel"], -LIMIT, rtol=1e-3)
+    traced = update(critinit.limit_steps(down, applied, lambda count: jnp.asarray(-RATE)), params)
+    assert np.allclose(traced["hn"]["kernel"], -LIMIT, rtol=1e-3)
+
+
 def test_a_limit_that_does_not_bind_changes_no_bit():
     applied = linen_params()
     params = applied.model["params"]
@@ -191,6 +212,21 @@ def test_what_cannot_be_limited_is_refused_with_the_way_out():
     for wrong in (whole, optax.MultiSteps(optax.adam(RATE), 2)):
         with pytest.raises(ArgumentError, match="limit the transformation before"):
             critinit.limit_steps(wrong, applied, RATE)
+
+
+@pytest.mark.parametrize("rate", ["0.1", -0.1, 0.0, float("nan"), float("inf"), True, jnp.asarray(-0.1), np.ones(2)])
+def test_what_is_no_rate_is_refused(rate):
+    with pytest.raises(ArgumentError, match=r"^learning_rate: found .*; allowed: a number above 0, or a schedule$"):
+        critinit.limit_steps(optax.adam(RATE), linen_params(), rate)
+
+
+def test_a_rate_may_be_an_array():
+    applied = linen_params()
+    params = applied.model["params"]
+    ours, again = (
+        update(critinit.limit_steps(optax.adam(RATE), applied, rate), params) for rate in (RATE, jnp.asarray(RATE))
+    )
+    assert jax.tree.all(jax.tree.map(lambda one, other: np.allclose(one, other, rtol=1e-6), ours, again))
 
 
 def test_limits_inside_the_accumulation_of_gradients():

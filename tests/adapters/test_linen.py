@@ -19,6 +19,7 @@ import numpy as np
 from critinit_adapters.linen.adapter import initializers
 from flax import linen as nn
 from flax.core import freeze
+from flax.training.train_state import TrainState
 
 import critinit
 from critinit.errors import ApplyError, ArgumentError
@@ -439,3 +440,15 @@ def test_layers_that_do_not_add_up_can_be_chosen_or_the_spec_made_deeper():
     for stack in (["cell_0", "cell_1"], ["cell_2", "cell_3"]):
         tree = apply(make_spec("gru", layers=2), tree, seed=0, include=stack).model
     assert all_differ([tree[f"cell_{n}"]["hz"]["kernel"] for n in range(5)])
+
+
+def test_what_is_given_instead_of_a_tree_of_parameters():
+    module = nn.RNN(nn.GRUCell(4))
+    params = module.init(jax.random.key(0), jnp.zeros((1, 2, 3)))["params"]
+    optax = pytest.importorskip("optax")
+    state = TrainState.create(apply_fn=module.apply, params=params, tx=optax.sgd(0.1))
+    spec = make_spec("gru")
+    with pytest.raises(ApplyError, match=r"module of Linen has no weights; give those that its init\(key, x\) returns"):
+        critinit.apply(spec, module, seed=0)
+    with pytest.raises(ApplyError, match="; give its params; no adapter for it"):
+        critinit.apply(spec, state, seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import critinit
-from critinit.errors import ApplyError, ArgumentError
+from critinit.errors import ApplyError, ArgumentError, SchemeError
 from critinit.tensors.application import find_adapter
 from tests.adapters.frameworks import BATCH, INPUT, Row, build, inputs, rows, run, tensors
 from tests.adapters.texts import text, text_model
@@ -424,6 +424,56 @@ def test_what_initialize_refuses() -> None:
     assert list(critinit.initialize(model, x, include=["lstm", "gru"]).specs) == ["lstm", "gru"]
     with pytest.raises(ArgumentError, match="T: found 0"):
         critinit.initialize(model, x, T=0, include="lstm")
+
+
+def test_what_to_do_about_a_batch_on_which_a_model_fails() -> None:
+    torch = pytest.importorskip("torch")
+    model, x = torch.nn.GRU(INPUT, 8, batch_first=True), torch.zeros(BATCH, STEPS, INPUT)
+    data = torch.utils.data.TensorDataset(x, torch.zeros(BATCH))
+    loader = torch.utils.data.DataLoader(data, batch_size=BATCH)
+    for batch, said in (
+        (x.numpy(), "turn NumPy's arrays into the framework's tensors first"),
+        (loader, r"this is a DataLoader; give one batch of it, next\(iter\(\.\.\.\)\), without the targets"),
+        (next(iter(loader)), r"2 arguments were given, model\(\*batch\); if some are targets, leave them out"),
+    ):
+        with pytest.raises(ArgumentError, match=f"^batch: found one on which the model fails: .*; {said}"):
+            critinit.initialize(model, batch, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_data_are_known_as_data_in_every_precision(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    kind = getattr(torch, dtype)
+    x = 0.1 * torch.randn(BATCH, 20, INPUT, generator=torch.Generator().manual_seed(0))
+    spec = critinit.initialize(torch.nn.GRU(INPUT, 8, batch_first=True).to(kind), x.to(kind), seed=0).specs[""]
+    assert spec.layers[0].input.variance == pytest.approx(float(x.square().mean()), rel=0.01)
+
+
+def test_bfloat16_data_of_jax_are_known_as_data() -> None:
+    nnx = pytest.importorskip("flax.nnx")
+    import jax.numpy as jnp
+
+    x = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((BATCH, 20, INPUT)), jnp.bfloat16)
+    model = nnx.RNN(nnx.GRUCell(INPUT, 8, rngs=nnx.Rngs(0)))
+    spec = critinit.initialize(model, x, seed=0).specs["cell"]
+    assert spec.layers[0].input.variance == pytest.approx(float(jnp.square(x.astype(jnp.float32)).mean()), rel=0.01)
+
+
+def test_a_cell_that_a_scheme_refuses_is_named_with_the_way_to_leave_it_out() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleList([torch.nn.GRU(INPUT, 8), torch.nn.RNN(8, 8)])
+    x, call = torch.randn(STEPS, BATCH, INPUT), lambda model, x: model[1](model[0](x)[0])
+    with pytest.raises(SchemeError, match=r"suit rnn: .*; to leave '1' as it is: include=\['0'\]$"):
+        critinit.initialize(model, x, scheme="memory", call=call, seed=0)
+    assert list(critinit.initialize(model, x, scheme="memory", call=call, include=["0"], seed=0).specs) == ["0"]
+
+
+def test_one_step_is_noted_unless_T_is_stated() -> None:
+    torch = pytest.importorskip("torch")
+    model, step = torch.nn.Sequential(torch.nn.GRUCell(INPUT, 8)), torch.randn(BATCH, INPUT)
+    said = "'0' read one step, so T is 1: state how many it has to remember: initialize(..., T=)"
+    assert said in critinit.initialize(model, step, seed=0).applied.report.notes
+    assert not any("one step" in n for n in critinit.initialize(model, step, T=50, seed=0).applied.report.notes)
 
 
 def test_without_a_seed_initialize_follows_the_global_generator() -> None:

@@ -280,3 +280,17 @@ def test_a_spec_of_another_cell_is_named(spec, kind, right, units):
     with pytest.raises(ApplyError, match=rf"--cell( {right}( or relu_rnn)?|\))?$"):
         kind(M, units, **initializers(make_spec(spec)), rngs=nnx.Rngs(0))
     assert kind(M, units, **initializers(make_spec(right)), rngs=nnx.Rngs(0))
+
+
+def test_what_is_given_instead_of_a_module():
+    module = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
+    for other in (nnx.state(module), nnx.graphdef(module)):
+        with pytest.raises(ApplyError, match="; give the module itself; no adapter for it"):
+            critinit.apply(make_spec("gru"), other, seed=0)
+
+
+def test_a_layer_whose_cell_is_known_by_another_path_is_no_unknown_one():
+    cell = nnx.GRUCell(3, 4, rngs=nnx.Rngs(0))
+    model = nnx.Sequential(nnx.RNN(cell))
+    model.again = cell  # the graph names it by this path
+    assert critinit.apply(make_spec("gru"), model, seed=0).report.notes == ()

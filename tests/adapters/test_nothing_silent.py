@@ -654,6 +654,16 @@ def test_weights_that_were_trained_are_noted_and_fresh_ones_are_not(case):
     assert "draws by default; if these weights were trained or loaded, they are replaced now" in note
 
 
+@pytest.mark.parametrize("case", FRESH)
+def test_fresh_weights_are_not_called_trained_where_units_have_groups(case):
+    spec = critinit.generate("gru" if "gru" in case else "lstm", T=100, scheme="memory")
+    fresh, trained = (
+        critinit.apply(spec, model, seed=0).report.notes for model in (FRESH[case](), nudged(FRESH[case]()))
+    )
+    assert not any("draws by default" in note for note in fresh)
+    assert any("draws by default" in note for note in trained)
+
+
 def test_arrays_that_were_donated_are_replaced_without_being_read():
     cell = eqx.nn.LSTMCell(M, H, key=key())
     cell.weight_hh.delete()

@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from critinit.errors import ApplyError, ArgumentError, PluginWarning
+from critinit.schemes.generating import generate
 from critinit.tensors.application import apply
 from critinit.tensors.sampling import draw
 from tests.adapters import torch_sharded
@@ -550,6 +551,11 @@ def test_bad_targets():
     [
         (nn.GRU, r"the class torch\.nn\.modules\.rnn\.GRU", r"make a model of it first: model = GRU\(\.\.\.\)"),
         ("model.safetensors", r"a builtins\.str", "give a model, not a file"),
+        (
+            nn.GRU(M, H).parameters(),
+            r"a builtins\.generator",
+            "an iterator, such as .* returns, is no model",
+        ),
         (Path("model.pt"), r"a pathlib\.\w+", "give a model, not a file"),
     ],
 )
@@ -564,6 +570,30 @@ def test_a_state_dict_is_no_model():
         apply(make_spec("gru"), weights)
     with pytest.raises(ApplyError, match=r"target: found a OrderedDict; allowed: a torch\.nn\.Module"):
         apply(make_spec("gru"), weights, framework="torch")
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ([nn.GRU(M, H)], "it holds models of torch; give a model that holds them, or each by itself"),
+        ({"a": nn.GRU(M, H), "n": 3}, "it holds models of torch; give a model that holds them, or each by itself"),
+        (torch.optim.Adam(nn.GRU(M, H).parameters()), r"give the model itself, an nn\.Module"),
+        (list(nn.GRU(M, H).parameters()), r"give the model itself, an nn\.Module"),
+        (nn.GRU(M, H).weight_hh_l0, r"give the model itself, an nn\.Module"),
+    ],
+)
+def test_what_holds_a_model_or_is_a_part_of_one(target, hint):
+    with pytest.raises(ApplyError, match=f"; {hint}; no adapter for it"):
+        apply(make_spec("gru"), target, seed=0)
+
+
+@pytest.mark.parametrize("scheme", ["critical", "memory"])
+def test_the_way_out_for_a_layer_without_biases_works(scheme):
+    with pytest.raises(ApplyError) as refused:
+        apply(generate("lstm", T=50, scheme=scheme, layers=2), nn.LSTM(M, 16, 2, bias=False), seed=0)
+    setting = refused.value.hint.partition("--set '")[2].rstrip("'")
+    spec = generate("lstm", T=50, scheme=scheme, layers=2, settings=[setting])
+    assert apply(spec, nn.LSTM(M, 16, 2, bias=False), seed=0).report.rows
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------

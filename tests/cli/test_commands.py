@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -242,6 +243,14 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
         b'{"schema_version": tru, "cell": "gru"}',
         "found no JSON at line 1 column 20 (Expecting value); allowed: a",
     ),
+    "UTF-16": (
+        '{"schema_version": 1}'.encode("utf-16"),
+        "found byte 0 that is not UTF-8; allowed: JSON in UTF-8; it is UTF-16, as > writes it in PowerShell: write the",
+    ),
+    "compressed": (
+        gzip.compress(b'{"schema_version": 1}'),
+        "found byte 1 that is not UTF-8; allowed: JSON in UTF-8; it is compressed: unpack it with gunzip",
+    ),
     "binary": (b"\x80\x81", "found byte 0 that is not UTF-8"),
     "deep": (b"[" * 10_000 + b"]" * 10_000, "found JSON nested too deeply"),
     "large": (b" " * 10_000_000, "found more than 4,194,304 bytes"),
@@ -256,6 +265,13 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
         'cell: found "grru"; allowed: rnn, minimal_rnn, gru, gru_reset_before, lstm, peephole_lstm',
     ),
 }
+
+
+def test_a_mark_in_front_of_the_text_is_no_part_of_it(run: Run, tmp_path: Path) -> None:
+    text = run("spec", "--cell", "gru", "--T", "5").out
+    (tmp_path / "marked.json").write_bytes(text.encode("utf-8-sig"))
+    result = run("validate", str(tmp_path / "marked.json"))
+    assert (result.code, result.err) == (0, "")
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)

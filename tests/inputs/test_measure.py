@@ -353,6 +353,8 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
         ("x.npy", {"csv": {"delimiter": ";"}}, "csv: found {'delimiter': ';'}; allowed: with a table (such as csv)"),
         ("x.npy", {"tokens": "no"}, "tokens: found 'no'; allowed: 'refuse' or 'length'"),
         ("x.pt", {}, "; save the tensor with safetensors.torch.save_file or numpy.save"),
+        ("x.npy.gz", {}, "; unpack it first"),
+        ("x.csv.zip", {}, "; unpack it first"),
         ("x.npy", {"missing": "fill"}, "missing: found 'fill'; allowed: 'refuse' or 'drop'"),
         ("x.npy", {"layout": "NF"}, "layout: found 'NF'; allowed: the axes"),
         ("x.npy", {"layout": "NTF"}, "layout: found 'NTF' for data of 1 dimension; allowed: 1 letter"),
@@ -417,7 +419,6 @@ def test_padding_of_sequences_of_unequal_lengths_is_left_out() -> None:
         ([[1.0, 2.0], [3.0]], "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"),
         (np.array([[1, "a"]], dtype=object), "the array: found an array of Python objects; allowed: real numbers"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "found an array of datetime64[D]; allowed: real numbers"),
-        (None, "the array: found an array of Python objects; allowed: real numbers"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_told(data: object, says: str) -> None:
@@ -505,3 +506,26 @@ def test_progress_counts_the_numbers_read() -> None:
     x = sequences()
     measure(x, chunk_size=600, progress=calls.append)
     assert calls == [600, 1200, 1440]
+
+
+def test_tensors_of_a_framework_are_read_wherever_and_in_whatever_type_they_are() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.randn(8, 20, 3, generator=torch.Generator().manual_seed(0))
+    expected = measure(x.numpy()).input_variance
+    assert measure(x.clone().requires_grad_()).input_variance == expected
+    assert measure([part.requires_grad_() for part in x.clone()]).input_variance == pytest.approx(expected)
+    assert measure(x.bfloat16()).input_variance == pytest.approx(expected, rel=0.01)
+    nested = torch.nested.nested_tensor(list(x), layout=torch.jagged)
+    assert measure(nested).input_variance == pytest.approx(expected)
+
+
+def test_bfloat16_arrays_of_jax_are_read() -> None:
+    jnp = pytest.importorskip("jax.numpy")
+    x = np.random.default_rng(0).standard_normal((8, 20, 3))
+    assert measure(jnp.asarray(x, jnp.bfloat16)).input_variance == pytest.approx(float(np.mean(x**2)), rel=0.01)
+
+
+@pytest.mark.parametrize("data", [None, {"x": np.ones((2, 3))}, (part for part in ()), object()])
+def test_what_is_no_array_is_called_by_its_name(data: object) -> None:
+    with pytest.raises(DataError, match=f"^the data: found a {type(data).__name__}; allowed: an array, a list of"):
+        measure(data)  # type: ignore[arg-type]

@@ -447,6 +447,14 @@ def test_too_few_units_for_every_group_are_refused() -> None:
         layer.split(2)
 
 
+def test_as_many_units_as_the_message_says_are_enough_for_every_group() -> None:
+    layer = validate_object(grouped_object(0.125, 0.375, 0.5)).layers[0]
+    for total in (1, 2, 3):
+        with pytest.raises(ArgumentError, match=r"for instance 8$"):
+            layer.split(total)
+    assert layer.split(8) == (1, 3, 4)
+
+
 def test_other_gates_make_a_layer_without_prediction() -> None:
     layer = generate("gru", 20).layers[0]
     changed = layer.with_gates(layer.gates.replace(reset=made(ConstantBias(mean=1.0))))

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from critinit.distributions.numbers import StrictModel
-from critinit.errors import SpecError
+from critinit.errors import ArgumentError, SpecError
 from critinit.frozen import FrozenMapping
-from critinit.spec import InitSpec, parse
+from critinit.spec import InitSpec, load, parse
 from critinit.spec.reading import validate_object
 from critinit.spec.schema import json_schema
 from tests.spec.strategies import spec_objects, spoiled
@@ -134,3 +134,11 @@ def test_a_spec_survives_a_container_of_a_configuration(value: dict[str, Any]) -
     data = spec.to_dict()
     if "${" not in spec.to_json():  # which would be read as an interpolation
         assert parse(omegaconf.OmegaConf.create(data)).to_bytes() == spec.to_bytes()
+
+
+@pytest.mark.parametrize("given", [None, 3, {"cell": "gru"}])
+def test_what_is_no_path_is_refused_with_the_way_out(given: object) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"^path: found .*; allowed: the path of a file; critinit\.parse reads text"
+    ):
+        load(given)  # type: ignore[arg-type]

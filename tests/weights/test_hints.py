@@ -270,3 +270,12 @@ def test_the_legend_explains_only_what_is_there():
     normal = make_spec("rnn", hidden={"bias": {"distribution": "normal", "mean": 0.0, "variance": 1.0}})
     words = [line.partition(":")[0] for line in check(normal, fresh("canonical", normal)).explanation]
     assert ("p" in words, "exact" in words) == (True, False)
+
+
+def test_a_hint_names_the_network_where_there_are_several():
+    spec = make_spec("gru")
+    good = fresh("torch", spec)
+    two = {f"{name}.{key}": value * (1 + (name == "dec")) for name in ("dec", "enc") for key, value in good.items()}
+    hints = check(spec, two).hints
+    assert hints
+    assert all(hint.startswith("dec, layer 0 forward: ") for hint in hints)

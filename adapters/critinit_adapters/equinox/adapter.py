@@ -20,8 +20,8 @@ from typing import Any
 import equinox as eqx
 import jax
 
+from critinit.errors import ApplyError
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.equinox.layout import GATES, blocks, names
 from critinit_adapters.equinox.tracing import natural, record, without_dropout
@@ -34,6 +34,8 @@ from critinit_adapters.shared.survey import LayerSlot, Lookalike, RecurrentModul
 
 __all__ = ["ADAPTER", "EquinoxAdapter"]
 
+_COMPILED = type(eqx.filter_jit(abs))
+"""What ``eqx.filter_jit`` returns; it keeps a module in pieces, so no cell can be found in it."""
 _CELL_OF_CLASS = {eqx.nn.GRUCell: "gru", eqx.nn.LSTMCell: "lstm"}
 
 
@@ -51,6 +53,9 @@ class EquinoxAdapter(JaxTreeAdapter):
 
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a tree."""
+        if isinstance(target, _COMPILED):
+            hint = "give the model itself; call=lambda model, x: eqx.filter_jit(model)(x) runs it compiled"
+            raise ApplyError("target", found="what eqx.filter_jit returns", allowed="a model", hint=hint)
         modules = [_module(name, cell) for name, cell in _cells(target)]
         arrays = (p for p, leaf in jax.tree_util.tree_leaves_with_path(target) if eqx.is_array_like(leaf))
         found = paired(modules, options.get("bidirectional"))
@@ -60,7 +65,7 @@ class EquinoxAdapter(JaxTreeAdapter):
         """Return what a cell gives for a batch; those of Equinox take one sequence at a time."""
         return jax.vmap(model)(x, state)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return U(-1/√H, 1/√H), the default of every parameter."""
         if tensor.is_partial:
             return None

@@ -25,7 +25,6 @@ import jax
 from critinit.errors import ApplyError, ArgumentError
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
 from critinit_adapters.haiku.layout import CELLS, GATES, NAMES, OPTIONAL, blocks
 from critinit_adapters.haiku.tracing import record
 from critinit_adapters.shared.declared import Place, check_cell, draws_in
@@ -72,7 +71,7 @@ class HaikuAdapter(JaxTreeAdapter):
         found = paired(modules, options.get("bidirectional"))
         return Survey(found, tuple(path_name(p) for p, _ in leaves), is_ordered=True)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of the default: a truncated normal, and 0 for biases."""
         return truncated_default(tensor, block)
 

@@ -80,6 +80,12 @@ _UNBUILT = Problem(
 )
 
 
+_HALF_BUILT = Problem(
+    "",
+    "a layer without a recurrent kernel: Keras failed to build it",
+    hint="Keras draws no orthogonal kernel in 16 bits: give the layer recurrent_initializer='glorot_uniform', which "
+    "the spec replaces, or dtype='mixed_bfloat16'",
+)
 _UNBUILT_CONVOLUTION = _UNBUILT._replace(hint="build the model first: give it a keras.Input, or call it once")
 
 
@@ -187,7 +193,7 @@ class KerasAdapter(InPlaceAdapter):
                 raise ApplyError(layer.name, found=found, allowed=allowed, hint="call its reset_state() first")
         return super().layers(target, options, trust=trust, cell=cell)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of Keras' default, where the layer has the default's initializer."""
         cell = getattr(tensor.handle, "cell", None)
         if cell is None or not cell.built:
@@ -195,8 +201,6 @@ class KerasAdapter(InPlaceAdapter):
         if block.part == "input" and isinstance(cell.kernel_initializer, keras.initializers.GlorotUniform):
             *window, channels, columns = tensor.shape
             return Default(0.0, math.sqrt(6.0 / (math.prod(window) * (channels + columns))))
-        if _convolves(tensor):  # the taps that become 0
-            return None
         if block.part in ("bias", "zero") and isinstance(cell.bias_initializer, keras.initializers.Zeros):
             ones = block.gate == "forget" and getattr(cell, "unit_forget_bias", False)
             return Default(float(ones), 0.0)
@@ -206,7 +210,11 @@ class KerasAdapter(InPlaceAdapter):
         """Build the target if it has no weights yet."""
         size = _input_size(options)
         if size is not None and not target.built:
-            target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+            try:
+                target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+            except Exception as error:
+                _, found, allowed, hint = _HALF_BUILT
+                raise ApplyError("target", found=found, allowed=allowed, hint=hint) from error
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
@@ -483,6 +491,8 @@ def _refusal(module: Any, size: int | None) -> Problem | None:
         if isinstance(module, ConvLSTMCell):
             return _UNBUILT_CONVOLUTION
         return _UNBUILT if size is None else None
+    if getattr(module, "recurrent_kernel", None) is None:
+        return _HALF_BUILT
     width = module.kernel.shape[-2]
     if size is not None and size != width:
         return Problem("input_size", str(size), str(width), "the layer is built already")

@@ -32,7 +32,6 @@ from flax.linen import module as linen_module
 from critinit.errors import ApplyError, ArgumentError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.linen.layout import CLASSES, TABLE, Child, convolutional, sizes_of_convolution
 from critinit_adapters.linen.tracing import record
@@ -93,6 +92,12 @@ class LinenAdapter(JaxTreeAdapter):
             return False
         return isinstance(target.get("params"), Mapping) or any(_cell_of(node) for _, node in _nodes(target, ()))
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of a module, which has no weights, or of a training state."""
+        if isinstance(target, nn.Module):
+            return "a module of Linen has no weights; give those that its init(key, x) returns"
+        return "give its params" if isinstance(getattr(target, "params", None), Mapping) else ""
+
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a tree of parameters."""
         if not isinstance(target, Mapping):
@@ -103,7 +108,7 @@ class LinenAdapter(JaxTreeAdapter):
         alike = tuple(_lookalikes(target, [module.name for module in found]))
         return Survey(paired(found, options.get("bidirectional")), names, lookalikes=alike)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0; of an MGUCell 1 too."""
         if block.part == "bias" and tensor.name.removesuffix("/value").endswith("if/bias"):
             return Default(1.0, 0.0)

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from critinit.errors import ApplyError, Problem
 from critinit.spec import InitSpec
 from critinit.tensors.blocks import Block, fused
-from critinit.tensors.sampling import Draw
 from critinit.tensors.stacking import natural_key
 from critinit_adapters.nnx.layout import CELLS, GATES, blocks
 from critinit_adapters.nnx.tracing import record
@@ -71,6 +70,10 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         """Return whether the target is a module of NNX."""
         return isinstance(target, nnx.Module)
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of a state, a graph or an optimizer."""
+        return "give the module itself" if isinstance(target, (nnx.State, nnx.GraphDef, nnx.Optimizer)) else ""
+
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the cells in a module graph."""
         _check_target(target)
@@ -105,7 +108,7 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         """Return an array of that type."""
         return jnp.asarray(values, _get(like.handle).dtype)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of the default: truncated normal, orthogonal (entries up to 1), 0."""
         return truncated_default(tensor, block, recurrent=1.0)
 
@@ -181,9 +184,8 @@ def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
     known = [name for name, module in modules if isinstance(module, _CLASSES)]
     for name, module in modules:
         kind = type(module).__name__
-        related = any(
-            f"{cell}/".startswith(f"{name}/" if name else "") or name.startswith(f"{cell}/") for cell in known
-        )
+        holds = any(isinstance(node, _CLASSES) for _, node in nnx.iter_graph(module))  # a shared one has another path
+        related = holds or any(name.startswith(f"{cell}/") for cell in known)
         step = None if type(module).__module__.startswith("flax.") else type(module).__call__
         if looks_recurrent(kind, step) and not related:
             reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"

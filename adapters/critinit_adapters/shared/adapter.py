@@ -73,6 +73,10 @@ class BaseAdapter(ABC):
     def claims(self, target: object, options: Mapping[str, Any]) -> bool:
         """Return whether ``target`` is surely this framework's."""
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of a target of this framework that is no model, "" where that is not known."""
+        return ""
+
     @abstractmethod
     def survey(self, target: Any, options: Mapping[str, Any]) -> Survey:
         """Return the recurrent modules in ``target`` and the names of all its tensors; changes nothing."""
@@ -143,7 +147,7 @@ class BaseAdapter(ABC):
         values = np.asarray(region)
         return float(values.min()), float(values.max())
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return what the framework draws by default for a block, or None where that is not known."""
         return None
 

@@ -52,10 +52,8 @@ def changed_tensors(adapter: BaseAdapter, writes: Sequence[Write]) -> Iterator[s
     """Yield the names of tensors that hold something else than the framework's default, before they are written."""
     for write in writes:
         own, axes = alone(write.tensor), len(write.tensor.member)
-        defaults = [
-            (block, adapter.default_of(own, replace(block, index=block.index[axes:]), draw))
-            for block, draw in write.draws
-        ]
+        blocks = write.tensor.blocks  # whole gates: a group's part of one is no kernel that a framework draws
+        defaults = [(block, adapter.default_of(own, replace(block, index=block.index[axes:]))) for block in blocks]
         known = [(block, default) for block, default in defaults if default is not None]
         try:
             present: Any = adapter.present(write.tensor) if known else None

@@ -325,7 +325,7 @@ def truncated_default(tensor: Tensor, block: Block, recurrent: float | None = No
         block: The block.
         recurrent: The largest entry of recurrent kernels, where they are of another distribution.
     """
-    if tensor.is_partial or (block.part == "zero" and len(tensor.shape) > 2):  # taps of a kernel
+    if tensor.is_partial:
         return None
     if block.part in ("bias", "zero"):
         return Default(0.0, 0.0)

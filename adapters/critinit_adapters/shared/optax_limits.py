@@ -7,11 +7,13 @@ that the spec was applied to (the optimizer trains ``variables["params"]``), or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
@@ -79,8 +81,11 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         hint = "limit the transformation before it goes into it"
         allowed = "an optax.GradientTransformation"
         raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
+    kept = getattr(getattr(transformation, "update", None), "limits", ())
+    limits = [limit for limit in limits if limit not in kept]  # twice is once
     if not limits:
         return transformation
+    _check_rate(learning_rate)
     inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> LimitedState:
@@ -97,14 +102,25 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
     def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
         made, after = inner.update(updates, state.inner, params, **extra)
         given = _injected(after) if learning_rate is None else learning_rate
-        rate = given(state.count) if callable(given) else given
+        rate = abs(given(state.count) if callable(given) else given)  # the sign that makes a step go down
         own = _found(made, limits)
         shortened = jax.tree_util.tree_map_with_path(
             lambda path, leaf: _shortened(leaf, own.get(path_name(path), ()), rate), made
         )
         return shortened, LimitedState(optax.safe_increment(state.count), after)
 
+    update.limits = (*kept, *limits)  # type: ignore[attr-defined]
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_rate(rate: Any) -> None:
+    """Refuse what is no rate: with a negative one nothing would be limited."""
+    if rate is None or callable(rate) or isinstance(rate, jax.core.Tracer):
+        return
+    known = not isinstance(rate, (str, bytes, bool)) and np.size(rate) == 1
+    value = float(np.asarray(rate)) if known and np.asarray(rate).dtype.kind in "iuf" else math.nan
+    if not 0.0 < value < math.inf:
+        raise ArgumentError("learning_rate", found=repr(rate), allowed="a number above 0, or a schedule")
 
 
 def _shortened(update: Any, own: Sequence[StepLimit], rate: Any) -> Any:

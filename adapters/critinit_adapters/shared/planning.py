@@ -5,6 +5,7 @@ A plan holds no numbers yet.  All that can be wrong is found here, before anythi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +26,10 @@ __all__ = ["OWN", "Plan", "Write", "found_in", "named", "plan"]
 
 _MOST = 8
 """Names that a message lists."""
+
+
+_NO_BIAS = '{"distribution": "constant", "mean": 0, "variance": 0}'
+"""A bias that is left out, as a spec says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +353,8 @@ def _check_complete(draws: Mapping[tuple[str, Part], Draw], module: RecurrentMod
         asked = f"mean {draw.mean:g}, variance {draw.variance:g}"
         hint = f"{draw.path} asks for {asked}"
         if draw.part == "bias":
-            hint += "; give the layer a bias, or write the spec with a bias of 0 there"
+            every = re.sub(r"(layers|groups|gates)\.\w+", r"\1.*", draw.path)
+            hint += f"; give the layer a bias, or write the spec with biases of 0: --set '{every}={_NO_BIAS}'"
         raise ApplyError(str(module), found=f"no {draw.part} for gate {draw.gate}", hint=hint)
 
 

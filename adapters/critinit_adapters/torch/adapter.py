@@ -84,6 +84,12 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         keras = any(kind.__module__.partition(".")[0] == "keras" for kind in type(target).__mro__)
         return isinstance(target, nn.Module) and not keras
 
+    def instead(self, target: object) -> str:
+        """Return what to give instead of an optimizer, or of parameters."""
+        listed = isinstance(target, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in target)
+        known = isinstance(target, (torch.optim.Optimizer, torch.Tensor)) or listed
+        return "give the model itself, an nn.Module" if known else ""
+
     def seed_of(self, given: object, target: Any) -> int:
         """Return the seed given, or the next number of torch's generator on the CPU.
 
@@ -150,7 +156,7 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         low, high = torch.aminmax(region)
         return float(low), float(high)
 
-    def default_of(self, tensor: Tensor, block: Block, draw: Draw | None) -> Default | None:
+    def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return U(-1/√H, 1/√H), which every parameter of a recurrent layer has; shards are not gathered for that."""
         if tensor.is_partial or is_sharded(tensor.handle):
             return None

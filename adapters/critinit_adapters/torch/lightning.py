@@ -91,6 +91,12 @@ class CriticalInit(_callback()):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _done=weakref.WeakSet())
 
+    @property
+    def state_key(self) -> str:
+        """Its name in a checkpoint: callbacks for several networks of one model have names of their own."""
+        given = {"cell": self.spec.cell, "include": self.include, "where": self.where}
+        return f"CriticalInit{ {name: value for name, value in given.items() if value is not None}!r}"
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Write, where the model is there already; what a resumed run restores comes after it."""
         if stage == "fit" and not _is_made_later(pl_module):

@@ -64,8 +64,9 @@ def limit_steps(
     hooks = _HOOKS.get(optimizer)
     if hooks is None:
         hooks = _HOOKS[optimizer] = _Hooks()
-        optimizer.register_step_pre_hook(hooks.before)
-        optimizer.register_step_post_hook(hooks.after)
+        # a compiled step calls the hooks as they are
+        optimizer.register_step_pre_hook(torch.compiler.disable(hooks.before))
+        optimizer.register_step_post_hook(torch.compiler.disable(hooks.after))
     hooks.regions.update(regions)
     return optimizer
 

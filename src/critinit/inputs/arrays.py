@@ -15,7 +15,7 @@ from critinit.dual import Array
 from critinit.errors import ArgumentError, DataError
 from critinit.inputs.chunks import AXES, Chunk, Source, axes_of, chosen, ragged
 
-__all__ = ["in_memory", "one", "several", "unreadable"]
+__all__ = ["in_memory", "on_host", "one", "several", "unreadable"]
 
 _LISTS = "sequences of unequal lengths may be a list of arrays of shape (T,) or (T, F)"
 _STEP = 2**14
@@ -29,13 +29,35 @@ def in_memory(data: Any, layout: str | None, columns: Sequence[str] | None, *, a
         data = np.ma.filled(data.astype(float), np.nan)
     if isinstance(data, np.ndarray) and data.dtype.hasobject and data.ndim == 1:
         data = list(data)
+    if getattr(data, "is_nested", False):
+        data = data.unbind()
     if isinstance(data, (list, tuple)) and any(hasattr(part, "__array__") and np.ndim(part) for part in data):
-        parts = {f"sequence {i}": np.asarray(part) for i, part in enumerate(data)}
+        parts = {f"sequence {i}": on_host(part) for i, part in enumerate(data)}
         return several("the list of arrays", parts, layout, columns)
     try:
-        return one("the array", np.asarray(data), layout, columns, apart=apart)
-    except (TypeError, ValueError) as error:  # lists of unequal length, or memory of another device
+        array = on_host(data)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, or memory of another device
         raise unreadable("the array", "array", error).replace(hint=_LISTS) from None
+    if array.dtype.hasobject and not array.ndim:
+        allowed = "an array, a list of arrays of shape (T,) or (T, F), or the path of a file"
+        raise DataError("the data", found=f"a {type(data).__name__}", allowed=allowed)
+    return one("the array", array, layout, columns, apart=apart)
+
+
+def on_host(data: Any) -> NDArray[Any]:
+    """Return an array of any framework as NumPy's; numbers of a type that NumPy has not, as bfloat16, as float32.
+
+    Raises:
+        TypeError: There is no such array; a ValueError or RuntimeError too, as the framework says it.
+    """
+    host = data.detach().cpu() if hasattr(data, "detach") else data
+    try:
+        array = np.asarray(host)
+    except TypeError:
+        if not hasattr(host, "float"):
+            raise
+        array = np.asarray(host.float())
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def unreadable(name: str, what: str, error: Exception) -> DataError:

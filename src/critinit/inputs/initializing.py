@@ -9,7 +9,7 @@ from glob import escape
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from critinit.errors import ApplyError, ArgumentError
+from critinit.errors import ApplyError, ArgumentError, SchemeError
 from critinit.inputs.arriving import MeasuredInputs, NetworkInputs
 from critinit.inputs.network import measure
 from critinit.schemes import DEFAULT, Scheme
@@ -139,7 +139,11 @@ def initialize(
                 model = adapter.scale(model, factor, options)  # type: ignore[attr-defined]
                 measured = measure(model, batch, **how)
             network = measured[name]
-            spec = _spec(network, T, scheme, padding, settings)
+            try:
+                spec = _spec(network, T, scheme, padding, settings)
+            except SchemeError as error:
+                others = [name for name in names if measured[name].cell != network.cell]
+                raise error.replace(hint=_without(error.hint, network.name, others)) from None
             chosen = None if len(measured) + len(measured.unreached) == 1 else [escape(name)]
             applied = apply(
                 spec, model, seed=seed, sampler=sampler, include=chosen, framework=adapter, trust=trust, **options
@@ -149,6 +153,9 @@ def initialize(
             found.append(network)
             written.append(applied)
             notes += [network.note, *network.warnings()]
+            if T is None and spec.T == 1:
+                who = repr(name) if name else "the network"
+                notes.append(f"{who} read one step, so T is 1: state how many it has to remember: initialize(..., T=)")
     report = _joined([applied.report for applied in written], notes)
     limits = tuple(limit for applied in written for limit in applied.limits)
     inputs = replace(measured, networks=tuple(found))
@@ -193,6 +200,11 @@ def _check_reached(measured: MeasuredInputs, include: str | Sequence[str] | None
     found = f"one that does not reach {', '.join(map(repr, left))}"
     hint = "call= says how to run the model so that it is reached; include= names the networks to write"
     raise ArgumentError("batch", found=found, hint=hint)
+
+
+def _without(hint: str, name: str, others: Sequence[str]) -> str:
+    """A hint, and how to write only the networks beside one."""
+    return f"{hint}; to leave {name!r} as it is: include={list(others)}" if others else hint
 
 
 def _factor(measured: MeasuredInputs, name: str, notes: list[str]) -> dict[str, float] | None:

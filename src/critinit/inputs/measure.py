@@ -16,6 +16,7 @@ from critinit.inputs.array_files import FILES, array_file
 from critinit.inputs.arrays import in_memory
 from critinit.inputs.chunks import Chunk, Source, leave_out
 from critinit.inputs.moments import Moments
+from critinit.inputs.sideways import sideways
 from critinit.inputs.statistics import InputStatistics
 from critinit.inputs.text_options import text_options
 
@@ -34,6 +35,8 @@ MISSING = ("refuse", "drop")
 TOKENS = ("refuse", "length")
 """What may be done about ids of tokens."""
 
+_SEEN = 1000
+"""Sequences, and steps of each, that show whether the data lie on their side."""
 _LARGEST = 1e50
 """Size of a number; its square is the largest number that a spec can state."""
 _ELSEWHERE = {
@@ -45,6 +48,9 @@ _ELSEWHERE = {
     ".xls": "save the sheet as csv",
     ".json": "save the table as csv or Parquet",
     ".jsonl": "save the table as csv or Parquet",
+    ".gz": "unpack it first",
+    ".xz": "unpack it first",
+    ".zip": "unpack it first",
     ".mat": "save the array with numpy.save",
     ".h5": "save the array with numpy.save",
     ".hdf5": "save the array with numpy.save",
@@ -121,10 +127,15 @@ def measure(
     )
     lacking = np.zeros(source.features, dtype=np.int64)
 
+    remarks: list[str] = []
+    may_lie = layout is None and not group and time is None and not isinstance(data, (list, tuple))
+
     def chunks() -> Iterator[Chunk]:
         nonlocal read
         for chunk in source.chunks(chunk_size):
             _check(source, chunk, drop)
+            if may_lie and not read:
+                remarks.append(sideways(chunk.values[:_SEEN, :_SEEN]))
             yield chunk
             read += chunk.values.size
             if drop:
@@ -138,7 +149,9 @@ def measure(
     if moments.count == 0:
         raise _nothing(source, lacking, steps)
     dropped = steps - moments.count
-    found = moments.finish((f"{dropped:,} of {steps:,} steps lack a number and were left out",) if dropped else ())
+    if dropped:
+        remarks.append(f"{dropped:,} of {steps:,} steps lack a number and were left out")
+    found = moments.finish(tuple(filter(None, remarks)))
     if found.ids and tokens == "refuse":
         raise _ids(source, found.ids)
     return found

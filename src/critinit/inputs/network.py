@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.errors import ApplyError, ArgumentError, CritinitError, DataError
+from critinit.inputs.arrays import on_host
 from critinit.inputs.arriving import LayerInputs, MeasuredInputs, NetworkInputs
 from critinit.inputs.measure import measure as measure_arrays
 from critinit.inputs.origins import origin_of
@@ -155,12 +156,24 @@ class Runner:
             raise
         except Exception as error:
             found = f"one on which the model fails: {type(error).__name__}: {_first_words(error)}"
-            hint = "give what the model is called with when it trains; call= says how to run it where that is special"
-            raise ArgumentError("batch", found=found, hint=hint) from error
+            raise ArgumentError("batch", found=found, hint=_way_out(self.batch, error)) from error
 
     def on(self, batch: Any) -> Runner:
         """Return the same for another batch."""
         return Runner(batch, self.call)
+
+
+def _way_out(batch: Any, error: Exception) -> str:
+    """What to give instead of a batch on which a model fails."""
+    usual = "give what the model is called with when it trains; call= says how to run it where that is special"
+    holds = isinstance(batch, (Mapping, tuple, list))
+    if not holds and hasattr(batch, "__iter__") and not hasattr(batch, "shape"):
+        return f"this is a {type(batch).__name__}; give one batch of it, next(iter(...)), without the targets"
+    if "numpy.ndarray" in str(error):
+        return f"turn NumPy's arrays into the framework's tensors first; {usual}"
+    if isinstance(batch, (tuple, list)) and len(batch) > 1:
+        return f"{len(batch)} arguments were given, model(*batch); if some are targets, leave them out; {usual}"
+    return usual
 
 
 def _first_words(error: Exception) -> str:
@@ -187,10 +200,9 @@ def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
         for part in batch:
             yield from _arrays(part)
     elif hasattr(batch, "__array__") or hasattr(batch, "detach"):
-        host = batch.detach().cpu() if hasattr(batch, "detach") else batch
         try:
-            array = np.asarray(host)
-        except (TypeError, ValueError, RuntimeError):  # a type that NumPy has not
+            array = on_host(batch)
+        except (TypeError, ValueError, RuntimeError):  # sparse or nested
             return
         if array.dtype.kind in "biuf":
             yield array

@@ -29,6 +29,8 @@ _MET = 1.0 - 1e-3
 """A target counts as met from this share of it on: what six digits resolve."""
 _OUT_OF_REACH = "no bias, gain or input variance that a spec can state reaches it with these inputs"
 _LASTING = "with a larger gain some networks would grow without end, as the slopes of slow units last"
+_LEAST_POWER = 1e-90
+"""The smallest input variance but 0: the input kernel's is some number over it, and a spec states at most 1e100."""
 _MAX_SIZE = 10**9
 """Units or coordinates."""
 _POWERS: TypeAdapter[tuple[float, ...]] = TypeAdapter(Spectrum)
@@ -95,6 +97,9 @@ def generate(
         for name, size in (("hidden_size", hidden_size), ("input_size", input_size))
     )
     r = _number("input_variance", input_variance, 1e100)
+    if 0.0 < r < _LEAST_POWER:
+        allowed = f"0, or a number from {_LEAST_POWER:g} to 1e+100"
+        raise ArgumentError("input_variance", found=f"{r:g}", allowed=allowed, hint="standardize the data")
     correlation = _number("input_correlation", input_correlation, 1.0)
     in_time = (
         None if input_autocorrelation is None else _number("input_autocorrelation", input_autocorrelation, 1.0, -1)

@@ -513,7 +513,8 @@ class Layer(StrictModel):
         if min(counts) < 1:
             few = self.groups[counts.index(min(counts))]
             found = f"{total}, of which group {few.name} (share {few.share:g}) would have none"
-            raise ArgumentError("hidden_size", found=found, allowed=f"more, for instance {math.ceil(1.0 / few.share)}")
+            enough = math.ceil(1.0 / min(group.share for group in self.groups) - _SHARE_TOLERANCE)
+            raise ArgumentError("hidden_size", found=found, allowed=f"more, for instance {enough}")
         return tuple(counts)
 
     def with_gates(self, gates: Mapping[str, Gate]) -> Layer:

@@ -88,7 +88,11 @@ def load(path: str | os.PathLike[str]) -> InitSpec:
     Raises:
         FileError: The file cannot be read.
         SpecError: It holds no valid spec.
+        ArgumentError: It is no path.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        hint = "critinit.parse reads text or a dictionary"
+        raise ArgumentError("path", found=type(path).__name__, allowed="the path of a file", hint=hint)
     try:
         return parse(files.read(path, MAX_BYTES), os.fspath(path))
     except files.TooLongError as error:
@@ -131,6 +135,15 @@ def validate_object(data: Any, source: str = "") -> InitSpec:
         raise SpecError(problems_of(error, data), source) from None
 
 
+_UTF_16 = "it is UTF-16, as > writes it in PowerShell: write the spec with -o FILE instead"
+_OTHER_FILES = {
+    b"\x1f\x8b": "it is compressed: unpack it with gunzip",
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+}
+"""Files that are no text in UTF-8, by how they begin, and the way out."""
+
+
 def _refuse(source: str, found: str, allowed: str, hint: str = "") -> NoReturn:
     raise SpecError([Problem("", found, allowed, hint)], source) from None
 
@@ -140,9 +153,10 @@ def decode(data: bytes | str, source: str = "") -> Any:
     if len(data) > MAX_BYTES:
         _refuse(source, f"{len(data):,} bytes", f"a spec of at most {MAX_BYTES:,}")
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8")
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")  # editors may put a mark in front
     except UnicodeDecodeError as error:
-        _refuse(source, f"byte {error.start} that is not UTF-8", "JSON in UTF-8")
+        known = (hint for start, hint in _OTHER_FILES.items() if data.startswith(start))  # type: ignore[arg-type]
+        _refuse(source, f"byte {error.start} that is not UTF-8", "JSON in UTF-8", next(known, ""))
     if not text.strip():
         _refuse(source, "nothing", "a JSON object")
     try:

@@ -347,8 +347,8 @@ def find_adapter(
         raise ApplyError("target", found=found, hint=f"say framework= and one of {names}")
     adapters = ", ".join(published) or "none (critinit's own come with its installed distribution)"
     words = f"no adapter for it; adapters found: {adapters}; imported: {', '.join(imported) or 'none of these'}"
-    instead = "this looks like a state_dict; give the model itself" if _is_state(target) else ""
-    if only_where:
+    instead = _instead(target, named, options)
+    if only_where and not instead:
         instead = "say with where= in which arrays its gates lie (critinit.fused, critinit.separate)"
     hint = "; ".join(filter(None, (instead, words, ADAPTERS.hint(""))))
     raise ApplyError("target", found=f"a {kind}", allowed="a model of a framework that is imported", hint=hint)
@@ -362,9 +362,25 @@ def _check_target(target: object) -> None:
         hint = f"make a model of it first: model = {target.__name__}(...), then apply(spec, model)"
     elif isinstance(target, (str, os.PathLike)):
         hint = "give a model, not a file; critinit.materialize makes a file of weights, critinit.check reads one"
+    elif isinstance(target, Iterator):
+        hint = "an iterator, such as parameters() returns, is no model; give the model itself"
     else:
         return
     raise ApplyError("target", found=kind, allowed="a model", hint=hint)
+
+
+def _instead(target: object, adapters: Sequence[Adapter], options: Mapping[str, Any]) -> str:
+    """What to give instead of an object that no adapter claims, where that is known."""
+    if _is_state(target):
+        return "this looks like a state_dict; give the model itself"
+    held = list(target.values()) if isinstance(target, Mapping) else target if isinstance(target, (list, tuple)) else ()
+    for adapter in adapters:
+        if any(adapter.claims(one, options) for one in held):
+            return f"it holds models of {adapter.framework}; give a model that holds them, or each by itself"
+        of_framework = getattr(adapter, "instead", None)
+        if of_framework is not None and (said := of_framework(target)):
+            return str(said)
+    return ""
 
 
 def _is_state(target: object) -> bool:

@@ -340,6 +340,11 @@ _Done = Sequence[tuple[FoundLayer, Sequence[CheckRow]]]
 def _hints(spec: InitSpec, done: _Done, entries: Mapping[str, Entry], threshold: float) -> tuple[str, ...]:
     """What the mismatches look like, layer by layer; a hint that holds for several is given once."""
     places: dict[str, list[str]] = {}
+    alone = len({layer.module for layer, _ in done}) == 1
+
+    def named(layer: FoundLayer) -> str:
+        return layer.place if alone else f"{layer.module or 'the top of the file'}, {layer.place}"
+
     for layer, rows in done:
         differing = [row for row in rows if not row.matches]
         groups = _draws(spec, layer) if differing else ()
@@ -350,14 +355,14 @@ def _hints(spec: InitSpec, done: _Done, entries: Mapping[str, Entry], threshold:
                 continue
             read = effective(layer, entries, groups, group)  # again: all layers would take the memory of all weights
             for hint in hints_of(Mismatch(layer, group.draws, read, wrong, threshold)):
-                place = f"{layer.place}, group {name}" if name else layer.place
+                place = f"{named(layer)}, group {name}" if name else named(layer)
                 places.setdefault(hint, []).append(place)
     several = len(done) > 1 or any(len(layer.groups) > 1 for layer in spec.layers)
     hints = [f"{', '.join(dict.fromkeys(where))}: {hint}" if several else hint for hint, where in places.items()]
     good = any(all(row.matches for row in rows) for _, rows in done)
     bad = [layer for layer, rows in done if not any(row.matches for row in rows if row.part in ("recurrent", "input"))]
     if good and bad:
-        names = ", ".join(layer.place for layer in bad)
+        names = ", ".join(map(named, bad))
         hints.append(f"{names}: no kernel is as asked while other layers match: left out of the initialization?")
     return tuple(hints)
 
