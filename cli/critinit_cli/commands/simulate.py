@@ -46,6 +46,15 @@ Steps = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that is drawn.", parser=integer)]
+Features = Annotated[
+    int | None,
+    typer.Option(
+        "--features",
+        metavar="M",
+        help="Numbers in one input; as many as units where that is left out. Theory is for many of them.",
+        parser=integer,
+    ),
+]
 Networks = Annotated[
     int,
     typer.Option("--networks", metavar="K", help="Networks drawn; the error is estimated from them.", parser=integer),
@@ -58,6 +67,7 @@ def command(
     steps: Steps = None,
     seed: Seed = 0,
     networks: Networks = 6,
+    features: Features = None,
     weights: options.Weights = "both",
     json: options.JSON = False,
     cell_file: options.CellFile = None,
@@ -72,6 +82,9 @@ def command(
     Compared is what the spec states. Where it has only the fast estimate for tied weights, as theory makes it, or
     nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of
     an exact spectral radius the prediction is for networks of this width.
+
+    Predictions are for inputs of many features. With --features the networks read as many as yours. Where the
+    prediction does not hold then, trust what was measured.
     """
     from critinit.simulation import simulate
     from critinit_cli.reading import read_spec
@@ -87,6 +100,7 @@ def command(
                 seeds=networks,
                 weights=cast("Any", reading),
                 seed=seed,
+                features=features,
                 progress=bar(f"{reading} weights"),
             )
             for reading in (("untied", "tied") if weights == "both" else (weights,))
@@ -97,7 +111,8 @@ def command(
     if json:
         emit(as_json(_as_object(measured, expected, compared)))
     else:
-        emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units"))
+        networks_read = "" if features is None else f" that read {features} feature{'s' * (features > 1)}"
+        emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units{networks_read}"))
     for miss in missed:
         complain("missed", str(miss))
     return codes.MISSED if missed else codes.GOOD

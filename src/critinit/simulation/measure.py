@@ -102,6 +102,7 @@ def simulate(
     seed: int = 0,
     tangents: int = 4,
     inputs: Inputs = STEADY,
+    features: int | None = None,
     burn_in: int | None = None,
     singular_values: bool = False,
     progress: Progress | None = None,
@@ -110,8 +111,9 @@ def simulate(
 
     The same arguments give the same numbers.
 
-    The first layer is fed Gaussian inputs of the power and the correlations that it states, one coordinate per unit,
-    every further layer the states of the layers below, as in a stacked network.  A layer costs
+    The first layer is fed Gaussian inputs of the power and the correlations that it states, of as many features as it
+    has units unless another number is asked for; theory is for many.  Every further layer is fed the states of the
+    layers below, as in a stacked network.  A layer costs
     O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
 
     Args:
@@ -124,6 +126,7 @@ def simulate(
         seed: Seed of the random numbers.
         tangents: K, the number of perturbations carried at once, and of Lyapunov exponents.
         inputs: The course of the inputs in time.
+        features: Numbers in one input.  None: as many as units.
         burn_in: Steps from rest to the perturbation.  None: until the state is stationary.
         singular_values: Whether to return the singular values of the one-step Jacobian.
         progress: Called with (steps done, steps in all).
@@ -148,8 +151,8 @@ def simulate(
     return tuple(
         simulate_layer(
             spec.find_cell(), layer, T=spec.T, width=width, steps=steps, seeds=seeds, weights=weights,
-            seed=(seed, i), tangents=tangents, inputs=inputs, burn_in=burn_in, singular_values=singular_values,
-            below=layers_below(spec, i), progress=part(i),
+            seed=(seed, i), tangents=tangents, inputs=inputs, features=features, burn_in=burn_in,
+            singular_values=singular_values, below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -167,6 +170,7 @@ def simulate_layer(
     seed: int | tuple[int, ...] = 0,
     tangents: int = 4,
     inputs: Inputs = STEADY,
+    features: int | None = None,
     burn_in: int | None = None,
     singular_values: bool = False,
     below: Sequence[Layer] = (),
@@ -185,6 +189,7 @@ def simulate_layer(
         seed: Seed of the random numbers.
         tangents: Number of perturbations carried at once.
         inputs: The course of the inputs in time.
+        features: Numbers in one input of the lowest layer.  None: as many as units.
         burn_in: Steps from rest to the perturbation.
         singular_values: Whether to return the singular values of the one-step Jacobian.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
@@ -196,7 +201,7 @@ def simulate_layer(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    _check(1, seeds=seeds, tangents=tangents, T=T)
+    _check(1, seeds=seeds, tangents=tangents, T=T, features=1 if features is None else features)
     if not tangents < width <= WIDEST:
         hint = f"a network follows {tangents} perturbations at once and needs more units; kernels have the square of it"
         raise ArgumentError("width", found=str(width), allowed=f"{tangents + 1} to {WIDEST:,}", hint=hint)
@@ -212,7 +217,9 @@ def simulate_layer(
     before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
     _check(1, burn_in=before)
     again = not (spread and length >= T)  # else the growth after many steps is not asked for
-    experiment = _Experiment(cell, layer, width, weights, inputs, below, tangents, length, singular_values, again)
+    experiment = _Experiment(
+        cell, layer, width, weights, inputs, features, below, tangents, length, singular_values, again
+    )
     together = max(1, _NUMBERS // (len(cell.gates) * width**2))
     generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(seeds)]
     results: list[_Result] = []
@@ -283,6 +290,7 @@ class _Experiment:
     width: int
     weights: Regime
     inputs: Inputs
+    features: int | None
     below: Sequence[Layer]
     tangents: int
     steps: int
@@ -353,7 +361,7 @@ class _Experiment:
     def _drawn(self, rng: np.random.Generator, copies: int) -> Network:
         return draw_network(
             self.cell, self.layer, self.width, rng,
-            weights=self.weights, inputs=self.inputs, below=self.below, copies=copies,
+            weights=self.weights, inputs=self.inputs, below=self.below, features=self.features, copies=copies,
         )  # fmt: skip
 
     def _burnt_in(

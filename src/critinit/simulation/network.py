@@ -67,7 +67,7 @@ def _like(x: Any, rows: Array) -> Any:
 
 @dataclass(frozen=True)
 class Network:
-    """One drawn layer, fed by as many inputs as it has units, or by the states of the layer below.
+    """One drawn layer, fed by inputs of its own, or by the states of the layer below.
 
     Attributes:
         cell: The cell.
@@ -78,7 +78,7 @@ class Network:
         inputs: The course of the inputs in time.
         recurrent: The recurrent kernel of each gate, as an operator on rows.
         projection: The projection kernel, in a cell that projects.
-        feed: The input kernel of each gate, and that by which a cell embeds the states of the layer below.
+        feed: The input kernel of each gate, and that by which a cell embeds what it reads.
         biases: The bias of each gate, (width,).
         source: What it reads.
         rng: Random generator.
@@ -275,6 +275,7 @@ def draw_network(
     weights: Regime = "tied",
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
     copies: int = 1,
 ) -> Network:
     """Return a drawn network; it takes O(gates·width²) numbers when tied, O(gates·width) when untied.
@@ -287,12 +288,13 @@ def draw_network(
         weights: "tied" or "untied".
         inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
+        features: Numbers in one input of the lowest layer.  None: as many as units.
         copies: 1, or 2 with inputs of the layer's correlation.
     """
     make = fixed if weights == "tied" else fresh
     biases = _biases(layer, width, rng)
     recurrent, projection = _draw_recurrent(layer, width, rng, make)
-    coordinates = _coordinates(below[-1], width) if below else width
+    coordinates = _coordinates(below[-1], width) if below else features or width
     units = layer.split(width)
     feed = {
         name: blocks(
@@ -303,13 +305,21 @@ def draw_network(
     source: Source
     if below:
         lower = draw_network(
-            cell, below[-1], width, rng, weights=weights, inputs=inputs, below=below[:-1], copies=copies
+            cell,
+            below[-1],
+            width,
+            rng,
+            weights=weights,
+            inputs=inputs,
+            below=below[:-1],
+            features=features,
+            copies=copies,
         )
         source = StatesBelow(lower)
-        if cell.embeds_input:
-            feed[EMBEDDED] = make(NormalKernel(variance=1.0), width, coordinates, rng)
     else:
-        source = OwnInputs(layer.input, (copies, width), inputs, rng)
+        source = OwnInputs(layer.input, (copies, coordinates), inputs, rng)
+    if cell.embeds_input and (below or features is not None):
+        feed[EMBEDDED] = make(NormalKernel(variance=1.0), width, coordinates, rng)
     return Network(cell, layer, width, copies, weights, inputs, recurrent, projection, feed, biases, source, rng)
 
 
