@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from critinit_adapters.torch.adapter import TorchAdapter
 from critinit_adapters.torch.layout import GATES as TORCH_GATES
+from critinit_adapters.torch.layout import blocks as torch_blocks
 from scipy import stats
 from torch import nn
 from torch.nn.utils import parametrize
@@ -249,10 +250,12 @@ def test_a_lying_adapter_fails(liar, cell):
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_swapped_gate_order_fails(cell, monkeypatch):
+def test_a_swapped_gate_order_fails(cell, monkeypatch, request):
     order = TORCH_GATES[cell]
+    request.addfinalizer(torch_blocks.cache_clear)
     for swapped in itertools.permutations(order):
         monkeypatch.setitem(TORCH_GATES, cell, swapped)
+        torch_blocks.cache_clear()
         module = CELLS[cell](M, H)
         apply(make_spec(cell), module, seed=0)
         if swapped == order:
