@@ -20,12 +20,12 @@ LENGTHS = np.array(
 )  # of changing padding the shortest has to be there twice
 
 
-def handing_over(*arrivals: Arrival, embeddings: tuple[Embedding, ...] = (), **changes: Any) -> Any:
+def handing_over(*arrivals: Arrival, tables: tuple[Embedding, ...] = (), **changes: Any) -> Any:
     """An adapter whose one network was reached by these arrivals."""
     fields = {"name": "net", "cell": "gru", "hidden_size": 8, "layers": 1, "directions": 1, "arrivals": arrivals}
 
-    def trace(model: Any, run: Callable[..., object], options: Mapping[str, Any]) -> Traced:
-        return Traced((Reached(**{**fields, **changes}),), embeddings)
+    def trace(model: Any, run: Callable[..., object], options: Mapping[str, Any], *, embeddings: bool) -> Traced:
+        return Traced((Reached(**{**fields, **changes}),), tables)
 
     return SimpleNamespace(framework="toy", trace=trace)
 
@@ -178,7 +178,7 @@ def test_where_the_input_comes_from(rng: np.random.Generator, dtype: str) -> Non
     arrival = Arrival(0, rounded[tokens], dtype=dtype)
 
     def found(*embeddings: Embedding, batch: Any = tokens, arrival: Arrival = arrival, **changes: Any) -> Any:
-        adapter = handing_over(arrival, embeddings=embeddings, **changes)
+        adapter = handing_over(arrival, tables=embeddings, **changes)
         return measure(object(), batch, framework=adapter)["net"]
 
     own = found(Embedding("emb", table, True))

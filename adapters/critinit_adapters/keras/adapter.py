@@ -175,13 +175,7 @@ class KerasAdapter(InPlaceAdapter):
         return _host(value).astype(np.float64)
 
     def layers(
-        self,
-        target: Any,
-        options: Mapping[str, Any],
-        *,
-        trust: bool = False,
-        cell: str | None = None,
-        survey: Survey | None = None,
+        self, target: Any, options: Mapping[str, Any], **how: Any
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
         """Return the weights; refuse a layer that would go on from another state than zero.
 
@@ -191,7 +185,7 @@ class KerasAdapter(InPlaceAdapter):
             if any(np.any(_host(state.value)) for state in states_of(layer)):
                 found, allowed = "a stateful layer that goes on from a state", "the zero state"
                 raise ApplyError(layer.name, found=found, allowed=allowed, hint="call its reset_state() first")
-        return super().layers(target, options, trust=trust, cell=cell)
+        return super().layers(target, options, **{**how, "survey": None})
 
     def default_of(self, tensor: Tensor, block: Block) -> Default | None:
         """Return the range of Keras' default, where the layer has the default's initializer."""

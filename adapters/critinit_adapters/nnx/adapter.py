@@ -184,10 +184,10 @@ def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
     known = [name for name, module in modules if isinstance(module, _CLASSES)]
     for name, module in modules:
         kind = type(module).__name__
-        holds = any(isinstance(node, _CLASSES) for _, node in nnx.iter_graph(module))  # a shared one has another path
-        related = holds or any(name.startswith(f"{cell}/") for cell in known)
         step = None if type(module).__module__.startswith("flax.") else type(module).__call__
-        if looks_recurrent(kind, step) and not related:
+        if not looks_recurrent(kind, step) or any(name.startswith(f"{cell}/") for cell in known):
+            continue
+        if not any(isinstance(node, _CLASSES) for _, node in nnx.iter_graph(module)):  # a shared one has another path
             reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"
             if isinstance(module, (nnx.RNN, nnx.Bidirectional)):
                 reason = "it runs a cell that is not known"

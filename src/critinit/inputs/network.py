@@ -111,8 +111,7 @@ def traced_run(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    less = {} if embeddings else {"embeddings": False}
-    traced: Traced = trace(model, Runner(batch, call), options, **less)
+    traced: Traced = trace(model, Runner(batch, call), options, embeddings=embeddings)
     if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:

@@ -47,8 +47,10 @@ _NOTHING = "nothing was written: the model is as it was"
 class RefiningAdapter(Adapter, Protocol):
     """An adapter of a framework that critinit can refine models of."""
 
-    def trace(self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any]) -> Traced:
-        """Run the model once and return what reached its recurrent networks."""
+    def trace(
+        self, target: Any, run: Callable[[Any], object], options: Mapping[str, Any], *, embeddings: bool
+    ) -> Traced:
+        """Run the model once and return what reached its recurrent networks, and its embeddings if they are wanted."""
         ...
 
     def held_layers(self, target: Any, options: Mapping[str, Any]) -> Sequence[HeldLayer]:
@@ -363,7 +365,8 @@ def _in_order(
     options: Mapping[str, Any],
 ) -> list[HeldLayer]:
     """The layers in the order in which the batch reaches them; each must be reached."""
-    reached = [network.name for network in adapter.trace(model, run, options).networks if network.arrivals]
+    traced = adapter.trace(model, run, options, embeddings=False)
+    reached = [network.name for network in traced.networks if network.arrivals]
     missed = [str(layer) for layer in layers if layer.network not in reached]
     if missed:
         hint = "call= says how to run the model so that it is reached; include= names the networks to change"
@@ -383,7 +386,7 @@ def sequences_of(
     Raises:
         ArgumentError: What arrives is not finite.
     """
-    traced = adapter.trace(model, run, options)
+    traced = adapter.trace(model, run, options, embeddings=False)
     arrivals = [one for network in traced.networks if network.name == layer.network for one in network.arrivals]
     found = [sequence for one in arrivals if one.layer == layer.layer for sequence in _sequences(one)]
     if not all(np.isfinite(sequence).all() for sequence in found):
