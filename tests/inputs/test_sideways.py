@@ -37,6 +37,7 @@ AS_THEY_SAY = {
     "noise": RNG.standard_normal((300, 100)),
     "sensors": smooth(300, 100, axis=0),
     "a spectrogram": smooth(300, 100) + 3.0 * smooth(300, 100, axis=0),
+    "a spectrogram of slow sounds": sum(np.roll(one, n, 0) for one in [smooth(300, 100)] for n in range(8)),
     "one market": RNG.standard_normal((300, 1)) + RNG.standard_normal((300, 100)),
     "a few columns": smooth(300, 10),
     "steps before features": smooth(20, 100, 30, axis=1),
