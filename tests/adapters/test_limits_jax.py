@@ -226,7 +226,7 @@ def test_what_skips_steps_takes_no_schedule_and_is_made_of_what_is_limited():
         optax.MultiSteps(optax.sgd(schedule), 2).gradient_transformation(),
         optax.apply_if_finite(optax.sgd(schedule), 3),
     ):
-        with pytest.raises(ArgumentError, match="a schedule beside a .* limit the transformation before"):
+        with pytest.raises(ArgumentError, match=r"a schedule beside a .* limit the transformation before"):
             critinit.limit_steps(wrong, applied, schedule).init(params)
     twice = optax.MultiSteps(critinit.limit_steps(optax.sgd(schedule), applied, schedule), 2)
     last = update(twice.gradient_transformation(), params, 8)["hn"]["kernel"]
