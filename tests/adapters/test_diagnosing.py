@@ -181,6 +181,68 @@ def test_an_initial_state_is_noted_and_so_is_another_length() -> None:
     assert note == "the spec is for T = 50; over 8 steps no retention is predicted"
 
 
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+@pytest.mark.parametrize("size", [1, 7])
+def test_pieces_that_hand_on_their_state_are_one_sequence(kind: str, size: int) -> None:
+    """As a layer is called step by step, or piece by piece; a state that was changed in between begins anew."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    whole = getattr(torch.nn, kind)(3, 6, num_layers=2, batch_first=True)
+
+    class Pieces(torch.nn.Module):
+        def __init__(self, factor: float = 1.0) -> None:
+            super().__init__()
+            self.net, self.factor = whole, factor
+
+        def forward(self, x: Any) -> Any:
+            state, outputs = None, []
+            for piece in x.split(size, 1):
+                y, state = self.net(piece, state)
+                outputs.append(y)
+                state = tuple(h * self.factor for h in state) if kind == "LSTM" else state * self.factor
+            return torch.cat(outputs, 1)
+
+    x = torch.randn(8, 21, 3)
+    pieces, expected = critinit.diagnose(Pieces(), x), critinit.diagnose(whole, x)
+    assert pieces.notes == ()
+    for one, other in zip(pieces, expected, strict=True):
+        assert one.numbers.steps == other.numbers.steps == 21
+        np.testing.assert_allclose(one.numbers.lyapunov, other.numbers.lyapunov, rtol=1e-4)
+    assert critinit.measure(Pieces(), x)["net"].layers[1].steps == (21,) * 8
+    if size > 1:
+        changed = critinit.diagnose(Pieces(0.5), x)
+        assert changed[0].numbers.steps == 7
+        assert "began at another state than zero" in changed.notes[0]
+    else:
+        assert "call= may run a model on whole sequences" in refused(Pieces(0.5), x, DataError)
+
+
+def test_a_model_that_changes_its_input_leaves_the_batch_as_it_was() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Standardized(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.GRU(3, 5, batch_first=True)
+
+        def forward(self, x: Any, more: Any) -> Any:
+            more["scale"] *= 2.0
+            return self.net(x.sub_(x.mean()))
+
+    x, scale = torch.ones(4, 9, 3), torch.ones(1)
+    critinit.diagnose(Standardized(), (x, {"scale": scale}))
+    critinit.measure(Standardized(), (x, {"scale": scale}))
+    assert torch.equal(x, torch.ones(4, 9, 3))
+    assert torch.equal(scale, torch.ones(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype stage:UserWarning")
+def test_nested_tensors_which_torch_cannot_run_are_refused_in_one_line() -> None:
+    torch = pytest.importorskip("torch")
+    batch = torch.nested.nested_tensor([torch.randn(n, 3) for n in (5, 4)])
+    assert "the model fails" in refused(torch.nn.GRU(3, 5, batch_first=True), batch, ArgumentError)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_torch_refuses_what_it_cannot_see_in_one_line() -> None:
     torch = pytest.importorskip("torch")

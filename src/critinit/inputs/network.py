@@ -145,12 +145,13 @@ class Runner:
             ArgumentError: The model fails on the batch; its own error is the cause.
         """
         function = self.call or natural or _called
+        batch = _copied(self.batch)
         try:
-            if isinstance(self.batch, Mapping):
-                return function(model, **self.batch)
-            if isinstance(self.batch, (tuple, list)) and not hasattr(self.batch, "_fields"):
-                return function(model, *self.batch)
-            return function(model, self.batch)
+            if isinstance(batch, Mapping):
+                return function(model, **batch)
+            if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
+                return function(model, *batch)
+            return function(model, batch)
         except CritinitError:
             raise
         except Exception as error:
@@ -162,11 +163,22 @@ class Runner:
         return Runner(batch, self.call)
 
 
+def _copied(batch: Any) -> Any:
+    """A batch whose arrays a model may change in place."""
+    if type(batch) in (list, tuple):
+        return type(batch)(map(_copied, batch))
+    if type(batch) is dict:
+        return {name: _copied(part) for name, part in batch.items()}
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
+    return batch.clone() if hasattr(type(batch), "clone") and hasattr(type(batch), "detach") else batch
+
+
 def _way_out(batch: Any, error: Exception) -> str:
     """What to give instead of a batch on which a model fails."""
     usual = "give what the model is called with when it trains; call= says how to run it where that is special"
     holds = isinstance(batch, (Mapping, tuple, list))
-    if not holds and hasattr(batch, "__iter__") and not hasattr(batch, "shape"):
+    if not holds and hasattr(batch, "__iter__") and not hasattr(type(batch), "shape"):
         return f"this is a {type(batch).__name__}; give one batch of it, next(iter(...)), without the targets"
     if "numpy.ndarray" in str(error):
         return f"turn NumPy's arrays into the framework's tensors first; {usual}"
