@@ -70,6 +70,7 @@ class NetworkInputs:
         trains: Whether an optimizer changes what arrives.
         reach: Steps that the network has to remember: from the first step that is no padding to the last that is read.
         ending: Last steps of another power than the rest, which may be padding that is noise; None without them.
+        from_rest: Whether every pass began at the zero state; else passes may be pieces of longer sequences.
     """
 
     name: str
@@ -82,6 +83,7 @@ class NetworkInputs:
     trains: bool
     reach: int
     ending: Ending | None = None
+    from_rest: bool = True
 
     @property
     def second_moment(self) -> float:

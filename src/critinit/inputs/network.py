@@ -237,6 +237,7 @@ def _network(
         trains,
         _reach(first, network.directions, mask),
         _odd_ending(first, layers[0]) if mask is None else None,
+        all(arrival.from_rest for arrival in first),
     )
 
 
