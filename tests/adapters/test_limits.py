@@ -17,6 +17,7 @@ from critinit_adapters.torch import step_groups
 from critinit_adapters.torch.limits import _HOOKS
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 
 import critinit
 from critinit.errors import ArgumentError
@@ -413,6 +414,17 @@ def test_a_model_that_lost_a_limited_tensor_is_refused_as_its_steps_would_have_n
     with pytest.raises(ArgumentError, match=r"model: found none with the name weight_hh_l0, .*parametrization"):
         critinit.limit_steps(optimizer, applied)
     assert optimizer not in _HOOKS
+
+
+def test_a_pruned_model_is_limited_too():
+    model, applied = gru()
+    prune.random_unstructured(model, "weight_hh_l0", 0.5)
+    before = model.weight_hh_l0_orig.detach().clone()
+    optimizer = critinit.limit_steps(torch.optim.Adam(model.parameters(), RATE), applied)
+    loss_of(model(INPUT)).backward()
+    optimizer.step()
+    moved = (model.weight_hh_l0_orig.detach() - before).abs()[ROWS["candidate"]]
+    assert 0 < moved.max() <= 1e-4 * (1 + 1e-6)
 
 
 def test_groups_do_the_same_where_limits_are_of_whole_tensors():

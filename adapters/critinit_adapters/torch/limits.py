@@ -53,6 +53,7 @@ def limit_steps(
         ArgumentError: The optimizer cannot keep limits, or trains none of the limited tensors, or a limited tensor is
             no longer the model's.
     """
+    tensors = _pruned(tensors)
     inner = getattr(optimizer, "optimizer", None)
     if isinstance(inner, Optimizer):  # a wrapper, which calls the inner one's step
         limit_steps(inner, limits, tensors, required=required)
@@ -131,12 +132,19 @@ def _whole(limits: Sequence[StepLimit], tensors: Mapping[str, torch.Tensor]) -> 
         yield name, next(iter(sizes))
 
 
+def _pruned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, a pruned one by the name that it had: torch's pruning keeps what is trained as ``NAME_orig``."""
+    names = (name.removesuffix("_orig") for name in tensors if name.endswith("_orig"))
+    before = {name: tensors[f"{name}_orig"] for name in names if f"{name}_mask" in tensors}
+    return {**tensors, **before}
+
+
 def _check_names(limits: Sequence[StepLimit], tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse a model in which a limited tensor is now computed from others, as its steps would have no limit."""
     lost = [name for name in dict.fromkeys(limit.tensor for limit in limits) if name not in tensors]
     if lost:
         found = f"none with the name{'s'[: len(lost) > 1]} {', '.join(lost)}, which a limit is for"
-        hint = "the model changed since the spec was applied, by a parametrization or pruning perhaps; undo that"
+        hint = "the model changed since the spec was applied, by a parametrization perhaps; undo that"
         raise ArgumentError("model", found=found, allowed="a model that has every limited tensor", hint=hint)
 
 
