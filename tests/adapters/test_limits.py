@@ -366,7 +366,7 @@ class OwnRate(torch.optim.SGD):
     ("made", "reason"),
     [
         (DAdaptAdam, "finds the size of its steps itself"),
-        (OwnRate, "states no learning rate: make it with lr="),
+        (OwnRate, "state no learning rate: make it with lr="),
         (torch.optim.LBFGS, "searches along a line"),
         (torch.optim.Rprop, "rate is only that of the first step"),
         (torch.optim.ASGD, "keeps an average"),
