@@ -32,10 +32,10 @@ Examples:
 
 _WHY = {
     "memory": "the scheme memory, which bears this rate without limits",
-    "critical": "the scheme critical, which needs no limits; where the optimizer keeps limits, memory trains faster: "
-    "--scheme memory",
+    "critical": "the scheme critical, which needs no limits",
 }
 """What a learning rate chose, and why."""
+_FASTER = "; where the optimizer keeps limits, memory trains faster: --scheme memory"
 Length = Annotated[
     int | None,
     typer.Option("--T", metavar="N", help=f"{options.STEPS} Left out: that of the data.", parser=integer),
@@ -187,7 +187,7 @@ def command(
     """
     from critinit.cells import CELLS
     from critinit.schemes import SCHEMES
-    from critinit.schemes.generating import generate, reads_spectrum
+    from critinit.schemes.generating import LIMITED, generate, reads_spectrum, suits
     from critinit_cli.inputs import Inputs, Reading, measured
 
     given = Inputs(
@@ -223,7 +223,9 @@ def command(
             "and input kernels are as for a variance of 1; leave --input-variance out where it is unknown",
         )
     if learning_rate is not None:
-        complain("note", f"learning rate {learning_rate:g} over {spec.T} steps: {_WHY[arguments['scheme']]}")
+        chosen = arguments["scheme"]
+        why = _WHY[chosen] + (_FASTER if chosen != LIMITED and suits(LIMITED, spec) else "")
+        complain("note", f"learning rate {learning_rate:g} over {spec.T} steps: {why}")
     emit(spec.to_json(), output)
     return _missed(spec.target)
 
