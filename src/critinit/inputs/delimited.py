@@ -32,7 +32,7 @@ _DELIMITERS = "\t;, "
 """What may stand between cells; the first that the line holds is taken, for commas and blanks may be part of cells."""
 
 _STATED = re.compile(r'"?sep=(.)"?[\s,;]*', re.IGNORECASE)
-"""The line before the table by which Excel is told what stands between cells."""
+"""The line before the table that says to Excel what stands between cells."""
 
 
 def delimited(name: str, options: TextOptions) -> Opened:
