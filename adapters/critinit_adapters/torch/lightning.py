@@ -178,6 +178,7 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
         self.watch: Watch | None = None
         Watch(batch, spec, **settings)  # refused now, not when training begins
         self._spec, self._batch, self._settings = spec, batch, settings
+        self._steps = 0
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Measure the model as it is before the first step."""
@@ -193,11 +194,13 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
             self._log(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Measure where it is time."""
-        self._log(trainer, pl_module)
+        """Measure where it is time, which only steps of an optimizer count for, and not batches that accumulate."""
+        if trainer.global_step != self._steps:
+            self._log(trainer, pl_module)
 
     def _log(self, trainer: Any, module: Any) -> None:
         """Log numbers; Lightning itself would drop what is logged between two of its own steps of logging."""
+        self._steps = trainer.global_step
         numbers = {} if self.watch is None else self.watch(module)
         if not numbers:
             return
