@@ -226,6 +226,8 @@ def test_equinox_runs_each_sequence_of_the_batch() -> None:
         assert found.layers[0].steps == (9,) * 6
         assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-5)
     assert critinit.measure(model, x[0], call=lambda model, x: model(x))["cell"].layers[0].steps == (9,)
+    with pytest.raises(ArgumentError, match=r"on each sequence of the batch .*call=lambda model, x: model\(x\)"):
+        critinit.measure(model, x[0])
 
 
 # ---- Keras -----------------------------------------------------------------------------------------------

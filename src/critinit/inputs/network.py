@@ -139,7 +139,8 @@ class Runner:
     call: Callable[..., object] | None
 
     def __call__(self, model: Any, natural: Callable[..., object] | None = None) -> object:
-        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``.
+        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``, and as the function's
+        ``hint`` what that takes.
 
         Raises:
             ArgumentError: The model fails on the batch; its own error is the cause.
@@ -156,7 +157,8 @@ class Runner:
             raise
         except Exception as error:
             found = f"one on which the model fails: {type(error).__name__}: {_first_words(error)}"
-            raise ArgumentError("batch", found=found, hint=_way_out(self.batch, error)) from error
+            hint = getattr(function, "hint", None) or _way_out(self.batch, error)
+            raise ArgumentError("batch", found=found, hint=hint) from error
 
     def on(self, batch: Any) -> Runner:
         """Return the same for another batch."""
