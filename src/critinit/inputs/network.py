@@ -139,8 +139,7 @@ class Runner:
     call: Callable[..., object] | None
 
     def __call__(self, model: Any, natural: Callable[..., object] | None = None) -> object:
-        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``, and as the function's
-        ``hint`` what that takes.
+        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``, with a ``hint``.
 
         Raises:
             ArgumentError: The model fails on the batch; its own error is the cause.
