@@ -18,6 +18,8 @@ _UNEQUAL = 10.0
 """How many times a feature's root mean square may be larger or smaller than the median of all."""
 _LARGE = 10.0
 """Mean square from which on an optimizer's steps on the input kernel count for more than three times as much."""
+_SMALL = 0.01
+"""F·√R, how many times its rate an optimizer's step on the input kernel moves a gate, below which that is little."""
 _LONG = 10.0
 """Squared length of an embedding's rows from which on they are too long; at 32 training was slower (measured)."""
 _NAMED = 3
@@ -188,6 +190,11 @@ class NetworkInputs:
             yield (
                 f"{name}: the inputs' mean square is {self.second_moment:.3g}, so an optimizer's steps on the input "
                 f"kernel move the gates {np.sqrt(self.second_moment):.3g} times as far as with 1; {way_out}"
+            )
+        elif self.origin == "data" and (moved := self.input_size * np.sqrt(self.second_moment)) < _SMALL:
+            yield (
+                f"{name}: the inputs' mean square is {self.second_moment:.3g}, so an optimizer's steps on the input "
+                f"kernel move the gates by {moved:.3g} of its rate at most, and hardly learn from them; {way_out}"
             )
 
 
