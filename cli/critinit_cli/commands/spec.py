@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -201,6 +202,7 @@ def command(
     )
     reading = Reading(layout, array, columns, group, time, tuple(csv or ()), missing)
     _check(T, data, reading._asdict())
+    _check_output(output, (data, cell, scheme))
     named = None if scheme is None else SCHEMES.name_of(scheme)
     if data is not None:
         given = measured(data, given, reading, spectrum=reads_spectrum(named, learning_rate))
@@ -246,6 +248,16 @@ def _check(T: int | None, data: str | None, about_data: dict[str, Any]) -> None:
         raise ArgumentError(
             "T", found="nothing", allowed="over how many steps the network has to remember, such as --T 784", hint=hint
         )
+
+
+def _check_output(output: str, read: Sequence[str | None]) -> None:
+    """Raise ``ArgumentError`` where the file to write is one of those that are read, which would be lost."""
+    from critinit.errors import ArgumentError
+
+    given = filter(None, read)
+    for name in (part for one in given for part in (one, one.rpartition(":")[0])):  # FILE.py:Class names a class
+        if os.path.isfile(name) and os.path.isfile(output) and os.path.samefile(name, output):
+            raise ArgumentError("output", found=f"{output!r}, which is read too", allowed="another file")
 
 
 def _missed(target: Target | None) -> int:

@@ -180,6 +180,8 @@ def decode(data: bytes | str, source: str = "") -> Any:
         found = f"no JSON at line {error.lineno} column {error.colno} ({why})"
         is_second = error.msg == "Extra data" and text.lstrip().startswith("{")
         hint = "more follows the first spec: one a file" if is_second else "it may be cut short" if is_cut else ""
+        if isinstance(data, str) and text.strip().endswith(".json"):
+            hint = "critinit.load reads a file"
         _refuse(source, found, "a JSON object", hint)
     except RecursionError:
         _refuse(source, "JSON nested too deeply", "at most 8 levels")
