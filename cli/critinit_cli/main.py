@@ -111,7 +111,7 @@ def _failed(error: BaseException) -> int:
 
 def _without_memory(error: MemoryError) -> str:
     reason = f" ({error})" if str(error) else ""
-    return f"memory: found too little{reason}; a smaller --width, --hidden-size or T, or fewer --layers, needs less"
+    return f"memory: found too little{reason}; smaller --width, --hidden-size, --steps, --layers or T need less"
 
 
 def _bug(error: BaseException) -> int:

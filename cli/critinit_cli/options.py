@@ -99,7 +99,7 @@ def padding(variance: float | None, constant: bool) -> dict[str, Any] | None:
 
 
 def _refused(value: Any, allowed: str) -> typer.BadParameter:
-    text = str(value)
+    text = str(value) or "nothing"
     shown = text if len(text) <= 40 else f"{text[:36]} ..."
     return typer.BadParameter(f"found {shown}; allowed: {allowed}")
 

@@ -18,7 +18,13 @@ __all__ = ["TooLongError", "make_folder", "read", "read_stream", "refusal", "wri
 
 
 class TooLongError(FileError):
-    """A file has more bytes than are read of it."""
+    """A file has more bytes than are read of it.
+
+    Attributes:
+        start: Its first bytes.
+    """
+
+    start: bytes = b""
 
 
 def read(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -54,7 +60,9 @@ def read_stream(stream: BinaryIO, limit: int, name: str) -> bytes:
             return b"".join(chunks)
         chunks.append(chunk)
         size += len(chunk)
-    raise TooLongError(found=f"more than {limit:,} bytes", allowed=f"at most {limit:,} bytes", source=name)
+    error = TooLongError(found=f"more than {limit:,} bytes", allowed=f"at most {limit:,} bytes", source=name)
+    error.start = chunks[0]
+    raise error
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:

@@ -181,6 +181,68 @@ def test_an_initial_state_is_noted_and_so_is_another_length() -> None:
     assert note == "the spec is for T = 50; over 8 steps no retention is predicted"
 
 
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+@pytest.mark.parametrize("size", [1, 7])
+def test_pieces_that_hand_on_their_state_are_one_sequence(kind: str, size: int) -> None:
+    """As a layer is called step by step, or piece by piece; a state that was changed in between begins anew."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    whole = getattr(torch.nn, kind)(3, 6, num_layers=2, batch_first=True)
+
+    class Pieces(torch.nn.Module):
+        def __init__(self, factor: float = 1.0) -> None:
+            super().__init__()
+            self.net, self.factor = whole, factor
+
+        def forward(self, x: Any) -> Any:
+            state, outputs = None, []
+            for piece in x.split(size, 1):
+                y, state = self.net(piece, state)
+                outputs.append(y)
+                state = tuple(h * self.factor for h in state) if kind == "LSTM" else state * self.factor
+            return torch.cat(outputs, 1)
+
+    x = torch.randn(8, 21, 3)
+    pieces, expected = critinit.diagnose(Pieces(), x), critinit.diagnose(whole, x)
+    assert pieces.notes == ()
+    for one, other in zip(pieces, expected, strict=True):
+        assert one.numbers.steps == other.numbers.steps == 21
+        np.testing.assert_allclose(one.numbers.lyapunov, other.numbers.lyapunov, rtol=1e-4)
+    assert critinit.measure(Pieces(), x)["net"].layers[1].steps == (21,) * 8
+    if size > 1:
+        changed = critinit.diagnose(Pieces(0.5), x)
+        assert changed[0].numbers.steps == 7
+        assert "began at another state than zero" in changed.notes[0]
+    else:
+        assert "call= may run a model on whole sequences" in refused(Pieces(0.5), x, DataError)
+
+
+def test_a_model_that_changes_its_input_leaves_the_batch_as_it_was() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Standardized(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.GRU(3, 5, batch_first=True)
+
+        def forward(self, x: Any, more: Any) -> Any:
+            more["scale"] *= 2.0
+            return self.net(x.sub_(x.mean()))
+
+    x, scale = torch.ones(4, 9, 3), torch.ones(1)
+    critinit.diagnose(Standardized(), (x, {"scale": scale}))
+    critinit.measure(Standardized(), (x, {"scale": scale}))
+    assert torch.equal(x, torch.ones(4, 9, 3))
+    assert torch.equal(scale, torch.ones(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype stage:UserWarning")
+def test_nested_tensors_which_torch_cannot_run_are_refused_in_one_line() -> None:
+    torch = pytest.importorskip("torch")
+    batch = torch.nested.nested_tensor([torch.randn(n, 3) for n in (5, 4)])
+    assert "the model fails" in refused(torch.nn.GRU(3, 5, batch_first=True), batch, ArgumentError)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_torch_refuses_what_it_cannot_see_in_one_line() -> None:
     torch = pytest.importorskip("torch")
@@ -252,18 +314,20 @@ def test_keras_masks_and_layers_that_go_backwards() -> None:
     assert found.perturbation == pytest.approx(critinit.diagnose(forward, whole)[0].numbers.perturbation)
 
 
-def test_keras_refuses_a_state_that_was_not_reset() -> None:
+def test_keras_runs_stateful_layers_from_zero_and_leaves_them_their_state() -> None:
+    """As in a callback in the middle of a training, where no state can be reset."""
     keras = pytest.importorskip("keras")
-    model = keras.Sequential([keras.Input((7, 3), batch_size=4), keras.layers.GRU(5, stateful=True)])
+    layers = [keras.layers.GRU(5, stateful=True, return_sequences=True), keras.layers.LSTM(4, stateful=True)]
+    model = keras.Sequential([keras.Input((7, 3), batch_size=4), *layers])
     x = np.random.default_rng(0).standard_normal((4, 7, 3)).astype("float32")
-    assert len(critinit.diagnose(model, x)) == 1
+    expected = critinit.diagnose(model, x)
     model(x)
-    (state,) = model.layers[0].states
-    before = np.array(keras.ops.convert_to_numpy(state))
-    assert before.any()
-    assert "reset_state" in refused(model, x)
+    states = [state for layer in layers for state in layer.states]
+    before = [np.array(keras.ops.convert_to_numpy(state)) for state in states]
+    assert all(state.any() for state in before)
+    found = critinit.diagnose(model, x)
+    assert [layer.numbers.perturbation for layer in found] == [layer.numbers.perturbation for layer in expected]
+    assert found.notes == ()
     critinit.measure(model, x)
-    assert np.array_equal(before, keras.ops.convert_to_numpy(state))
-    for layer in model.layers:
-        layer.reset_state()
-    assert len(critinit.diagnose(model, x)) == 1
+    for old, state in zip(before, states, strict=True):
+        assert np.array_equal(old, keras.ops.convert_to_numpy(state))

@@ -14,7 +14,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from critinit_adapters.torch.lightning import CriticalInit
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import BaseFinetuning, Callback, ModelCheckpoint
+from lightning.pytorch.tuner import Tuner
 from torch import nn
 
 import critinit
@@ -130,10 +131,8 @@ def test_a_resumed_run_goes_on_where_it_stopped(kind, tmp_path: Path) -> None:
     fit(first, tmp_path, made, checkpoints(tmp_path))
     saved = tmp_path / "last.ckpt"
     stored = torch.load(saved, weights_only=True)
-    assert stored["callbacks"]["CriticalInit{'cell': 'gru'}"] == {
-        "spec": SPEC.to_json(),
-        "seed": made.report.seed,
-    }
+    kept = stored["callbacks"]["CriticalInit{'cell': 'gru'}"]
+    assert (kept["spec"], kept["seed"]) == (SPEC.to_json(), made.report.seed)
 
     second, callback, witness = kind(), CriticalInit(SPEC), Witness()
     trainer = fit(second, tmp_path, callback, witness, checkpoints(tmp_path), steps=8, ckpt_path=saved)
@@ -185,6 +184,67 @@ def test_the_optimizers_keep_the_specs_limits_also_in_a_resumed_run(kind, tmp_pa
             moved = (end["weight_hh_l0"] - start["weight_hh_l0"]).abs()
             assert 0 < moved[16:].max() < 5e-5
             assert moved[:16].max() > 1e-2
+
+
+class Searched(Memory):
+    """Has a rate that Lightning can search."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr = 1e-2
+
+    def configure_optimizers(self):
+        return torch.optim.Adam([parameter for parameter in self.parameters() if parameter.requires_grad], self.lr)
+
+
+LIMITED = critinit.generate("gru", T=20, settings=["layers.*.gates.*.recurrent.max_learning_rate=1e-5"])
+
+
+def test_lightnings_search_for_a_rate_keeps_the_limits_and_what_is_known_of_the_weights(tmp_path: Path) -> None:
+    moved = []
+
+    class Steps(Searched):
+        def on_train_batch_end(self, *arguments):
+            moved.append((self.gru.weight_hh_l0.detach() - self.before).abs().max().item())
+
+        def on_train_batch_start(self, *arguments):
+            self.before = self.gru.weight_hh_l0.detach().clone()
+
+    module, callback, saving = Steps(), CriticalInit(LIMITED), checkpoints(tmp_path)
+    trainer = pl.Trainer(
+        max_steps=2, accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False,
+        log_every_n_steps=1, enable_model_summary=False, callbacks=[callback, saving],
+    )  # fmt: skip
+    Tuner(trainer).lr_find(module, num_training=20, update_attr=False, early_stop_threshold=None)
+    seed = callback.report.seed
+    trainer.fit(module)
+    assert len(moved) > 20
+    assert 0 < max(moved) < 2e-5
+    assert callback.report.seed == seed
+    saved = tmp_path / "last.ckpt"
+    assert torch.load(saved)["callbacks"][callback.state_key]["seed"] == seed
+
+    again = CriticalInit(LIMITED)
+    fit(Steps(), tmp_path, again, checkpoints(tmp_path), steps=4, ckpt_path=saved)
+    assert again.report is None
+    assert torch.load(tmp_path / "last.ckpt")["callbacks"][again.state_key]["seed"] == seed
+
+
+def test_what_an_optimizer_gets_to_train_later_has_its_limits(tmp_path: Path) -> None:
+    """As a finetuning callback gives it the recurrent part when it is no longer frozen."""
+
+    class Unfreeze(BaseFinetuning):
+        def freeze_before_training(self, pl_module):
+            self.freeze(pl_module.gru)
+
+        def finetune_function(self, pl_module, epoch, optimizer):
+            if epoch == 1:
+                self.unfreeze_and_add_param_group(pl_module.gru, optimizer, lr=0.1)
+
+    module, witness = Searched(), Witness()
+    fit(module, tmp_path, Unfreeze(), CriticalInit(LIMITED, seed=3), witness, checkpoints(tmp_path), steps=4)
+    moved = (module.gru.weight_hh_l0.detach() - witness.seen["weight_hh_l0"]).abs().max()
+    assert 0 < moved < 5e-5
 
 
 def test_a_checkpoint_of_a_run_without_the_callback_is_resumed_too(tmp_path: Path) -> None:

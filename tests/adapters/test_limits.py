@@ -17,6 +17,7 @@ from critinit_adapters.torch import step_groups
 from critinit_adapters.torch.limits import _HOOKS
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 
 import critinit
 from critinit.errors import ArgumentError
@@ -349,9 +350,23 @@ class ScheduleFree(torch.optim.SGD):
         """Go to the averages."""
 
 
+class DAdaptAdam(torch.optim.Adam):
+    """Looks like an optimizer that finds its rate itself."""
+
+
+class OwnRate(torch.optim.SGD):
+    """Looks like transformers' Adafactor, whose rate may be None."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.param_groups[0]["lr"] = None
+
+
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
+        (DAdaptAdam, "finds the size of its steps itself"),
+        (OwnRate, "state no learning rate: make it with lr="),
         (torch.optim.LBFGS, "searches along a line"),
         (torch.optim.Rprop, "rate is only that of the first step"),
         (torch.optim.ASGD, "keeps an average"),
@@ -388,6 +403,28 @@ def test_a_tensor_of_another_shape_is_refused():
     flat = nn.GRU(M, H - 1)
     with pytest.raises(ArgumentError, match="flat parameters"):
         critinit.limit_steps(torch.optim.Adam(flat.parameters()), applied, model=flat)
+
+
+def test_a_model_that_lost_a_limited_tensor_is_refused_as_its_steps_would_have_no_limit():
+    model, applied = gru()
+    before = torch.optim.Adam(model.parameters())
+    critinit.limit_steps(before, applied)
+    nn.utils.parametrizations.weight_norm(model, "weight_hh_l0")
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(ArgumentError, match=r"model: found none with the name weight_hh_l0, .*parametrization"):
+        critinit.limit_steps(optimizer, applied)
+    assert optimizer not in _HOOKS
+
+
+def test_a_pruned_model_is_limited_too():
+    model, applied = gru()
+    prune.random_unstructured(model, "weight_hh_l0", 0.5)
+    before = model.weight_hh_l0_orig.detach().clone()
+    optimizer = critinit.limit_steps(torch.optim.Adam(model.parameters(), RATE), applied)
+    loss_of(model(INPUT)).backward()
+    optimizer.step()
+    moved = (model.weight_hh_l0_orig.detach() - before).abs()[ROWS["candidate"]]
+    assert 0 < moved.max() <= 1e-4 * (1 + 1e-6)
 
 
 def test_groups_do_the_same_where_limits_are_of_whole_tensors():

@@ -192,6 +192,10 @@ def test_what_cannot_be_limited_is_refused_with_the_way_out():
         (optax.lbfgs(0.1), "searches along a line"),
         (optax.rprop(0.1), "only that of the first step"),
         (optax.contrib.schedule_free(optax.sgd(0.1), 0.1), "second copy"),
+        (optax.contrib.prodigy(), "finds the size of its steps itself"),
+        (optax.contrib.mechanize(optax.sgd(0.1)), "finds the size of its steps itself"),
+        (optax.contrib.sam(optax.sgd(0.1), optax.contrib.normalize()), "that go into sam instead"),
+        (optax.inject_hyperparams(optax.sgd)(0.2), "leave it out: the optimizer states its own"),
     ):
         with pytest.raises(ArgumentError, match=said):
             critinit.limit_steps(wrong, applied, 0.1).init(params)
@@ -212,6 +216,32 @@ def test_what_cannot_be_limited_is_refused_with_the_way_out():
     for wrong in (whole, optax.MultiSteps(optax.adam(RATE), 2)):
         with pytest.raises(ArgumentError, match="limit the transformation before"):
             critinit.limit_steps(wrong, applied, RATE)
+
+
+def test_what_skips_steps_takes_no_schedule_and_is_made_of_what_is_limited():
+    applied = linen_params()
+    params = applied.model["params"]
+    schedule = optax.linear_schedule(RATE, 0.0, 10)
+    for wrong in (
+        optax.MultiSteps(optax.sgd(schedule), 2).gradient_transformation(),
+        optax.apply_if_finite(optax.sgd(schedule), 3),
+    ):
+        with pytest.raises(ArgumentError, match=r"a schedule beside a .* limit the transformation before"):
+            critinit.limit_steps(wrong, applied, schedule).init(params)
+    twice = optax.MultiSteps(critinit.limit_steps(optax.sgd(schedule), applied, schedule), 2)
+    last = update(twice.gradient_transformation(), params, 8)["hn"]["kernel"]
+    assert np.allclose(last, -LIMIT, rtol=1e-5)
+
+
+def test_lookahead_is_made_of_what_is_limited():
+    applied = linen_params()
+    params = optax.LookaheadParams.init_synced(applied.model["params"])
+    with pytest.raises(ArgumentError, match="that goes into lookahead instead"):
+        critinit.limit_steps(optax.lookahead(optax.sgd(RATE), 5, 0.5), applied, RATE).init(params)
+    optimizer = optax.lookahead(critinit.limit_steps(optax.sgd(RATE), applied, RATE), 5, 0.5)
+    ones = jax.tree.map(jnp.ones_like, params.fast)
+    updates, _ = optimizer.update(ones, optimizer.init(params), params)
+    assert np.allclose(updates.fast["hn"]["kernel"], -LIMIT, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rate", ["0.1", -0.1, 0.0, float("nan"), float("inf"), True, jnp.asarray(-0.1), np.ones(2)])

@@ -52,6 +52,16 @@ def test_the_report_names_the_regions_and_the_step_keeps_them():
     assert bias == pytest.approx([LIMIT, RATE, RATE], rel=0.01)  # both rows
 
 
+def test_what_is_excluded_from_weight_decay_is_excluded():
+    applied = built()
+    applied.model.layers[-1].kernel.assign(np.ones((H, 1)))
+    optimizer = critinit.limit_steps(keras.optimizers.AdamW(RATE, weight_decay=5.0), applied)
+    optimizer.exclude_from_weight_decay([applied.model.layers[-1].kernel])
+    moved(applied, optimizer)
+    # decay would take a quarter, .05 · 5; Adam's step is RATE
+    assert np.abs(1.0 - np.array(applied.model.layers[-1].get_weights()[0])).max() < 1.1 * RATE
+
+
 def test_a_layer_that_apply_builds_is_limited_too():
     layer = keras.layers.GRU(H)
     with pytest.raises(ApplyError, match="build the model first"):

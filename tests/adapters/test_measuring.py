@@ -226,6 +226,8 @@ def test_equinox_runs_each_sequence_of_the_batch() -> None:
         assert found.layers[0].steps == (9,) * 6
         assert found.second_moment == pytest.approx(np.mean(x**2), rel=1e-5)
     assert critinit.measure(model, x[0], call=lambda model, x: model(x))["cell"].layers[0].steps == (9,)
+    with pytest.raises(ArgumentError, match=r"on each sequence of the batch .*call=lambda model, x: model\(x\)"):
+        critinit.measure(model, x[0])
 
 
 # ---- Keras -----------------------------------------------------------------------------------------------
@@ -474,6 +476,16 @@ def test_one_step_is_noted_unless_T_is_stated() -> None:
     said = "'0' read one step, so T is 1: state how many it has to remember: initialize(..., T=)"
     assert said in critinit.initialize(model, step, seed=0).applied.report.notes
     assert not any("one step" in n for n in critinit.initialize(model, step, T=50, seed=0).applied.report.notes)
+
+
+def test_sequences_that_begin_in_the_middle_are_noted_unless_T_is_stated() -> None:
+    torch = pytest.importorskip("torch")
+    model, x = torch.nn.GRU(INPUT, 8, batch_first=True), torch.randn(BATCH, STEPS, INPUT)
+    batch = (x, torch.ones(1, BATCH, 8))
+    said = f"the network began at another state than zero, and read at most {STEPS} steps from there, so T is {STEPS}: "
+    assert any(note.startswith(said) for note in critinit.initialize(model, batch, seed=0).applied.report.notes)
+    for done in (critinit.initialize(model, batch, T=50, seed=0), critinit.initialize(model, x, seed=0)):
+        assert not any("another state" in note for note in done.applied.report.notes)
 
 
 def test_without_a_seed_initialize_follows_the_global_generator() -> None:

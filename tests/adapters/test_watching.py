@@ -71,7 +71,9 @@ def test_arguments_out_of_range_are_refused() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_lightning_logs_to_its_loggers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batches", [1, 2])
+def test_lightning_logs_to_its_loggers(batches: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At steps of the optimizer, of however many batches."""
     torch = pytest.importorskip("torch")
     lightning = pytest.importorskip("lightning.pytorch")
     from critinit_adapters.torch import CriticalInit, DiagnoseTraining
@@ -99,6 +101,7 @@ def test_lightning_logs_to_its_loggers(tmp_path: Any, monkeypatch: pytest.Monkey
     trainer = lightning.Trainer(
         max_steps=8, accelerator="cpu", logger=logger, callbacks=[CriticalInit(spec, seed=0), watching],
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        accumulate_grad_batches=batches,
     )  # fmt: skip
     trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=4))
     assert [step for step, _ in watching.watch.history] == [1, 4, 7]

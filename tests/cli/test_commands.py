@@ -254,9 +254,21 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
         gzip.compress(b'{"schema_version": 1}'),
         "found byte 1 that is not UTF-8; allowed: JSON in UTF-8; it is compressed: unpack it with gunzip",
     ),
+    "two specs": (
+        b'{"T": 1}\n{"T": 2}',
+        "found no JSON at line 2 column 1 (Extra data); allowed: a JSON object; more follows the first spec",
+    ),
+    "weights": (
+        (40).to_bytes(8, "little") + b'{"w":{}}'.ljust(40) + b"\x00\xff\xfe" * 9,
+        "found byte 49 that is not UTF-8; allowed: JSON in UTF-8; it looks like a file of weights: give the spec here",
+    ),
     "binary": (b"\x80\x81", "found byte 0 that is not UTF-8"),
     "deep": (b"[" * 10_000 + b"]" * 10_000, "found JSON nested too deeply"),
     "large": (b" " * 10_000_000, "found more than 4,194,304 bytes"),
+    "large weights": (
+        (9).to_bytes(8, "little") + b'{"w":{}} ' + b"\x00" * 10_000_000,
+        "found more than 4,194,304 bytes; allowed: a spec of at most 4,194,304 bytes; it looks like a file of weights",
+    ),
     "list": (b"[]", "found a list of 0; allowed: an object"),
     "twice": (b'{"cell": "gru", "cell": "gru"}', 'found the key "cell" twice'),
     "huge": (
@@ -546,6 +558,9 @@ def test_a_learning_rate_chooses_the_scheme_and_says_so(run: Run, rate: str, sch
     refused = run(*arguments, "--scheme", scheme)
     assert refused.code != 0
     assert "--learning-rate" in refused.err
+    assert ("--scheme memory" in result.err) == (scheme == "critical")
+    other = run("spec", "--cell", "rnn", *arguments[3:])
+    assert "the scheme critical, which needs no limits\n" in other.err  # memory does not suit this cell
 
 
 def test_compare_withholds_tied_numbers_of_inputs_that_are_correlated_in_time(run: Run) -> None:

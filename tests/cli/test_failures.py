@@ -48,7 +48,7 @@ def test_too_little_memory_has_a_code_of_its_own(
     result = run("validate", str(spec_file))
     assert (result.code, result.out) == (71, "")
     found = f"found too little ({reason})" if reason else "found too little"
-    assert result.err.startswith(f"error: memory: {found}; a smaller --width, ")
+    assert result.err.startswith(f"error: memory: {found}; smaller --width, ")
     assert len(result.err.splitlines()) == 1
 
 

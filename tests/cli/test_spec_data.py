@@ -170,6 +170,22 @@ def test_padding_that_is_measured_is_no_noise(run: Run, tmp_path: Path) -> None:
     assert [variances[0], variances[2]] == pytest.approx([2.0, 2.0], rel=1e-5)
 
 
+def test_data_and_own_cells_are_never_written_over(run: Run, tmp_path: Path) -> None:
+    """By their own name, by another path, through a link, and as the file of a class."""
+    data, cell, link = (tmp_path / name for name in ("x.npy", "own.py", "link.npy"))
+    np.save(data, np.random.default_rng(0).standard_normal((4, 30, 2)))
+    cell.write_text("# mine")
+    link.symlink_to(data)
+    held = data.read_bytes()
+    for output in (data, tmp_path / "." / "x.npy", link):
+        result = run("spec", "--cell", "gru", "--data", str(data), "-o", str(output))
+        assert (result.code, result.out) == (2, "")
+        assert "which is read too; allowed: another file" in result.err
+    for given in (str(cell), f"{cell}:Cell"):
+        assert run("spec", "--cell", given, "--T", "9", "-o", str(cell)).code == 2
+    assert (data.read_bytes(), cell.read_text()) == (held, "# mine")
+
+
 def test_one_series_in_a_table(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / "x.csv"

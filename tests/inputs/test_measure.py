@@ -338,6 +338,14 @@ def test_a_bad_array_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("x.npz", "a .npy file"), ("x.csv", "a .npy file"), ("y.npy", "a zip")])
+def test_a_file_that_is_not_what_its_name_says_is_called_by_what_it_is(tmp_path: Path, name: str, kind: str) -> None:
+    with open(tmp_path / name, "wb") as file:
+        (np.savez if name == "y.npy" else np.save)(file, np.ones((4, 3)))
+    with pytest.raises(DataError, match=f"{name}: found {kind}.*by its first bytes; .*; name the file by what it is"):
+        measure(tmp_path / name)
+
+
 def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.ones(3), b=np.ones(3))
     np.save(tmp_path / "x.npy", np.ones(3))
@@ -352,6 +360,8 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
         ("x.npy", {"time": "a"}, "time: found 'a'; allowed: with a table (such as csv), whose columns have names"),
         ("x.npy", {"csv": {"delimiter": ";"}}, "csv: found {'delimiter': ';'}; allowed: with a table (such as csv)"),
         ("x.npy", {"tokens": "no"}, "tokens: found 'no'; allowed: 'refuse' or 'length'"),
+        (".", {}, "; numpy.savez(FILE, *sequences) puts the sequences of several files into one"),
+        ("x.wav", {}, "; save arrays with numpy.save, or a table as csv"),
         ("x.pt", {}, "; save the tensor with safetensors.torch.save_file or numpy.save"),
         ("x.npy.gz", {}, "; unpack it first"),
         ("x.csv.zip", {}, "; unpack it first"),
@@ -366,6 +376,8 @@ def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     for name in ("nowhere.npy", "nowhere.npz", "nowhere.csv", "nowhere.parquet", "nowhere.arrow"):
         with pytest.raises(FileError, match="found no such file"):
             measure(tmp_path / name)
+    with pytest.raises(ArgumentError, match=r"data: found standard input; .*; name a file"):
+        measure("-")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(FileError, match="found a directory"):
         measure(tmp_path / "folder.csv")

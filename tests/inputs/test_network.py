@@ -211,6 +211,15 @@ def test_unequal_features_are_said_loudly_with_a_way_out(x: np.ndarray) -> None:
     assert "all inputs are zero" in warning
 
 
+def test_inputs_from_which_nothing_is_learned_are_said_with_a_way_out(x: np.ndarray) -> None:
+    tiny = (1e-6 * x).astype(np.float32)
+    (warning,) = measured(tiny, batch=tiny).warnings()
+    assert "hardly learn from them; standardize" in warning
+    one_hot = np.eye(F, dtype=np.float32)[np.random.default_rng(0).integers(0, F, (N, T))] * 0.1
+    assert not [w for w in measured(one_hot, batch=one_hot).warnings() if "hardly learn" in w]
+    assert measured(tiny, batch=x.astype(np.float32)).warnings() == ()  # from layers, which learn too
+
+
 def test_what_is_no_number_is_named(x: np.ndarray) -> None:
     x[3, 4, 2] = np.nan
     with pytest.raises(DataError, match="what arrives at net, layer 0: found a number that is not finite"):

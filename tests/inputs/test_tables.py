@@ -179,8 +179,19 @@ OUT = "allowed: a number; leave it out: columns=['-day'] (--columns -day); or sa
         ("1,2\n3\n", "row 1: found 1 cells; allowed: 2, as in the first line"),
         (
             "a,b\n\n1,2\n3,4,5\n",
-            "row 1: found 3 cells; allowed: 2, as in the first line; found ',' between cells; another delimiter: csv={",
+            "row 1: found 3 cells; allowed: 2, as in the first line; correct this row; or found ',' between cells",
         ),
+        ("a,b\n1,2\n3,4\n5\n", "row 2: found 1 cells; allowed: 2, as in the first line; correct this row; or found"),
+        ("a,b\n1,2\nTotal,3\n", "row 1, column a: found 'Total'; allowed: a number; correct the cell; or leave it out"),
+        (
+            "a,b\nm,s\n1,2\n",
+            "row 0, column a: found 'm'; allowed: a number; a second line of names or units",
+        ),
+        (
+            "a,b\n1,4.4%\n",
+            "row 0, column b: found '4.4%'; allowed: a number; write it as a plain number",
+        ),
+        ("a,b\n1,\u22120.5\n", "row 0, column b: found '\u22120.5'; allowed: a number; write it as a plain number"),
         ("day,a\nMonday,1\n", "row 0, column day: found 'Monday'; " + OUT),
         (
             "day,a\n2020-01-02,1\n",
@@ -208,6 +219,37 @@ def test_a_bad_table_is_told_in_a_line(tmp_path: Path, text: str, says: str) -> 
         measure(path)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_zero_before_a_comma_is_no_separated_thousand(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a;b\n1;0,126\n2;0,500\n")
+    with pytest.raises(DataError) as error:
+        measure(path)
+    assert error.value.hint == COMMA
+    with pytest.raises(DataError, match="found '0,126'"):
+        measure(path, csv={"thousands": ","})
+
+
+@pytest.mark.parametrize("ending", ["", ";;"])
+def test_excels_line_on_the_delimiter_is_no_part_of_the_table(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(f"\ufeffsep=;{ending}\r\na;b\r\n1,5;2\r\n-3;4\r\n".encode())
+    found = measure(path, csv={"decimal_point": ","})
+    assert found.columns.names == ("a", "b")
+    close(found, measure(np.array([[1.5, 2.0], [-3.0, 4.0]])))
+
+
+def test_a_name_of_two_columns_names_neither(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b,a\n1,2,3\n4,5,7\n")
+    for given in ({"columns": ["a"]}, {"group": "a"}, {"time": "a"}):
+        with pytest.raises(ArgumentError, match=r"found 'a', the name of 2 columns; .*column_names"):
+            measure(path, **given)
+    assert measure(path, columns=["b"]).columns.names == ("b",)
+    assert measure(path, columns=["-a"]).columns.names == ("b",)
+    named = measure(path, columns=["c"], csv={"skip_rows": 1, "column_names": ["a", "b", "c"]})
+    close(named, measure(np.array([[3.0], [7.0]])))
 
 
 def test_a_bad_cell_of_a_late_batch_is_found_where_it_stands(tmp_path: Path) -> None:

@@ -142,3 +142,8 @@ def test_what_is_no_path_is_refused_with_the_way_out(given: object) -> None:
         ArgumentError, match=r"^path: found .*; allowed: the path of a file; critinit\.parse reads text"
     ):
         load(given)  # type: ignore[arg-type]
+
+
+def test_a_path_where_a_text_is_read_is_refused_with_the_way_out() -> None:
+    with pytest.raises(SpecError, match=r"allowed: a JSON object; critinit\.load reads a file"):
+        parse("folder/spec.json")

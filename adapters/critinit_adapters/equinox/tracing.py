@@ -59,6 +59,12 @@ def natural(model: Any, *args: Any, **named: Any) -> Any:
     return jax.vmap(model)(*args, **named)
 
 
+natural.hint = (  # type: ignore[attr-defined]
+    "it was run on each sequence of the batch (jax.vmap); where it takes a batch, or the batch is one sequence: "
+    "call=lambda model, x: model(x)"
+)
+
+
 def without_dropout(tree: Any) -> Any:
     """Return the tree with its dropout off."""
     return jax.tree.map(

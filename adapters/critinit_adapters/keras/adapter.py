@@ -44,7 +44,7 @@ from critinit.tensors.sampling import Draw, check_seed
 from critinit_adapters.keras.layout import GATES, TENSORS, blocks, shapes
 from critinit_adapters.keras.limits import limit_steps
 from critinit_adapters.keras.naming import named_variables, variable_names
-from critinit_adapters.keras.tracing import called, record, states_of
+from critinit_adapters.keras.tracing import called, record
 from critinit_adapters.shared.activations import activation_problem, same_function
 from critinit_adapters.shared.adapter import InPlaceAdapter, assemble
 from critinit_adapters.shared.classes import looks_recurrent, overrides
@@ -177,14 +177,7 @@ class KerasAdapter(InPlaceAdapter):
     def layers(
         self, target: Any, options: Mapping[str, Any], **how: Any
     ) -> Mapping[str, Mapping[tuple[int, int], LayerWeights]]:
-        """Return the weights; refuse a layer that would go on from another state than zero.
-
-        They are looked for again, as a run builds what was not built.
-        """
-        for layer in target._flatten_layers(include_self=True, recursive=True):
-            if any(np.any(_host(state.value)) for state in states_of(layer)):
-                found, allowed = "a stateful layer that goes on from a state", "the zero state"
-                raise ApplyError(layer.name, found=found, allowed=allowed, hint="call its reset_state() first")
+        """Return the weights, which are looked for again, as a run builds what was not built."""
         return super().layers(target, options, **{**how, "survey": None})
 
     def default_of(self, tensor: Tensor, block: Block) -> Default | None:

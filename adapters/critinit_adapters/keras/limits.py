@@ -143,6 +143,10 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
         """The number of the inner optimizer's steps."""
         return self.inner_optimizer.iterations
 
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Tell the inner optimizer, which is the one that decays weights."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
     def scale_loss(self, loss: Any) -> Any:
         """Scale the loss as the inner optimizer asks."""
         return self.inner_optimizer.scale_loss(loss)

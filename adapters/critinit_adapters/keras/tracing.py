@@ -308,8 +308,9 @@ def _by_batch(trained: list[Any]) -> Callable[[Any], Any]:
 
 @contextmanager
 def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], None]) -> Iterator[None]:
-    """Run without gradients; put back variables that are no weights, and generators."""
-    held = [*target.non_trainable_variables, *(state for layer in _all(target) for state in states_of(layer))]
+    """Run without gradients and from states of zero; put back variables that are no weights, and generators."""
+    states = [state for layer in _all(target) for state in states_of(layer)]
+    held = [*target.non_trainable_variables, *states]
     kept = [(variable, np.array(host(variable.value))) for variable in held]
     with ExitStack() as stack:
         stack.enter_context(generators_kept())
@@ -319,6 +320,8 @@ def _unchanged(target: Any, host: Host, assign: Callable[[Any, NDArray[Any]], No
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         try:
+            for state in states:  # of stateful layers; those that a model hands on itself are seen and noted
+                assign(state, np.zeros(state.shape))
             yield
         finally:
             for variable, old in kept:

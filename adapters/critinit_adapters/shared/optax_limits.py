@@ -18,7 +18,7 @@ import numpy as np
 from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Index
-from critinit.tensors.limiting import not_found
+from critinit.tensors.limiting import not_found, states_its_rate
 from critinit_adapters.shared.naming import located, path_name
 
 __all__ = ["LimitedState", "OptaxLimits", "limit_steps"]
@@ -29,8 +29,19 @@ _REFUSED = {
     "ScaleByZoomLinesearchState": "the line search has no learning rate",
     "ScaleByRpropState": "Rprop's rate is only that of the first step",
     "ScheduleFreeState": "it keeps a second copy of the weights, which would move without limits",
-}
+    "SAMState": "limit the transformations that go into sam instead",
+    "LookaheadState": "limit the transformation that goes into lookahead instead",
+    **dict.fromkeys(
+        (
+            "ProdigyState", "DAdaptAdamWState", "MechanicState", "DoGState", "DoWGState", "COCOBState",
+            "ScaleByDistanceOverGradientsState",
+        ),
+        "it finds the size of its steps itself, and its rate is only a factor to it",
+    ),
+}  # fmt: skip
 """The states of optax's transformations whose updates cannot be limited, and why."""
+_SKIPPING = ("MultiStepsState", "ApplyIfFiniteState", "ConditionallyTransformState")
+"""The states of transformations that do not make a step at each update, so a schedule is behind their updates."""
 
 
 class LimitedState(NamedTuple):
@@ -89,14 +100,9 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
     inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> LimitedState:
-        _found(params, limits)
         state = inner.init(params)
-        for name in _kinds(state):
-            if name in _REFUSED:
-                allowed = "an optimizer whose updates are proportional to its rate, such as Adam or SGD"
-                raise ArgumentError("optimizer", found=f"one with a {name}", allowed=allowed, hint=_REFUSED[name])
-        if learning_rate is None:
-            _injected(state)
+        _check_state(state, learning_rate)
+        _found(params, limits)
         return LimitedState(jnp.zeros((), jnp.int32), state)
 
     def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
@@ -158,13 +164,31 @@ def _nodes(state: Any) -> Iterator[Any]:
         yield from _nodes(node)
 
 
+def _check_state(state: Any, rate: Any) -> None:
+    """Refuse a transformation that cannot keep limits, or whose rate is not the one that is given."""
+    for name in _kinds(state):
+        if name in _REFUSED:
+            allowed = "an optimizer whose updates are proportional to its rate, such as Adam or SGD"
+            raise ArgumentError("optimizer", found=f"one with a {name}", allowed=allowed, hint=_REFUSED[name])
+        if name in _SKIPPING and callable(rate):
+            found = f"a schedule beside a {name}, which does not take a step at each update"
+            hint = "limit the transformation before it goes into what counts its steps"
+            raise ArgumentError("optimizer", found=found, allowed="one that takes a step at each update", hint=hint)
+    if rate is None:
+        _injected(state)
+    elif len(_all_injected(state)) == 1:
+        states_its_rate(rate)
+
+
+def _all_injected(state: Any) -> list[Any]:
+    """The learning rates that ``inject_hyperparams`` keeps in a state."""
+    kept = (getattr(node, "hyperparams", None) or {} for node in _nodes(state))
+    return [own["learning_rate"] for own in kept if "learning_rate" in own]
+
+
 def _injected(state: Any) -> Any:
     """The one learning rate that ``inject_hyperparams`` keeps in a state."""
-    found = [
-        node.hyperparams["learning_rate"]
-        for node in _nodes(state)
-        if "learning_rate" in (getattr(node, "hyperparams", None) or ())
-    ]
+    found = _all_injected(state)
     if len(found) == 1:
         return found[0]
     said = "several in the optimizer's state" if found else "none"

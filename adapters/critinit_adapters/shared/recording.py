@@ -1,8 +1,8 @@
 """Recording what reaches the layers of a model while it runs.
 
-A framework either hands over whole sequences (``sequence``) or, where a cell is called in a loop, one step after the
-other (``step``).  Steps are joined into passes: a new pass begins with a state of zeros after one that was not, with
-another number of sequences, and with every ``scan``.
+A framework either hands over whole sequences or pieces of them (``sequence``) or, where a cell is called in a loop, one
+step after the other (``step``).  Steps are joined into passes: a new pass begins with a state of zeros after one that
+was not, with another number of sequences, and with every ``scan``.
 """
 
 from __future__ import annotations
@@ -47,17 +47,29 @@ class _Pass:
     """The steps of one run over a batch."""
 
     steps: list[NDArray[Any]] = field(default_factory=list)
-    whole: NDArray[Any] | None = None
+    pieces: list[NDArray[Any]] = field(default_factory=list)
     read: Bools | None = None
     dtype: str = "float32"
     was_zero: bool = True
     from_rest: bool = True
     closed: bool = False
-    outputs: Outputs | None = None
+    gave: list[Outputs] = field(default_factory=list)
 
     def values(self) -> NDArray[np.float32]:
-        joined = np.stack(self.steps, axis=1) if self.whole is None else self.whole
+        joined = np.concatenate(self.pieces, axis=1) if self.pieces else np.stack(self.steps, axis=1)
         return joined.astype(np.float32)
+
+    def goes_on_with(self, array: NDArray[Any], read: Bools | None) -> bool:
+        """Whether a piece can be the next one of this pass: it has as many sequences, and all is read."""
+        last = self.pieces[-1] if self.pieces else None
+        own = None if last is None else (len(last), *last.shape[2:])
+        return own == (len(array), *array.shape[2:]) and read is None and self.read is None
+
+    def outputs(self) -> Outputs | None:
+        """What the layer gave for each sequence, where it was taken in for every piece."""
+        if not self.gave or len(self.gave) != len(self.pieces):
+            return None
+        return lambda i: np.concatenate([gave(i) for gave in self.gave])
 
 
 class Recorder:
@@ -70,15 +82,36 @@ class Recorder:
         self._order: list[str] = []
 
     def sequence(
-        self, place: Place, values: Any, read: Bools | None = None, dtype: str = "float32", *, from_rest: bool = True
+        self,
+        place: Place,
+        values: Any,
+        read: Bools | None = None,
+        dtype: str = "float32",
+        *,
+        from_rest: bool = True,
+        goes_on: bool = False,
     ) -> None:
-        """Take whole sequences in, of shape (N, T, F); ``from_rest``: whether they begin at the zero state."""
+        """Take sequences in.
+
+        Args:
+            place: Their place.
+            values: Their inputs, of shape (N, T, F).
+            read: Which steps are read, (N, T); None: all.
+            dtype: The inputs' type in the model.
+            from_rest: Whether they begin at the zero state.
+            goes_on: Whether they begin at the state at which the place's last ones ended, and so are pieces of the
+                same sequences.
+        """
         array = np.asarray(values, dtype=np.float32)
-        self._of(place).append(_Pass(whole=array, read=read, dtype=dtype, from_rest=from_rest, closed=True))
+        passes = self._of(place)
+        if goes_on and passes and passes[-1].goes_on_with(array, read):
+            passes[-1].pieces.append(array)
+        else:
+            passes.append(_Pass(pieces=[array], read=read, dtype=dtype, from_rest=from_rest, closed=True))
 
     def gave(self, place: Place, outputs: Outputs) -> None:
         """Take in what a layer gave for the sequences that it was last handed; see ``Arrival``."""
-        self._of(place)[-1].outputs = outputs
+        self._of(place)[-1].gave.append(outputs)
 
     def step(self, place: Place, values: Any, state: Any, dtype: str = "float32") -> None:
         """Take one step in: its input of shape (…, F), and the state before it."""
@@ -154,7 +187,7 @@ class Recorder:
         for place, passes in self._passes.items():
             for one in passes[before.get(place, 0) :]:
                 one.closed = True
-                if one.whole is None:
+                if not one.pieces:
                     one.steps = one.steps[-steps:] if steps else one.steps
                     one.read = read if lengths is None else read_up_to(lengths, len(one.steps))
 
@@ -176,9 +209,9 @@ class Recorder:
             turned = not ways[0]
             for one in ways[1] if turned else ways[0]:
                 values = one.values()
-                flip = turned and one.whole is None  # steps of the backward direction came from the end
+                flip = turned and not one.pieces  # steps of the backward direction came from the end
                 values = values[:, ::-1] if flip else values
-                yield Arrival(layer, values, one.read, one.dtype, one.from_rest, one.outputs)
+                yield Arrival(layer, values, one.read, one.dtype, one.from_rest, one.outputs())
 
 
 def reached(module: RecurrentModule, arrivals: Iterator[Arrival], trains: bool | None) -> Reached:

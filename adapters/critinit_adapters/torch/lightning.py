@@ -15,6 +15,7 @@ import weakref
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -61,7 +62,7 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     Attributes:
         report: What ``critinit.apply`` reported, with the seed that was used; None until then, and where a run was
-            resumed.
+            resumed.  Lightning's finders of rates and batch sizes restore what was written, so there it stays.
 
     Raises:
         ArgumentError: ``spec`` is no ``InitSpec``, or the seed is out of range.
@@ -83,6 +84,7 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         self.sampler, self.include, self.trust, self.where = sampler, include, trust, where
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._origin: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for another process, whose models are others than those that were written here."""
@@ -104,8 +106,14 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Leave the model to what is restored."""
-        self.report = None
         self._done.add(pl_module)
+        origin = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        if not origin or origin.get("written") != self._origin.get("written"):  # else its own writing comes back
+            self.report, self._origin = None, origin
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Limit the optimizers: Lightning's search for a learning rate saves first, then trains without callbacks."""
+        self._limit(trainer, pl_module)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Write, where the model was only made after ``setup``."""
@@ -113,14 +121,17 @@ class CriticalInit(_callback()):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Limit the steps of the optimizers, which exist now."""
-        if states_limits(self.spec):
-            limited = step_limits(self.spec, pl_module, include=self.include, trust=self.trust, where=self.where)
-            for optimizer in trainer.optimizers:
-                limit_steps(optimizer, limited.limits, dict(named_tensors(pl_module)), required=False)
+        self._limit(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the checkpoint keeps: where the weights came from."""
-        return {"spec": self.spec.to_json(), "seed": self.seed if self.report is None else self.report.seed}
+        """Return what the checkpoint keeps: where the weights came from, also after a run was resumed."""
+        return self._origin or {"spec": self.spec.to_json(), "seed": self.seed}
+
+    def _limit(self, trainer: Any, module: Any) -> None:
+        if states_limits(self.spec):
+            limited = step_limits(self.spec, module, include=self.include, trust=self.trust, where=self.where)
+            for optimizer in trainer.optimizers:
+                limit_steps(optimizer, limited.limits, dict(named_tensors(module)), required=False)
 
     def _apply(self, trainer: Any, module: Any) -> None:
         if module not in self._done:
@@ -138,6 +149,7 @@ class CriticalInit(_callback()):  # type: ignore[misc]
             )
             # the optimizers are limited later, by this callback
             self.report = replace(applied.report, notes=tuple(n for n in applied.report.notes if n != NOTE))
+            self._origin = {"spec": self.spec.to_json(), "seed": self.report.seed, "written": uuid4().hex}
             self._done.add(module)
 
 
@@ -166,6 +178,7 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
         self.watch: Watch | None = None
         Watch(batch, spec, **settings)  # refused now, not when training begins
         self._spec, self._batch, self._settings = spec, batch, settings
+        self._steps = 0
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Measure the model as it is before the first step."""
@@ -181,11 +194,13 @@ class DiagnoseTraining(_callback()):  # type: ignore[misc]
             self._log(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Measure where it is time."""
-        self._log(trainer, pl_module)
+        """Measure where it is time, which only steps of an optimizer count for, and not batches that accumulate."""
+        if trainer.global_step != self._steps:
+            self._log(trainer, pl_module)
 
     def _log(self, trainer: Any, module: Any) -> None:
         """Log numbers; Lightning itself would drop what is logged between two of its own steps of logging."""
+        self._steps = trainer.global_step
         numbers = {} if self.watch is None else self.watch(module)
         if not numbers:
             return

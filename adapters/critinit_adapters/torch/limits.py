@@ -30,6 +30,8 @@ _REFUSED = {
     "ASGD": "it keeps an average of the weights, which would be that of steps without limits",
 }
 """The optimizers of torch whose steps cannot be limited, and why."""
+_ESTIMATED = "it finds the size of its steps itself, and its rate is only a factor to it"
+"""Of Prodigy and D-Adaptation, whose classes begin so."""
 _SCHEDULE_FREE = "it keeps a second copy of the weights, which would move without limits"
 
 
@@ -42,25 +44,32 @@ def limit_steps(
         optimizer: The optimizer.
         limits: The limits.
         tensors: The model's tensors by their names.
-        required: Whether an optimizer that trains none of the limited tensors is an error; else it stays as it is.
+        required: Whether an optimizer that trains none of the limited tensors is an error; else it may get them later.
 
     Returns:
         The same optimizer.
 
     Raises:
-        ArgumentError: The optimizer cannot keep limits, or trains none of the limited tensors.
+        ArgumentError: The optimizer cannot keep limits, or trains none of the limited tensors, or a limited tensor is
+            no longer the model's.
     """
+    tensors = _pruned(tensors)
     inner = getattr(optimizer, "optimizer", None)
     if isinstance(inner, Optimizer):  # a wrapper, which calls the inner one's step
         limit_steps(inner, limits, tensors, required=required)
         return optimizer
     regions = _regions(limits, tensors)
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not trained & regions.keys():
-        if required and limits:
-            raise not_found(limits, [name for name, tensor in tensors.items() if id(tensor) in trained])
+    trains = bool(trained & regions.keys())
+    if required and limits and not trains:
+        raise not_found(limits, [name for name, tensor in tensors.items() if id(tensor) in trained])
+    refused = _refusal(optimizer)
+    if trains:
+        _check_names(limits, tensors)
+        if refused is not None:
+            raise refused
+    if refused is not None or not regions:
         return optimizer
-    _check_kind(optimizer)
     hooks = _HOOKS.get(optimizer)
     if hooks is None:
         hooks = _HOOKS[optimizer] = _Hooks()
@@ -123,16 +132,36 @@ def _whole(limits: Sequence[StepLimit], tensors: Mapping[str, torch.Tensor]) -> 
         yield name, next(iter(sizes))
 
 
-def _check_kind(optimizer: Optimizer) -> None:
+def _pruned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, a pruned one by the name that it had: torch's pruning keeps what is trained as ``NAME_orig``."""
+    names = (name.removesuffix("_orig") for name in tensors if name.endswith("_orig"))
+    before = {name: tensors[f"{name}_orig"] for name in names if f"{name}_mask" in tensors}
+    return {**tensors, **before}
+
+
+def _check_names(limits: Sequence[StepLimit], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a model in which a limited tensor is now computed from others, as its steps would have no limit."""
+    lost = [name for name in dict.fromkeys(limit.tensor for limit in limits) if name not in tensors]
+    if lost:
+        found = f"none with the name{'s'[: len(lost) > 1]} {', '.join(lost)}, which a limit is for"
+        hint = "the model changed since the spec was applied, by a parametrization perhaps; undo that"
+        raise ArgumentError("model", found=found, allowed="a model that has every limited tensor", hint=hint)
+
+
+def _refusal(optimizer: Optimizer) -> ArgumentError | None:
+    """Why the steps of an optimizer cannot be limited, if they cannot."""
     names = [kind.__name__ for kind in type(optimizer).__mro__]
     reason = next((_REFUSED[name] for name in names if name in _REFUSED), "")
     if not reason and callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         reason = _SCHEDULE_FREE
-    if not reason and any("lr" not in group for group in optimizer.param_groups):
-        reason = "its groups state no learning rate, lr"
-    if reason:
-        allowed = "an optimizer whose steps are proportional to its rate, such as Adam or SGD"
-        raise ArgumentError("optimizer", found=type(optimizer).__name__, allowed=allowed, hint=reason)
+    if not reason and any(group.get("lr") is None for group in optimizer.param_groups):
+        reason = "its groups state no learning rate: make it with lr=, if it takes one"
+    if not reason and any(name.startswith(("Prodigy", "DAdapt")) for name in names):
+        reason = _ESTIMATED
+    if not reason:
+        return None
+    allowed = "an optimizer whose steps are proportional to its rate, such as Adam or SGD"
+    return ArgumentError("optimizer", found=type(optimizer).__name__, allowed=allowed, hint=reason)
 
 
 def _regions(

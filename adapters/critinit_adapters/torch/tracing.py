@@ -8,7 +8,7 @@ module's first one are run one by one with the module's own weights, as hooks se
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = ["record", "unchanged"]
 
 _LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN_TANH": nn.RNN, "RNN_RELU": nn.RNN}
 Path = Callable[[str], str]
+_State = tuple[torch.Tensor, ...]
 
 
 def record(
@@ -40,22 +41,25 @@ def record(
     """
     recorder, trains = Recorder(), dict[str, bool]()
     trained: list[nn.Module] = []
+    ended: dict[str, _State] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(target))
         for name, module in target.named_modules():
             place = path(name)
             if place in names:
-                hook = _hook(place, recorder, trains, trained)
+                hook = _hook(place, recorder, trains, trained, ended)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
                 if isinstance(module, nn.RNNBase):
-                    stack.callback(module.register_forward_hook(_gave(place, recorder)).remove)
+                    stack.callback(module.register_forward_hook(_gave(place, recorder, ended)).remove)
             elif not _scripted(module) and any(p.requires_grad for p in module.parameters(recurse=False)):
                 stack.callback(module.register_forward_pre_hook(lambda m, _: trained.append(m)).remove)
         run(target)
     return recorder, trains
 
 
-def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[nn.Module]) -> Callable[..., None]:
+def _hook(
+    name: str, recorder: Recorder, trains: dict[str, bool], trained: list[nn.Module], ended: Mapping[str, _State]
+) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["input"]
         hx = args[1] if len(args) > 1 else kwargs.get("hx")
@@ -64,10 +68,15 @@ def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[
             state = hx[0] if isinstance(hx, tuple) else hx
             recorder.step(Place(name, 0, 0), _array(x), 0.0 if state is None else _array(state), _dtype(x))
             return
+        # a piece of longer sequences; the backward direction of one would have to begin at the next one's end
+        goes_on = not module.bidirectional and _is_state(hx, ended.get(name, ()))
         for layer in range(module.num_layers):
             values, read = _sequences(x, module.batch_first)
             state = _state(hx, layer, 2 if module.bidirectional else 1)
-            recorder.sequence(Place(name, layer, 0), values, read, _dtype(x), from_rest=not _holds(state))
+            from_rest = not _holds(state)
+            recorder.sequence(
+                Place(name, layer, 0), values, read, _dtype(x), from_rest=from_rest, goes_on=goes_on and not from_rest
+            )
             if layer + 1 < module.num_layers:
                 x = _one_layer(module, layer)(x, state)[0]
                 recorder.gave(Place(name, layer, 0), _outputs(x, module.batch_first))
@@ -75,10 +84,11 @@ def _hook(name: str, recorder: Recorder, trains: dict[str, bool], trained: list[
     return hook
 
 
-def _gave(name: str, recorder: Recorder) -> Callable[..., None]:
-    """The hook that takes in what the highest layer gives."""
+def _gave(name: str, recorder: Recorder, ended: dict[str, _State]) -> Callable[..., None]:
+    """The hook that takes in what the highest layer gives, and the state at which the module ends."""
 
     def hook(module: Any, args: Any, output: Any) -> None:
+        ended[name] = _parts(output[1]) if isinstance(output, tuple) and len(output) == 2 else ()
         if isinstance(output, tuple) and isinstance(output[0], (torch.Tensor, PackedSequence)):
             recorder.gave(Place(name, module.num_layers - 1, 0), _outputs(output[0], module.batch_first))
 
@@ -145,6 +155,23 @@ def _holds(state: Any) -> bool:
     """Whether an initial state is another than zero."""
     parts = state if isinstance(state, tuple) else (state,)
     return any(part is not None and bool(torch.any(part != 0)) for part in parts)
+
+
+def _parts(state: Any) -> _State:
+    """The tensors of a state, as it is now."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return tuple(part.detach().clone() for part in parts if isinstance(part, torch.Tensor))
+
+
+def _is_state(state: Any, ended: _State) -> bool:
+    """Whether a module begins at the state at which it ended."""
+    parts = state if isinstance(state, tuple) else (state,)
+    return bool(ended) and len(parts) == len(ended) and all(map(_equal, parts, ended))
+
+
+def _equal(one: Any, other: torch.Tensor) -> bool:
+    alike = isinstance(one, torch.Tensor) and (one.dtype, one.device) == (other.dtype, other.device)
+    return alike and torch.equal(one, other)
 
 
 def _scripted(module: nn.Module) -> bool:

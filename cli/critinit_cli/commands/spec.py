@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,10 +33,10 @@ Examples:
 
 _WHY = {
     "memory": "the scheme memory, which bears this rate without limits",
-    "critical": "the scheme critical, which needs no limits; where the optimizer keeps limits, memory trains faster: "
-    "--scheme memory",
+    "critical": "the scheme critical, which needs no limits",
 }
 """What a learning rate chose, and why."""
+_FASTER = "; where the optimizer keeps limits, memory trains faster: --scheme memory"
 Length = Annotated[
     int | None,
     typer.Option("--T", metavar="N", help=f"{options.STEPS} Left out: that of the data.", parser=integer),
@@ -187,7 +188,7 @@ def command(
     """
     from critinit.cells import CELLS
     from critinit.schemes import SCHEMES
-    from critinit.schemes.generating import generate, reads_spectrum
+    from critinit.schemes.generating import LIMITED, generate, reads_spectrum, suits
     from critinit_cli.inputs import Inputs, Reading, measured
 
     given = Inputs(
@@ -201,6 +202,7 @@ def command(
     )
     reading = Reading(layout, array, columns, group, time, tuple(csv or ()), missing)
     _check(T, data, reading._asdict())
+    _check_output(output, (data, cell, scheme))
     named = None if scheme is None else SCHEMES.name_of(scheme)
     if data is not None:
         given = measured(data, given, reading, spectrum=reads_spectrum(named, learning_rate))
@@ -223,7 +225,9 @@ def command(
             "and input kernels are as for a variance of 1; leave --input-variance out where it is unknown",
         )
     if learning_rate is not None:
-        complain("note", f"learning rate {learning_rate:g} over {spec.T} steps: {_WHY[arguments['scheme']]}")
+        chosen = arguments["scheme"]
+        why = _WHY[chosen] + (_FASTER if chosen != LIMITED and suits(LIMITED, spec) else "")
+        complain("note", f"learning rate {learning_rate:g} over {spec.T} steps: {why}")
     emit(spec.to_json(), output)
     return _missed(spec.target)
 
@@ -244,6 +248,16 @@ def _check(T: int | None, data: str | None, about_data: dict[str, Any]) -> None:
         raise ArgumentError(
             "T", found="nothing", allowed="over how many steps the network has to remember, such as --T 784", hint=hint
         )
+
+
+def _check_output(output: str, read: Sequence[str | None]) -> None:
+    """Raise ``ArgumentError`` where the file to write is one of those that are read, which would be lost."""
+    from critinit.errors import ArgumentError
+
+    given = filter(None, read)
+    for name in (part for one in given for part in (one, one.rpartition(":")[0])):  # FILE.py:Class names a class
+        if os.path.isfile(name) and os.path.isfile(output) and os.path.samefile(name, output):
+            raise ArgumentError("output", found=f"{output!r}, which is read too", allowed="another file")
 
 
 def _missed(target: Target | None) -> int:

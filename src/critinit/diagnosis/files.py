@@ -165,7 +165,8 @@ def _outputs(weights: LayerWeights, sequences: Sequence[NDArray[Any]]) -> list[N
 
 
 def _misfit(network: FoundNetwork, number: int, found: int, wanted: int) -> DataError:
-    hint = "give what arrives there: what the model computes before it is not in the recurrent weights"
+    hint = "give what arrives there, as what the model computes before it is not in the recurrent weights; or name the "
+    hint += "network that reads this: module= (--module)"
     if number:
         hint = "something stands between the layers: diagnose the model itself, critinit.diagnose(model, batch)"
     where = f"what layer {number} reads, at {network}"

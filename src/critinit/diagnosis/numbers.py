@@ -131,7 +131,8 @@ def layer_numbers(
     order = sorted((i for i, x in enumerate(sequences) if len(x) >= LEAST_STEPS), key=lambda i: -len(sequences[i]))
     if not order:
         found = f"sequences of at most {max(map(len, sequences), default=0)} steps"
-        raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps")
+        hint = "give longer ones; call= may run a model on whole sequences that is called step by step"
+        raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps", hint=hint)
     with np.errstate(over="ignore", invalid="ignore"):
         course = run_course(
             weights, [sequences[i] for i in order], None if outputs is None else [outputs[i] for i in order]

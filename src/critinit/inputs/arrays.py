@@ -63,7 +63,8 @@ def on_host(data: Any) -> NDArray[Any]:
 def unreadable(name: str, what: str, error: Exception) -> DataError:
     """Return the error for what a library cannot read, with what it says in one line."""
     why = str(error).partition("\n")[0]
-    return DataError(found=f"no {what}, or a damaged one ({why})", allowed="real numbers", source=name)
+    hint = "it may be cut short: copy or save it again"
+    return DataError(found=f"no {what}, or a damaged one ({why})", allowed="real numbers", hint=hint, source=name)
 
 
 def one(name: str, array: Array, layout: str | None, columns: Sequence[str] | None, *, apart: bool) -> Source:

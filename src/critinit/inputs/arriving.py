@@ -18,6 +18,8 @@ _UNEQUAL = 10.0
 """How many times a feature's root mean square may be larger or smaller than the median of all."""
 _LARGE = 10.0
 """Mean square from which on an optimizer's steps on the input kernel count for more than three times as much."""
+_SMALL = 0.01
+"""F·√R, how many times its rate an optimizer's step on the input kernel moves a gate, below which that is little."""
 _LONG = 10.0
 """Squared length of an embedding's rows from which on they are too long; at 32 training was slower (measured)."""
 _NAMED = 3
@@ -70,6 +72,7 @@ class NetworkInputs:
         trains: Whether an optimizer changes what arrives.
         reach: Steps that the network has to remember: from the first step that is no padding to the last that is read.
         ending: Last steps of another power than the rest, which may be padding that is noise; None without them.
+        from_rest: Whether every pass began at the zero state; else passes may be pieces of longer sequences.
     """
 
     name: str
@@ -82,6 +85,7 @@ class NetworkInputs:
     trains: bool
     reach: int
     ending: Ending | None = None
+    from_rest: bool = True
 
     @property
     def second_moment(self) -> float:
@@ -186,6 +190,11 @@ class NetworkInputs:
             yield (
                 f"{name}: the inputs' mean square is {self.second_moment:.3g}, so an optimizer's steps on the input "
                 f"kernel move the gates {np.sqrt(self.second_moment):.3g} times as far as with 1; {way_out}"
+            )
+        elif self.origin == "data" and (moved := self.input_size * np.sqrt(self.second_moment)) < _SMALL:
+            yield (
+                f"{name}: the inputs' mean square is {self.second_moment:.3g}, so an optimizer's steps on the input "
+                f"kernel move the gates by {moved:.3g} of its rate at most, and hardly learn from them; {way_out}"
             )
 
 

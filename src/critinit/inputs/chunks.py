@@ -95,7 +95,7 @@ def chosen(name: str, labels: Sequence[str], columns: Sequence[str] | None) -> l
     wanted, unwanted = [], []
     for column in dict.fromkeys(map(str, columns)):
         if column in labels:
-            wanted.append(labels.index(column))
+            wanted.append(position(name, labels, column, "columns"))
         elif column[:1] == "-" and column[1:] in labels:
             unwanted.append(column[1:])
         else:
@@ -107,6 +107,19 @@ def chosen(name: str, labels: Sequence[str], columns: Sequence[str] | None) -> l
     return [n for n, label in enumerate(labels) if label not in unwanted] if unwanted else wanted
 
 
+def position(name: str, labels: Sequence[str], label: str, argument: str) -> int:
+    """Return where the column of a name stands, which is the only one of that name.
+
+    Raises:
+        ArgumentError: Several columns have the name.
+    """
+    if labels.count(label) > 1:
+        found = f"{label!r}, the name of {labels.count(label)} columns"
+        hint = "give the columns names of their own: csv={'skip_rows': 1, 'column_names': [...]} (--csv)"
+        raise ArgumentError(argument, found=found, allowed=f"a name that one column of {name} has", hint=hint)
+    return labels.index(label)
+
+
 def leave_out(labels: Sequence[str]) -> str:
     """Return how columns are left out, in Python and on the command line.
 
@@ -114,7 +127,7 @@ def leave_out(labels: Sequence[str]) -> str:
         >>> print(leave_out(["day", "city"]))
         columns=['-day', '-city'] (--columns -day,-city)
     """
-    names, line = [f"-{label}" for label in labels], io.StringIO()
+    names, line = [f"-{label}" for label in dict.fromkeys(labels)], io.StringIO()
     csv.writer(line, lineterminator="").writerow(names)
     option = line.getvalue() if re.fullmatch(r"[\w.,+-]+", line.getvalue()) else f"'{line.getvalue()}'"
     return f"columns={names!r} (--columns {option})"

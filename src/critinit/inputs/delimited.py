@@ -31,6 +31,9 @@ _CELL = 64
 _DELIMITERS = "\t;, "
 """What may stand between cells; the first that the line holds is taken, for commas and blanks may be part of cells."""
 
+_STATED = re.compile(r'"?sep=(.)"?[\s,;]*', re.IGNORECASE)
+"""The line before the table that says to Excel what stands between cells."""
+
 
 def delimited(name: str, options: TextOptions) -> Opened:
     """Open a table of text; its first line holds names where not all of it is numbers, or where it counts the columns.
@@ -45,6 +48,10 @@ def delimited(name: str, options: TextOptions) -> Opened:
     """
     try:
         line, number = _first_line(name, options)
+        stated = _STATED.fullmatch(line)
+        if stated:
+            options = options._replace(delimiter=options.delimiter or stated[1], skip_rows=number)
+            line, number = _first_line(name, options)
     except UnicodeError:
         raise _encoding(name, options) from None
     written = Numerals(options.decimal_point, options.thousands)
@@ -121,11 +128,15 @@ def _batches(
             raise
         found, allowed = f"{ragged[0].actual_columns} cells", f"{len(keys)}, as in the first line"
         place = f"row {ragged[0].number - skipped - 1}"
-        hint = f"found {delimiter!r} between cells; another delimiter: csv={{'delimiter': ';'}} (--csv 'delimiter=;')"
+        other = ";" if delimiter != ";" else ","
+        hint = f"found {delimiter!r} between cells; another delimiter: csv={{'delimiter': {other!r}}} (--csv "
+        hint += "'delimiter=;')" if other == ";" else "delimiter=,)"
         if delimiter == ",":
             hint += "; numbers with commas in them have to be quoted"
         if ragged[0].number == skipped + 1:
             hint += "; lines before the table: csv={'skip_rows': 1} (--csv skip_rows=1)"
+        else:
+            hint = f"correct this row; or {hint}"
         raise DataError(place, found=found, allowed=allowed, hint=hint, source=name) from None
 
 

@@ -153,9 +153,8 @@ def initialize(
             found.append(network)
             written.append(applied)
             notes += [network.note, *network.warnings()]
-            if T is None and spec.T == 1:
-                who = repr(name) if name else "the network"
-                notes.append(f"{who} read one step, so T is 1: state how many it has to remember: initialize(..., T=)")
+            if T is None and (spec.T == 1 or not network.from_rest):
+                notes.append(_short(network, spec.T))
     report = _joined([applied.report for applied in written], notes)
     limits = tuple(limit for applied in written for limit in applied.limits)
     inputs = replace(measured, networks=tuple(found))
@@ -182,6 +181,13 @@ def _spec(
         input_size=network.input_size,
         settings=settings,
     )
+
+
+def _short(network: NetworkInputs, T: int) -> str:
+    """That T may be too short, and what to do."""
+    who = repr(network.name) if network.name else "the network"
+    found = "read one step" if T == 1 else f"began at another state than zero, and read at most {T} steps from there"
+    return f"{who} {found}, so T is {T}: state how many it has to remember: initialize(..., T=)"
 
 
 def _chosen(name: str, include: str | Sequence[str] | None) -> bool:

@@ -56,6 +56,13 @@ _ELSEWHERE = {
     ".hdf5": "save the array with numpy.save",
 }
 """What to do with files that are not read, by their endings."""
+_KINDS = {
+    b"\x93NUMPY": ("a .npy file", (".npy",)),
+    b"PAR1": ("a .parquet file", (".parquet", ".pq")),
+    b"ARROW1": ("a .arrow file", (".feather", ".arrow", ".ipc")),
+    b"PK\x03\x04": ("a zip archive, such as .npz or .xlsx", (".npz",)),
+}
+"""What files are, by their first bytes, and the endings of their names."""
 
 
 def measure(
@@ -185,8 +192,12 @@ def source_of(
     ending = _ending(os.fspath(data)) if is_path else ""
     if is_path and ending not in FORMATS:
         found = f"a file name that ends in {ending!r}" if ending else "a file name without ending"
-        found = "a folder" if os.path.isdir(data) else found
-        raise ArgumentError("data", found=found, allowed=", ".join(FORMATS), hint=_ELSEWHERE.get(ending, ""))
+        hint = _ELSEWHERE.get(ending, "save arrays with numpy.save, or a table as csv")
+        if os.path.isdir(data):
+            found, hint = "a folder", "numpy.savez(FILE, *sequences) puts the sequences of several files into one"
+        elif data == "-":
+            found, hint = "standard input", "name a file: the ending says what it holds"
+        raise ArgumentError("data", found=found, allowed=", ".join(FORMATS), hint=hint)
     if array is not None and ending not in (".npz", ".safetensors"):
         raise ArgumentError("array", found=repr(array), allowed="with an npz or safetensors file, which holds several")
     for name, value in (("group", group), ("time", time), ("csv", csv)):
@@ -197,10 +208,14 @@ def source_of(
         return in_memory(data, layout, columns, apart=drop)
     path = os.fspath(data)
     try:
-        with open(path, "rb"):
-            pass
+        with open(path, "rb") as file:
+            start = file.read(max(map(len, _KINDS)))
     except (OSError, ValueError) as error:
         raise refusal(path, error, "a file that can be read") from None
+    for first, (kind, endings) in _KINDS.items():
+        if start.startswith(first) and ending not in endings:
+            found = f"{kind}, by its first bytes"
+            raise DataError(found=found, allowed=f"what {ending} says", hint="name the file by what it is", source=path)
     if ending in FILES:
         return array_file(path, layout, array, columns, apart=drop)
     options = text_options(csv)

@@ -139,34 +139,47 @@ class Runner:
     call: Callable[..., object] | None
 
     def __call__(self, model: Any, natural: Callable[..., object] | None = None) -> object:
-        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``.
+        """Run a model; an adapter may give the way of calling that is natural to it as ``natural``, with a ``hint``.
 
         Raises:
             ArgumentError: The model fails on the batch; its own error is the cause.
         """
         function = self.call or natural or _called
+        batch = _copied(self.batch)
         try:
-            if isinstance(self.batch, Mapping):
-                return function(model, **self.batch)
-            if isinstance(self.batch, (tuple, list)) and not hasattr(self.batch, "_fields"):
-                return function(model, *self.batch)
-            return function(model, self.batch)
+            if isinstance(batch, Mapping):
+                return function(model, **batch)
+            if isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields"):
+                return function(model, *batch)
+            return function(model, batch)
         except CritinitError:
             raise
         except Exception as error:
             found = f"one on which the model fails: {type(error).__name__}: {_first_words(error)}"
-            raise ArgumentError("batch", found=found, hint=_way_out(self.batch, error)) from error
+            hint = getattr(function, "hint", None) or _way_out(self.batch, error)
+            raise ArgumentError("batch", found=found, hint=hint) from error
 
     def on(self, batch: Any) -> Runner:
         """Return the same for another batch."""
         return Runner(batch, self.call)
 
 
+def _copied(batch: Any) -> Any:
+    """A batch whose arrays a model may change in place."""
+    if type(batch) in (list, tuple):
+        return type(batch)(map(_copied, batch))
+    if type(batch) is dict:
+        return {name: _copied(part) for name, part in batch.items()}
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
+    return batch.clone() if hasattr(type(batch), "clone") and hasattr(type(batch), "detach") else batch
+
+
 def _way_out(batch: Any, error: Exception) -> str:
     """What to give instead of a batch on which a model fails."""
     usual = "give what the model is called with when it trains; call= says how to run it where that is special"
     holds = isinstance(batch, (Mapping, tuple, list))
-    if not holds and hasattr(batch, "__iter__") and not hasattr(batch, "shape"):
+    if not holds and hasattr(batch, "__iter__") and not hasattr(type(batch), "shape"):
         return f"this is a {type(batch).__name__}; give one batch of it, next(iter(...)), without the targets"
     if "numpy.ndarray" in str(error):
         return f"turn NumPy's arrays into the framework's tensors first; {usual}"
@@ -225,6 +238,7 @@ def _network(
         trains,
         _reach(first, network.directions, mask),
         _odd_ending(first, layers[0]) if mask is None else None,
+        all(arrival.from_rest for arrival in first),
     )
 
 

@@ -25,7 +25,9 @@ __all__ = ["PLAIN", "Numerals", "are_numbers", "check_types", "is_list", "number
 
 _MARKS = re.compile(r"\W{1,3}|none|missing|nil|nodata|n\.?d\.?|unknown", re.IGNORECASE)
 """Cells that may stand for a missing number."""
-_GROUPED = re.compile(r"[-+]?\d{1,3}(?P<group>[,.' _\u00a0\u202f])\d{3}((?P=group)\d{3})*((?P<point>[,.])\d*)?")
+_GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(?P<group>[,.' _\u00a0\u202f])\d{3}((?P=group)\d{3})*((?P<point>[,.])\d*)?")
+_DECORATED = re.compile(r"[^\w.,]*(0x[0-9a-f]+|\d+([.,]\d{3})*([.,]\d+)?)[^\w.,]*", re.IGNORECASE)
+"""A number with signs around it, such as those of a currency or a share; or one that is not decimal."""
 _COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?|[-+]?\d+,")
 
 
@@ -118,6 +120,10 @@ def numbers(
     row, cell, label = rows[0], cells[0], unfit[0][1]
     where = f"{steps}, column {label}" if steps else place(at + row, label)
     hint = hints[0] or _no_number([label for (_, label), hint in zip(unfit, hints, strict=True) if not hint])
+    if not hints[0] and at + row > 0:  # the rows before hold numbers there
+        hint = f"correct the cell; or {hint}"
+    elif not any(hints) and len(labels) > 1 and len(unfit) == len(labels) and not any(rows):
+        hint = f"a second line of names or units: csv={{'skip_rows': 1}} (--csv skip_rows=1); else {hint}"
     raise DataError(where, found=reprlib.repr(cell), allowed="a number", hint=hint, source=name)
 
 
@@ -136,6 +142,8 @@ def _written(cell: Any, written: Numerals) -> str:
         hints.append(f"separated thousands: {_option('thousands', grouped['group'])}{more}")
     elif grouped and not written.thousands and grouped["group"] == "." and grouped["point"] == ",":
         hints.append(f"separated thousands: {_option('thousands', '.')} and {comma}")
+    elif not hints and _DECORATED.fullmatch(text):
+        hints.append("write it as a plain number, such as -4.36, without other signs")
     elif not hints and _MARKS.fullmatch(text):
         hints.append(f"if it stands for a missing number: {_option('null_values', text)}, and missing= (--missing)")
     return "; ".join(hints)
@@ -166,7 +174,7 @@ def _plain(column: Any, written: Numerals) -> Any:
     column = compute.utf8_trim_whitespace(column)
     point, group = written
     if group:
-        well = rf"^[-+]?\d{{1,3}}({re.escape(group)}\d{{2,3}})*{re.escape(group)}\d{{3}}({re.escape(point)}\d*)?$"
+        well = rf"^[-+]?[1-9]\d{{0,2}}({re.escape(group)}\d{{2,3}})*{re.escape(group)}\d{{3}}({re.escape(point)}\d*)?$"
         joined = compute.replace_substring(column, group, "")
         column = compute.if_else(compute.match_substring_regex(column, well), joined, column)
     if point != ".":

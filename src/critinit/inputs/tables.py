@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from critinit.errors import ArgumentError, DataError, MissingExtraError
-from critinit.inputs.chunks import Chunk, Source, axes_of, chosen
+from critinit.inputs.chunks import Chunk, Source, axes_of, chosen, position
 from critinit.inputs.delimited import delimited
 from critinit.inputs.long_tables import Sorting, long_table
 from critinit.inputs.nested import nested_table
@@ -94,8 +94,8 @@ def table(
                 return nested_table(name, found.batches(keys, _rows(len(keys))), wanted, types, drop, progress)
         check_types(name, wanted, types)
     if named:
-        orders = [found.keys[labels.index(label)] for label in rows.group]
-        time = None if rows.time is None else found.keys[labels.index(rows.time)]
+        orders = [found.keys[position(name, labels, label, "group")] for label in rows.group]
+        time = None if rows.time is None else found.keys[position(name, labels, rows.time, "time")]
         sorting = Sorting(
             list(zip(orders, rows.group, strict=True)), (time, rows.time or ""), options.timestamp_parsers
         )

@@ -289,9 +289,8 @@ def _scores(
     for layer in layers:
         sequences = sequences_of(adapter, model, run, layer, options)[:_SEQUENCES]
         if not sequences:
-            raise ArgumentError(
-                "batch", found=f"one that does not reach {layer}", hint="call= says how to run the model"
-            )
+            hint = "call= says how to run the model so that it is reached; include= names the networks to prune"
+            raise ArgumentError("batch", found=f"one that does not reach {layer}", hint=hint)
         slopes, expected = jacobian_slopes(layer, sequences, library), state_slopes(layer, library, seed)
         for held in layer.tensors:
             change, usual = np.abs(held.values * slopes[held.name]), np.abs(expected[held.name])

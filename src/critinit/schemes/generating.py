@@ -19,7 +19,7 @@ from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
 from critinit.theory.analysis import predict, predicted, reached, state_correlation
 
-__all__ = ["generate", "reads_spectrum"]
+__all__ = ["generate", "reads_spectrum", "suits"]
 
 LIMITED = "memory"
 """The scheme for optimizers that keep limits, or whose rate is so small that none is needed."""
@@ -170,6 +170,24 @@ def reads_spectrum(scheme: str | Scheme | None, learning_rate: float | None = No
         return learning_rate is not None and SCHEMES.get(LIMITED).reads_spectrum
     known = SCHEMES.get(scheme) if isinstance(scheme, str) else scheme
     return bool(getattr(known, "reads_spectrum", False))  # what is no scheme, generate refuses
+
+
+def suits(scheme: str, spec: InitSpec) -> bool:
+    """Return whether one of critinit's own schemes has gates for the cell and the T of a spec.
+
+    Args:
+        scheme: The scheme's name.
+        spec: The spec.
+
+    Example:
+        >>> from critinit.schemes.generating import generate
+        >>> [suits("memory", generate(cell, 20)) for cell in ("gru", "rnn")]
+        [True, False]
+    """
+    first = spec.layers[0].input
+    return _suits(
+        scheme, LayerContext(spec.find_cell(), spec.T, first.variance, first.correlation, None, 0, None, None)
+    )
 
 
 def _default(learning_rate: float | None, scheme: str | Scheme | None, layer: LayerContext) -> str:

@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> InitSpec:
     try:
         return parse(files.read(path, MAX_BYTES), os.fspath(path))
     except files.TooLongError as error:
-        raise SpecError([Problem("", error.found, f"a spec of {error.allowed}")], error.source) from None
+        _refuse(error.source, error.found, f"a spec of {error.allowed}", _other_file(error.start))
 
 
 def read_stream(stream: Any, name: str) -> InitSpec:
@@ -104,7 +104,7 @@ def read_stream(stream: Any, name: str) -> InitSpec:
     try:
         return parse(files.read_stream(stream, MAX_BYTES, name), name)
     except files.TooLongError as error:
-        raise SpecError([Problem("", error.found, f"a spec of {error.allowed}")], error.source) from None
+        _refuse(error.source, error.found, f"a spec of {error.allowed}", _other_file(error.start))
 
 
 def parse(data: bytes | str | Mapping[str, Any], source: str = "") -> InitSpec:
@@ -136,12 +136,24 @@ def validate_object(data: Any, source: str = "") -> InitSpec:
 
 
 _UTF_16 = "it is UTF-16, as > writes it in PowerShell: write the spec with -o FILE instead"
+_WEIGHTS = "it looks like a file of weights: give the spec here, which is JSON"
 _OTHER_FILES = {
+    b"PK\x03\x04": _WEIGHTS,
+    b"\x89HDF": _WEIGHTS,
     b"\x1f\x8b": "it is compressed: unpack it with gunzip",
     b"\xff\xfe": _UTF_16,
     b"\xfe\xff": _UTF_16,
 }
 """Files that are no text in UTF-8, by how they begin, and the way out."""
+
+
+def _other_file(data: bytes | str) -> str:
+    """What to do about a file that is no text, by how it begins."""
+    if isinstance(data, str):
+        return ""
+    if data[6:10] == b'\0\0{"':  # safetensors: a length of eight bytes, then JSON
+        return _WEIGHTS
+    return next((hint for start, hint in _OTHER_FILES.items() if data.startswith(start)), "")
 
 
 def _refuse(source: str, found: str, allowed: str, hint: str = "") -> NoReturn:
@@ -151,12 +163,11 @@ def _refuse(source: str, found: str, allowed: str, hint: str = "") -> NoReturn:
 def decode(data: bytes | str, source: str = "") -> Any:
     """Return the JSON value in ``data``; raises ``SpecError`` for what is not JSON, or has a key twice."""
     if len(data) > MAX_BYTES:
-        _refuse(source, f"{len(data):,} bytes", f"a spec of at most {MAX_BYTES:,}")
+        _refuse(source, f"{len(data):,} bytes", f"a spec of at most {MAX_BYTES:,}", _other_file(data))
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")  # editors may put a mark in front
     except UnicodeDecodeError as error:
-        known = (hint for start, hint in _OTHER_FILES.items() if data.startswith(start))  # type: ignore[arg-type]
-        _refuse(source, f"byte {error.start} that is not UTF-8", "JSON in UTF-8", next(known, ""))
+        _refuse(source, f"byte {error.start} that is not UTF-8", "JSON in UTF-8", _other_file(data))
     if not text.strip():
         _refuse(source, "nothing", "a JSON object")
     try:
@@ -167,7 +178,11 @@ def decode(data: bytes | str, source: str = "") -> Any:
         why = "a text that does not end" if error.msg.startswith("Unterminated") else error.msg
         is_cut = why != error.msg or error.pos >= len(text.rstrip())
         found = f"no JSON at line {error.lineno} column {error.colno} ({why})"
-        _refuse(source, found, "a JSON object", "it may be cut short" if is_cut else "")
+        is_second = error.msg == "Extra data" and text.lstrip().startswith("{")
+        hint = "more follows the first spec: one a file" if is_second else "it may be cut short" if is_cut else ""
+        if isinstance(data, str) and text.strip().endswith(".json"):
+            hint = "critinit.load reads a file"
+        _refuse(source, found, "a JSON object", hint)
     except RecursionError:
         _refuse(source, "JSON nested too deeply", "at most 8 levels")
     except ValueError:  # an integer of thousands of digits

@@ -28,7 +28,7 @@ __all__ = [
     "step_limits",
 ]
 
-NOTE = "the spec limits steps: call critinit.limit_steps(optimizer, applied)"
+NOTE = "the spec limits steps: optimizer = critinit.limit_steps(optimizer, applied)"
 """What a report says where limits were stated, as ``apply`` alone cannot make an optimizer keep them."""
 Model = TypeVar("Model")
 Optimizer = TypeVar("Optimizer")
