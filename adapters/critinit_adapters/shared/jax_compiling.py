@@ -31,8 +31,12 @@ from critinit_adapters.shared.recording import Recorder
 __all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
 
 Take = Callable[..., None]
-"""A function of the recorder and the operands of one call on the host; hashable.  One that has a ``place`` may have a
-method ``all_steps``, which takes those of all steps of a scan at once."""
+"""A function of the recorder and the operands of one call on the host; hashable.
+
+One that has a ``place`` may have a method ``all_steps``, which takes those of all steps of a scan at once, and then
+``whole_pass``, which takes those of a layer's scan: its first operand at all steps, the others at the first step.  One
+whose ``layer`` is +1 or −1 stands before or after the scan of such a layer.  One that ``is_blind`` takes None for its
+first operand, which need not be computed for it."""
 
 _KEPT = 8
 """Compiled programs that are kept."""
@@ -74,10 +78,11 @@ def taken(take: Take, x: Any, *operands: Any) -> Any:
 
 
 class _Loop(NamedTuple):
-    """Takes within a scan."""
+    """Takes within a scan; ``whole``: of a layer, with the operands of ``whole_pass``."""
 
     reverse: bool
     body: tuple[Any, ...]
+    whole: bool
 
 
 class _Program(NamedTuple):
@@ -88,7 +93,20 @@ class _Program(NamedTuple):
     noted: Any
 
 
-_PROGRAMS: OrderedDict[Hashable, _Program | None] = OrderedDict()
+class _Key:
+    """Parts that are hashed but once, as the structure of a model takes long."""
+
+    def __init__(self, parts: Hashable) -> None:
+        self.parts, self.hash = parts, hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
+_PROGRAMS: OrderedDict[_Key, tuple[_Program | None]] = OrderedDict()
 
 
 def recorded(
@@ -112,20 +130,16 @@ def recorded(
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
     try:
         rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
-        key: Hashable | None = (static, structure, rest, _frozen(run.call))
-        known = key in _PROGRAMS
+        key: _Key | None = _Key((static, structure, rest, _frozen(run.call)))
+        known = _PROGRAMS.pop(key, None)
     except (TypeError, ValueError):  # it could be another program next time
-        key, known = None, False
+        key, known = None, None
     with generators_kept():
-        if known:
-            program = _PROGRAMS[key]
-            _PROGRAMS.move_to_end(key)
-        else:
-            program = _made(leaves, structure, run, trace)
-            if key is not None:
-                _PROGRAMS[key] = program
-            while len(_PROGRAMS) > _KEPT:
-                _PROGRAMS.popitem(last=False)
+        program = _made(leaves, structure, run, trace) if known is None else known[0]
+        if key is not None:
+            _PROGRAMS[key] = (program,)  # the last one that was used
+        while len(_PROGRAMS) > _KEPT:
+            _PROGRAMS.popitem(last=False)
         if program is None:
             return None
         recorder = Recorder()
@@ -178,8 +192,18 @@ def _made(
     return _Program(compiled, tuple(takes), noted[0])
 
 
-def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Carry a program out; return its results, and the operands of its takes, which are appended to ``takes``."""
+def _walk(
+    jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[Any], within: int = 0
+) -> tuple[list[Any], list[Any]]:
+    """Carry a program out; return its results, and the operands of its takes, which are appended to ``takes``.
+
+    Args:
+        jaxpr: The program.
+        consts: Its constants.
+        given: What it is called with.
+        takes: Where takes are appended.
+        within: Within how many layers' calls it runs.
+    """
     known: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *given), strict=True))
     values: list[Any] = []
 
@@ -189,21 +213,23 @@ def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[A
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         if eqn.primitive is _TAKE:
-            takes.append(eqn.params["take"])
-            values.append(operands)
+            take = eqn.params["take"]
+            within += getattr(take, "layer", 0)
+            takes.append(take)
+            values.append([None, *operands[1:]] if getattr(take, "is_blind", False) else operands)
             results = operands[:1]
         elif not any(map(_takes, jec.jaxprs_in_params(eqn.params))):
             results = _carried_out(jaxpr, eqn, operands)
         elif eqn.primitive is jec.primitives.scan_p:
-            results, within = _scanned(eqn.params, operands, takes)
-            values.append(within)
+            results, inside = _scanned(eqn.params, operands, takes, of_layer=within > 0)
+            values.append(inside)
         else:
             (inner,) = jec.jaxprs_in_params(eqn.params)
             if eqn.primitive in (jec.primitives.while_p, jec.primitives.cond_p):
                 raise NotImplementedError(eqn.primitive.name)
             closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            results, within = _walk(inner, getattr(closed, "consts", ()), operands, takes)
-            values += within
+            results, inside = _walk(inner, getattr(closed, "consts", ()), operands, takes, within)
+            values += inside
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars], values
 
@@ -217,21 +243,41 @@ def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
     return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
 
 
-def _scanned(params: Any, operands: Sequence[Any], takes: list[Any]) -> tuple[list[Any], Any]:
-    """A scan, with what its steps take as further outputs."""
+def _scanned(
+    params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool
+) -> tuple[list[Any], list[Any]]:
+    """A scan, with what its steps take as further outputs.
+
+    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone.  XLA then
+    leaves out the whole scan where nothing else needs it.
+    """
     consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
     body: list[Any] = []
+    read: list[Any] = []
+
+    def walked(carry: Sequence[Any], x: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        body.clear()
+        return _walk(inner.jaxpr, inner.consts, [*operands[:consts], *carry, *x], body)
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
-        body.clear()
-        results, values = _walk(inner.jaxpr, inner.consts, [*operands[:consts], *carry, *x], body)
-        return results[:carries], (results[carries:], values)
+        results, values = walked(carry, x)
+        if not (of_layer and _are_apart(body)):
+            return results[:carries], (results[carries:], values)
+        # what is read as it arrives need not pass through the loop
+        read[:] = [next((i for i, one in enumerate(x) if one is seen), None) for seen, *_ in values]
+        seen = [None if i is not None else seen for i, (seen, *_) in zip(read, values, strict=True)]
+        return results[:carries], (results[carries:], seen)
 
     first, xs = list(operands[consts : consts + carries]), list(operands[consts + carries :])
     last, (ys, values) = jax.lax.scan(
         step, first, xs, length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
     )
-    takes.append(_Loop(params["reverse"], tuple(body)))
+    whole = of_layer and _are_apart(body)
+    if whole:
+        begins = walked(first, [x[-1 if params["reverse"] else 0] for x in xs])[1]
+        seen = [one if i is None else xs[i] for i, one in zip(read, values, strict=True)]
+        values = [[one, *others] for one, (_, *others) in zip(seen, begins, strict=True)]
+    takes.append(_Loop(params["reverse"], tuple(body), whole))
     return [*last, *ys], values
 
 
@@ -252,7 +298,10 @@ def _are_apart(takes: Sequence[Any]) -> bool:
 def _replay(recorder: Recorder, takes: Sequence[Any], values: Sequence[Any]) -> None:
     """Hand what was taken to the recorder, in the order in which the model ran."""
     for take, operands in zip(takes, values, strict=True):
-        if isinstance(take, _Loop) and _are_apart(take.body):
+        if isinstance(take, _Loop) and take.whole:
+            for one, (x, *others) in zip(take.body, operands, strict=True):
+                one.whole_pass(recorder, x[::-1] if take.reverse else x, *others)
+        elif isinstance(take, _Loop) and _are_apart(take.body):
             for one, given in zip(take.body, operands, strict=True):
                 one.all_steps(recorder, *(x[::-1] if take.reverse else x for x in given))
         elif isinstance(take, _Loop):
