@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.diagnosis.compared import is_alike, is_equal, weights_that_moved
+from critinit.diagnosis.course import Run
 from critinit.diagnosis.findings import findings_of
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
 from critinit.diagnosis.result import Diagnosis, LayerDiagnosis, place_name
@@ -173,11 +174,15 @@ def diagnose(
     begun = [n.name for n in networks if not all(arrival.from_rest for arrival in n.arrivals)]
     names = ", ".join(name or "the model itself" for name in begun)
     notes += [f"{names}: began at another state than zero, from which this starts all the same"] if names else []
-    return diagnose_layers(places, spec, settings, notes)
+    return diagnose_layers(places, spec, settings, notes, getattr(adapter, "run_layer", None))
 
 
 def diagnose_layers(
-    places: Sequence[Place], spec: InitSpec | None, settings: Settings, notes: Sequence[str] = ()
+    places: Sequence[Place],
+    spec: InitSpec | None,
+    settings: Settings,
+    notes: Sequence[str] = (),
+    run: Run | None = None,
 ) -> Diagnosis:
     """Measure layers.
 
@@ -186,6 +191,7 @@ def diagnose_layers(
         spec: The spec, or None.
         settings: How much is measured.
         notes: What is to be said beside the numbers.
+        run: What runs layers in less time than NumPy, if anything does.
 
     Raises:
         DataError: What a layer reads is not finite, or has fewer than three steps.
@@ -205,7 +211,7 @@ def diagnose_layers(
         outputs = [place.outputs[i]() for i in chosen[: len(used)]] if place.outputs else None
         try:
             numbers = layer_numbers(
-                place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed, outputs=outputs
+                place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed, outputs=outputs, run=run
             )
         except DataError as error:
             raise error.replace(where=where) from None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.cells import Cell
-from critinit.diagnosis.course import Course, run_course
+from critinit.diagnosis.course import Course, Run, run_course
 from critinit.diagnosis.sweeps import Backward, Forward, backward, forward, jacobians
 from critinit.dual import Array, derivative
 from critinit.errors import DataError
@@ -111,6 +111,7 @@ def layer_numbers(
     exponents: int,
     seed: int,
     outputs: Sequence[NDArray[Any]] | None = None,
+    run: Run | None = None,
 ) -> LayerNumbers:
     """Measure a layer on sequences, from the zero state.
 
@@ -123,6 +124,7 @@ def layer_numbers(
         exponents: K, the number of perturbations, gradients and Lyapunov exponents.
         seed: Of the directions.
         outputs: What the layer gave for each of them in the model, where that is known; see ``run_course``.
+        run: What runs layers; see there.
 
     Raises:
         DataError: No sequence has three steps.
@@ -133,9 +135,8 @@ def layer_numbers(
         found = f"sequences of at most {max(map(len, sequences), default=0)} steps"
         raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps")
     with np.errstate(over="ignore", invalid="ignore"):
-        course = run_course(
-            weights, [sequences[i] for i in order], None if outputs is None else [outputs[i] for i in order]
-        )
+        given = None if outputs is None else [outputs[i] for i in order]
+        course = run_course(weights, [sequences[i] for i in order], given, run)
     course, ends_at = _finite(course)
     count = min(exponents, weights.units)
     ahead = forward(course, count, rng)
