@@ -83,8 +83,9 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, JaxRuns, InPlaceAdapter)
         ordered = sorted(((_name(path), node) for path, node in parts), key=lambda n: natural_key(n[0]))
         variables = {name: id(node) for name, node in ordered if isinstance(node, nnx.Variable)}
         modules = [n for n in ordered if isinstance(n[1], nnx.Module)]
+        shown = set(variables.values())
         for name, module in modules:  # a variable that several modules share, under each of its names
-            own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
+            own = ((key, node) for key, node in vars(module).items() if id(node) in shown)
             variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
         every = tuple(node for _, node in nodes.values())
         return Survey(tuple(_modules(modules)), tuple(variables), variables, tuple(_lookalikes(modules)), nodes=every)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,11 +87,13 @@ class _Loop(NamedTuple):
 
 
 class _Program(NamedTuple):
-    """A compiled run: a function of the arrays, the takes in their order, and what the adapter noted."""
+    """A compiled run: a function of the arrays, the takes in their order, what the adapter noted, and whether it calls
+    functions of Python, which may draw random numbers."""
 
     run: Callable[[list[Any]], Any]
     takes: tuple[Any, ...]
     noted: Any
+    calls_back: bool
 
 
 class _Key:
@@ -128,22 +131,27 @@ def recorded(
     leaves, structure = jax.tree.flatten((target, run.batch))
     refuse_traced(leaves)
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    key, known = None, None
     try:
         rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
-        key: _Key | None = _Key((static, structure, rest, _frozen(run.call)))
+        key = _Key((static, structure, rest, _frozen(run.call)))
         known = _PROGRAMS.pop(key, None)
     except (TypeError, ValueError):  # it could be another program next time
-        key, known = None, None
-    with generators_kept():
-        program = _made(leaves, structure, run, trace) if known is None else known[0]
-        if key is not None:
-            _PROGRAMS[key] = (program,)  # the last one that was used
-        while len(_PROGRAMS) > _KEPT:
-            _PROGRAMS.popitem(last=False)
-        if program is None:
-            return None
-        recorder = Recorder()
-        _replay(recorder, program.takes, jax.device_get(program.run(arrays)))
+        key = None
+    if known is None:
+        with generators_kept():
+            known = (_made(leaves, structure, run, trace),)
+    (program,) = known
+    if key is not None:
+        _PROGRAMS[key] = known  # the last one that was used
+    while len(_PROGRAMS) > _KEPT:
+        _PROGRAMS.popitem(last=False)
+    if program is None:
+        return None
+    with generators_kept() if program.calls_back else nullcontext():
+        values = jax.device_get(program.run(arrays))
+    recorder = Recorder()
+    _replay(recorder, program.takes, values)
     return recorder, program.noted
 
 
@@ -189,7 +197,7 @@ def _made(
         compiled = jax.jit(harvest).lower([leaves[i] for i in places]).compile()
     except Exception:  # whatever it is, the run without compiling shows it, or does without
         return None
-    return _Program(compiled, tuple(takes), noted[0])
+    return _Program(compiled, tuple(takes), noted[0], _calls_back(closed.jaxpr))
 
 
 def _walk(
@@ -218,13 +226,13 @@ def _walk(
             takes.append(take)
             values.append([None, *operands[1:]] if getattr(take, "is_blind", False) else operands)
             results = operands[:1]
-        elif not any(map(_takes, jec.jaxprs_in_params(eqn.params))):
+        elif not any(map(_takes, _parts(eqn))):
             results = _carried_out(jaxpr, eqn, operands)
         elif eqn.primitive is jec.primitives.scan_p:
             results, inside = _scanned(eqn.params, operands, takes, of_layer=within > 0)
             values.append(inside)
         else:
-            (inner,) = jec.jaxprs_in_params(eqn.params)
+            (inner,) = _parts(eqn)
             if eqn.primitive in (jec.primitives.while_p, jec.primitives.cond_p):
                 raise NotImplementedError(eqn.primitive.name)
             closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -243,13 +251,11 @@ def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
     return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
 
 
-def _scanned(
-    params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool
-) -> tuple[list[Any], list[Any]]:
+def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool) -> tuple[list[Any], list[Any]]:
     """A scan, with what its steps take as further outputs.
 
-    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone.  XLA then
-    leaves out the whole scan where nothing else needs it.
+    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone.  XLA
+    then leaves out the whole scan where nothing else needs it.
     """
     consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
     body: list[Any] = []
@@ -281,13 +287,22 @@ def _scanned(
     return [*last, *ys], values
 
 
+def _parts(eqn: Any) -> list[Any]:
+    """The programs within an operation."""
+    return list(jec.jaxprs_in_params(eqn.params))
+
+
 def _takes(jaxpr: Any) -> bool:
-    return any(eqn.primitive is _TAKE or any(map(_takes, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return any(eqn.primitive is _TAKE or any(map(_takes, _parts(eqn))) for eqn in jaxpr.eqns)
+
+
+def _calls_back(jaxpr: Any) -> bool:
+    return any("callback" in eqn.primitive.name or any(map(_calls_back, _parts(eqn))) for eqn in jaxpr.eqns)
 
 
 def _length(jaxpr: Any) -> int:
     """The number of operations in a program and within its parts."""
-    return sum(1 + sum(map(_length, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return sum(1 + sum(map(_length, _parts(eqn))) for eqn in jaxpr.eqns)
 
 
 def _are_apart(takes: Sequence[Any]) -> bool:

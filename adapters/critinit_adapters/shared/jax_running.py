@@ -16,7 +16,6 @@ from critinit.cells import Cell
 from critinit.foreign import Foreign, raw
 from critinit.tensors.recurrence import LayerWeights
 from critinit_adapters.shared.jax_refining import JaxLibrary
-from critinit_adapters.shared.preserving import generators_kept
 
 __all__ = ["JaxRuns", "run_layer"]
 
@@ -59,7 +58,7 @@ def run_layer(
     more = -steps % max(1, 2 ** (steps.bit_length() - 1) // _PARTS)
     padded = {gate: _padded(external[gate], more) for gate in weights.cell.gates}
     given = kernels, dict(weights.inner_bias), weights.projection, padded, _padded(made, more)
-    with generators_kept(), jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(jax.devices("cpu")[0]):
         try:
             h, s = _run(weights.cell, *given)
         except Exception:  # whatever it is, NumPy shows it, or does without

@@ -132,7 +132,8 @@ def run_course(
     states = None if run is None else run(weights, external, made)
     if states is not None:
         h, s = (np.concatenate([np.zeros((1, *part.shape[1:])), part]) for part in states)
-        return Course(weights, starts, h, h if weights.shares_state and weights.projection is None else s, _signals(weights, h, external, made))
+        s = h if weights.shares_state and weights.projection is None else s
+        return Course(weights, starts, h, s, _signals(weights, h, external, made))
     rest = weights.rest(count)
     h, s = (np.zeros((steps + 1, *part.shape)) for part in rest)
     if weights.is_plain:
