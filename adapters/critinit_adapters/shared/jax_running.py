@@ -23,6 +23,9 @@ Array = NDArray[Any]
 _PARTS = 8
 """Numbers of steps are rounded up to one of so many between a power of two and the next, so that sequences of many
 lengths need few programs, and run at most an eighth longer."""
+_OPTIONS = {"xla_backend_optimization_level": 1}
+"""For so few rows XLA's more thorough programs take twice as long, to compile and to run (GRU and LSTM, 16 to 256 units,
+2 and 8 sequences)."""
 
 
 class JaxRuns:
@@ -79,7 +82,7 @@ class _Single(JaxLibrary):
         return values if isinstance(values, jax.Array) else jnp.asarray(values, jnp.float32)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0, compiler_options=_OPTIONS)
 def _run(
     cell: Cell,
     kernels: jax.Array,

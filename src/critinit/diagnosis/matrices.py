@@ -108,16 +108,23 @@ class Matrices:
     def backward(self, gh: Array, gs: Array, steps: slice, sequences: slice) -> tuple[Array, Array, Array]:
         """Carry gradients back through steps; see ``Linear.backward``."""
         at, kind = (steps, sequences), self.through.dtype
+        if self.keep is None or self.shows is None:
+            wholes = np.empty((steps.stop - steps.start + 1, *gs.shape), kind)
+            np.add(gs, gh, out=wholes[0])
+            for whole, before, matrix in zip(wholes, wholes[1:], self.through[at][::-1], strict=False):
+                np.matmul(whole, matrix, out=before)
+            return wholes[-1], np.zeros(gs.shape, kind), wholes[:-1]
         memories = np.empty((steps.stop - steps.start, *gs.shape), kind)
-        keeps, shows = (repeat(None) if part is None else part[at][::-1] for part in (self.keep, self.shows))
         opened = [(kernel, iter(slope[at][::-1])) for kernel, _, slope in self.opened]
-        part, shape, none, gh = np.empty(gs.shape, kind), (-1, gs.shape[2]), np.zeros(gs.shape, kind), gh.astype(kind)
+        part, shape, gh = np.empty(gs.shape, kind), (-1, gs.shape[2]), gh.astype(kind)
         flat = part.reshape(shape)
-        for whole, matrix, keep, show in zip(memories, self.through[at][::-1], keeps, shows, strict=False):
-            np.add(gs, gh if show is None else np.multiply(show, gh, part), out=whole)
+        for whole, matrix, keep, show in zip(
+            memories, self.through[at][::-1], self.keep[at][::-1], self.shows[at][::-1], strict=True
+        ):
+            np.add(gs, np.multiply(show, gh, part), out=whole)
             through = whole @ matrix
             for kernel, slopes in opened:
                 np.multiply(next(slopes), gh, part)
                 through += (flat @ kernel).reshape(gs.shape)
-            gh, gs = through, none if keep is None else keep * whole
+            gh, gs = through, keep * whole
         return gh, gs, memories
