@@ -254,10 +254,11 @@ def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
 def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool) -> tuple[list[Any], list[Any]]:
     """A scan, with what its steps take as further outputs.
 
-    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone.  XLA
-    then leaves out the whole scan where nothing else needs it.
+    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone, unless
+    what is read can reset them.  XLA then leaves out the whole scan where nothing else needs it.
     """
     consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
+    of_layer = of_layer and not any(_fed(inner.jaxpr, [i >= consts + carries for i in range(len(operands))])[1])
     body: list[Any] = []
     read: list[Any] = []
 
@@ -285,6 +286,30 @@ def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer
         values = [[one, *others] for one, (_, *others) in zip(seen, begins, strict=True)]
     takes.append(_Loop(params["reverse"], tuple(body), whole))
     return [*last, *ys], values
+
+
+def _fed(jaxpr: Any, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
+    """Which results of a program depend on some of its arguments; of each take, whether what it sees of a state does.
+
+    Args:
+        jaxpr: The program.
+        given: Which of the arguments.
+    """
+    known: dict[Any, bool] = dict(zip(jaxpr.invars, given, strict=True))
+    takes: list[bool] = []
+    for eqn in jaxpr.eqns:
+        operands = [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in eqn.invars]
+        results = [any(operands)] * len(eqn.outvars)
+        if eqn.primitive is _TAKE:
+            takes.append(any(operands[1:]))
+            results = operands[:1]
+        elif any(map(_takes, _parts(eqn))):
+            inner, *_ = _parts(eqn)
+            found, within = _fed(inner, operands)
+            takes += within
+            results = results if eqn.primitive is jec.primitives.scan_p else found
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in jaxpr.outvars], takes
 
 
 def _parts(eqn: Any) -> list[Any]:

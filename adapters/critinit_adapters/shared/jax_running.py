@@ -24,8 +24,8 @@ _PARTS = 8
 """Numbers of steps are rounded up to one of so many between a power of two and the next, so that sequences of many
 lengths need few programs, and run at most an eighth longer."""
 _OPTIONS = {"xla_backend_optimization_level": 1}
-"""For so few rows XLA's more thorough programs take twice as long, to compile and to run (GRU and LSTM, 16 to 256 units,
-2 and 8 sequences)."""
+"""For so few rows XLA's more thorough programs run up to twice as long, and take longer to compile (GRU and LSTM, 16 to
+256 units, 2 and 8 sequences)."""
 
 
 class JaxRuns:
