@@ -76,9 +76,7 @@ class _Step:
 
     def whole_pass(self, recorder: Recorder, x: Any, *state: Any) -> None:
         """Record the steps of a layer, the first axis of x, which follow each other from a state on."""
-        begun = np.ones(len(x), np.bool_)
-        begun[:1] = any(np.any(part) for part in state)
-        recorder.steps(self.place, host(x), begun, self.dtype)
+        recorder.whole_pass(self.place, host(x), self.dtype, from_rest=not any(np.any(part) for part in state))
 
 
 @dataclass(frozen=True)

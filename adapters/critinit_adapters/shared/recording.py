@@ -7,6 +7,7 @@ another number of sequences, and with every ``scan``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -115,6 +116,13 @@ class Recorder:
         if is_one and len(begun) > 2:
             array = np.asarray(values[2:], dtype=np.float32)
             self._passes[place][-1].steps += list(array.reshape(len(array), -1, array.shape[-1]))
+
+    def whole_pass(self, place: Place, values: Any, dtype: str = "float32", *, from_rest: bool = True) -> None:
+        """Take in all steps of a pass, of shape (T, …, F); ``from_rest``: whether they begin at the zero state."""
+        if len(values) and not self.is_muted(place):
+            array = np.asarray(values, dtype=np.float32)
+            steps = list(array.reshape(len(array), math.prod(array.shape[1:-1]), array.shape[-1]))
+            self._of(place).append(_Pass(steps, dtype=dtype, was_zero=from_rest, from_rest=from_rest))
 
     def is_muted(self, place: Place) -> bool:
         """Whether no steps of a place are recorded now."""

@@ -179,8 +179,9 @@ def _followed(
 
 
 def _signals(weights: LayerWeights, h: Array, external: Mapping[str, Any], made: NDArray[np.bool_]) -> dict[str, Array]:
-    """The pre-activations of all steps from the states before them."""
+    """The pre-activations of all steps from the states before them, in double precision."""
     u = weights.cell.pre_activations(h[:-1], weights.products(h[:-1]), external)
+    u = {gate: part.astype(np.float64, copy=False) for gate, part in u.items()}
     return u if made.all() else {gate: np.where(made[..., None], part, 0.0) for gate, part in u.items()}
 
 

@@ -199,12 +199,13 @@ def _finite(course: Course) -> tuple[Course, int | None]:
 
 
 def _mean(x: NDArray[Any]) -> float:
-    return float(np.mean(x))
+    return float(np.add.reduce(x, axis=None) / x.size)  # np.mean takes three times as long for a few numbers
 
 
 def _error(x: NDArray[Any]) -> float:
-    """The standard error of the mean."""
-    return float(np.std(x, ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
+    """The standard error of the mean of a vector."""
+    away = x - _mean(x)
+    return math.sqrt(float(away @ away) / (len(x) - 1) / len(x)) if len(x) > 1 else math.nan
 
 
 def _square(log: float) -> float:
