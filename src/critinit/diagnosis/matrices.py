@@ -7,12 +7,11 @@ some hundred units on they take more memory and time than they save.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 
-from critinit.diagnosis.joint import Joint
+from critinit.diagnosis.joint import Joint, spread
 from critinit.dual import Array
 from critinit.tensors.recurrence import LayerWeights
 
@@ -85,46 +84,49 @@ class Matrices:
 
     def forward(self, dh: Array, ds: Array, steps: slice, sequences: slice) -> tuple[Array, Array]:
         """Carry perturbations through steps; see ``Linear.forward``."""
-        at, kind = (steps, sequences), self.through.dtype
-        memories = np.empty((steps.stop - steps.start, *ds.shape), kind)
-        keeps, shows = (repeat(None) if part is None else part[at] for part in (self.keep, self.shows))
-        opened = [(across, iter(slope[at])) for _, across, slope in self.opened]
-        part, shape, dh = np.empty(ds.shape, kind), (-1, ds.shape[2]), dh.astype(kind)
+        at, kind, (_, vectors, units) = (steps, sequences), self.through.dtype, ds.shape
+        memories, dh = np.empty((steps.stop - steps.start, *ds.shape), kind), dh.astype(kind)
+        matrices = self.through[at].swapaxes(2, 3)
+        if self.keep is None or self.shows is None:
+            for new, matrix in zip(memories, matrices, strict=True):
+                dh = np.matmul(dh, matrix, out=new)
+            return dh, memories
+        keeps, shows = (spread(part[at], vectors) for part in (self.keep, self.shows))
+        opened = [(across, iter(spread(slope[at], vectors))) for _, across, slope in self.opened]
+        part, shape = np.empty(ds.shape, kind), (-1, units)
         flat = part.reshape(shape)
-        for new, matrix, keep, show in zip(memories, self.through[at].swapaxes(2, 3), keeps, shows, strict=False):
+        for new, matrix, keep, show in zip(memories, matrices, keeps, shows, strict=True):
             np.matmul(dh, matrix, out=new)
-            if keep is not None:
-                np.multiply(keep, ds, part)
-                np.add(new, part, new)
-            ds, dh, before = new, new, dh
-            if show is not None:
-                dh = show * new
-                for kernel, slopes in opened:
-                    np.matmul(before.reshape(shape), kernel, out=flat)
-                    np.multiply(next(slopes), part, part)
-                    np.add(dh, part, dh)
+            np.multiply(keep, ds, part)
+            np.add(new, part, new)
+            ds, dh, before = new, show * new, dh
+            for kernel, slopes in opened:
+                np.dot(before.reshape(shape), kernel, out=flat)
+                np.multiply(next(slopes), part, part)
+                np.add(dh, part, dh)
         return dh, memories
 
     def backward(self, gh: Array, gs: Array, steps: slice, sequences: slice) -> tuple[Array, Array, Array]:
         """Carry gradients back through steps; see ``Linear.backward``."""
-        at, kind = (steps, sequences), self.through.dtype
+        at, kind, (_, vectors, units) = (steps, sequences), self.through.dtype, gs.shape
+        matrices = self.through[at][::-1]
         if self.keep is None or self.shows is None:
-            wholes = np.empty((steps.stop - steps.start + 1, *gs.shape), kind)
+            wholes = np.empty((len(matrices) + 1, *gs.shape), kind)
             np.add(gs, gh, out=wholes[0])
-            for whole, before, matrix in zip(wholes, wholes[1:], self.through[at][::-1], strict=False):
+            for whole, before, matrix in zip(wholes, wholes[1:], matrices, strict=False):
                 np.matmul(whole, matrix, out=before)
             return wholes[-1], np.zeros(gs.shape, kind), wholes[:-1]
-        memories = np.empty((steps.stop - steps.start, *gs.shape), kind)
-        opened = [(kernel, iter(slope[at][::-1])) for kernel, _, slope in self.opened]
-        part, shape, gh = np.empty(gs.shape, kind), (-1, gs.shape[2]), gh.astype(kind)
-        flat = part.reshape(shape)
-        for whole, matrix, keep, show in zip(
-            memories, self.through[at][::-1], self.keep[at][::-1], self.shows[at][::-1], strict=True
-        ):
+        keeps, shows = (spread(part[at], vectors)[::-1] for part in (self.keep, self.shows))
+        opened = [(kernel, iter(spread(slope[at], vectors)[::-1])) for kernel, _, slope in self.opened]
+        part, other, gh = np.empty(gs.shape, kind), np.empty(gs.shape, kind), gh.astype(kind)
+        flat, rows = part.reshape(-1, units), other.reshape(-1, units)
+        memories = np.empty((len(matrices), *gs.shape), kind)
+        for whole, matrix, keep, show in zip(memories, matrices, keeps, shows, strict=True):
             np.add(gs, np.multiply(show, gh, part), out=whole)
             through = whole @ matrix
             for kernel, slopes in opened:
                 np.multiply(next(slopes), gh, part)
-                through += (flat @ kernel).reshape(gs.shape)
+                np.dot(flat, kernel, out=rows)
+                np.add(through, other, out=through)
             gh, gs = through, keep * whole
         return gh, gs, memories
