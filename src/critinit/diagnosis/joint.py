@@ -145,6 +145,8 @@ class Joint:
 
 
 def spread(slopes: Array, vectors: int) -> Array:
-    """Return slopes of shape (steps, sequences, 1, …) once for each vector: NumPy multiplies arrays of one shape in half
-    the time."""
+    """Return slopes of shape (steps, sequences, 1, …) once for each vector.
+
+    NumPy multiplies arrays of one shape in half the time.
+    """
     return np.repeat(slopes, vectors, axis=2)
