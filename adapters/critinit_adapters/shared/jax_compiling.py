@@ -133,7 +133,7 @@ def recorded(
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
     key, known = None, None
     try:
-        rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
+        rest = tuple((leaf.shape, leaf.dtype) if _is_array(leaf) else leaf for leaf in leaves)
         key = _Key((static, structure, rest, _frozen(run.call)))
         known = _PROGRAMS.pop(key, None)
     except (TypeError, ValueError):  # it could be another program next time

@@ -20,9 +20,9 @@ from critinit_adapters.shared.jax_refining import JaxLibrary
 __all__ = ["JaxRuns", "run_layer"]
 
 Array = NDArray[Any]
-_PARTS = 8
+_PARTS = 4
 """Numbers of steps are rounded up to one of so many between a power of two and the next, so that sequences of many
-lengths need few programs, and run at most an eighth longer."""
+lengths need few programs, and run at most a quarter longer."""
 _OPTIONS = {"xla_backend_optimization_level": 1}
 """For so few rows XLA's more thorough programs run up to twice as long, and take longer to compile (GRU and LSTM, 16 to
 256 units, 2 and 8 sequences)."""

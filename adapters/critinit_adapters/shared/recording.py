@@ -48,6 +48,7 @@ class _Pass:
     """The steps of one run over a batch."""
 
     steps: list[NDArray[Any]] = field(default_factory=list)
+    joined: NDArray[Any] | None = None  # the steps, (T, N, F)
     whole: NDArray[Any] | None = None
     read: Bools | None = None
     dtype: str = "float32"
@@ -57,8 +58,14 @@ class _Pass:
     outputs: Outputs | None = None
 
     def values(self) -> NDArray[np.float32]:
+        if self.joined is not None:
+            return self.joined.swapaxes(0, 1).astype(np.float32, copy=False)
         joined = np.stack(self.steps, axis=1) if self.whole is None else self.whole
         return joined.astype(np.float32)
+
+    def count(self) -> int:
+        """How many steps it has, where it has no sequences as a whole."""
+        return len(self.steps) if self.joined is None else len(self.joined)
 
 
 class Recorder:
@@ -121,8 +128,8 @@ class Recorder:
         """Take in all steps of a pass, of shape (T, …, F); ``from_rest``: whether they begin at the zero state."""
         if len(values) and not self.is_muted(place):
             array = np.asarray(values, dtype=np.float32)
-            steps = list(array.reshape(len(array), math.prod(array.shape[1:-1]), array.shape[-1]))
-            self._of(place).append(_Pass(steps, dtype=dtype, was_zero=from_rest, from_rest=from_rest))
+            joined = array.reshape(len(array), math.prod(array.shape[1:-1]), array.shape[-1])
+            self._of(place).append(_Pass(joined=joined, dtype=dtype, from_rest=from_rest, closed=True))
 
     def is_muted(self, place: Place) -> bool:
         """Whether no steps of a place are recorded now."""
@@ -164,7 +171,7 @@ class Recorder:
                 one.closed = True
                 if one.whole is None:
                     one.steps = one.steps[-steps:] if steps else one.steps
-                    one.read = read if lengths is None else read_up_to(lengths, len(one.steps))
+                    one.read = read if lengths is None else read_up_to(lengths, one.count())
 
     def _of(self, place: Place) -> list[_Pass]:
         if place.network not in self._order:
