@@ -51,8 +51,8 @@ def run_layer(
         made: Which steps each sequence makes, (steps, sequences); before them its state is zero.
 
     Returns:
-        The states; None of a layer whose kernels do not all read h, of one in another precision, and where JAX is
-        told not to compile.
+        The states; None of a layer whose kernels do not all read h, of one in another precision, and while JAX may
+        not compile.
     """
     kernels = weights.stacked_across
     if not weights.is_plain or kernels.dtype != np.float32 or jax.config.jax_disable_jit:
