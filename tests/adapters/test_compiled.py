@@ -27,6 +27,9 @@ pytestmark = [
 ]
 ROWS = [row for name in INSTALLED for row in rows(name)]
 STEPS = 5
+RESETS = 10.0
+"""Inputs beyond this reset a state."""
+NNX_RUNS = ("plain", "lengths", "carry", "time first", "backwards", "twice", "a cell around it")
 
 
 def both(monkeypatch: pytest.MonkeyPatch, model: Any, batch: Any, call: Any = None, **options: Any) -> list[Traced]:
@@ -36,7 +39,7 @@ def both(monkeypatch: pytest.MonkeyPatch, model: Any, batch: Any, call: Any = No
     monkeypatch.setattr(jax_compiling, "_PROGRAMS", type(jax_compiling._PROGRAMS)())
     adapter: Any = find_adapter(model, options.pop("framework", None), options)
     found = [adapter.trace(model, Runner(batch, call), options) for _ in range(2)]
-    (program,) = jax_compiling._PROGRAMS.values()
+    ((program,),) = jax_compiling._PROGRAMS.values()
     assert program is not None
     run = Runner(batch, call)
     return [*found, adapter.trace(model, lambda *given: run(*given), options)]
@@ -196,3 +199,80 @@ def test_steps_of_a_scan_are_taken_in_their_order(kind: str, monkeypatch: pytest
     same(found)
     if kind == "a state that is reset":
         assert sum(len(network.arrivals) for network in found[0].networks) == 3
+
+
+@pytest.mark.skipif("nnx" not in INSTALLED, reason="needs Flax")
+@pytest.mark.parametrize("kind", NNX_RUNS)
+def test_layers_of_nnx_are_recorded_however_they_are_run(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import jax.numpy as jnp
+    from flax import nnx
+
+    class Resetting(nnx.RNNCellBase):
+        """A cell of no known class that runs one, from zero where an input says so."""
+
+        def __init__(self, rngs: Any) -> None:
+            self.inner = nnx.GRUCell(4, 4, rngs=rngs)
+
+        def __call__(self, carry: Any, x: Any) -> Any:
+            return self.inner(jnp.where(x[..., :1] > RESETS, 0.0, carry), x)
+
+        def initialize_carry(self, shape: Any, rngs: Any = None) -> Any:
+            return jnp.zeros((*shape[:-1], 4))
+
+        @property
+        def num_feature_axes(self) -> int:
+            return 1
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: Any) -> None:
+            cells = [nnx.GRUCell(4, 4, rngs=rngs), nnx.OptimizedLSTMCell(4, 4, rngs=rngs)]
+            self.first = nnx.RNN(Resetting(rngs) if kind == "a cell around it" else cells[0], rngs=rngs)
+            self.second = nnx.RNN(cells[1], rngs=rngs)
+            self.both = nnx.Bidirectional(nnx.RNN(nnx.GRUCell(4, 2, rngs=rngs)), nnx.RNN(nnx.GRUCell(4, 2, rngs=rngs)))
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x: Any, lengths: Any, carry: Any) -> Any:
+            x = self.drop(x)
+            if kind == "lengths":
+                return self.second(self.both(self.first(x, seq_lengths=lengths), seq_lengths=lengths))
+            if kind == "carry":
+                last, y = self.first(x, initial_carry=carry, return_carry=True)
+                return self.second(y) + last[:, None]
+            if kind == "time first":
+                return self.second(self.first(x.swapaxes(0, 1), time_major=True), time_major=True)
+            if kind == "backwards":
+                return self.second(self.first(x, reverse=True), reverse=True, keep_order=True)
+            if kind == "twice":
+                return self.second(self.first(self.first(x)))
+            return self.second(self.both(self.first(x)))
+
+    model, rng = Net(nnx.Rngs(0)), np.random.default_rng(0)
+    x = rng.standard_normal((3, 7, 4)).astype(np.float32)
+    x[:, 4, 0] = 2 * RESETS
+    carry = jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)
+    found = both(monkeypatch, model, (x, np.array([7, 2, 5]), carry))
+    same(found)
+    first = next(network for network in found[0].networks if network.name.startswith("first"))
+    steps = {"a cell around it": [4, 3], "twice": [7, 7]}.get(kind, [7])
+    assert [arrival.values.shape[1] for arrival in first.arrivals] == steps
+    assert first.arrivals[0].from_rest == (kind != "carry")
+    assert model.drop.deterministic is False
+    read = np.concatenate([arrival.values for arrival in first.arrivals], axis=1)[:, :7]
+    np.testing.assert_allclose(read, x[:, ::-1] if kind == "backwards" else x)
+
+
+@pytest.mark.skipif("nnx" not in INSTALLED, reason="needs Flax")
+def test_a_layer_that_nothing_waits_for_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from critinit_adapters.shared import jax_compiling
+    from flax import nnx
+
+    def loops(*layers: Any) -> int:
+        monkeypatch.setattr(jax_compiling, "_PROGRAMS", type(jax_compiling._PROGRAMS)())
+        adapter: Any = find_adapter(layers[0], None, {})
+        adapter.trace(nnx.Sequential(*layers), Runner(np.ones((2, 5, 4), np.float32), None), {})
+        ((program,),) = jax_compiling._PROGRAMS.values()
+        assert program is not None
+        return program.run.as_text().count(" while(")
+
+    one, two, three = (nnx.RNN(nnx.GRUCell(4, 4, rngs=nnx.Rngs(i))) for i in range(3))
+    assert [loops(one), loops(one, two), loops(one, two, three)] == [0, 1, 2]

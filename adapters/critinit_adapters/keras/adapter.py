@@ -131,6 +131,16 @@ class KerasAdapter(InPlaceAdapter):
         """Return whether the target is a Keras model, layer or cell."""
         return isinstance(target, layers.Layer)
 
+    def run_layer(
+        self, weights: LayerWeights, external: Mapping[str, NDArray[Any]], made: NDArray[np.bool_]
+    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Return the states of a layer, on JAX."""
+        if keras.backend.backend() != "jax":
+            return None
+        from critinit_adapters.shared.jax_running import run_layer
+
+        return run_layer(weights, external, made)
+
     def seed_of(self, given: object, target: Any) -> int:
         """Return the seed given, or the next number of the generator of ``keras.utils.set_random_seed``."""
         return check_seed(_next_seed() if given is None else given)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -215,6 +215,7 @@ class _Close:
 
     how: _Read
     count: int
+    is_blind: ClassVar[bool] = True
 
     def __call__(self, recorder: Recorder, _: Any, *given: Any) -> None:
         recorder.close_scan(read=self.how.read(self.count, given), steps=self.how.steps)

@@ -57,7 +57,16 @@ def _interceptor(recorder: Recorder, known: Sequence[tuple[str, Place]]) -> Call
 
 
 def _place(module: nn.Module, known: Sequence[tuple[str, Place]]) -> Place | None:
-    """The place of a cell, by its path; a tree of parameters may be without the collection's name."""
+    """The place of a cell, by its path; a tree of parameters may be without the collection's name.
+
+    A cell that only runs another one, whose tensors are further down, has no place.
+    """
     path = "/".join(module.path)
     starts = ("params/" + path + "/" * bool(path), path + "/" * bool(path))
-    return next((place for start in starts for name, place in known if name.startswith(start)), None)
+    return next((place for start in starts for name, place in known if _is_own(name, start)), None)
+
+
+def _is_own(name: str, start: str) -> bool:
+    """Whether a tensor is one of a cell's, such as ``hn/kernel`` (and ``/value``, in a box), by where their paths
+    start."""
+    return name.startswith(start) and name.removesuffix("/value").count("/", len(start)) == 1

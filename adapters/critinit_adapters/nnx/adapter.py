@@ -44,6 +44,7 @@ from critinit_adapters.shared.jax_arrays import (
 )
 from critinit_adapters.shared.jax_arrays import problem as leaf_problem
 from critinit_adapters.shared.jax_refining import JaxRefines, mask_tree
+from critinit_adapters.shared.jax_running import JaxRuns
 from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.planning import Write
@@ -59,7 +60,7 @@ _LSTM_CELL = "for nnx.LSTMCell take nnx.OptimizedLSTMCell, the same function; el
 """The way out where an lstm's initializer is called with a shape that is not all gates'."""
 
 
-class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
+class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, JaxRuns, InPlaceAdapter):
     """The adapter for ``nnx.Module``."""
 
     framework = "nnx"
@@ -78,11 +79,13 @@ class NnxAdapter(SeededByKeys, OptaxLimits, JaxRefines, InPlaceAdapter):
         """Return the cells in a module graph."""
         _check_target(target)
         nodes = {id(node): (path, node) for path, node in nnx.iter_graph(target)}
-        ordered = sorted(((_name(path), node) for path, node in nodes.values()), key=lambda n: natural_key(n[0]))
+        parts = ((path, node) for path, node in nodes.values() if isinstance(node, (nnx.Module, nnx.Variable)))
+        ordered = sorted(((_name(path), node) for path, node in parts), key=lambda n: natural_key(n[0]))
         variables = {name: id(node) for name, node in ordered if isinstance(node, nnx.Variable)}
         modules = [n for n in ordered if isinstance(n[1], nnx.Module)]
+        shown = set(variables.values())
         for name, module in modules:  # a variable that several modules share, under each of its names
-            own = ((key, node) for key, node in vars(module).items() if isinstance(node, nnx.Variable))
+            own = ((key, node) for key, node in vars(module).items() if id(node) in shown)
             variables.update((f"{name}/{key}" if name else key, id(node)) for key, node in own)
         every = tuple(node for _, node in nodes.values())
         return Survey(tuple(_modules(modules)), tuple(variables), variables, tuple(_lookalikes(modules)), nodes=every)
@@ -185,13 +188,18 @@ def _lookalikes(modules: list[tuple[str, Any]]) -> Iterator[Lookalike]:
     for name, module in modules:
         kind = type(module).__name__
         step = None if type(module).__module__.startswith("flax.") else type(module).__call__
-        if not looks_recurrent(kind, step) or any(name.startswith(f"{cell}/") for cell in known):
+        if not looks_recurrent(kind, step) or any(_is_around(name, cell) or _is_around(cell, name) for cell in known):
             continue
         if not any(isinstance(node, _CLASSES) for _, node in nnx.iter_graph(module)):  # a shared one has another path
             reason = f"a class that derives from none of NNX' {', '.join(_KINDS)}"
             if isinstance(module, (nnx.RNN, nnx.Bidirectional)):
                 reason = "it runs a cell that is not known"
             yield Lookalike(name, kind, reason)
+
+
+def _is_around(outer: str, inner: str) -> bool:
+    """Whether a module is another one, or holds it, by their paths."""
+    return not outer or inner == outer or inner.startswith(f"{outer}/")
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flax import nnx
 
+from critinit_adapters.nnx.layout import CELLS
 from critinit_adapters.shared.jax_compiling import recorded, refuse_traced
 from critinit_adapters.shared.jax_recording import record_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
@@ -21,6 +22,7 @@ from critinit_adapters.shared.survey import Survey
 __all__ = ["record"]
 
 _MARK = "critinit_place"
+_CELLS = tuple(getattr(nnx, kind) for kind in CELLS)
 
 
 def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorder:
@@ -63,10 +65,12 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
 
 
 def _place(module: Any, by_variable: Mapping[int, Place]) -> Place | None:
-    """The place of a cell; None of another module."""
-    if not isinstance(module, nnx.RNNCellBase):
+    """The place of a cell; None of another module, such as a cell that only runs a known one."""
+    if not isinstance(module, _CELLS):
         return None
-    return next((by_variable[id(node)] for _, node in nnx.iter_graph(module) if id(node) in by_variable), None)
+    own = list(vars(module).values())
+    held = [*own, *(node for part in own if isinstance(part, nnx.Module) for node in vars(part).values())]
+    return next((by_variable[id(node)] for node in held if id(node) in by_variable), None)
 
 
 def _step(recorder: Recorder, marks: Sequence[Place]) -> Callable[[Any], Any]:

@@ -224,6 +224,21 @@ class BaseAdapter(ABC):
             if module.slots
         }
 
+    def run_layer(
+        self, weights: LayerWeights, external: Mapping[str, Array], made: NDArray[np.bool_]
+    ) -> tuple[Array, Array] | None:
+        """Return the states of a layer over a few sequences, in less time than NumPy takes; None where it cannot.
+
+        Args:
+            weights: The layer.
+            external: U_k x + b_k by gate, (steps, sequences, units).
+            made: Which steps each sequence makes, (steps, sequences); before them its state is 0.
+
+        Returns:
+            What the gates read and the memory after each step, (steps, sequences, …), in the kernels' precision.
+        """
+        return None
+
     def _stored(self, slot: LayerSlot) -> Iterator[tuple[Block, Any]]:
         """The blocks of a layer's tensors with what stands in them."""
         for tensor in slot.tensors:

@@ -24,6 +24,7 @@ from critinit.tensors.sampling import SEEDS, Draw, check_seed
 from critinit_adapters.shared.adapter import TreeAdapter
 from critinit_adapters.shared.defaults import TRUNCATED, Default
 from critinit_adapters.shared.jax_refining import JaxRefines
+from critinit_adapters.shared.jax_running import JaxRuns
 from critinit_adapters.shared.naming import path_name
 from critinit_adapters.shared.optax_limits import OptaxLimits
 from critinit_adapters.shared.own import by_path
@@ -254,7 +255,7 @@ def _drawn_from(key: jax.Array, draw: Draw, dtype: Any) -> jax.Array:
 # ---- trees -----------------------------------------------------------------------------------------------
 
 
-class JaxTreeAdapter(SeededByKeys, OptaxLimits, JaxRefines, TreeAdapter):
+class JaxTreeAdapter(SeededByKeys, OptaxLimits, JaxRefines, JaxRuns, TreeAdapter):
     """An adapter for trees of arrays, whose tensors' handles are the arrays and whose names are ``path_name``'s.
 
     Attributes:

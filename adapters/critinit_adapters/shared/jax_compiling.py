@@ -15,6 +15,7 @@ from __future__ import annotations
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,8 +32,12 @@ from critinit_adapters.shared.recording import Recorder
 __all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
 
 Take = Callable[..., None]
-"""A function of the recorder and the operands of one call on the host; hashable.  One that has a ``place`` may have a
-method ``all_steps``, which takes those of all steps of a scan at once."""
+"""A function of the recorder and the operands of one call on the host; hashable.
+
+One that has a ``place`` may have a method ``all_steps``, which takes those of all steps of a scan at once, and then
+``whole_pass``, which takes those of a layer's scan: its first operand at all steps, the others at the first step.  One
+whose ``layer`` is +1 or −1 stands before or after the scan of such a layer.  One that ``is_blind`` takes None for its
+first operand, which need not be computed for it."""
 
 _KEPT = 8
 """Compiled programs that are kept."""
@@ -74,21 +79,37 @@ def taken(take: Take, x: Any, *operands: Any) -> Any:
 
 
 class _Loop(NamedTuple):
-    """Takes within a scan."""
+    """Takes within a scan; ``whole``: of a layer, with the operands of ``whole_pass``."""
 
     reverse: bool
     body: tuple[Any, ...]
+    whole: bool
 
 
 class _Program(NamedTuple):
-    """A compiled run: a function of the arrays, the takes in their order, and what the adapter noted."""
+    """A compiled run: a function of the arrays, the takes in their order, what the adapter noted, and whether it calls
+    functions of Python, which may draw random numbers."""
 
     run: Callable[[list[Any]], Any]
     takes: tuple[Any, ...]
     noted: Any
+    calls_back: bool
 
 
-_PROGRAMS: OrderedDict[Hashable, _Program | None] = OrderedDict()
+class _Key:
+    """Parts that are hashed but once, as the structure of a model takes long."""
+
+    def __init__(self, parts: Hashable) -> None:
+        self.parts, self.hash = parts, hash(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
+_PROGRAMS: OrderedDict[_Key, tuple[_Program | None]] = OrderedDict()
 
 
 def recorded(
@@ -110,26 +131,27 @@ def recorded(
     leaves, structure = jax.tree.flatten((target, run.batch))
     refuse_traced(leaves)
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    key, known = None, None
     try:
-        rest = tuple((leaf.shape, str(leaf.dtype)) if _is_array(leaf) else leaf for leaf in leaves)
-        key: Hashable | None = (static, structure, rest, _frozen(run.call))
-        known = key in _PROGRAMS
+        rest = tuple((leaf.shape, leaf.dtype) if _is_array(leaf) else leaf for leaf in leaves)
+        key = _Key((static, structure, rest, _frozen(run.call)))
+        known = _PROGRAMS.pop(key, None)
     except (TypeError, ValueError):  # it could be another program next time
-        key, known = None, False
-    with generators_kept():
-        if known:
-            program = _PROGRAMS[key]
-            _PROGRAMS.move_to_end(key)
-        else:
-            program = _made(leaves, structure, run, trace)
-            if key is not None:
-                _PROGRAMS[key] = program
-            while len(_PROGRAMS) > _KEPT:
-                _PROGRAMS.popitem(last=False)
-        if program is None:
-            return None
-        recorder = Recorder()
-        _replay(recorder, program.takes, jax.device_get(program.run(arrays)))
+        key = None
+    if known is None:
+        with generators_kept():
+            known = (_made(leaves, structure, run, trace),)
+    (program,) = known
+    if key is not None:
+        _PROGRAMS[key] = known  # the last one that was used
+    while len(_PROGRAMS) > _KEPT:
+        _PROGRAMS.popitem(last=False)
+    if program is None:
+        return None
+    with generators_kept() if program.calls_back else nullcontext():
+        values = jax.device_get(program.run(arrays))
+    recorder = Recorder()
+    _replay(recorder, program.takes, values)
     return recorder, program.noted
 
 
@@ -175,11 +197,21 @@ def _made(
         compiled = jax.jit(harvest).lower([leaves[i] for i in places]).compile()
     except Exception:  # whatever it is, the run without compiling shows it, or does without
         return None
-    return _Program(compiled, tuple(takes), noted[0])
+    return _Program(compiled, tuple(takes), noted[0], _calls_back(closed.jaxpr))
 
 
-def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Carry a program out; return its results, and the operands of its takes, which are appended to ``takes``."""
+def _walk(
+    jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[Any], within: int = 0
+) -> tuple[list[Any], list[Any]]:
+    """Carry a program out; return its results, and the operands of its takes, which are appended to ``takes``.
+
+    Args:
+        jaxpr: The program.
+        consts: Its constants.
+        given: What it is called with.
+        takes: Where takes are appended.
+        within: Within how many layers' calls it runs.
+    """
     known: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *given), strict=True))
     values: list[Any] = []
 
@@ -189,21 +221,23 @@ def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[A
     for eqn in jaxpr.eqns:
         operands = [read(atom) for atom in eqn.invars]
         if eqn.primitive is _TAKE:
-            takes.append(eqn.params["take"])
-            values.append(operands)
+            take = eqn.params["take"]
+            within += getattr(take, "layer", 0)
+            takes.append(take)
+            values.append([None, *operands[1:]] if getattr(take, "is_blind", False) else operands)
             results = operands[:1]
-        elif not any(map(_takes, jec.jaxprs_in_params(eqn.params))):
+        elif not any(map(_takes, _parts(eqn))):
             results = _carried_out(jaxpr, eqn, operands)
         elif eqn.primitive is jec.primitives.scan_p:
-            results, within = _scanned(eqn.params, operands, takes)
-            values.append(within)
+            results, inside = _scanned(eqn.params, operands, takes, of_layer=within > 0)
+            values.append(inside)
         else:
-            (inner,) = jec.jaxprs_in_params(eqn.params)
+            (inner,) = _parts(eqn)
             if eqn.primitive in (jec.primitives.while_p, jec.primitives.cond_p):
                 raise NotImplementedError(eqn.primitive.name)
             closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-            results, within = _walk(inner, getattr(closed, "consts", ()), operands, takes)
-            values += within
+            results, inside = _walk(inner, getattr(closed, "consts", ()), operands, takes, within)
+            values += inside
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars], values
 
@@ -217,31 +251,83 @@ def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
     return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
 
 
-def _scanned(params: Any, operands: Sequence[Any], takes: list[Any]) -> tuple[list[Any], Any]:
-    """A scan, with what its steps take as further outputs."""
+def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool) -> tuple[list[Any], list[Any]]:
+    """A scan, with what its steps take as further outputs.
+
+    In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone, unless
+    what is read can reset them.  XLA then leaves out the whole scan where nothing else needs it.
+    """
     consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
+    of_layer = of_layer and not any(_fed(inner.jaxpr, [i >= consts + carries for i in range(len(operands))])[1])
     body: list[Any] = []
+    read: list[Any] = []
+
+    def walked(carry: Sequence[Any], x: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        body.clear()
+        return _walk(inner.jaxpr, inner.consts, [*operands[:consts], *carry, *x], body)
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
-        body.clear()
-        results, values = _walk(inner.jaxpr, inner.consts, [*operands[:consts], *carry, *x], body)
-        return results[:carries], (results[carries:], values)
+        results, values = walked(carry, x)
+        if not (of_layer and _are_apart(body)):
+            return results[:carries], (results[carries:], values)
+        # what is read as it arrives need not pass through the loop
+        read[:] = [next((i for i, one in enumerate(x) if one is seen), None) for seen, *_ in values]
+        seen = [None if i is not None else seen for i, (seen, *_) in zip(read, values, strict=True)]
+        return results[:carries], (results[carries:], seen)
 
     first, xs = list(operands[consts : consts + carries]), list(operands[consts + carries :])
     last, (ys, values) = jax.lax.scan(
         step, first, xs, length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
     )
-    takes.append(_Loop(params["reverse"], tuple(body)))
+    whole = of_layer and _are_apart(body)
+    if whole:
+        begins = walked(first, [x[-1 if params["reverse"] else 0] for x in xs])[1]
+        seen = [one if i is None else xs[i] for i, one in zip(read, values, strict=True)]
+        values = [[one, *others] for one, (_, *others) in zip(seen, begins, strict=True)]
+    takes.append(_Loop(params["reverse"], tuple(body), whole))
     return [*last, *ys], values
 
 
+def _fed(jaxpr: Any, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
+    """Which results of a program depend on some of its arguments; of each take, whether what it sees of a state does.
+
+    Args:
+        jaxpr: The program.
+        given: Which of the arguments.
+    """
+    known: dict[Any, bool] = dict(zip(jaxpr.invars, given, strict=True))
+    takes: list[bool] = []
+    for eqn in jaxpr.eqns:
+        operands = [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in eqn.invars]
+        results = [any(operands)] * len(eqn.outvars)
+        if eqn.primitive is _TAKE:
+            takes.append(any(operands[1:]))
+            results = operands[:1]
+        elif any(map(_takes, _parts(eqn))):
+            inner, *_ = _parts(eqn)
+            found, within = _fed(inner, operands)
+            takes += within
+            results = results if eqn.primitive is jec.primitives.scan_p else found
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in jaxpr.outvars], takes
+
+
+def _parts(eqn: Any) -> list[Any]:
+    """The programs within an operation."""
+    return list(jec.jaxprs_in_params(eqn.params))
+
+
 def _takes(jaxpr: Any) -> bool:
-    return any(eqn.primitive is _TAKE or any(map(_takes, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return any(eqn.primitive is _TAKE or any(map(_takes, _parts(eqn))) for eqn in jaxpr.eqns)
+
+
+def _calls_back(jaxpr: Any) -> bool:
+    return any("callback" in eqn.primitive.name or any(map(_calls_back, _parts(eqn))) for eqn in jaxpr.eqns)
 
 
 def _length(jaxpr: Any) -> int:
     """The number of operations in a program and within its parts."""
-    return sum(1 + sum(map(_length, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return sum(1 + sum(map(_length, _parts(eqn))) for eqn in jaxpr.eqns)
 
 
 def _are_apart(takes: Sequence[Any]) -> bool:
@@ -252,7 +338,10 @@ def _are_apart(takes: Sequence[Any]) -> bool:
 def _replay(recorder: Recorder, takes: Sequence[Any], values: Sequence[Any]) -> None:
     """Hand what was taken to the recorder, in the order in which the model ran."""
     for take, operands in zip(takes, values, strict=True):
-        if isinstance(take, _Loop) and _are_apart(take.body):
+        if isinstance(take, _Loop) and take.whole:
+            for one, (x, *others) in zip(take.body, operands, strict=True):
+                one.whole_pass(recorder, x[::-1] if take.reverse else x, *others)
+        elif isinstance(take, _Loop) and _are_apart(take.body):
             for one, given in zip(take.body, operands, strict=True):
                 one.all_steps(recorder, *(x[::-1] if take.reverse else x for x in given))
         elif isinstance(take, _Loop):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,24 @@ class _Step:
             begun |= np.any(part, axis=tuple(range(1, np.ndim(part))))
         recorder.steps(self.place, host(x), begun, self.dtype)
 
+    def whole_pass(self, recorder: Recorder, x: Any, *state: Any) -> None:
+        """Record the steps of a layer, the first axis of x, which follow each other from a state on."""
+        recorder.whole_pass(self.place, host(x), self.dtype, from_rest=not any(np.any(part) for part in state))
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """What comes before and after the steps of a layer, which are whole passes."""
+
+    layer: int
+    is_blind: ClassVar[bool] = True
+
+    def __call__(self, recorder: Recorder, _: None, lengths: Any = None) -> None:
+        if self.layer > 0:
+            recorder.open_scan()
+        else:
+            recorder.close_scan(lengths)
+
 
 def scanned(recorder: Recorder, call: Callable[[Any], Any], inputs: Any, lengths: Any) -> Any:
     """Return what a layer gives that runs a cell over sequences; the steps meanwhile are whole passes.
@@ -87,17 +105,9 @@ def scanned(recorder: Recorder, call: Callable[[Any], Any], inputs: Any, lengths
     if not isinstance(recorder, TracedRecorder):
         with recorder.scan(lengths):
             return call(inputs)
-    found, structure = jax.tree.flatten(call(taken(_open, jnp.asarray(inputs))))
-    found[0] = taken(_close, found[0], *(() if lengths is None else (jnp.asarray(lengths),)))
+    found, structure = jax.tree.flatten(call(taken(_Edge(1), jnp.asarray(inputs))))
+    found[0] = taken(_Edge(-1), found[0], *(() if lengths is None else (jnp.asarray(lengths),)))
     return jax.tree.unflatten(structure, found)
-
-
-def _open(recorder: Recorder, _: Any) -> None:
-    recorder.open_scan()
-
-
-def _close(recorder: Recorder, _: Any, lengths: Any = None) -> None:
-    recorder.close_scan(lengths)
 
 
 def host(values: Any) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ was not, with another number of sequences, and with every ``scan``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class _Pass:
     """The steps of one run over a batch."""
 
     steps: list[NDArray[Any]] = field(default_factory=list)
+    joined: NDArray[Any] | None = None  # the steps, (T, N, F)
     pieces: list[NDArray[Any]] = field(default_factory=list)
     read: Bools | None = None
     dtype: str = "float32"
@@ -56,8 +58,14 @@ class _Pass:
     gave: list[Outputs] = field(default_factory=list)
 
     def values(self) -> NDArray[np.float32]:
+        if self.joined is not None:
+            return self.joined.swapaxes(0, 1).astype(np.float32, copy=False)
         joined = np.concatenate(self.pieces, axis=1) if self.pieces else np.stack(self.steps, axis=1)
         return joined.astype(np.float32)
+
+    def count(self) -> int:
+        """How many steps it has, where it has no sequences as a whole."""
+        return len(self.steps) if self.joined is None else len(self.joined)
 
     def goes_on_with(self, array: NDArray[Any], read: Bools | None) -> bool:
         """Whether a piece can be the next one of this pass: it has as many sequences, and all is read."""
@@ -149,6 +157,13 @@ class Recorder:
             array = np.asarray(values[2:], dtype=np.float32)
             self._passes[place][-1].steps += list(array.reshape(len(array), -1, array.shape[-1]))
 
+    def whole_pass(self, place: Place, values: Any, dtype: str = "float32", *, from_rest: bool = True) -> None:
+        """Take in all steps of a pass, of shape (T, …, F); ``from_rest``: whether they begin at the zero state."""
+        if len(values) and not self.is_muted(place):
+            array = np.asarray(values, dtype=np.float32)
+            joined = array.reshape(len(array), math.prod(array.shape[1:-1]), array.shape[-1])
+            self._of(place).append(_Pass(joined=joined, dtype=dtype, from_rest=from_rest, closed=True))
+
     def is_muted(self, place: Place) -> bool:
         """Whether no steps of a place are recorded now."""
         return place in self._muted
@@ -189,7 +204,7 @@ class Recorder:
                 one.closed = True
                 if not one.pieces:
                     one.steps = one.steps[-steps:] if steps else one.steps
-                    one.read = read if lengths is None else read_up_to(lengths, len(one.steps))
+                    one.read = read if lengths is None else read_up_to(lengths, one.count())
 
     def _of(self, place: Place) -> list[_Pass]:
         if place.network not in self._order:

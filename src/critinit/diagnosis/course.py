@@ -5,7 +5,7 @@ Sequences of different lengths end together: the longest begins first, so those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from critinit.diagnosis.matrices import Matrices
 from critinit.dual import Array
 from critinit.tensors.recurrence import LayerWeights, times
 
-__all__ = ["Course", "run_course"]
+__all__ = ["Course", "Run", "run_course"]
 
 _CHUNK = 2**14
 """Units · sequences · steps whose derivatives are taken at once: arrays of 128 kB, which stay near the processor."""
@@ -98,8 +98,17 @@ class Course:
         return found if joint is None else Matrices.of(joint) or joint
 
 
+Run = Callable[[LayerWeights, Mapping[str, Any], NDArray[np.bool_]], tuple[NDArray[Any], NDArray[Any]] | None]
+"""Returns the states h and s after each step, (steps, sequences, …), in the kernels' precision; None where it cannot.
+It is called with a layer, ``LayerWeights.external`` of its inputs, and which steps each sequence makes, (steps,
+sequences): before these its state is 0."""
+
+
 def run_course(
-    weights: LayerWeights, sequences: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]] | None = None
+    weights: LayerWeights,
+    sequences: Sequence[NDArray[Any]],
+    outputs: Sequence[NDArray[Any]] | None = None,
+    run: Run | None = None,
 ) -> Course:
     """Run a layer over sequences from the zero state.
 
@@ -108,6 +117,7 @@ def run_course(
         sequences: Inputs of shape (steps, inputs), longest first.
         outputs: What the layer gave for each of them, (steps, coordinates), where a model ran it.  They are taken for
             the states h if each follows from the one before by the layer's step, which spares running it step by step.
+        run: What runs layers in less time than NumPy, if anything does.
     """
     steps, count = len(sequences[0]), len(sequences)
     starts = np.array([steps - len(x) for x in sequences])
@@ -118,6 +128,12 @@ def run_course(
     followed = None if outputs is None else _followed(weights, starts, external, outputs)
     if followed is not None:
         return Course(weights, starts, *followed)
+    made = np.arange(steps)[:, None] >= starts
+    states = None if run is None else run(weights, external, made)
+    if states is not None:
+        h, s = (np.concatenate([np.zeros((1, *part.shape[1:])), part]) for part in states)
+        s = h if weights.shares_state and weights.projection is None else s
+        return Course(weights, starts, h, s, _signals(weights, h, external, made))
     rest = weights.rest(count)
     h, s = (np.zeros((steps + 1, *part.shape)) for part in rest)
     if weights.is_plain:
@@ -148,8 +164,7 @@ def _followed(
     for i, (start, one) in enumerate(zip(starts, outputs, strict=True)):
         h[start + 1 :, i] = one
     made = np.arange(steps)[:, None] >= starts
-    u = cell.pre_activations(h[:-1], weights.products(h[:-1]), external)
-    u = {gate: np.where(made[..., None], part, 0.0) for gate, part in u.items()}
+    u = _signals(weights, h, external, made)
     if shares:
         s, shown = h, cell.update(h[:-1], u)
     else:
@@ -161,6 +176,13 @@ def _followed(
     shown = shown if weights.projection is None else times(shown, weights.projection.T)
     away = np.abs(shown - h[1:])[made]
     return (h, s, u) if np.all(away <= _NEAR * np.abs(h).max()) else None  # not where one is no number
+
+
+def _signals(weights: LayerWeights, h: Array, external: Mapping[str, Any], made: NDArray[np.bool_]) -> dict[str, Array]:
+    """The pre-activations of all steps from the states before them, in double precision."""
+    u = weights.cell.pre_activations(h[:-1], weights.products(h[:-1]), external)
+    u = {gate: part.astype(np.float64, copy=False) for gate, part in u.items()}
+    return u if made.all() else {gate: np.where(made[..., None], part, 0.0) for gate, part in u.items()}
 
 
 def _run_plainly(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.diagnosis.compared import is_alike, is_equal, weights_that_moved
+from critinit.diagnosis.course import Run
 from critinit.diagnosis.findings import findings_of
 from critinit.diagnosis.numbers import LEAST_STEPS, layer_numbers
 from critinit.diagnosis.result import Diagnosis, LayerDiagnosis, place_name
@@ -31,6 +32,8 @@ EXPONENTS = 4
 _SHARE, _FEWEST, _MOST = 16, 2, 8
 """One sixteenth of the batch's sequences is followed, two at least and eight at most, so that the whole costs about as
 much as one or two training steps."""
+_TOGETHER = 2**18
+"""Numbers that are copied to look at them together, 1 MB as a rule."""
 _NUMBERS = 2**23
 """Numbers of a course, steps · sequences · units, beyond which fewer sequences are followed: 64 MB an array, of which
 there are about eight."""
@@ -173,11 +176,15 @@ def diagnose(
     begun = [n.name for n in networks if not all(arrival.from_rest for arrival in n.arrivals)]
     names = ", ".join(name or "the model itself" for name in begun)
     notes += [f"{names}: began at another state than zero, from which this starts all the same"] if names else []
-    return diagnose_layers(places, spec, settings, notes)
+    return diagnose_layers(places, spec, settings, notes, getattr(adapter, "run_layer", None))
 
 
 def diagnose_layers(
-    places: Sequence[Place], spec: InitSpec | None, settings: Settings, notes: Sequence[str] = ()
+    places: Sequence[Place],
+    spec: InitSpec | None,
+    settings: Settings,
+    notes: Sequence[str] = (),
+    run: Run | None = None,
 ) -> Diagnosis:
     """Measure layers.
 
@@ -186,6 +193,7 @@ def diagnose_layers(
         spec: The spec, or None.
         settings: How much is measured.
         notes: What is to be said beside the numbers.
+        run: What runs layers in less time than NumPy, if anything does.
 
     Raises:
         DataError: What a layer reads is not finite, or has fewer than three steps.
@@ -193,9 +201,9 @@ def diagnose_layers(
     layers = []
     for place in places:
         where = f"what arrives at {place.name}"
-        if not all(np.isfinite(x).all() for x in place.sequences):
+        if not _are_finite(place.sequences):
             raise DataError(where, found="a number that is not finite", allowed="finite numbers")
-        if not all(_is_finite(place.weights)):
+        if not _are_finite(_numbers_of(place.weights)):
             raise DataError(place.name, found="weights that are not finite")
         T = None if spec is None else spec.T
         chosen = some_of(place.sequences, settings.sequences)
@@ -205,7 +213,7 @@ def diagnose_layers(
         outputs = [place.outputs[i]() for i in chosen[: len(used)]] if place.outputs else None
         try:
             numbers = layer_numbers(
-                place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed, outputs=outputs
+                place.weights, used, T=T, exponents=settings.exponents, seed=settings.seed, outputs=outputs, run=run
             )
         except DataError as error:
             raise error.replace(where=where) from None
@@ -262,15 +270,23 @@ def paired(layers: _Layers, earlier: _Layers) -> _Layers:
             if not is_alike(weights, before):
                 shown = f"{before.cell.name} of {before.units} units and {before.inputs} inputs in {name}"
                 raise ArgumentError("reference", found=shown, allowed=allowed)
-            if not all(_is_finite(before)):
+            if not _are_finite(_numbers_of(before)):
                 raise ArgumentError("reference", found=f"weights that are not finite in {name}", allowed=allowed)
     return earlier
 
 
-def _is_finite(weights: LayerWeights) -> Iterator[bool]:
-    for table in (weights.recurrent, weights.input, weights.bias, weights.inner_bias):
-        yield from (bool(np.all(np.isfinite(part))) for part in table.values())
-    yield weights.projection is None or bool(np.all(np.isfinite(weights.projection)))
+def _numbers_of(weights: LayerWeights) -> list[NDArray[Any]]:
+    """All arrays of a layer."""
+    tables = (weights.recurrent, weights.input, weights.bias, weights.inner_bias)
+    found = [part for table in tables for part in table.values()]
+    return found if weights.projection is None else [*found, weights.projection]
+
+
+def _are_finite(arrays: Sequence[NDArray[Any]]) -> bool:
+    """Whether all numbers are finite; small arrays are looked at together, as each call takes time."""
+    if sum(x.size for x in arrays) <= _TOGETHER:
+        arrays = [np.concatenate([np.ravel(x) for x in arrays])] if arrays else []
+    return all(bool(np.isfinite(x).all()) for x in arrays)
 
 
 def some_of(sequences: Sequence[NDArray[Any]], wanted: int | None) -> list[int]:

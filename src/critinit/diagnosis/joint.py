@@ -16,7 +16,7 @@ from critinit.diagnosis.linear import Linear
 from critinit.dual import Array
 from critinit.tensors.recurrence import LayerWeights, times
 
-__all__ = ["Joint"]
+__all__ = ["Joint", "spread"]
 
 
 @dataclass(frozen=True)
@@ -142,3 +142,11 @@ class Joint:
             gh = (products @ kernel).reshape(count, vectors, -1)
             gs = keep * whole
         return gh, gs, memories
+
+
+def spread(slopes: Array, vectors: int) -> Array:
+    """Return slopes of shape (steps, sequences, 1, …) once for each vector.
+
+    NumPy multiplies arrays of one shape in half the time.
+    """
+    return np.repeat(slopes, vectors, axis=2)

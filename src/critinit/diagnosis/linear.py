@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from critinit.cells import Scale
 from critinit.cells.normalizing import normalized
 from critinit.dual import Array, Dual, derivative, tangent, value
 from critinit.tensors.recurrence import LayerWeights, times
@@ -85,9 +86,8 @@ class Linear:
         for gate in cell.gates:
             message = h
             if gate in cell.before:
-                other, factor = cell.before[gate]
-                scale = np.broadcast_to(factor(u[other]), h.shape)
-                before[gate] = scale[..., None, :], (derivative(factor, u[other]) * h)[..., None, :]
+                scale, slope = _scaled(cell.before[gate], u, h.shape)
+                before[gate] = scale[..., None, :], (slope * h)[..., None, :]
                 message = scale * h
             gain = weights.recurrent_gain.get(gate)
             if gain is None and gate not in cell.after:
@@ -98,10 +98,9 @@ class Linear:
                 norms[gate] = _Norm(gain, rate[..., None, :], y[..., None, :])
                 product = gain * y
             if gate in cell.after:
-                other, factor = cell.after[gate]
                 whole = product + weights.inner_bias.get(gate, 0.0)
-                scale = np.broadcast_to(factor(u[other]), whole.shape)
-                after[gate] = scale[..., None, :], (derivative(factor, u[other]) * whole)[..., None, :]
+                scale, slope = _scaled(cell.after[gate], u, whole.shape)
+                after[gate] = scale[..., None, :], (slope * whole)[..., None, :]
         keep, keeps = _with_slope(cell.keep, cell.keep_gate, u, s.shape)
         write, opening = _with_slope(cell.write, cell.write_gate, u, s.shape)
         candidate, moves = _with_slope(cell.candidate, cell.candidate_gate, u, s.shape)
@@ -266,6 +265,11 @@ class Linear:
 
     def _projected(self, shown: Array) -> Array:
         return shown if self.weights.projection is None else times(shown, self.weights.projection.T)
+
+
+def _scaled(by: Scale, u: Mapping[str, Array], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """What a gate scales another by, and its derivative."""
+    return _with_slope(lambda u: by.factor(u[by.gate]), by.gate, u, shape)
 
 
 def _with_slope(

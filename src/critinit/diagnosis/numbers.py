@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from critinit.cells import Cell
-from critinit.diagnosis.course import Course, run_course
+from critinit.diagnosis.course import Course, Run, run_course
 from critinit.diagnosis.sweeps import Backward, Forward, backward, forward, jacobians
 from critinit.dual import Array, derivative
 from critinit.errors import DataError
@@ -111,6 +111,7 @@ def layer_numbers(
     exponents: int,
     seed: int,
     outputs: Sequence[NDArray[Any]] | None = None,
+    run: Run | None = None,
 ) -> LayerNumbers:
     """Measure a layer on sequences, from the zero state.
 
@@ -123,6 +124,7 @@ def layer_numbers(
         exponents: K, the number of perturbations, gradients and Lyapunov exponents.
         seed: Of the directions.
         outputs: What the layer gave for each of them in the model, where that is known; see ``run_course``.
+        run: What runs layers; see there.
 
     Raises:
         DataError: No sequence has three steps.
@@ -134,9 +136,8 @@ def layer_numbers(
         hint = "give longer ones; call= may run a model on whole sequences that is called step by step"
         raise DataError("batch", found=found, allowed=f"one of at least {LEAST_STEPS} steps", hint=hint)
     with np.errstate(over="ignore", invalid="ignore"):
-        course = run_course(
-            weights, [sequences[i] for i in order], None if outputs is None else [outputs[i] for i in order]
-        )
+        given = None if outputs is None else [outputs[i] for i in order]
+        course = run_course(weights, [sequences[i] for i in order], given, run)
     course, ends_at = _finite(course)
     count = min(exponents, weights.units)
     ahead = forward(course, count, rng)
@@ -199,12 +200,13 @@ def _finite(course: Course) -> tuple[Course, int | None]:
 
 
 def _mean(x: NDArray[Any]) -> float:
-    return float(np.mean(x))
+    return float(np.add.reduce(x, axis=None) / x.size)  # np.mean takes three times as long for a few numbers
 
 
 def _error(x: NDArray[Any]) -> float:
-    """The standard error of the mean."""
-    return float(np.std(x, ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
+    """The standard error of the mean of a vector."""
+    away = x - _mean(x)
+    return math.sqrt(float(away @ away) / (len(x) - 1) / len(x)) if len(x) > 1 else math.nan
 
 
 def _square(log: float) -> float:
@@ -262,8 +264,9 @@ def _lyapunov(course: Course, ahead: Forward) -> tuple[tuple[float, ...], tuple[
     with np.errstate(invalid="ignore"):
         whole = np.mean(half, axis=0)
         drift = np.mean(quarter, axis=0) - whole
+        errors = np.std(half, axis=0, ddof=min(1, len(half) - 1)) / math.sqrt(len(half))
     order = np.argsort(-whole, kind="stable")
-    error = [None if len(half) < 2 or not np.isfinite(whole[k]) else _error(half[:, k]) for k in order]
+    error = (float(errors[k]) if len(half) > 1 and np.isfinite(whole[k]) else None for k in order)
     drifts = (float(drift[k]) if np.isfinite(drift[k]) else 0.0 for k in order)
     return tuple(float(whole[k]) for k in order), tuple(drifts), tuple(error)
 
@@ -280,7 +283,7 @@ def _exponents(course: Course, ahead: Forward, part: float) -> Array:
 def _one_step(course: Course, rng: np.random.Generator) -> tuple[Jacobian, float, dict[str, float | None]]:
     """The squared singular values of Jacobians at a few places, and the largest singular value."""
     units = course.weights.units
-    count = int(np.clip(_PLACES // units**3, 2, _MOST_PLACES))
+    count = min(max(_PLACES // units**3, 2), _MOST_PLACES)
     starts = np.maximum(course.starts + course.lengths // 2, course.starts + 1)
     sequences = rng.permutation(np.arange(count) % len(starts))
     places = np.stack([rng.integers(starts[sequences], course.steps), sequences], axis=1)
@@ -330,7 +333,7 @@ def _saturated(course: Course) -> tuple[float, float]:
         flat |= _flat(course, u, slope, _largest_slope(cell, gate))
     if not course.weights.shares_state:
         memory = course.s[1:]
-        opened = {g: np.zeros_like(memory) for g in cell.gates}
+        opened = dict.fromkeys(cell.gates, np.zeros(memory.shape[-1]))
         shown = derivative(lambda x: cell.read(x, opened), memory)
         flat |= _flat(course, memory, shown, _largest_slope(cell, None))
     saturated, overdriven = np.mean(flat, axis=1)
@@ -343,7 +346,8 @@ def _flat(course: Course, x: Array, slope: Array, largest: float) -> NDArray[np.
     made = course.made()
     weight = made / np.sum(made)
     mean = np.einsum("ti,tij->j", weight, slope)
-    swing = np.mean([x[start:, i].var(axis=0) for i, start in enumerate(course.starts)], axis=0)
+    each = [x[start:, i].var(axis=0) for i, start in enumerate(course.starts)] if course.starts.any() else x.var(axis=0)
+    swing = np.mean(each, axis=0)
     size = np.einsum("ti,tij->j", weight, np.abs(x))
     flat = mean < _FLAT * largest
     driven = (swing >= _SWING**2) | (size >= _FAR) | (mean < _NO_SLOPE * largest)

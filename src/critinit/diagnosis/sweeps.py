@@ -195,7 +195,8 @@ def backward(course: Course, leading: Array, count: int, rng: np.random.Generato
 
 def _squares(x: Array) -> Array:
     """The squared lengths of vectors, the last axis."""
-    return np.asarray(np.einsum("...i,...i->...", x, x, dtype=np.float64))
+    wide = x.astype(np.float64, copy=False)
+    return np.asarray(np.vecdot(wide, wide))
 
 
 def jacobians(course: Course, places: NDArray[np.int64]) -> Array:

@@ -334,10 +334,14 @@ def find_adapter(
     if framework is not None and not named:
         allowed = ", ".join(adapter.framework for adapter in usable) or "none (import the framework first)"
         raise ArgumentError("framework", found=repr(framework), allowed=allowed)
-    claiming = [adapter for adapter in named if framework is not None or adapter.claims(target, options)]
-    knowing = [adapter for adapter in claiming if not getattr(adapter, "needs_where", False)]
-    only_where = not knowing and bool(claiming)
-    claiming = knowing or (claiming if anything or framework is not None else [])
+
+    def claim(needs_where: bool) -> list[Adapter]:
+        able = [adapter for adapter in named if getattr(adapter, "needs_where", False) == needs_where]
+        return [adapter for adapter in able if framework is not None or adapter.claims(target, options)]
+
+    claiming = claim(needs_where=False)
+    only_where = [] if claiming else claim(needs_where=True)  # these look through all of a model
+    claiming = claiming or (only_where if anything or framework is not None else [])
     if len(claiming) == 1:
         return claiming[0]
     kind = f"{type(target).__module__}.{type(target).__qualname__}"
