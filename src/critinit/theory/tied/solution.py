@@ -41,6 +41,7 @@ from critinit.theory.protocol import (
     layers_below,
     least_burn_in,
     longest_burn_in,
+    pilot_steps,
     steps_to_follow,
 )
 from critinit.theory.settling import first_burn_in
@@ -56,6 +57,7 @@ from critinit.theory.tied.growth import (
     settle,
 )
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
+from critinit.theory.tied.sources import Features
 
 __all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
 
@@ -65,11 +67,16 @@ _LARGEST = 2
 """A population is at most so many times the default: its cost grows faster than its noise falls."""
 _FEWEST, _MOST, _MOST_ASKED = 4, 8, 64
 """Populations: at least so many for a standard error; at most so many for the default accuracy, and for another."""
+_FEWEST_INPUTS, _MOST_INPUTS = 8, 16
+"""The same where inputs have few features: all units of a population read one sequence, so only others tell how much
+the numbers owe to it."""
 _RELATIVE = 3.0
 """Wanted relative error of the second moment, and of ln of the retention where units keep with time constants of their
 own, in units of the tolerance of ln χ."""
 _TOLERANCE = 0.003
 """Wanted standard error of ln χ by default."""
+_TOLERANCE_INPUTS = 0.005
+"""The same where inputs have few features: what sequences differ by takes many of them."""
 _MANY_STEPS = 2500
 """A perturbation that is followed for more steps takes half of the particles, and no more populations by default: what
 is left of it after T steps is known to a hundredth or so from these, and each further digit costs a minute."""
@@ -77,6 +84,8 @@ _SCATTER = 2.0
 """Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
 _CALLED_FOR = 2.0
 """Larger populations are run where so many times the particles would be needed, not for less."""
+_SEEDS = 2**63
+"""Seeds of the inputs: any of so many."""
 _SNAPSHOT_EVERY = 20
 """Steps between two looks at the Jacobian: nearer ones are alike and cost time."""
 
@@ -89,6 +98,7 @@ def tied(
     tolerance: float | None = None,
     seed: int = 0,
     inputs: Inputs = STEADY,
+    features: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, ...]:
     """Return the tied numbers of every layer, with standard errors; the same arguments give the same numbers.
@@ -107,6 +117,8 @@ def tied(
             to 64 populations are run for a tolerance that is given.
         seed: Seed of the random numbers.
         inputs: The course of the first layer's inputs in time.
+        features: M, numbers in one input, independent and Gaussian, that all units and gates of the first layer read.
+            None: infinitely many.
         progress: Called with (parts done, parts in all).
 
     Returns:
@@ -129,7 +141,7 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), features=features, progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -147,6 +159,7 @@ def tied_layer(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
     beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
@@ -163,6 +176,7 @@ def tied_layer(
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
+        features: Numbers in one input of the lowest layer.  None: infinitely many.
         beyond: ln of what so many steps leave by the fast estimate, from 2,500 steps on.  Where units keep with time
             constants of their own it continues what is sampled, from the step where fewer than 1 % of the units carry
             the perturbation, at most 2,000.  None: all is sampled.
@@ -173,7 +187,7 @@ def tied_layer(
     """
     return tied_with_courses(
         cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, most=most, seed=seed, inputs=inputs,
-        below=below, beyond=beyond, progress=progress,
+        below=below, features=features, beyond=beyond, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -189,6 +203,7 @@ def tied_with_courses(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
     beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
@@ -208,24 +223,27 @@ def tied_with_courses(
         beyond = None
     length = length if beyond is None else follow_steps(T)
     count = (_PARTICLES if thorough else _PARTICLES // 2) if particles is None else particles
-    most = (_MOST if tolerance is None else _MOST_ASKED) if most is None else most
-    tolerance = _TOLERANCE if tolerance is None else tolerance
+    few = features is not None
+    fewest, usual, wanted = (_FEWEST_INPUTS, _MOST_INPUTS, _TOLERANCE_INPUTS) if few else (_FEWEST, _MOST, _TOLERANCE)
+    most = (_MOST_ASKED if asked else usual) if most is None else most
+    tolerance = wanted if tolerance is None else tolerance
     until_T = spread and length >= T
     _check("particles", count, 2)
     _check("steps", length, LEAST_STEPS)
-    _check("most", most, _FEWEST)
+    _check("most", most, fewest)
+    _check("features", 1 if features is None else features, 1)
     if not tolerance > 0.0:
         raise ArgumentError("tolerance", found=str(tolerance), allowed="more than 0")
-    streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + most))
+    streams = iter(np.random.SeedSequence(seed).spawn(fewest + most))
     runs: list[Run] = []
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
             random = np.random.default_rng(child)
             shares, again = not until_T, not until_T and beyond is None
-            runs.append(_follow(cell, layer, size, length, random, inputs, below, shares=shares, again=again))
+            runs.append(_follow(cell, layer, size, length, random, inputs, below, features, shares=shares, again=again))
             if progress:
-                progress(min(i, _FEWEST - 1), _FEWEST)
+                progress(min(i, fewest - 1), fewest)
 
     def scatter() -> float:
         if until_T:
@@ -236,20 +254,20 @@ def tied_with_courses(
         """The largest standard error, each in units of the wanted one of ln χ."""
         return max(scatter() / math.sqrt(len(runs)), _moment_error(runs) / _RELATIVE)
 
-    run(count, _FEWEST)
+    run(count, fewest)
     excess = max(worst(), scatter() / _SCATTER) ** 2 / tolerance**2
-    if until_T and not asked and cell.keep_gate is not None:
+    if until_T and not asked and cell.keep_gate is not None and not few:
         # rare slow units: no number of populations that can be waited for would do
         thorough = thorough and excess <= _LARGEST * most / _FEWEST
-    if particles is None and thorough and excess > _CALLED_FOR:
+    if particles is None and thorough and excess > _CALLED_FOR and not few:
         # larger populations rather than more: their bias goes down with their noise
         count = min(2 ** math.ceil(math.log2(excess)), _LARGEST) * _PARTICLES
         runs.clear()
-        run(count, _FEWEST)
+        run(count, fewest)
     while thorough and worst() > tolerance and len(runs) < most:
         run(count, 1)
     if progress:
-        progress(_FEWEST, _FEWEST)
+        progress(fewest, fewest)
     notes = []
     if worst() > tolerance:
         ran = f"{len(runs)} populations of {count}"
@@ -299,6 +317,7 @@ def tied_course(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
 ) -> Array:
     """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
@@ -311,6 +330,7 @@ def tied_course(
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first.
+        features: Numbers in one input of the lowest layer.  None: infinitely many.
 
     Returns:
         One course a population, (populations, steps + 1).
@@ -323,7 +343,7 @@ def tied_course(
     _check("steps", steps, 1)
     streams = np.random.SeedSequence(seed).spawn(populations)
     generators = (np.random.default_rng(s) for s in streams)
-    followed = (_follow(cell, layer, particles, steps, rng, inputs, below).log_square for rng in generators)
+    followed = (_follow(cell, layer, particles, steps, rng, inputs, below, features).log_square for rng in generators)
     return np.array([course - course[0] for course in followed])
 
 
@@ -371,6 +391,7 @@ def _follow(
     rng: np.random.Generator,
     inputs: Inputs,
     below: Sequence[Layer],
+    features: int | None,
     *,
     shares: bool = False,
     again: bool = False,
@@ -381,15 +402,16 @@ def _follow(
     perturbed further where few steps are informative.
     """
     projection = layer.projection
-    population = population_of(cell, layer, particles, rng, inputs=inputs, below=below)
-    population.fill()
+    read = None if features is None else Features(features, int(rng.integers(_SEEDS)))
+    population = population_of(cell, layer, particles, rng, inputs=inputs, below=below, features=read)
+    population.fill(pilot_steps(cell, layer))
 
     def step() -> float:
         population.step(-1)
         h = population.h
         return float(h @ h / h.size)  # a third of the time of a mean of squares
 
-    first = first_burn_in(cell, layer, below, filled=True)
+    first = first_burn_in(cell, layer, below, filled=read is None)
     settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
