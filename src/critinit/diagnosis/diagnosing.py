@@ -22,7 +22,7 @@ from critinit.tensors.application import Adapter
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import check_seed
 from critinit.tensors.stacking import Stack, stacks
-from critinit.theory.protocol import has_spread
+from critinit.theory.protocol import FEW_FEATURES, has_spread
 
 __all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "paired", "some_of"]
 
@@ -234,7 +234,20 @@ def diagnose_layers(
     if spec is not None and short:
         steps = max(layer.numbers.retention_steps for layer in short)
         notes = [*notes, f"the spec is for T = {spec.T}; over {steps} steps no retention is predicted"]
+    notes = [*notes, *_few_features([place for place, one in zip(places, layers, strict=True) if one.predicted])]
     return Diagnosis(tuple(layers), tuple(notes))
+
+
+def _few_features(places: Sequence[Place]) -> Iterator[str]:
+    """Notes on the networks that read few features, of those whose layers have a prediction beside them."""
+    read = {place.network: place.weights.inputs for place in places if place.layer == 0}
+    for network, few in read.items():
+        if few <= FEW_FEATURES:
+            features = f"the {few} features" if few > 1 else "the one feature"
+            yield (
+                f"{network or 'the model itself'}: predicted is for inputs of many features; critinit analyze "
+                f"--features {few} predicts for {features} that it reads"
+            )
 
 
 _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]

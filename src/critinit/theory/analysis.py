@@ -33,7 +33,15 @@ from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.decay import over_T
 from critinit.theory.groups import mixed
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import SAME_INPUTS, features_of, features_read, has_spread, keep_variance, layers_below
+from critinit.theory.protocol import (
+    MANY_FEATURES,
+    SAME_INPUTS,
+    features_of,
+    features_read,
+    has_spread,
+    keep_variance,
+    layers_below,
+)
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
 __all__ = [
@@ -51,6 +59,7 @@ __all__ = [
     "tied_numbers",
     "tying_changes_nothing",
     "untied_numbers",
+    "with_features_noted",
 ]
 
 Theories = Literal["untied", "tied", "both"]
@@ -98,8 +107,6 @@ LSTMs of strong inputs."""
 _MANY_FEATURES = 1000
 """Features from which on the theory takes them as infinitely many: its second moments differ by .4 % (``critical``) to
 1.4 % (``chrono``) then, less than what is sampled."""
-MANY_FEATURES = "for inputs of infinitely many features; the tied numbers are for as many as the title says"
-"""The note of untied numbers beside tied ones that are for few features."""
 _UNTIED_NOTE = (
     "the inputs are correlated in time, which changes nothing where weights are drawn anew, and much where they are "
     "kept: critinit analyze samples the tied numbers"
@@ -519,7 +526,41 @@ def predict(spec: InitSpec) -> InitSpec:
         layer.model_copy(update={"predicted": predicted(spec, index)}) for index, layer in enumerate(spec.layers)
     )
     target = None if spec.target is None else _up_to_date(spec, spec.target)
-    return spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+    return with_features_noted(
+        spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+    )
+
+
+def with_features_noted(spec: InitSpec) -> InitSpec:
+    """Return the spec with a note on each prediction that is for many features, where its network reads few.
+
+    Args:
+        spec: The spec, its predictions without such a note.
+
+    Example:
+        >>> from critinit import generate
+        >>> generate("gru", T=50, input_size=3).layers[0].predicted.tied.notes[-1][:58]
+        'for inputs of many features, not for the 3 of this network'
+    """
+    few = features_of(spec)
+    if few is None:
+        return spec
+    layers = tuple(
+        layer if features_read(spec, index, few) is None else _with_few_noted(layer, few)
+        for index, layer in enumerate(spec.layers)
+    )
+    return spec.model_copy(update={"layers": layers, "generated": spec.generated})
+
+
+def _with_few_noted(layer: Layer, few: int) -> Layer:
+    """The layer with a note on its predictions that its network reads few features."""
+    note = f"for inputs of many features, not for the {few} of this network: critinit analyze has tied numbers for few"
+    noted = {
+        name: numbers.model_copy(update={"notes": (*numbers.notes, note)})
+        for name, numbers in layer.predicted
+        if isinstance(numbers, Numbers)
+    }
+    return layer.model_copy(update={"predicted": layer.predicted.model_copy(update=noted)})
 
 
 def predicted(spec: InitSpec, index: int) -> Predicted:

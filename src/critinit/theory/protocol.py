@@ -34,18 +34,19 @@ __all__ = [
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
+    "MANY_FEATURES",
     "OUTGROWN",
     "REPEATS",
     "SAME_INPUTS",
     "STEADY",
     "Inputs",
+    "features_of",
+    "features_read",
     "fills",
     "follow_steps",
     "has_spread",
     "is_outlasted",
     "keep_variance",
-    "features_of",
-    "features_read",
     "layers_below",
     "least_burn_in",
     "longest_burn_in",
@@ -55,6 +56,7 @@ __all__ = [
     "result_notes",
     "shortest_time",
     "steps_to_follow",
+    "unfilled",
 ]
 
 LEAST_STEPS = 10
@@ -87,6 +89,8 @@ SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 
 """The note of tied numbers where the copies' inputs differ."""
 DRIFTING = "second_moment: the state was still drifting when the perturbation began"
 """The note of a second moment that is not that of a stationary state."""
+MANY_FEATURES = "for inputs of infinitely many features, which the tied numbers are not"
+"""The note of untied numbers beside tied ones that are for few features."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
 """The way out where a state has no numbers."""
 GROWING = 2.0
@@ -99,6 +103,8 @@ FILLING = (
 FEW_FEATURES = 100
 """Features up to which a spec that says how many its network reads is taken at its word: with more, the second moment
 of ``critical`` is within 4 % of that for infinitely many."""
+_SLOWER = 0.2
+"""By how much longer than a third of the longest burn-in, relative, a time constant matters."""
 _SPREAD_VARIANCE = 0.25
 """Variance of a keep gate's normal bias from which on units that keep it differ in time constant by seven times and
 more (between two deviations below and above the mean)."""
@@ -266,6 +272,23 @@ def pairs_units(gates: Gates) -> bool:
 def longest_time(cell: Cell, gates: Gates) -> float:
     """Return the longest time constant 1 + e^b, in steps, that the keep gate's bias gives a unit; 1 without a gate."""
     return max(_times(cell, gates))
+
+
+def unfilled(cell: Cell, layer: Layer) -> list[str]:
+    """Return the note, where it applies, that slow units had not filled, of inputs of few features.
+
+    All gates of a unit read the same features, so what it writes has a mean, which its memory takes its time constant
+    to fill with.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    slow = LONGEST_BURN_IN // 3
+    if _has_pairs(layer) or max(longest_time(cell, group.gates) for group in layer.groups) <= slow * (1.0 + _SLOWER):
+        return []
+    name = "second_moment, cell_second_moment" if cell.has_readout else "second_moment"
+    return [f"{name}: units that keep for more than {slow:,} steps were still filling, {LONGEST_BURN_IN:,} from rest"]
 
 
 def shortest_time(cell: Cell, layer: Layer) -> float:

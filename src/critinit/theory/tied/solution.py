@@ -43,12 +43,14 @@ from critinit.theory.protocol import (
     longest_burn_in,
     pilot_steps,
     steps_to_follow,
+    unfilled,
 )
 from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.growth import (
     Continued,
     Run,
     combine,
+    holders,
     informative_steps,
     moment_error,
     participation,
@@ -84,6 +86,8 @@ _SCATTER = 2.0
 """Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
 _CALLED_FOR = 2.0
 """Larger populations are run where so many times the particles would be needed, not for less."""
+_FEW_HOLD = 0.02
+"""Share of the units that holds half of a second moment, below which a network of 100 units has it or not."""
 _SEEDS = 2**63
 """Seeds of the inputs: any of so many."""
 _SNAPSHOT_EVERY = 20
@@ -281,6 +285,12 @@ def tied_with_courses(
         if (until_T or beyond is not None) and scatter() > tolerance * math.sqrt(len(runs)):
             error = 100.0 * _RELATIVE * scatter() / math.sqrt(len(runs))
             notes.append(f"retention: its logarithm is known to {error:.2g} % after {ran}")
+    if few:
+        held = float(np.mean([run.holders for run in runs]))
+        if held < _FEW_HOLD:
+            name = "cell_second_moment" if cell.has_readout else "second_moment"
+            notes.append(f"{name}: {100.0 * held:.2g} % of the units hold half of it, so networks differ much in it")
+        notes += unfilled(cell, layer)
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
     continued = None if beyond is None else _continued(runs, T, beyond)
@@ -411,7 +421,7 @@ def _follow(
         h = population.h
         return float(h @ h / h.size)  # a third of the time of a mean of squares
 
-    first = first_burn_in(cell, layer, below, filled=read is None)
+    first = first_burn_in(cell, layer, below, filled=read is None, few=read is not None)
     settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
@@ -441,6 +451,7 @@ def _follow(
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
         settled=settled and bool(halves[1] <= GROWING * halves[0]),
+        holders=holders(squares[1]),
     )
     if not again or inputs.off_after is not None:
         return run
