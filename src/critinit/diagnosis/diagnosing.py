@@ -239,15 +239,15 @@ def diagnose_layers(
 
 
 def _few_features(places: Sequence[Place]) -> Iterator[str]:
-    """Notes on the networks that read few features, of those whose layers have a prediction beside them."""
-    read = {place.network: place.weights.inputs for place in places if place.layer == 0}
-    for network, few in read.items():
-        if few <= FEW_FEATURES:
-            features = f"the {few} features" if few > 1 else "the one feature"
-            yield (
-                f"{network or 'the model itself'}: predicted is for inputs of many features; critinit analyze "
-                f"--features {few} predicts for {features} that it reads"
-            )
+    """A note for each small number of features, on the networks that read so many and have a prediction beside them."""
+    read = {place.network: place.weights.inputs for place in places if place.spec_layer == 0}
+    for few in sorted({count for count in read.values() if count <= FEW_FEATURES}):
+        names = ", ".join(network or "the model itself" for network, count in read.items() if count == few)
+        features = f"the {few} features" if few > 1 else "the one feature"
+        yield (
+            f"{names}: predicted is for inputs of many features; critinit analyze --features {few} predicts for "
+            f"{features} that are read"
+        )
 
 
 _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]

@@ -70,13 +70,15 @@ def participation(squares: Array) -> float:
 
 
 def holders(squares: Array) -> float:
-    """Return the smallest share of the units that has half of all squares.
+    """Return the smallest share of the units that has half of all squares; 1 where all are 0.
 
     Example:
         >>> holders(np.array([1.0, 1.0, 8.0, 0.0]))
         0.25
     """
     from_largest = np.cumsum(np.sort(squares)[::-1])
+    if not from_largest[-1]:
+        return 1.0
     return float(1 + np.searchsorted(from_largest, 0.5 * from_largest[-1])) / squares.size
 
 
