@@ -70,7 +70,7 @@ def _as_text(spec: InitSpec, analysis: Analysis, weights: str) -> str:
 
     shown = ("untied", "tied") if weights == "both" else (weights,)
     columns = {name: [getattr(layer, name) for layer in analysis.layers] for name in shown}
-    features = analysis.features if "tied" in shown else None
+    features = [layer.features for layer in analysis.layers]
     verdicts = _verdicts(analysis, spec.T) if weights == "both" else []
     return "".join((layers_as_text(spec, columns, features=features), GLOSSARY, *verdicts))
 

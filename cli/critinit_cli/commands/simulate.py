@@ -81,7 +81,7 @@ def command(
     """
     from critinit.simulation import simulate
     from critinit.theory.analysis import features_counted
-    from critinit.theory.protocol import features_of
+    from critinit.theory.protocol import features_of, features_read
     from critinit_cli.reading import read_spec
 
     _check(networks, seed)
@@ -106,7 +106,8 @@ def command(
         expected, compared = _judged(spec, found, networks, width, steps, few, bar("tied theory"))
     missed = [one for one in compared if not one.holds]
     if json:
-        emit(as_json({"features": features, **_as_object(measured, expected, compared)}))
+        read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+        emit(as_json(_as_object(measured, expected, compared, read)))
     else:
         networks_read = "" if features is None else f" that read {features} feature{'s' * (features > 1)}"
         emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units{networks_read}", few))
@@ -210,11 +211,13 @@ def _noted(numbers: Numbers, note: str) -> Numbers:
     return numbers.model_copy(update={"notes": (note, *numbers.notes)})
 
 
-def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compared]) -> dict[str, Any]:
+def _as_object(
+    measured: Measured, expected: Readings, compared: Sequence[Compared], read: Sequence[int | None]
+) -> dict[str, Any]:
     """The numbers in the form of ``analyze``; beside them the Lyapunov exponents and what was predicted."""
     layers = []
-    for index in range(len(next(iter(measured.values())))):
-        layer: dict[str, Any] = {"untied": None, "tied": None, "lyapunov": {}, "predicted": {}}
+    for index, features in enumerate(read):
+        layer: dict[str, Any] = {"features": features, "untied": None, "tied": None, "lyapunov": {}, "predicted": {}}
         for reading, results in measured.items():
             result, prediction = results[index], expected[reading][index]
             layer["predicted"][reading] = prediction and prediction.model_dump(mode="json")
@@ -253,13 +256,14 @@ def _as_text(
     networks: str,
     features: int | None,
 ) -> str:
+    from critinit.theory.protocol import features_read
     from critinit_cli.numbers import layers_as_text
     from critinit_cli.tables import GLOSSARY
 
+    read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+
     tables = (
-        layers_as_text(
-            spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights", features
-        )
+        layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights", read)
         for reading in found
     )
     lines = (f"{one}{_remark(one)}\n" for one in compared)

@@ -118,10 +118,12 @@ class LayerAnalysis(StrictModel):
     """What theory says of one layer.
 
     Attributes:
+        features: Of how many features the inputs are for which the tied numbers are; None: infinitely many.
         untied: The numbers of the untied theory; None where it was not asked for or has none (identity kernels).
         tied: The numbers of the tied theory; None where it was not asked for.
     """
 
+    features: int | None = None
     untied: Numbers | None = None
     tied: Numbers | None = None
 
@@ -130,17 +132,16 @@ class Analysis(Shown, StrictModel):
     """What theory says of every layer; printed or in a notebook it is a table.
 
     Attributes:
-        features: Of how many features the first layer's inputs are in the tied theory; None: infinitely many.
         layers: One ``LayerAnalysis`` a layer.
     """
 
-    features: int | None = None
     layers: tuple[LayerAnalysis, ...]
 
     def _tables(self) -> Iterator[Table]:
         for index, layer in enumerate(self.layers):
-            readings = {name: numbers for name, numbers in layer if numbers is not None}
-            yield numbers_table(f"layer {index}{of_features(self.features)}", readings)
+            both = {"untied": layer.untied, "tied": layer.tied}
+            readings = {name: numbers for name, numbers in both.items() if numbers is not None}
+            yield numbers_table(f"layer {index}{of_features(layer.features)}", readings)
 
 
 def analyze(
@@ -188,10 +189,11 @@ def analyze(
     layers = []
     for index in range(len(spec.layers)):
         untied = _untied(spec, index) if weights != "tied" else None
-        if untied is not None and features_read(spec, index, features) is not None:
+        read = features_read(spec, index, features) if weights != "untied" else None
+        if untied is not None and read is not None:
             untied = untied.model_copy(update={"notes": (*untied.notes, MANY_FEATURES)})
-        layers.append(LayerAnalysis(untied=untied, tied=sampled[index]))
-    return Analysis(features=features, layers=tuple(layers))
+        layers.append(LayerAnalysis(features=read, untied=untied, tied=sampled[index]))
+    return Analysis(layers=tuple(layers))
 
 
 def features_counted(spec: InitSpec, features: int | None) -> int | None:
