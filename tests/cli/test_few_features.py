@@ -83,3 +83,10 @@ def test_a_prediction_of_ones_own_is_compared_all_the_same(run: Run, text: str) 
     assert result.code == 3
     assert "predicted: as the spec states\n" in result.out
     assert "layers.0.tied.second_moment" in result.err
+
+
+def test_compare_says_once_what_is_true_of_every_scheme(run: Run) -> None:
+    result = run("compare", "--cell", "gru", "--T", "20", "--input-size", "2")
+    words = " ".join(result.out.split())
+    assert words.count("for inputs of many features, where this network reads 2;") == 1
+    assert "every scheme, tied: for inputs of many features" in words

@@ -310,7 +310,7 @@ def test_more_than_a_thousand_count_as_infinitely_many() -> None:
 def test_predictions_for_many_features_say_so() -> None:
     spec = generate("gru", T=30, layers=2, input_size=3)
     for layer in spec.layers:
-        assert layer.predicted.untied.notes[-1].startswith("for inputs of many features, not for the 3 of this network")
+        assert layer.predicted.untied.notes[-1].startswith("for inputs of many features, where this network reads 3; ")
     assert spec.layers[0].predicted.tied.notes[-1] == spec.layers[0].predicted.untied.notes[-1]
     assert predict(spec) == spec
     assert not deviations(spec)

@@ -541,8 +541,8 @@ def with_features_noted(spec: InitSpec) -> InitSpec:
 
     Example:
         >>> from critinit import generate
-        >>> generate("gru", T=50, input_size=3).layers[0].predicted.tied.notes[-1][:58]
-        'for inputs of many features, not for the 3 of this network'
+        >>> generate("gru", T=50, input_size=3).layers[0].predicted.tied.notes[-1][:53]
+        'for inputs of many features, where this network reads'
     """
     few = features_of(spec)
     if few is None:
@@ -556,7 +556,9 @@ def with_features_noted(spec: InitSpec) -> InitSpec:
 
 def _with_few_noted(layer: Layer, few: int) -> Layer:
     """The layer with a note on its predictions that its network reads few features."""
-    note = f"for inputs of many features, not for the {few} of this network: critinit analyze has tied numbers for few"
+    note = (
+        f"for inputs of many features, where this network reads {few}; critinit analyze samples tied numbers for {few}"
+    )
     noted = {
         name: numbers.model_copy(update={"notes": (*numbers.notes, note)})
         for name, numbers in layer.predicted
