@@ -24,6 +24,7 @@ from critinit.theory.tied.solution import tied, tied_layer
 from critinit.theory.tied.sources import Features, SharedInputs
 from critinit.theory.widths import at_width, excesses
 
+pytestmark = pytest.mark.slow
 SPEC = generate("gru", T=100)
 UNITS, SEQUENCES = 200, 4
 
