@@ -16,7 +16,7 @@ from critinit.errors import ArgumentError
 from critinit.simulation import simulate
 from critinit.spec import Layer, Numbers
 from critinit.theory.agreement import agreement
-from critinit.theory.analysis import deviations, tied_numbers, untied_numbers
+from critinit.theory.analysis import deviations, features_counted, tied_numbers, untied_numbers
 from critinit.theory.protocol import STEADY, features_of, features_read
 from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.particles import population_of
@@ -306,6 +306,18 @@ def test_the_spec_says_how_many_there_are() -> None:
 
 def test_more_than_a_thousand_count_as_infinitely_many() -> None:
     assert analyze(SPEC, features=1001) == analyze(SPEC)
+
+
+def test_units_that_nothing_bounds_are_not_sampled() -> None:
+    spec = generate("relu_rnn", T=50)
+    (few,), (many,) = analyze(spec, features=2).layers, analyze(spec).layers
+    assert few.features is None
+    assert few.tied.notes == (
+        *many.tied.notes,
+        "for inputs of infinitely many features: where nothing bounds a state, theory has no numbers for few",
+    )
+    assert few.tied.second_moment == many.tied.second_moment
+    assert features_counted(generate("rnn", T=50), 2) == 2
 
 
 def test_predictions_for_many_features_say_so() -> None:

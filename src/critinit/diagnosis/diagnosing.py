@@ -22,7 +22,7 @@ from critinit.tensors.application import Adapter
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import check_seed
 from critinit.tensors.stacking import Stack, stacks
-from critinit.theory.protocol import FEW_FEATURES, has_spread
+from critinit.theory.protocol import FEW_FEATURES, has_spread, shows_features
 
 __all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "paired", "some_of"]
 
@@ -240,7 +240,11 @@ def diagnose_layers(
 
 def _few_features(places: Sequence[Place]) -> Iterator[str]:
     """A note for each small number of features, on the networks that read so many and have a prediction beside them."""
-    read = {place.network: place.weights.inputs for place in places if place.spec_layer == 0}
+    read = {
+        place.network: place.weights.inputs
+        for place in places
+        if place.spec_layer == 0 and shows_features(place.weights.cell)
+    }
     for few in sorted({count for count in read.values() if count <= FEW_FEATURES}):
         names = ", ".join(network or "the model itself" for network, count in read.items() if count == few)
         features = f"the {few} features" if few > 1 else "the one feature"

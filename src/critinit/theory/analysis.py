@@ -41,6 +41,7 @@ from critinit.theory.protocol import (
     has_spread,
     keep_variance,
     layers_below,
+    shows_features,
 )
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
@@ -107,6 +108,8 @@ LSTMs of strong inputs."""
 _MANY_FEATURES = 1000
 """Features from which on the theory takes them as infinitely many: its second moments differ by .4 % (``critical``) to
 1.4 % (``chrono``) then, less than what is sampled."""
+_NO_FEATURES = "for inputs of infinitely many features: where nothing bounds a state, theory has no numbers for few"
+"""The note of tied numbers where few features were asked for, and units cannot be sampled."""
 _UNTIED_NOTE = (
     "the inputs are correlated in time, which changes nothing where weights are drawn anew, and much where they are "
     "kept: critinit analyze samples the tied numbers"
@@ -182,14 +185,16 @@ def analyze(
     checked_spec(spec)
     if weights not in ("untied", "tied", "both"):
         raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
-    features = features_counted(spec, features)
+    counted = features_counted(spec, features)
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
-        sampled = tied_numbers(spec, features=features, seed=seed, precision=precision, progress=progress)
+        sampled = tied_numbers(spec, features=counted, seed=seed, precision=precision, progress=progress)
+    if counted is None and _few(spec, features) is not None:
+        sampled = tuple(one and one.model_copy(update={"notes": (*one.notes, _NO_FEATURES)}) for one in sampled)
     layers = []
     for index in range(len(spec.layers)):
         untied = _untied(spec, index) if weights != "tied" else None
-        read = features_read(spec, index, features) if weights != "untied" else None
+        read = features_read(spec, index, counted) if weights != "untied" else None
         if untied is not None and read is not None:
             untied = untied.model_copy(update={"notes": (*untied.notes, MANY_FEATURES)})
         layers.append(LayerAnalysis(features=read, untied=untied, tied=sampled[index]))
@@ -198,6 +203,8 @@ def analyze(
 
 def features_counted(spec: InitSpec, features: int | None) -> int | None:
     """Return of how many features the theory takes the inputs to be; None: infinitely many.
+
+    It takes infinitely many, and a note says so, where no sample shows few (``critinit.theory.protocol``).
 
     Args:
         spec: The spec.
@@ -212,10 +219,15 @@ def features_counted(spec: InitSpec, features: int | None) -> int | None:
         >>> [features_counted(spec, features) for features in (None, 1, 10**6)]
         [3, 1, None]
     """
+    if features is not None and (not isinstance(features, int) or isinstance(features, bool) or features < 1):
+        raise ArgumentError("features", found=repr(features), allowed="an integer of at least 1")
+    return _few(spec, features) if shows_features(spec.find_cell()) else None
+
+
+def _few(spec: InitSpec, features: int | None) -> int | None:
+    """M as it is asked for, or as the spec says; None where it is infinitely many."""
     if features is None:
         return features_of(spec)
-    if not isinstance(features, int) or isinstance(features, bool) or features < 1:
-        raise ArgumentError("features", found=repr(features), allowed="an integer of at least 1")
     return features if features <= _MANY_FEATURES else None
 
 
@@ -544,7 +556,7 @@ def with_features_noted(spec: InitSpec) -> InitSpec:
         >>> generate("gru", T=50, input_size=3).layers[0].predicted.tied.notes[-1][:53]
         'for inputs of many features, where this network reads'
     """
-    few = features_of(spec)
+    few = features_counted(spec, None)
     if few is None:
         return spec
     layers = tuple(

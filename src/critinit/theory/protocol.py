@@ -55,6 +55,7 @@ __all__ = [
     "pilot_steps",
     "result_notes",
     "shortest_time",
+    "shows_features",
     "steps_to_follow",
     "unfilled",
 ]
@@ -186,6 +187,18 @@ def features_of(spec: InitSpec) -> int | None:
     """
     size = None if spec.generated is None else spec.generated.arguments.get("input_size")
     return size if isinstance(size, int) and 1 <= size <= FEW_FEATURES else None
+
+
+def shows_features(cell: Cell) -> bool:
+    """Return whether a sample of units shows what few features do in an infinitely wide network.
+
+    It does not where a cell keeps nothing and nothing bounds its state, such as relu_rnn: a sample of such units is a
+    network of as few, whose growth is another one in every network.
+
+    Args:
+        cell: The cell.
+    """
+    return not cell.is_of_one_step or cell.bounded
 
 
 def features_read(spec: InitSpec, index: int, features: int | None) -> int | None:

@@ -35,6 +35,7 @@ from critinit.theory.protocol import (
     SAME_INPUTS,
     STEADY,
     Inputs,
+    features_read,
     follow_steps,
     has_spread,
     is_outlasted,
@@ -108,6 +109,7 @@ def tied(
     """Return the tied numbers of every layer, with standard errors; the same arguments give the same numbers.
 
     Four populations are joined by others, up to 8, until the wanted accuracy is met; a note says where it is not.
+    Where inputs have few features there are 8 to 16, as all units of a population read one sequence.
     The cost is O(populations·steps·particles·gates·log steps): a second or two for a GRU at the defaults.  Where units
     keep with time constants of their own a perturbation is followed for T steps, up to 10,000; beyond 2,500 half of the
     particles and four populations have to do, unless a tolerance is given.
@@ -117,8 +119,8 @@ def tied(
         particles: Particles of a population.  None: 1,000, then as many as the first four call for, up to 2,000.
         steps: How long a perturbation is followed.  None: T, between 300 and 2000.
         tolerance: Wanted standard error of ln χ; that of ln of the second moment is three times as large, and where
-            units keep with time constants of their own so is the relative one of ln of the retention.  None: .003.  Up
-            to 64 populations are run for a tolerance that is given.
+            units keep with time constants of their own so is the relative one of ln of the retention.  None: .003, or
+            .005 with few features.  Up to 64 populations are run for a tolerance that is given.
         seed: Seed of the random numbers.
         inputs: The course of the first layer's inputs in time.
         features: M, numbers in one input, independent and Gaussian, that all units and gates of the first layer read.
@@ -145,7 +147,8 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), features=features, progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), features=features_read(spec, i, features),
+            progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -176,7 +179,8 @@ def tied_layer(
         particles: As for ``tied``, like all the following.
         steps: How long a perturbation is followed.
         tolerance: Wanted standard error of ln χ.
-        most: Populations, at most, from 4 on.  None: 8, or 64 where a tolerance is given.
+        most: Populations, at most, from 4 on, or from 8 on with few features.  None: 8, or 16 with few features; 64
+            where a tolerance is given.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
