@@ -48,8 +48,9 @@ def command(
     chi is the growth per step of the squared distance of two perturbed copies; retention is what T steps leave of
     that distance. With both weights, a sentence for each layer says whether the untied numbers mislead.
 
-    Inputs of a few numbers, as of sensors and sound, make the state larger than those of many. The tied numbers are
-    for as many as --features states, or the spec records; the title says how many. The untied ones are for many.
+    Inputs of a few numbers, as of sensors and sound, make another state than those of many, mostly a larger one. The
+    tied numbers are for as many as --features states, or the spec records; the title says how many. The untied ones
+    are for many.
     """
     from critinit import analyze
     from critinit_cli.reading import read_spec

@@ -75,9 +75,9 @@ def command(
     nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of
     an exact spectral radius the prediction is for networks of this width.
 
-    Inputs of a few numbers make the state larger than those of many. Where --features states how many there are, or
-    the spec records it, the networks read as many, and compared is the full tied theory for as many. The untied theory
-    is for many, so untied numbers are not compared then.
+    Inputs of a few numbers make another state than those of many, mostly a larger one. Where --features states how
+    many there are, or the spec records it, the networks read as many, and are compared with the full tied theory for
+    as many. The untied theory is for many, so untied numbers are not compared then.
     """
     from critinit.simulation import simulate
     from critinit.theory.analysis import features_counted
