@@ -65,7 +65,12 @@ def comparison_table(title: str, specs: Mapping[str, InitSpec]) -> str:
     rows = [(scheme, *(column.number(spec) for column in _COLUMNS)) for scheme, spec in specs.items()]
     cells = {cell for row in rows for cell in row}
     signs = [f"{sign}: {meaning}\n" for sign, meaning in _SIGNS.items() if sign in cells]
-    notes = [paragraph(f"{scheme}, tied: {note}") for scheme, spec in specs.items() for note in _warnings(spec)]
+    warnings = {scheme: _warnings(spec) for scheme, spec in specs.items()}
+    common = [note for note in next(iter(warnings.values())) if all(note in own for own in warnings.values())]
+    notes = [paragraph(f"every scheme, tied: {note}") for note in common]
+    notes += [
+        paragraph(f"{name}, tied: {note}") for name, own in warnings.items() for note in own if note not in common
+    ]
     return "".join((render(title, ("scheme", *(column.heading for column in _COLUMNS)), rows), *signs, *notes))
 
 

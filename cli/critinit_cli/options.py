@@ -191,6 +191,16 @@ InputSize = Annotated[
         "--input-size", metavar="M", help="Numbers in one input, for schemes that depend on widths.", parser=integer
     ),
 ]
+Features = Annotated[
+    int | None,
+    typer.Option(
+        "--features",
+        metavar="M",
+        help="Numbers in one input. Left out: what the spec records, where that is at most 100; else theory is for "
+        "infinitely many, and networks read as many as they have units.",
+        parser=integer,
+    ),
+]
 Output = Annotated[
     str,
     typer.Option("--output", "-o", metavar="FILE", help="Where to write; - is standard output."),

@@ -177,8 +177,12 @@ def test_an_initial_state_is_noted_and_so_is_another_length() -> None:
     assert critinit.diagnose(model, (x, torch.zeros(1, 4, 5))).notes == ()
     (note,) = critinit.diagnose(model, (x, torch.ones(1, 4, 5))).notes
     assert "began at another state than zero" in note
-    (note,) = critinit.diagnose(model, x, critinit.generate("gru", T=50)).notes
-    assert note == "the spec is for T = 50; over 8 steps no retention is predicted"
+    length, few = critinit.diagnose(model, x, critinit.generate("gru", T=50)).notes
+    assert length == "the spec is for T = 50; over 8 steps no retention is predicted"
+    assert few == (
+        "the model itself: predicted is for inputs of many features; critinit analyze --features 3 predicts for the "
+        "3 features that are read"
+    )
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])

@@ -285,8 +285,9 @@ def test_networks_are_known_by_their_paths_or_their_order(weights: tuple[str, ..
     found = diagnose_file(generate("gru", T=20), at_paths(*weights), data(20), reference=at_paths(*reference))
     assert found.is_fine
     assert len(found) == len(weights)
-    (note,) = found.notes
-    assert note.startswith("the reference has the same weights")
+    same, few = found.notes
+    assert same.startswith("the reference has the same weights")
+    assert few.startswith(f"{', '.join(weights)}: predicted is for inputs of many features")
 
 
 def test_a_reference_that_is_another_network_is_refused() -> None:

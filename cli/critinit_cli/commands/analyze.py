@@ -38,6 +38,7 @@ Precision = Annotated[
 def command(
     file: options.File,
     weights: options.Weights = "both",
+    features: options.Features = None,
     precision: Precision = None,
     json: options.JSON = False,
     cell_file: options.CellFile = None,
@@ -46,13 +47,19 @@ def command(
 
     chi is the growth per step of the squared distance of two perturbed copies; retention is what T steps leave of
     that distance. With both weights, a sentence for each layer says whether the untied numbers mislead.
+
+    Inputs of a few numbers, as of sensors and sound, make another state than those of many, mostly a larger one. The
+    tied numbers are for as many as --features states, or the spec records; the title says how many. The untied ones
+    are for many.
     """
     from critinit import analyze
     from critinit_cli.reading import read_spec
 
     spec = read_spec(file, cell_file)
     with progress_bars() as bar:
-        analysis = analyze(spec, weights=cast("Any", weights), precision=precision, progress=bar("tied theory"))
+        analysis = analyze(
+            spec, weights=cast("Any", weights), features=features, precision=precision, progress=bar("tied theory")
+        )
     emit(as_json(analysis.model_dump(mode="json")) if json else _as_text(spec, analysis, weights))
     return codes.GOOD
 
@@ -64,8 +71,9 @@ def _as_text(spec: InitSpec, analysis: Analysis, weights: str) -> str:
 
     shown = ("untied", "tied") if weights == "both" else (weights,)
     columns = {name: [getattr(layer, name) for layer in analysis.layers] for name in shown}
+    features = [layer.features for layer in analysis.layers]
     verdicts = _verdicts(analysis, spec.T) if weights == "both" else []
-    return "".join((layers_as_text(spec, columns), GLOSSARY, *verdicts))
+    return "".join((layers_as_text(spec, columns, features=features), GLOSSARY, *verdicts))
 
 
 def _verdicts(analysis: Analysis, T: int) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "NAME", "command"]
 
 NAME = "simulate"
+_NOT_COMPARED = "for inputs of infinitely many features, so it is not compared"
 EXAMPLES = """\b
 Examples:
   critinit simulate spec.json --width 500
@@ -46,15 +47,6 @@ Steps = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed of all that is drawn.", parser=integer)]
-Features = Annotated[
-    int | None,
-    typer.Option(
-        "--features",
-        metavar="M",
-        help="Numbers in one input; as many as units where that is left out. Theory is for many of them.",
-        parser=integer,
-    ),
-]
 Networks = Annotated[
     int,
     typer.Option("--networks", metavar="K", help="Networks drawn; the error is estimated from them.", parser=integer),
@@ -67,7 +59,7 @@ def command(
     steps: Steps = None,
     seed: Seed = 0,
     networks: Networks = 6,
-    features: Features = None,
+    features: options.Features = None,
     weights: options.Weights = "both",
     json: options.JSON = False,
     cell_file: options.CellFile = None,
@@ -83,14 +75,19 @@ def command(
     nothing, the full tied theory is sampled, as analyze does; a note below the table says which it was. Of kernels of
     an exact spectral radius the prediction is for networks of this width.
 
-    Predictions are for inputs of many features. With --features the networks read as many as yours. Where the
-    prediction does not hold then, trust what was measured.
+    Inputs of a few numbers make another state than those of many, mostly a larger one. Where --features states how
+    many there are, or the spec records it, the networks read as many, and are compared with the full tied theory for
+    as many. The untied theory is for many, so untied numbers are not compared then.
     """
     from critinit.simulation import simulate
+    from critinit.theory.analysis import features_counted
+    from critinit.theory.protocol import features_of, features_read
     from critinit_cli.reading import read_spec
 
     _check(networks, seed)
     spec = read_spec(file, cell_file)
+    few = features_counted(spec, features)
+    features = features_of(spec) if features is None else features
     with progress_bars() as bar:
         measured = {
             reading: simulate(
@@ -106,13 +103,14 @@ def command(
             for reading in (("untied", "tied") if weights == "both" else (weights,))
         }
         found = {reading: [None if m is None else m.numbers for m in results] for reading, results in measured.items()}
-        expected, compared = _judged(spec, found, networks, width, steps, bar("tied theory"))
+        expected, compared = _judged(spec, found, networks, width, steps, few, bar("tied theory"))
     missed = [one for one in compared if not one.holds]
     if json:
-        emit(as_json(_as_object(measured, expected, compared)))
+        read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+        emit(as_json(_as_object(measured, expected, compared, read)))
     else:
         networks_read = "" if features is None else f" that read {features} feature{'s' * (features > 1)}"
-        emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units{networks_read}"))
+        emit(_as_text(spec, found, expected, compared, f"{networks} networks of {width} units{networks_read}", few))
     for miss in missed:
         complain("missed", str(miss))
     return codes.MISSED if missed else codes.GOOD
@@ -130,22 +128,37 @@ def _check(networks: int, seed: int) -> None:
 
 
 def _judged(
-    spec: InitSpec, found: Readings, networks: int, width: int, steps: int | None, progress: Progress | None
+    spec: InitSpec,
+    found: Readings,
+    networks: int,
+    width: int,
+    steps: int | None,
+    features: int | None,
+    progress: Progress | None,
 ) -> tuple[dict[str, Sequence[Numbers | None]], list[Compared]]:
     """What is predicted for the readings that were measured, and every number compared with it.
+
+    Untied numbers of layers that few features reach are not, for the untied theory is for many.
 
     Where kernels of this width differ from those of an infinitely wide network, the tied prediction is for this width
     (``at_width``); weights that are drawn anew have the variance of an infinitely wide one.
     """
+    from critinit.theory.protocol import features_read
     from critinit.theory.widths import at_width, excesses
     from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {}
     if "untied" in found:
-        expected["untied"] = _predicted_untied(spec)
+        few = [features_read(spec, index, features) is not None for index in range(len(spec.layers))]
+        expected["untied"] = [
+            _noted(one, _NOT_COMPARED) if one and reached else one
+            for one, reached in zip(_predicted_untied(spec), few, strict=True)
+        ]
+        comparable = [None if reached else one for one, reached in zip(found["untied"], few, strict=True)]
+        found = {**found, "untied": comparable}
     if "tied" in found:
-        expected["tied"] = _predicted_tied(at_width(spec, width), steps, progress)
-    added = excesses(spec, expected["tied"], width) if "tied" in expected else ()
+        expected["tied"] = _predicted_tied(at_width(spec, width, features), steps, features, progress)
+    added = excesses(spec, expected["tied"], width, features) if "tied" in expected else ()
     return expected, compared(expected, found, spec.T, networks=networks, width=width, excess=added)
 
 
@@ -158,27 +171,38 @@ def _predicted_untied(spec: InitSpec) -> list[Numbers | None]:
     return [untied_numbers(spec, layer) if isinstance(one, NotComputed) else one for layer, one in stated]
 
 
-def _predicted_tied(spec: InitSpec, steps: int | None, progress: Progress | None) -> list[Numbers | None]:
+def _predicted_tied(
+    spec: InitSpec, steps: int | None, features: int | None, progress: Progress | None
+) -> list[Numbers | None]:
     """What the spec says of every layer with tied weights, or the full theory where it has no more than an estimate.
 
-    Numbers that call themselves an estimate, and are not the one that theory makes, are somebody's own prediction.  The
-    first note of each says which of the two it is.
+    Numbers that call themselves an estimate, and are not the one that theory makes, are somebody's own prediction; so
+    are all that theory does not make, where it made the spec's for other inputs than these of few features.  The first
+    note of each says which of the two it is.
     """
     from critinit.spec import Numbers
+    from critinit.spec.tables import of_features
     from critinit.theory.analysis import deviations, tied_numbers
+    from critinit.theory.protocol import features_read
     from critinit.theory.tied.estimate import is_estimate
 
+    few = [features_read(spec, index, features) for index in range(len(spec.layers))]
     stated = [layer.predicted.tied for layer in spec.layers]
-    estimates = [isinstance(one, Numbers) and is_estimate(one) for one in stated]
+    estimates = [
+        isinstance(one, Numbers) and (reached is not None or is_estimate(one))
+        for one, reached in zip(stated, few, strict=True)
+    ]
     changed = " ".join(problem.where for problem in deviations(spec)) if any(estimates) else ""
     own = [
         one if isinstance(one, Numbers) and (not estimate or f"layers.{index}.predicted.tied" in changed) else None
         for index, (one, estimate) in enumerate(zip(stated, estimates, strict=True))
     ]
-    full = tied_numbers(spec, steps=steps, progress=progress) if None in own else own
+    full = tied_numbers(spec, features=features, steps=steps, progress=progress) if None in own else own
     return [
-        _noted(one, "as the spec states") if one else found and _noted(found, "by the full tied theory")
-        for one, found in zip(own, full, strict=True)
+        _noted(one, "as the spec states")
+        if one
+        else found and _noted(found, f"by the full tied theory{of_features(reached)}")
+        for one, found, reached in zip(own, full, few, strict=True)
     ]
 
 
@@ -187,11 +211,13 @@ def _noted(numbers: Numbers, note: str) -> Numbers:
     return numbers.model_copy(update={"notes": (note, *numbers.notes)})
 
 
-def _as_object(measured: Measured, expected: Readings, compared: Sequence[Compared]) -> dict[str, Any]:
+def _as_object(
+    measured: Measured, expected: Readings, compared: Sequence[Compared], read: Sequence[int | None]
+) -> dict[str, Any]:
     """The numbers in the form of ``analyze``; beside them the Lyapunov exponents and what was predicted."""
     layers = []
-    for index in range(len(next(iter(measured.values())))):
-        layer: dict[str, Any] = {"untied": None, "tied": None, "lyapunov": {}, "predicted": {}}
+    for index, features in enumerate(read):
+        layer: dict[str, Any] = {"features": features, "untied": None, "tied": None, "lyapunov": {}, "predicted": {}}
         for reading, results in measured.items():
             result, prediction = results[index], expected[reading][index]
             layer["predicted"][reading] = prediction and prediction.model_dump(mode="json")
@@ -222,12 +248,22 @@ def _remark(one: Compared) -> str:
     return "" if one.comparison.decides else ": cannot be decided"
 
 
-def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequence[Compared], networks: str) -> str:
+def _as_text(
+    spec: InitSpec,
+    found: Readings,
+    expected: Readings,
+    compared: Sequence[Compared],
+    networks: str,
+    features: int | None,
+) -> str:
+    from critinit.theory.protocol import features_read
     from critinit_cli.numbers import layers_as_text
     from critinit_cli.tables import GLOSSARY
 
+    read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+
     tables = (
-        layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights")
+        layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights", read)
         for reading in found
     )
     lines = (f"{one}{_remark(one)}\n" for one in compared)
@@ -235,6 +271,8 @@ def _as_text(spec: InitSpec, found: Readings, expected: Readings, compared: Sequ
     verdict = {
         True: "the prediction holds" if decided else "what can be decided of the prediction holds",
         False: "the prediction does not hold",
-        None: "whether the prediction holds cannot be decided; take more networks, or wider ones",
+        None: "whether the prediction holds cannot be decided; take more networks, or wider ones"
+        if compared
+        else "nothing is compared",
     }[_holds(compared)]
     return "".join((*tables, GLOSSARY, *lines, f"measured on {networks}: {verdict}\n"))

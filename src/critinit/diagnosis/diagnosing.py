@@ -23,7 +23,7 @@ from critinit.tensors.application import Adapter
 from critinit.tensors.recurrence import LayerWeights
 from critinit.tensors.sampling import check_seed
 from critinit.tensors.stacking import Stack, stacks
-from critinit.theory.protocol import has_spread
+from critinit.theory.protocol import FEW_FEATURES, has_spread, shows_features
 
 __all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "paired", "some_of"]
 
@@ -242,7 +242,24 @@ def diagnose_layers(
     if spec is not None and short:
         steps = max(layer.numbers.retention_steps for layer in short)
         notes = [*notes, f"the spec is for T = {spec.T}; over {steps} steps no retention is predicted"]
+    notes = [*notes, *_few_features([place for place, one in zip(places, layers, strict=True) if one.predicted])]
     return Diagnosis(tuple(layers), tuple(notes))
+
+
+def _few_features(places: Sequence[Place]) -> Iterator[str]:
+    """A note for each small number of features, on the networks that read so many and have a prediction beside them."""
+    read = {
+        place.network: place.weights.inputs
+        for place in places
+        if place.spec_layer == 0 and shows_features(place.weights.cell)
+    }
+    for few in sorted({count for count in read.values() if count <= FEW_FEATURES}):
+        names = ", ".join(network or "the model itself" for network, count in read.items() if count == few)
+        features = f"the {few} features" if few > 1 else "the one feature"
+        yield (
+            f"{names}: predicted is for inputs of many features; critinit analyze --features {few} predicts for "
+            f"{features} that are read"
+        )
 
 
 _Layers = Mapping[str, Mapping[tuple[int, int], LayerWeights]]

@@ -17,7 +17,7 @@ from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_sc
 from critinit.spec.model import GAINS, MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
 from critinit.spec.overrides import override
 from critinit.spec.reading import problems_of, validate_object
-from critinit.theory.analysis import predict, predicted, reached, state_correlation
+from critinit.theory.analysis import predict, predicted, reached, state_correlation, with_features_noted
 
 __all__ = ["generate", "reads_spectrum", "suits"]
 
@@ -152,7 +152,8 @@ def generate(
     if powers is not None and any(getattr(kernel, "spectrum", None) is not None for kernel in kernels):
         arguments["input_spectrum"] = list(powers)
     made = predict(_with_settings(spec, changes)) if changes else _with_target(spec, the_scheme)
-    return made.model_copy(update={"generated": Generated(critinit=__version__, arguments=FrozenMapping(arguments))})
+    generated = Generated(critinit=__version__, arguments=FrozenMapping(arguments))
+    return with_features_noted(made.model_copy(update={"generated": generated}))
 
 
 def reads_spectrum(scheme: str | Scheme | None, learning_rate: float | None = None) -> bool:

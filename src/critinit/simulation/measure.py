@@ -44,6 +44,8 @@ from critinit.theory.protocol import (
     SAME_INPUTS,
     STEADY,
     Inputs,
+    features_of,
+    features_read,
     has_spread,
     is_outlasted,
     layers_below,
@@ -51,6 +53,7 @@ from critinit.theory.protocol import (
     longest_burn_in,
     pilot_steps,
     steps_to_follow,
+    unfilled,
 )
 from critinit.theory.settling import first_burn_in
 
@@ -111,9 +114,8 @@ def simulate(
 
     The same arguments give the same numbers.
 
-    The first layer is fed Gaussian inputs of the power and the correlations that it states, of as many features as it
-    has units unless another number is asked for; theory is for many.  Every further layer is fed the states of the
-    layers below, as in a stacked network.  A layer costs
+    The first layer is fed Gaussian inputs of the power and the correlations that it states, of independent features.
+    Every further layer is fed the states of the layers below, as in a stacked network.  A layer costs
     O(seeds·steps·gates·width²·K) with tied weights and O(seeds·steps·gates·width·K²) with untied ones, K tangents.
 
     Args:
@@ -126,7 +128,8 @@ def simulate(
         seed: Seed of the random numbers.
         tangents: K, the number of perturbations carried at once, and of Lyapunov exponents.
         inputs: The course of the inputs in time.
-        features: Numbers in one input.  None: as many as units.
+        features: M, numbers in one input.  None: what the spec's ``generated`` says, where that is at most 100; else as
+            many as units.
         burn_in: Steps from rest to the perturbation.  None: until the state is stationary.
         singular_values: Whether to return the singular values of the one-step Jacobian.
         progress: Called with (steps done, steps in all).
@@ -144,6 +147,7 @@ def simulate(
         True
     """
     n = len(checked_spec(spec).layers)
+    features = features_of(spec) if features is None else features
 
     def part(i: int) -> Progress | None:
         return None if progress is None else lambda done, total: progress(i * total + done, n * total)
@@ -151,8 +155,8 @@ def simulate(
     return tuple(
         simulate_layer(
             spec.find_cell(), layer, T=spec.T, width=width, steps=steps, seeds=seeds, weights=weights,
-            seed=(seed, i), tangents=tangents, inputs=inputs, features=features, burn_in=burn_in,
-            singular_values=singular_values, below=layers_below(spec, i), progress=part(i),
+            seed=(seed, i), tangents=tangents, inputs=inputs, features=features_read(spec, i, features),
+            burn_in=burn_in, singular_values=singular_values, below=layers_below(spec, i), progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -214,7 +218,7 @@ def simulate_layer(
     spread = has_spread(cell, layer, tied=weights == "tied")
     length = steps_to_follow(cell, layer, T, tied=weights == "tied") if steps is None else steps
     _check(LEAST_STEPS, steps=length)
-    before = first_burn_in(cell, layer, below) if burn_in is None else burn_in
+    before = first_burn_in(cell, layer, below, few=features is not None) if burn_in is None else burn_in
     _check(1, burn_in=before)
     again = not (spread and length >= T)  # else the growth after many steps is not asked for
     experiment = _Experiment(
@@ -235,6 +239,8 @@ def simulate_layer(
         )
     elif layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
+    if features is not None:
+        notes += unfilled(cell, layer)
     has_error = seeds > 1 and bool(np.all(np.isfinite(exponents)))
     lyapunov_error = exponents.std(axis=0, ddof=1) / math.sqrt(seeds) if has_error else np.full(tangents, math.nan)
     return Measurement(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from critinit.distributions import Kernel
     from critinit.spec.model import InitSpec, Layer, Numbers
 
-__all__ = ["gates_table", "heading", "number_rows", "numbers_table", "tables"]
+__all__ = ["gates_table", "heading", "number_rows", "numbers_table", "of_features", "tables"]
 
 
 _EXTREMES = ("unit_time_constants.min", "unit_time_constants.max")
@@ -47,6 +47,16 @@ def heading(spec: InitSpec, layer: int | None = None) -> str:
     """Return what a spec is, in a line; which of its layers, where it has several."""
     where = f", layer {layer}" if layer is not None and len(spec.layers) > 1 else ""
     return f"{spec.cell}, scheme {spec.scheme}, T = {spec.T}{where}"
+
+
+def of_features(features: int | None) -> str:
+    """Return the end of a title that says for inputs of how many features its numbers are; "": infinitely many.
+
+    Example:
+        >>> of_features(3)
+        ', inputs of 3 features'
+    """
+    return "" if features is None else f", inputs of {features} feature{'s' * (features != 1)}"
 
 
 def tables(spec: InitSpec) -> Iterator[Table]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from critinit.spec import Numbers
 from critinit.theory.comparing import Comparison, comparisons
-from critinit.theory.protocol import SAME_INPUTS
+from critinit.theory.protocol import MANY_FEATURES, SAME_INPUTS
 
 __all__ = ["agreement"]
 
@@ -18,6 +18,10 @@ _NOTHING = (
 )
 _OTHER_COPIES = (
     "growth is not compared: untied it is that of two copies with different inputs, tied that of copies with the same"
+)
+_OTHER_INPUTS = (
+    "Untied and tied theory are not compared: the untied numbers are for inputs of infinitely many features, the tied "
+    "ones for as many as there are. Trust the tied numbers."
 )
 _ADVICE = "Trust the tied numbers: networks keep their weights."
 
@@ -34,7 +38,8 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | Non
         T: Steps of the retention.
 
     Returns:
-        Whether they agree, None where the growth over T steps is sampled too coarsely to tell; and a sentence, with a
+        Whether they agree, None where the growth over T steps is sampled too coarsely to tell and where the two are for
+        inputs of different numbers of features; and a sentence, with a
         line below it for every number that it rests on.
 
     Example:
@@ -44,6 +49,8 @@ def agreement(untied: Numbers | None, tied: Numbers, T: int) -> tuple[bool | Non
         >>> agreement(numbers.untied, numbers.tied, spec.T)[0]
         True
     """
+    if untied is not None and MANY_FEATURES in untied.notes:
+        return None, _OTHER_INPUTS
     if untied is None:
         return False, "The untied theory has no numbers for identity kernels; the tied numbers are those of networks."
     compared = comparisons(untied, tied, T, errors=_ERRORS)

@@ -28,12 +28,21 @@ from critinit.spec.model import (
     TimeConstants,
 )
 from critinit.spec.reading import checked_spec
-from critinit.spec.tables import numbers_table
+from critinit.spec.tables import numbers_table, of_features
 from critinit.theory.comparing import OVER_T_LIMIT
 from critinit.theory.decay import over_T
 from critinit.theory.groups import mixed
 from critinit.theory.parameters import has_identity
-from critinit.theory.protocol import SAME_INPUTS, has_spread, keep_variance, layers_below
+from critinit.theory.protocol import (
+    MANY_FEATURES,
+    SAME_INPUTS,
+    features_of,
+    features_read,
+    has_spread,
+    keep_variance,
+    layers_below,
+    shows_features,
+)
 from critinit.theory.untied.solution import UNBOUNDED, Untied, padding_parameters, solve_layer, unit_time_constants
 
 __all__ = [
@@ -43,6 +52,7 @@ __all__ = [
     "analyze",
     "deviations",
     "fast_numbers",
+    "features_counted",
     "predict",
     "predicted",
     "reached",
@@ -50,6 +60,7 @@ __all__ = [
     "tied_numbers",
     "tying_changes_nothing",
     "untied_numbers",
+    "with_features_noted",
 ]
 
 Theories = Literal["untied", "tied", "both"]
@@ -94,6 +105,11 @@ _USUAL_UNITS = 1000
 _UNSEEN = 0.03
 """Share of ln χ over T that these do not show, from which that note is given: the estimate is half of what they miss in
 LSTMs of strong inputs."""
+_MANY_FEATURES = 1000
+"""Features from which on the theory takes them as infinitely many: its second moments differ by .4 % (``critical``) to
+1.4 % (``chrono``) then, less than what is sampled."""
+_NO_FEATURES = "for inputs of infinitely many features: where nothing bounds a state, theory has no numbers for few"
+"""The note of tied numbers where few features were asked for, and units cannot be sampled."""
 _UNTIED_NOTE = (
     "the inputs are correlated in time, which changes nothing where weights are drawn anew, and much where they are "
     "kept: critinit analyze samples the tied numbers"
@@ -105,10 +121,12 @@ class LayerAnalysis(StrictModel):
     """What theory says of one layer.
 
     Attributes:
+        features: Of how many features the inputs are for which the tied numbers are; None: infinitely many.
         untied: The numbers of the untied theory; None where it was not asked for or has none (identity kernels).
         tied: The numbers of the tied theory; None where it was not asked for.
     """
 
+    features: int | None = None
     untied: Numbers | None = None
     tied: Numbers | None = None
 
@@ -124,28 +142,35 @@ class Analysis(Shown, StrictModel):
 
     def _tables(self) -> Iterator[Table]:
         for index, layer in enumerate(self.layers):
-            readings = {name: numbers for name, numbers in layer if numbers is not None}
-            yield numbers_table(f"layer {index}", readings)
+            both = {"untied": layer.untied, "tied": layer.tied}
+            readings = {name: numbers for name, numbers in both.items() if numbers is not None}
+            yield numbers_table(f"layer {index}{of_features(layer.features)}", readings)
 
 
 def analyze(
     spec: InitSpec,
     *,
     weights: Theories = "both",
+    features: int | None = None,
     seed: int = 0,
     precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Return what theory says of every layer of a spec.
 
+    The untied theory is for inputs of infinitely many features.  The tied one is for M features, independent and
+    Gaussian, where M is known: all gates of all units read the same ones.
+
     Args:
         spec: The spec.
         weights: "untied" (weights drawn anew at every step: the published theory, exact quadrature), "tied" (one set of
             weights, as real networks have: the causal dynamic mean field, sampled, with standard errors) or "both".
+        features: M, numbers in one input; more than 1,000 count as infinitely many.  None: what the spec's
+            ``generated`` says, where that is at most 100; else infinitely many.
         seed: Seed of the sampled numbers.
         precision: Wanted relative standard error of the sampled second moment, and of ln of the retention where units
             keep with time constants of their own; elsewhere a third of it is that of ln χ.  Half of it takes four times
-            as long.  None: .009, or what a minute gives.
+            as long.  None: .009, or what a minute gives; .015 with M features.
         progress: Called with (parts done, parts in all) while sampling.
 
     Raises:
@@ -160,19 +185,56 @@ def analyze(
     checked_spec(spec)
     if weights not in ("untied", "tied", "both"):
         raise ArgumentError("weights", found=repr(weights), allowed="untied, tied, both")
+    counted = features_counted(spec, features)
     sampled: tuple[Numbers | None, ...] = (None,) * len(spec.layers)
     if weights != "untied":
-        sampled = tied_numbers(spec, seed=seed, precision=precision, progress=progress)
+        sampled = tied_numbers(spec, features=counted, seed=seed, precision=precision, progress=progress)
+    if counted is None and _few(spec, features) is not None:
+        sampled = tuple(one and one.model_copy(update={"notes": (*one.notes, _NO_FEATURES)}) for one in sampled)
     layers = []
     for index in range(len(spec.layers)):
         untied = _untied(spec, index) if weights != "tied" else None
-        layers.append(LayerAnalysis(untied=untied, tied=sampled[index]))
+        read = features_read(spec, index, counted) if weights != "untied" else None
+        if untied is not None and read is not None:
+            untied = untied.model_copy(update={"notes": (*untied.notes, MANY_FEATURES)})
+        layers.append(LayerAnalysis(features=read, untied=untied, tied=sampled[index]))
     return Analysis(layers=tuple(layers))
+
+
+def features_counted(spec: InitSpec, features: int | None) -> int | None:
+    """Return of how many features the theory takes the inputs to be; None: infinitely many.
+
+    It takes infinitely many, and a note says so, where no sample shows few (``critinit.theory.protocol``).
+
+    Args:
+        spec: The spec.
+        features: M as it is asked for.  None: what the spec says, where that is few.
+
+    Raises:
+        ArgumentError: It is below 1.
+
+    Example:
+        >>> from critinit import generate
+        >>> spec = generate("gru", T=50, input_size=3)
+        >>> [features_counted(spec, features) for features in (None, 1, 10**6)]
+        [3, 1, None]
+    """
+    if features is not None and (not isinstance(features, int) or isinstance(features, bool) or features < 1):
+        raise ArgumentError("features", found=repr(features), allowed="an integer of at least 1")
+    return _few(spec, features) if shows_features(spec.find_cell()) else None
+
+
+def _few(spec: InitSpec, features: int | None) -> int | None:
+    """M as it is asked for, or as the spec says; None where it is infinitely many."""
+    if features is None:
+        return features_of(spec)
+    return features if features <= _MANY_FEATURES else None
 
 
 def tied_numbers(
     spec: InitSpec,
     *,
+    features: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     precision: float | None = None,
@@ -181,10 +243,12 @@ def tied_numbers(
     """Return the numbers of the tied theory for every layer.
 
     Where tied weights give the untied numbers (``tying_changes_nothing``) they are those, exact; else they are sampled.
-    Further layers read the states of those below, as in a network.
+    Further layers read the states of those below, as in a network.  With few features all groups of units read the
+    same ones, so they are sampled together; without, each by itself.
 
     Args:
         spec: The spec.
+        features: Numbers in one input of the first layer.  None: infinitely many.
         seed: Seed of the sampled numbers.
         steps: How long a perturbation is followed; by default as ``critinit.theory.protocol`` says.
         precision: As for ``analyze``.
@@ -193,19 +257,21 @@ def tied_numbers(
     from critinit.theory.tied.solution import tied_layer, tolerance_of
 
     tolerance = None if precision is None else tolerance_of(precision)
-    cell, count = spec.find_cell(), sum(len(layer.groups) for layer in spec.layers)
-    found, started = [], 0
-    for index in range(len(spec.layers)):
+    cell, found, started = spec.find_cell(), list[Numbers](), 0
+    read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+    together = [(spec,) if read[i] is not None else _groups_alone(spec, i) for i in range(len(spec.layers))]
+    count = sum(map(len, together))
+    for index, specs in enumerate(together):
         parts = []
-        for group, one in enumerate(_groups_alone(spec, index)):
-            alone, numbers = one.layers[index], _as_untied(one, index)
+        for group, one in enumerate(specs):
+            alone, numbers = one.layers[index], _as_untied(one, index) if read[index] is None else None
             if numbers is None:
                 done = None if progress is None else partial(_part, progress, started, count)
                 alone, *below = (_without_small_kernels(cell, x, spec.T) for x in (alone, *layers_below(one, index)))
-                streams = (seed, index, group) if group else (seed, index)
                 numbers = tied_layer(
-                    cell, alone, T=spec.T, steps=steps, tolerance=tolerance, seed=streams, below=below,
-                    beyond=_estimated_course(one, index), progress=done,
+                    cell, alone, T=spec.T, steps=steps, tolerance=tolerance, below=below, features=read[index],
+                    seed=(seed, index, group) if group else (seed, index), progress=done,
+                    beyond=_estimated_course(one, index) if read[index] is None else None,
                 )  # fmt: skip
             parts.append(_with_notes(cell, alone, numbers))
             started += 1
@@ -474,7 +540,43 @@ def predict(spec: InitSpec) -> InitSpec:
         layer.model_copy(update={"predicted": predicted(spec, index)}) for index, layer in enumerate(spec.layers)
     )
     target = None if spec.target is None else _up_to_date(spec, spec.target)
-    return spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+    return with_features_noted(
+        spec.model_copy(update={"layers": layers, "target": target, "generated": spec.generated})
+    )
+
+
+def with_features_noted(spec: InitSpec) -> InitSpec:
+    """Return the spec with a note on each prediction that is for many features, where its network reads few.
+
+    Args:
+        spec: The spec, its predictions without such a note.
+
+    Example:
+        >>> from critinit import generate
+        >>> generate("gru", T=50, input_size=3).layers[0].predicted.tied.notes[-1][:53]
+        'for inputs of many features, where this network reads'
+    """
+    few = features_counted(spec, None)
+    if few is None:
+        return spec
+    layers = tuple(
+        layer if features_read(spec, index, few) is None else _with_few_noted(layer, few)
+        for index, layer in enumerate(spec.layers)
+    )
+    return spec.model_copy(update={"layers": layers, "generated": spec.generated})
+
+
+def _with_few_noted(layer: Layer, few: int) -> Layer:
+    """The layer with a note on its predictions that its network reads few features."""
+    note = (
+        f"for inputs of many features, where this network reads {few}; critinit analyze samples tied numbers for {few}"
+    )
+    noted = {
+        name: numbers.model_copy(update={"notes": (*numbers.notes, note)})
+        for name, numbers in layer.predicted
+        if isinstance(numbers, Numbers)
+    }
+    return layer.model_copy(update={"predicted": layer.predicted.model_copy(update=noted)})
 
 
 def predicted(spec: InitSpec, index: int) -> Predicted:
@@ -536,7 +638,8 @@ def _with_notes(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
     notes = list(numbers.notes)
     if numbers.second_moment >= UNBOUNDED and _UNBOUNDED not in notes:
         notes.append(_UNBOUNDED)
-    bounded = cell.bounded or cell.embeds_input or cell.is_odd or has_identity(layer.gates)
+    bounded = cell.bounded or cell.embeds_input or cell.is_odd
+    bounded = bounded or any(has_identity(group.gates) for group in layer.groups)
     if not bounded and numbers.chi is not None and numbers.chi >= _SCATTERED:
         notes.append(_SCATTER)
     if layer.input.correlation < 1.0 and SAME_INPUTS not in notes:

@@ -28,16 +28,20 @@ __all__ = [
     "DRIFTING",
     "DRIFT_NOISES",
     "FEW_CARRY",
+    "FEW_FEATURES",
     "FILLING",
     "GROWING",
     "LEAST_STEPS",
     "LONGEST_BURN_IN",
     "LONGEST_UNIT_TIME",
+    "MANY_FEATURES",
     "OUTGROWN",
     "REPEATS",
     "SAME_INPUTS",
     "STEADY",
     "Inputs",
+    "features_of",
+    "features_read",
     "fills",
     "follow_steps",
     "has_spread",
@@ -51,7 +55,9 @@ __all__ = [
     "pilot_steps",
     "result_notes",
     "shortest_time",
+    "shows_features",
     "steps_to_follow",
+    "unfilled",
 ]
 
 LEAST_STEPS = 10
@@ -84,6 +90,8 @@ SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 
 """The note of tied numbers where the copies' inputs differ."""
 DRIFTING = "second_moment: the state was still drifting when the perturbation began"
 """The note of a second moment that is not that of a stationary state."""
+MANY_FEATURES = "for inputs of infinitely many features, which the tied numbers are not"
+"""The note of untied numbers beside tied ones that are for few features."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"
 """The way out where a state has no numbers."""
 GROWING = 2.0
@@ -93,6 +101,11 @@ FILLING = (
     "from rest; the fuller they are the less they keep, so a steady state keeps less"
 )
 """The note of numbers of pairs of units that have not reached a steady state."""
+FEW_FEATURES = 100
+"""Features up to which a spec that says how many its network reads is taken at its word: with more, the second moment
+of ``critical`` is within 4 % of that for infinitely many."""
+_SLOWER = 0.2
+"""By how much longer than a third of the longest burn-in, relative, a time constant matters."""
 _SPREAD_VARIANCE = 0.25
 """Variance of a keep gate's normal bias from which on units that keep it differ in time constant by seven times and
 more (between two deviations below and above the mean)."""
@@ -157,6 +170,47 @@ def layers_below(spec: InitSpec, index: int) -> tuple[Layer, ...]:
     if index == 0 or spec.layers[index].input.autocorrelation is not None:
         return ()
     return (*layers_below(spec, index - 1), spec.layers[index - 1])
+
+
+def features_of(spec: InitSpec) -> int | None:
+    """Return how many features a spec says that its network reads, where these are few; else None.
+
+    It says so where its ``generated`` has an ``input_size``.  More than ``FEW_FEATURES`` count as infinitely many.
+
+    Args:
+        spec: The spec.
+
+    Example:
+        >>> from critinit import generate
+        >>> [features_of(generate("gru", 50, input_size=size)) for size in (3, 300)]
+        [3, None]
+    """
+    size = None if spec.generated is None else spec.generated.arguments.get("input_size")
+    return size if isinstance(size, int) and 1 <= size <= FEW_FEATURES else None
+
+
+def shows_features(cell: Cell) -> bool:
+    """Return whether a sample of units shows what few features do in an infinitely wide network.
+
+    It does not where a cell keeps nothing and nothing bounds its state, such as relu_rnn: a sample of such units is a
+    network of as few, whose growth is another one in every network.
+
+    Args:
+        cell: The cell.
+    """
+    return not cell.is_of_one_step or cell.bounded
+
+
+def features_read(spec: InitSpec, index: int, features: int | None) -> int | None:
+    """Return of how many features the inputs are that reach a layer; None: of infinitely many.
+
+    Args:
+        spec: The spec.
+        index: The layer's number, from 0.
+        features: Those that the first layer reads.  A further layer whose ``input.autocorrelation`` is stated, and
+            those above it, are not reached by them.
+    """
+    return features if len(layers_below(spec, index)) == index else None
 
 
 def follow_steps(T: int, *, spread: bool = False) -> int:
@@ -231,6 +285,23 @@ def pairs_units(gates: Gates) -> bool:
 def longest_time(cell: Cell, gates: Gates) -> float:
     """Return the longest time constant 1 + e^b, in steps, that the keep gate's bias gives a unit; 1 without a gate."""
     return max(_times(cell, gates))
+
+
+def unfilled(cell: Cell, layer: Layer) -> list[str]:
+    """Return the note, where it applies, that slow units had not filled, of inputs of few features.
+
+    All gates of a unit read the same features, so what it writes has a mean, which its memory takes its time constant
+    to fill with.
+
+    Args:
+        cell: The cell.
+        layer: The layer.
+    """
+    slow = LONGEST_BURN_IN // 3
+    if _has_pairs(layer) or max(longest_time(cell, group.gates) for group in layer.groups) <= slow * (1.0 + _SLOWER):
+        return []
+    name = "second_moment, cell_second_moment" if cell.has_readout else "second_moment"
+    return [f"{name}: units that keep for more than {slow:,} steps were still filling, {LONGEST_BURN_IN:,} from rest"]
 
 
 def shortest_time(cell: Cell, layer: Layer) -> float:

@@ -33,18 +33,22 @@ _LONGEST_OF_ONE_STEP = 30_000
 """Steps before it, at most, of a cell whose state is a function of the last step's fields: its steps are cheap."""
 
 
-def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = (), *, filled: bool = False) -> int:
+def first_burn_in(
+    cell: Cell, layer: Layer, below: Sequence[Layer] = (), *, filled: bool = False, few: bool = False
+) -> int:
     """Return the steps before the first look at whether the state is stationary.
 
     They are three times the longest time constant of the units, those of the layers below too, but at least 100 and at
-    most 1000; they are 1000 where a rotation couples units in pairs.  Where recurrent kernels make a layer slower than
-    units that are alike make it, they are 3/|ln χ|, at most 3000, or 30,000 of a cell without memory of its own.
+    most 1000, or 3000 where inputs have few features, as the memory of slow units then has a mean that fills; they are
+    1000 where a rotation couples units in pairs.  Where recurrent kernels make a layer slower than units that are alike
+    make it, they are 3/|ln χ|, at most 3000, or 30,000 of a cell without memory of its own.
 
     Args:
         cell: The cell.
         layer: The layer.
         below: The layers whose states reach this one, lowest first.
         filled: Whether it starts with its steady second moment (``steady_moment``), where that is known.
+        few: Whether the inputs have few features.
 
     Example:
         >>> from critinit import generate
@@ -56,7 +60,7 @@ def first_burn_in(cell: Cell, layer: Layer, below: Sequence[Layer] = (), *, fill
     if any(pairs_units(one.gates) for one in alone):
         return _FIRST_BURN_IN[1]
     own = _OWN_TIMES * max(longest_time(cell, one.gates) for one in alone)
-    steps = min(max(_FIRST_BURN_IN[0], own), _FIRST_BURN_IN[1])
+    steps = min(max(_FIRST_BURN_IN[0], own), LONGEST_BURN_IN if few else _FIRST_BURN_IN[1])
     most = _LONGEST_OF_ONE_STEP if cell.is_of_one_step else LONGEST_BURN_IN
     slow = (_loop_time(cell, one) for one in alone if not (filled and steady_moment(cell, one) is not None))
     loops = _LOOP_TIMES * max(slow, default=0.0)

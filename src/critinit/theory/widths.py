@@ -14,7 +14,7 @@ from critinit.dual import Array, Dual, tangent, value
 from critinit.spec.model import InitSpec, Layer, Numbers
 from critinit.spec.reading import validate_object
 from critinit.theory.comparing import FINITE_WIDTH
-from critinit.theory.protocol import layers_below
+from critinit.theory.protocol import features_read, layers_below
 from critinit.theory.tied.biases import draw_biases
 
 __all__ = ["at_width", "excess", "excesses"]
@@ -23,15 +23,17 @@ _UNITS, _NODES = 256, 40
 """Units, one of each stratum of the biases, and points of a gate's pre-activation: averages to 1 % and better."""
 
 
-def at_width(spec: InitSpec, width: int) -> InitSpec:
+def at_width(spec: InitSpec, width: int, features: int | None = None) -> InitSpec:
     """Return the spec whose theory is that of networks of so many units, without predictions; mostly the spec itself.
 
     A recurrent kernel whose variance depends on its width, as one of an exact spectral radius, becomes a normal one of
-    the variance that it has there (``Kernel.variance_at``).
+    the variance that it has there (``Kernel.variance_at``).  Where the inputs have few features, an input kernel of the
+    first layer whose variance is divided by another width than theirs gets the variance that it has there.
 
     Args:
         spec: The spec.
         width: Units of a network.
+        features: Numbers in one input of the first layer.  None: as many as units.
 
     Example:
         >>> from critinit import generate
@@ -41,7 +43,7 @@ def at_width(spec: InitSpec, width: int) -> InitSpec:
     """
     data = spec.to_dict()
     changed = False
-    for layer, stated in zip(spec.layers, data["layers"], strict=True):
+    for index, (layer, stated) in enumerate(zip(spec.layers, data["layers"], strict=True)):
         for group, parts in zip(layer.groups, stated.get("groups", [stated]), strict=True):
             units = max(1, round(group.share * width))
             for name, gate in group.gates.items():
@@ -50,11 +52,17 @@ def at_width(spec: InitSpec, width: int) -> InitSpec:
                 if variance != kernel.variance:
                     changed = True
                     parts["gates"][name]["recurrent"] = {"distribution": "normal", "variance": variance}
+                variance = gate.input.variance if features is None else gate.input.variance_at(units, features)
+                if index == 0 and variance != gate.input.variance:
+                    changed = True
+                    parts["gates"][name]["input"] |= {"variance": variance, "fan": "in"}
         stated.pop("predicted", None)
     return validate_object({**data, "scheme": "custom", "target": None}) if changed else spec
 
 
-def excesses(spec: InitSpec, numbers: Sequence[Numbers | None], width: int) -> tuple[float, ...]:
+def excesses(
+    spec: InitSpec, numbers: Sequence[Numbers | None], width: int, features: int | None = None
+) -> tuple[float, ...]:
     """Return for every layer of a network the share of its second moment that its width may add, lengths of rows apart.
 
     It is what the rows' overlap adds (``excess``).  A further layer reads the states of those below, so it inherits
@@ -65,6 +73,8 @@ def excesses(spec: InitSpec, numbers: Sequence[Numbers | None], width: int) -> t
         spec: The spec.
         numbers: The numbers of wide networks, of every layer; None where there are none.
         width: Units of a layer.
+        features: Those that the first layer reads, where the numbers are for them.  None: the numbers are for
+            infinitely many, and the networks read as many as they have units.
 
     Example:
         >>> from critinit import generate
@@ -77,14 +87,15 @@ def excesses(spec: InitSpec, numbers: Sequence[Numbers | None], width: int) -> t
     inherited, columns = 0.0, float(width)
     for index, (layer, wide) in enumerate(zip(spec.layers, numbers, strict=True)):
         stacked = bool(layers_below(spec, index))
-        own = 0.0 if wide is None else excess(cell, layer, wide, columns if stacked else width)
+        counted = not stacked and features_read(spec, index, features) is not None
+        own = 0.0 if wide is None else excess(cell, layer, wide, columns if stacked else width, inputs=not counted)
         shares.append(own + (inherited if stacked else 0.0))
         inherited = shares[-1] + FINITE_WIDTH / width
         columns = width * (1.0 if layer.projection is None else layer.projection.width)
     return tuple(shares)
 
 
-def excess(cell: Cell, layer: Layer, numbers: Numbers, width: float) -> float:
+def excess(cell: Cell, layer: Layer, numbers: Numbers, width: float, *, inputs: bool = True) -> float:
     """Return the share of a network's second moment that kernels of so many columns that stay add, about.
 
     The rows of a unit's write gate and candidate have an inner product ρ of variance 1/N, relative to their lengths.
@@ -99,6 +110,7 @@ def excess(cell: Cell, layer: Layer, numbers: Numbers, width: float) -> float:
         layer: The layer.
         numbers: The numbers of wide networks.
         width: N.
+        inputs: Whether input kernels have N columns too; else the numbers have what their rows' overlap makes in them.
 
     Example:
         >>> from critinit import generate
@@ -107,13 +119,14 @@ def excess(cell: Cell, layer: Layer, numbers: Numbers, width: float) -> float:
         0.82
     """
     groups = zip(layer.groups, layer.alone(), strict=True)
-    added = sum(group.share * _added(cell, one, numbers.second_moment) for group, one in groups) / width
+    added = sum(group.share * _added(cell, one, numbers.second_moment, inputs) for group, one in groups) / width
     moment = numbers.second_moment if numbers.cell_second_moment is None else numbers.cell_second_moment
     return added / (moment + added) if added > 0.0 else 0.0
 
 
-def _added(cell: Cell, layer: Layer, second_moment: float) -> float:
-    """N times what is added to the second moment of the memory of a layer of one group, whose kernels read E h²."""
+def _added(cell: Cell, layer: Layer, second_moment: float, inputs: bool) -> float:
+    """N times what is added to the second moment of the memory of a layer of one group, whose kernels read E h²: by
+    recurrent kernels, and ``inputs`` says whether by input kernels too."""
     write, candidate = cell.write_gate, cell.candidate_gate
     gates, source = layer.reduced().gates, layer.reduced().input
     if write is None or candidate is None or write == candidate:
@@ -135,6 +148,7 @@ def _added(cell: Cell, layer: Layer, second_moment: float) -> float:
 
     keep = average(cell.keep, cell.keep_gate)[0]
     moved = average(cell.write, write)[1] * average(cell.candidate, candidate)[1]
-    both = [(getattr(gates[write], part), getattr(gates[candidate], part), of) for part, of in power.items()]
+    parts = power if inputs else {"recurrent": second_moment}
+    both = [(getattr(gates[write], part), getattr(gates[candidate], part), of) for part, of in parts.items()]
     strength = sum(a.variance * b.variance * of**2 for a, b, of in both if not (a.reads_itself or b.reads_itself))
     return float(strength * np.mean((moved / np.maximum(1.0 - keep, 1.0 / LONGEST_TIME)) ** 2))

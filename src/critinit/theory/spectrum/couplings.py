@@ -82,7 +82,7 @@ def sampled_couplings(
         return float(np.mean(population.h**2))
 
     if cell.is_of_one_step:
-        population.fill()
+        population.fill(0)
     first = first_burn_in(cell, layer, below, filled=True)
     settle(step, first, longest_burn_in(layer, first, follow_steps(T)))
     found = [population.couplings()]

@@ -21,6 +21,7 @@ __all__ = [
     "Continued",
     "Run",
     "combine",
+    "holders",
     "informative_steps",
     "late_growth",
     "moment_error",
@@ -66,6 +67,19 @@ def participation(squares: Array) -> float:
         return 1.0
     x = squares / top
     return float(x.sum() ** 2 / (x.size * np.sum(x * x)))
+
+
+def holders(squares: Array) -> float:
+    """Return the smallest share of the units that has half of all squares; 1 where all are 0.
+
+    Example:
+        >>> holders(np.array([1.0, 1.0, 8.0, 0.0]))
+        0.25
+    """
+    from_largest = np.cumsum(np.sort(squares)[::-1])
+    if not from_largest[-1]:
+        return 1.0
+    return float(1 + np.searchsorted(from_largest, 0.5 * from_largest[-1])) / squares.size
 
 
 def log_retention(log_square: Array, T: int, growth: float) -> float:
@@ -124,6 +138,7 @@ class Run:
         jacobian_square: First moment of the squared singular values of the one-step Jacobian.
         jacobian_second: Their second moment.
         settled: Whether the state was stationary.
+        holders: The share of the units that hold half of the mean square of the memory.
         repeated: ``log_square`` of further, shorter perturbations.
     """
 
@@ -136,6 +151,7 @@ class Run:
     jacobian_square: float
     jacobian_second: float
     settled: bool
+    holders: float = 1.0
     repeated: tuple[Array, ...] = ()
 
     def log_chi(self, steps: int) -> float:

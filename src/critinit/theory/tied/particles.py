@@ -22,12 +22,12 @@ from critinit.cells import EMBEDDED, Cell
 from critinit.dual import Array, Dual, value
 from critinit.spec import Gate, Layer
 from critinit.theory.normalization import normalized_memory, normalized_message
-from critinit.theory.protocol import Inputs, pilot_steps
+from critinit.theory.protocol import Inputs
 from critinit.theory.settling import steady_moment
 from critinit.theory.tied.biases import draw_biases
 from critinit.theory.tied.fields import Field
 from critinit.theory.tied.jacobian import Couplings
-from critinit.theory.tied.sources import OwnInputs
+from critinit.theory.tied.sources import Features, OwnInputs, SharedInputs
 
 __all__ = ["Groups", "Population", "population_of", "rescale"]
 
@@ -83,6 +83,7 @@ class Population:
         rng: Random generator.
         inputs: The course of the inputs in time; of the lowest layer's where there are layers below.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
+        features: The sequence of few features that the lowest layer reads.  None: one of infinitely many.
         tangents: K, perturbations a particle.
         recent: Newest messages that fields keep one by one.
     """
@@ -96,6 +97,7 @@ class Population:
         *,
         inputs: Inputs,
         below: Sequence[Layer] = (),
+        features: Features | None = None,
         tangents: int = 1,
         recent: int = 32,
     ) -> None:
@@ -105,11 +107,13 @@ class Population:
         self.deltas = _Fields({}, self.states.shared, {})
         biases = draw_biases(layer.gates, particles, lambda bias: _strata(particles, rng))
         self.biases = {name: _once(b) if _is_idle(layer.gates[name]) else b for name, b in biases.items()}
-        self._source: OwnInputs | _StateBelow = (
-            _StateBelow(cell, layer, below, particles, rng, inputs, recent)
-            if below
-            else OwnInputs(cell, layer, particles, rng, inputs)
-        )
+        self._source: OwnInputs | SharedInputs | _StateBelow
+        if below:
+            self._source = _StateBelow(cell, layer, below, particles, rng, inputs, features, recent)
+        elif features is not None:
+            self._source = SharedInputs(cell, layer, particles, rng, inputs, features)
+        else:
+            self._source = OwnInputs(cell, layer, particles, rng, inputs)
         self._pairing = {
             name: gate.recurrent
             for name, gate in layer.gates.items()
@@ -185,16 +189,19 @@ class Population:
         bias = 0.0 if self.cell.keep_gate is None else self.biases.get(self.cell.keep_gate, 0.0)
         return np.argsort(np.broadcast_to(bias, self.particles), kind="stable")
 
-    def fill(self) -> None:
-        """Give units the memory of what was before the first step, as ``critinit.theory.protocol.pilot_steps`` says.
+    def fill(self, steps: int) -> None:
+        """Give units the memory of what was before the first step.
 
-        A state that is a function of the last step's fields alone starts with its steady second moment.
+        A state that is a function of the last step's fields alone starts with its steady second moment, that for inputs
+        of infinitely many features.
+
+        Args:
+            steps: Steps that show what is missing, as ``critinit.theory.protocol.pilot_steps`` says.
         """
         moment = steady_moment(self.cell, self.layer)
         if moment is not None:
             self.s = math.sqrt(moment) * self.rng.standard_normal(self.particles)
             self.h = self._visible(self.s, self.u)
-        steps = pilot_steps(self.cell, self.layer)
         if not steps:
             return
         keep_square, write_square = np.zeros(self.particles), np.zeros(self.particles)
@@ -288,10 +295,10 @@ class Groups:
             [n + population.by_bias() for n, population in zip(first, self.populations, strict=False)]
         )
 
-    def fill(self) -> None:
-        """Give units the memory of what was before the first step."""
+    def fill(self, steps: int) -> None:
+        """Give units the memory of what was before the first step; all read the same steps."""
         for population in self.populations:
-            population.fill()
+            population.fill(steps)
 
     def perturb(self, steps: int) -> None:
         """Give the memory new tangents, for ``steps`` steps."""
@@ -317,12 +324,13 @@ def population_of(
     *,
     inputs: Inputs,
     below: Sequence[Layer] = (),
+    features: Features | None = None,
     recent: int = 32,
 ) -> Population | Groups:
     """Return the particles of a layer, those of all its groups of units; the arguments are those of ``Population``."""
     counts = layer.split(particles)
     populations = [
-        Population(cell, one.reduced(), count, rng, inputs=inputs, below=below, recent=recent)
+        Population(cell, one.reduced(), count, rng, inputs=inputs, below=below, features=features, recent=recent)
         for one, count in zip(layer.alone(), counts, strict=True)
     ]
     return populations[0] if len(populations) == 1 else Groups(populations)
@@ -361,10 +369,13 @@ class _StateBelow:
         particles: int,
         rng: np.random.Generator,
         inputs: Inputs,
+        features: Features | None,
         recent: int,
     ) -> None:
         *lower, read = below
-        self._population = population_of(cell, read, particles, rng, inputs=inputs, below=lower, recent=recent)
+        self._population = population_of(
+            cell, read, particles, rng, inputs=inputs, below=lower, features=features, recent=recent
+        )
         self._gain = 1.0 if read.projection is None else math.sqrt(read.projection.gain)
         gains = {name: math.sqrt(gate.input.variance) for name, gate in layer.gates.items() if gate.input.variance > 0}
         self._itself = {name: gains.pop(name) for name in [*gains] if layer.gates[name].input.reads_itself}

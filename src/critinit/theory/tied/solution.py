@@ -35,19 +35,23 @@ from critinit.theory.protocol import (
     SAME_INPUTS,
     STEADY,
     Inputs,
+    features_read,
     follow_steps,
     has_spread,
     is_outlasted,
     layers_below,
     least_burn_in,
     longest_burn_in,
+    pilot_steps,
     steps_to_follow,
+    unfilled,
 )
 from critinit.theory.settling import first_burn_in
 from critinit.theory.tied.growth import (
     Continued,
     Run,
     combine,
+    holders,
     informative_steps,
     moment_error,
     participation,
@@ -56,6 +60,7 @@ from critinit.theory.tied.growth import (
     settle,
 )
 from critinit.theory.tied.particles import Groups, Population, population_of, rescale
+from critinit.theory.tied.sources import Features
 
 __all__ = ["tied", "tied_course", "tied_layer", "tied_with_courses", "tolerance_of"]
 
@@ -65,11 +70,16 @@ _LARGEST = 2
 """A population is at most so many times the default: its cost grows faster than its noise falls."""
 _FEWEST, _MOST, _MOST_ASKED = 4, 8, 64
 """Populations: at least so many for a standard error; at most so many for the default accuracy, and for another."""
+_FEWEST_INPUTS, _MOST_INPUTS = 8, 16
+"""The same where inputs have few features: all units of a population read one sequence, so only others tell how much
+the numbers owe to it."""
 _RELATIVE = 3.0
 """Wanted relative error of the second moment, and of ln of the retention where units keep with time constants of their
 own, in units of the tolerance of ln χ."""
 _TOLERANCE = 0.003
 """Wanted standard error of ln χ by default."""
+_TOLERANCE_INPUTS = 0.005
+"""The same where inputs have few features: what sequences differ by takes many of them."""
 _MANY_STEPS = 2500
 """A perturbation that is followed for more steps takes half of the particles, and no more populations by default: what
 is left of it after T steps is known to a hundredth or so from these, and each further digit costs a minute."""
@@ -77,6 +87,10 @@ _SCATTER = 2.0
 """Populations whose ln χ scatters by more than this, in units of the tolerance, are biased too: ln of a noisy mean."""
 _CALLED_FOR = 2.0
 """Larger populations are run where so many times the particles would be needed, not for less."""
+_FEW_HOLD = 0.02
+"""Share of the units that holds half of a second moment, below which a network of 100 units has it or not."""
+_SEEDS = 2**63
+"""Seeds of the inputs: any of so many."""
 _SNAPSHOT_EVERY = 20
 """Steps between two looks at the Jacobian: nearer ones are alike and cost time."""
 
@@ -89,11 +103,13 @@ def tied(
     tolerance: float | None = None,
     seed: int = 0,
     inputs: Inputs = STEADY,
+    features: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, ...]:
     """Return the tied numbers of every layer, with standard errors; the same arguments give the same numbers.
 
     Four populations are joined by others, up to 8, until the wanted accuracy is met; a note says where it is not.
+    Where inputs have few features there are 8 to 16, as all units of a population read one sequence.
     The cost is O(populations·steps·particles·gates·log steps): a second or two for a GRU at the defaults.  Where units
     keep with time constants of their own a perturbation is followed for T steps, up to 10,000; beyond 2,500 half of the
     particles and four populations have to do, unless a tolerance is given.
@@ -103,10 +119,12 @@ def tied(
         particles: Particles of a population.  None: 1,000, then as many as the first four call for, up to 2,000.
         steps: How long a perturbation is followed.  None: T, between 300 and 2000.
         tolerance: Wanted standard error of ln χ; that of ln of the second moment is three times as large, and where
-            units keep with time constants of their own so is the relative one of ln of the retention.  None: .003.  Up
-            to 64 populations are run for a tolerance that is given.
+            units keep with time constants of their own so is the relative one of ln of the retention.  None: .003, or
+            .005 with few features.  Up to 64 populations are run for a tolerance that is given.
         seed: Seed of the random numbers.
         inputs: The course of the first layer's inputs in time.
+        features: M, numbers in one input, independent and Gaussian, that all units and gates of the first layer read.
+            None: infinitely many.
         progress: Called with (parts done, parts in all).
 
     Returns:
@@ -129,7 +147,8 @@ def tied(
     return tuple(
         tied_layer(
             cell, layer, T=spec.T, particles=particles, steps=steps, tolerance=tolerance,
-            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), progress=part(i),
+            seed=(seed, i), inputs=inputs, below=layers_below(spec, i), features=features_read(spec, i, features),
+            progress=part(i),
         )
         for i, layer in enumerate(spec.layers)
     )  # fmt: skip
@@ -147,6 +166,7 @@ def tied_layer(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
     beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Numbers:
@@ -159,10 +179,12 @@ def tied_layer(
         particles: As for ``tied``, like all the following.
         steps: How long a perturbation is followed.
         tolerance: Wanted standard error of ln χ.
-        most: Populations, at most, from 4 on.  None: 8, or 64 where a tolerance is given.
+        most: Populations, at most, from 4 on, or from 8 on with few features.  None: 8, or 16 with few features; 64
+            where a tolerance is given.
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first; none: it has inputs of its own.
+        features: Numbers in one input of the lowest layer.  None: infinitely many.
         beyond: ln of what so many steps leave by the fast estimate, from 2,500 steps on.  Where units keep with time
             constants of their own it continues what is sampled, from the step where fewer than 1 % of the units carry
             the perturbation, at most 2,000.  None: all is sampled.
@@ -173,7 +195,7 @@ def tied_layer(
     """
     return tied_with_courses(
         cell, layer, T=T, particles=particles, steps=steps, tolerance=tolerance, most=most, seed=seed, inputs=inputs,
-        below=below, beyond=beyond, progress=progress,
+        below=below, features=features, beyond=beyond, progress=progress,
     )[0]  # fmt: skip
 
 
@@ -189,6 +211,7 @@ def tied_with_courses(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
     beyond: Callable[[int], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Numbers, Array]:
@@ -208,24 +231,27 @@ def tied_with_courses(
         beyond = None
     length = length if beyond is None else follow_steps(T)
     count = (_PARTICLES if thorough else _PARTICLES // 2) if particles is None else particles
-    most = (_MOST if tolerance is None else _MOST_ASKED) if most is None else most
-    tolerance = _TOLERANCE if tolerance is None else tolerance
+    few = features is not None
+    fewest, usual, wanted = (_FEWEST_INPUTS, _MOST_INPUTS, _TOLERANCE_INPUTS) if few else (_FEWEST, _MOST, _TOLERANCE)
+    most = (_MOST_ASKED if asked else usual) if most is None else most
+    tolerance = wanted if tolerance is None else tolerance
     until_T = spread and length >= T
     _check("particles", count, 2)
     _check("steps", length, LEAST_STEPS)
-    _check("most", most, _FEWEST)
+    _check("most", most, fewest)
+    _check("features", 1 if features is None else features, 1)
     if not tolerance > 0.0:
         raise ArgumentError("tolerance", found=str(tolerance), allowed="more than 0")
-    streams = iter(np.random.SeedSequence(seed).spawn(_FEWEST + most))
+    streams = iter(np.random.SeedSequence(seed).spawn(fewest + most))
     runs: list[Run] = []
 
     def run(size: int, populations: int) -> None:
         for i, child in enumerate(itertools.islice(streams, populations)):
             random = np.random.default_rng(child)
             shares, again = not until_T, not until_T and beyond is None
-            runs.append(_follow(cell, layer, size, length, random, inputs, below, shares=shares, again=again))
+            runs.append(_follow(cell, layer, size, length, random, inputs, below, features, shares=shares, again=again))
             if progress:
-                progress(min(i, _FEWEST - 1), _FEWEST)
+                progress(min(i, fewest - 1), fewest)
 
     def scatter() -> float:
         if until_T:
@@ -236,20 +262,20 @@ def tied_with_courses(
         """The largest standard error, each in units of the wanted one of ln χ."""
         return max(scatter() / math.sqrt(len(runs)), _moment_error(runs) / _RELATIVE)
 
-    run(count, _FEWEST)
+    run(count, fewest)
     excess = max(worst(), scatter() / _SCATTER) ** 2 / tolerance**2
-    if until_T and not asked and cell.keep_gate is not None:
+    if until_T and not asked and cell.keep_gate is not None and not few:
         # rare slow units: no number of populations that can be waited for would do
         thorough = thorough and excess <= _LARGEST * most / _FEWEST
-    if particles is None and thorough and excess > _CALLED_FOR:
+    if particles is None and thorough and excess > _CALLED_FOR and not few:
         # larger populations rather than more: their bias goes down with their noise
         count = min(2 ** math.ceil(math.log2(excess)), _LARGEST) * _PARTICLES
         runs.clear()
-        run(count, _FEWEST)
+        run(count, fewest)
     while thorough and worst() > tolerance and len(runs) < most:
         run(count, 1)
     if progress:
-        progress(_FEWEST, _FEWEST)
+        progress(fewest, fewest)
     notes = []
     if worst() > tolerance:
         ran = f"{len(runs)} populations of {count}"
@@ -263,6 +289,12 @@ def tied_with_courses(
         if (until_T or beyond is not None) and scatter() > tolerance * math.sqrt(len(runs)):
             error = 100.0 * _RELATIVE * scatter() / math.sqrt(len(runs))
             notes.append(f"retention: its logarithm is known to {error:.2g} % after {ran}")
+    if few:
+        held = float(np.mean([run.holders for run in runs]))
+        if held < _FEW_HOLD:
+            name = "cell_second_moment" if cell.has_readout else "second_moment"
+            notes.append(f"{name}: {100.0 * held:.2g} % of the units hold half of it, so networks differ much in it")
+        notes += unfilled(cell, layer)
     if layer.input.correlation < 1.0:
         notes.append(SAME_INPUTS)
     continued = None if beyond is None else _continued(runs, T, beyond)
@@ -299,6 +331,7 @@ def tied_course(
     seed: int | tuple[int, ...] = 0,
     inputs: Inputs = STEADY,
     below: Sequence[Layer] = (),
+    features: int | None = None,
 ) -> Array:
     """Return the course of a perturbation, ln E|δ_t|²/E|δ_0|², step by step.
 
@@ -311,6 +344,7 @@ def tied_course(
         seed: Seed of the random numbers.
         inputs: The course of the inputs in time.
         below: The layers whose states reach this one, lowest first.
+        features: Numbers in one input of the lowest layer.  None: infinitely many.
 
     Returns:
         One course a population, (populations, steps + 1).
@@ -323,7 +357,7 @@ def tied_course(
     _check("steps", steps, 1)
     streams = np.random.SeedSequence(seed).spawn(populations)
     generators = (np.random.default_rng(s) for s in streams)
-    followed = (_follow(cell, layer, particles, steps, rng, inputs, below).log_square for rng in generators)
+    followed = (_follow(cell, layer, particles, steps, rng, inputs, below, features).log_square for rng in generators)
     return np.array([course - course[0] for course in followed])
 
 
@@ -371,6 +405,7 @@ def _follow(
     rng: np.random.Generator,
     inputs: Inputs,
     below: Sequence[Layer],
+    features: int | None,
     *,
     shares: bool = False,
     again: bool = False,
@@ -381,15 +416,16 @@ def _follow(
     perturbed further where few steps are informative.
     """
     projection = layer.projection
-    population = population_of(cell, layer, particles, rng, inputs=inputs, below=below)
-    population.fill()
+    read = None if features is None else Features(features, int(rng.integers(_SEEDS)))
+    population = population_of(cell, layer, particles, rng, inputs=inputs, below=below, features=read)
+    population.fill(pilot_steps(cell, layer))
 
     def step() -> float:
         population.step(-1)
         h = population.h
         return float(h @ h / h.size)  # a third of the time of a mean of squares
 
-    first = first_burn_in(cell, layer, below, filled=True)
+    first = first_burn_in(cell, layer, below, filled=read is None, few=read is not None)
     settled = settle(step, first, longest_burn_in(layer, first, steps), least_burn_in(cell, layer, steps))
     population.perturb(steps)
     log_square, carried = np.zeros(steps + 1), np.ones(steps + 1)
@@ -419,6 +455,7 @@ def _follow(
         jacobian_square=float(jacobian[0] / looks),
         jacobian_second=float(jacobian[1] / looks),
         settled=settled and bool(halves[1] <= GROWING * halves[0]),
+        holders=holders(squares[1]),
     )
     if not again or inputs.off_after is not None:
         return run
