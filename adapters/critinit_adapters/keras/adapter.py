@@ -315,7 +315,7 @@ class KerasAdapter(InPlaceAdapter):
         states_its_rate(learning_rate)
         if not isinstance(model, layers.Layer):
             raise ArgumentError("model", found=type(model).__name__, allowed="a Keras model, layer or cell")
-        return limit_steps(optimizer, limits, model.variables)
+        return limit_steps(optimizer, limits, model)
 
 
 ADAPTER = KerasAdapter()
