@@ -153,6 +153,8 @@ def _checked(name: str, array: Array, where: str = "", most: int = 3) -> Array:
         raise DataError(where, found="an array of Python objects", allowed="real numbers", hint=hint, source=name)
     if array.dtype.kind not in "biuf":
         hint = f"convert it, for example with array.astype(float); {_LISTS}"
+        if array.dtype.kind == "V" and array.dtype.names is None:  # as of bfloat16
+            hint = "NumPy keeps no type such as bfloat16 in a file; convert it before: array.astype('float32')"
         raise DataError(where, found=f"an array of {array.dtype}", allowed="real numbers", hint=hint, source=name)
     if not 1 <= array.ndim <= most or min(array.shape) < 1:
         allowed = f"1 to {most} dimensions, none of them empty"

@@ -261,12 +261,7 @@ def _brain(path: str, name: str) -> NDArray[Any]:
         entry = json.loads(stream.read(size))[name]
         begin, end = entry["data_offsets"]
         stream.seek(8 + size + begin)
-        return _widen(np.frombuffer(stream.read(end - begin), "<u2")).reshape(entry["shape"])
-
-
-def _widen(halves: NDArray[Any]) -> NDArray[Any]:
-    """The float32 numbers of which bfloat16 keeps the first half of the bits."""
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+        return files.widened(np.frombuffer(stream.read(end - begin), "<u2")).reshape(entry["shape"])
 
 
 @contextmanager
@@ -325,7 +320,7 @@ def _hdf5(path: str | IO[bytes]) -> Iterator[Entries]:
 def _dataset(item: Any) -> Entry:
     """One tensor of an HDF5 file; an attribute marks numbers of bfloat16, for which HDF5 has no type."""
     if item.attrs.get("dtype") == "bfloat16" and item.dtype.itemsize == 2:
-        return Entry(item.shape or (), "bfloat16", lambda: _widen(np.asarray(item[()]).view("<u2")))
+        return Entry(item.shape or (), "bfloat16", lambda: files.widened(np.asarray(item[()]).view("<u2")))
     return Entry(item.shape or (), item.dtype.name, lambda: np.asarray(item[()]))
 
 
