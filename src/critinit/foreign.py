@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Foreign", "Library", "raw"]
+from critinit.errors import ArgumentError
+
+__all__ = ["Foreign", "Library", "check_numbers", "raw"]
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.zeros_like: lambda library, x, dtype=None: library.filled(x, 0.0),
@@ -196,3 +198,19 @@ _TAKEN = (Foreign, np.ndarray, np.generic, int, float)
 def raw(x: Any) -> Any:
     """Return the raw array of a foreign one; anything else as it is."""
     return x.array if isinstance(x, Foreign) else x
+
+
+def check_numbers(name: str, value: object) -> None:
+    """Refuse what stands for numbers while JAX traces a function, which nothing but JAX can compute with.
+
+    Args:
+        name: What messages call it.
+        value: Anything.
+
+    Raises:
+        ArgumentError: JAX traces it.
+    """
+    if any(kind.__name__ == "Tracer" and kind.__module__.partition(".")[0] == "jax" for kind in type(value).__mro__):
+        found = "an array without numbers, within a transformation of JAX"
+        hint = "call critinit outside of jit, vmap and grad"
+        raise ArgumentError(name, found=found, allowed="numbers", hint=hint)

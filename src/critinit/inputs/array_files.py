@@ -129,7 +129,7 @@ def _widened(name: str, halves: Array) -> Array:
     column = halves.reshape(-1, 1)
     with Spool(name) as spool:
         for at in range(0, len(column), _AT_ONCE):
-            spool.add(widened(column[at : at + _AT_ONCE]))
+            spool.add(widened(column[at : at + _AT_ONCE]).astype(np.float64))
         return spool.numbers().reshape(halves.shape)
 
 

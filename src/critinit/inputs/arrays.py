@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError, DataError
+from critinit.foreign import check_numbers
 from critinit.inputs.chunks import AXES, Chunk, Source, axes_of, chosen, ragged
 
 __all__ = ["in_memory", "on_host", "one", "several", "unreadable"]
@@ -48,8 +49,10 @@ def on_host(data: Any) -> NDArray[Any]:
     """Return an array of any framework as NumPy's; numbers of a type that NumPy has not, as bfloat16, as float32.
 
     Raises:
+        ArgumentError: JAX traces it.
         TypeError: There is no such array; a ValueError or RuntimeError too, as the framework says it.
     """
+    check_numbers("the array", data)
     host = data.detach().cpu() if hasattr(data, "detach") else data
     try:
         array = np.asarray(host)

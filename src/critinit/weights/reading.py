@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from critinit import files
 from critinit.errors import ArgumentError, MissingExtraError, WeightsError
+from critinit.foreign import check_numbers
 from critinit.tensors.layouts import Layout, Reader, layouts
 from critinit.weights.shards import indexed, parts_of
 
@@ -73,6 +74,10 @@ def entries_of(arrays: Mapping[str, Any]) -> Entries:
     """
     entries = {}
     for name, array in arrays.items():
+        check_numbers(f"weights: {name}", array)
+        if isinstance(array, Mapping):
+            hint = "flax.traverse_util.flatten_dict(tree, sep='/') makes one of a tree"
+            raise ArgumentError(f"weights: {name}", found="a mapping", allowed="one mapping of arrays", hint=hint)
         try:
             found, dtype = _numbers(array)
         except Exception as error:  # each framework has errors of its own
