@@ -201,16 +201,16 @@ def raw(x: Any) -> Any:
 
 
 def check_numbers(name: str, value: object) -> None:
-    """Refuse what stands for numbers while JAX traces a function, which nothing but JAX can compute with.
+    """Refuse what stands for an array while its library traces a function; it has no numbers.
 
     Args:
         name: What messages call it.
         value: Anything.
 
     Raises:
-        ArgumentError: JAX traces it.
+        ArgumentError: It is being traced.
     """
-    if any(kind.__name__ == "Tracer" and kind.__module__.partition(".")[0] == "jax" for kind in type(value).__mro__):
-        found = "an array without numbers, within a transformation of JAX"
+    if any(kind.__name__ == "Tracer" for kind in type(value).__mro__):
+        found = "an array without numbers, in a function that is being traced"
         hint = "call critinit outside of jit, vmap and grad"
         raise ArgumentError(name, found=found, allowed="numbers", hint=hint)

@@ -215,7 +215,7 @@ def test_every_function_that_takes_numbers_says_that_it_is_no_part_of_a_transfor
     for transform in (jax.jit, jax.vmap, lambda function: jax.grad(lambda x: function(x).sum())):
         for where, call in asked.items():
             with pytest.raises(
-                CritinitError, match=f"^{where}: found .* within a transformation of JAX; .*of jit, vmap"
+                CritinitError, match=f"^{where}: found (an array|arrays) without numbers, .*outside of jit, vmap"
             ):
                 transform(call)(X if transform is not jax.vmap else X[None])
 
@@ -223,7 +223,7 @@ def test_every_function_that_takes_numbers_says_that_it_is_no_part_of_a_transfor
 def test_a_tree_of_weights_is_refused_with_the_way_to_flatten_it() -> None:
     spec = critinit.generate("gru", T=20)
     weights = critinit.materialize(spec, "linen", input_size=3, hidden_size=8, seed=0)
-    with pytest.raises(CritinitError, match=r"^weights: params: found a mapping; .*flatten_dict\(tree, sep='/'\)"):
+    with pytest.raises(CritinitError, match=r"^weights: params: found a mapping; .*by their paths, as"):
         critinit.check(spec, {"params": weights})
 
 

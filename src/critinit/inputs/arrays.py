@@ -49,7 +49,7 @@ def on_host(data: Any) -> NDArray[Any]:
     """Return an array of any framework as NumPy's; numbers of a type that NumPy has not, as bfloat16, as float32.
 
     Raises:
-        ArgumentError: JAX traces it.
+        ArgumentError: It is being traced.
         TypeError: There is no such array; a ValueError or RuntimeError too, as the framework says it.
     """
     check_numbers("the array", data)

@@ -76,7 +76,7 @@ def entries_of(arrays: Mapping[str, Any]) -> Entries:
     for name, array in arrays.items():
         check_numbers(f"weights: {name}", array)
         if isinstance(array, Mapping):
-            hint = "flax.traverse_util.flatten_dict(tree, sep='/') makes one of a tree"
+            hint = "of a tree give the arrays by their paths, as {'params/cell/kernel': array}"
             raise ArgumentError(f"weights: {name}", found="a mapping", allowed="one mapping of arrays", hint=hint)
         try:
             found, dtype = _numbers(array)
