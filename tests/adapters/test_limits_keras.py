@@ -179,6 +179,29 @@ def test_limits_of_a_layer_reach_the_model_around_it(how, tmp_path):
     model.save(tmp_path / "model.keras")
 
 
+class Loop(keras.Model):
+    """A model with an optimizer of its own that it was not compiled with."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.optimizer = keras.layers.GRU(H), keras.optimizers.SGD(RATE)
+
+    def call(self, x):
+        return self.rnn(x)
+
+
+def test_an_optimizer_that_the_model_keeps_without_being_compiled_stays_where_it_is():
+    model = Loop()
+    model(X)
+    bare, applied = model.optimizer, critinit.apply(SPEC, model, seed=0)
+    assert isinstance(critinit.limit_steps(model.optimizer, applied), LimitedOptimizer)
+    assert model.optimizer is bare
+    trained = model.trainable_variables
+    before = np.array(trained[1])
+    bare.apply([keras.ops.ones(variable.shape) for variable in trained], trained)
+    assert (before - np.array(trained[1]))[:, 2 * H :].max() == pytest.approx(LIMIT, rel=1e-3)
+
+
 def test_limits_reach_the_bare_optimizer_of_a_loop_of_ones_own():
     applied = built()
     bare = keras.optimizers.SGD(RATE)

@@ -44,7 +44,7 @@ def limit_steps(optimizer: Any, limits: Sequence[StepLimit], model: Any) -> Any:
     if not {limit.tensor for limit in limits} & set(names.values()):
         raise not_found(limits, list(names.values()))
     limited = _limiting(optimizer, limits, names)
-    if getattr(model, "optimizer", None) is optimizer:
+    if isinstance(model, keras.Model) and model.compiled and model.optimizer is optimizer:
         model.optimizer = limited
         model.train_function = None  # a compiled one has the steps as they were
         # private: what a saved model keeps of compile(); run with keras 3.12.0 and 3.15.1

@@ -253,7 +253,8 @@ class _State:
         return {**state, "__getstate__": self}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _State:
-        return _State(memo[id(self._owner())])
+        owner = self._owner()
+        return _State(memo.get(id(owner), owner))
 
     def __reduce__(self) -> Any:
         return _State, (self._owner(),)
