@@ -265,6 +265,11 @@ def test_what_cannot_be_limited_is_refused():
     optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), applied)
     with pytest.raises(ArgumentError, match="trains at least one of the limited"):
         optimizer.build(other.trainable_variables)
+    busy = keras.optimizers.SGD(RATE)
+    busy.build(other.trainable_variables)
+    with pytest.raises(ArgumentError, match="trains at least one of the limited"):
+        critinit.limit_steps(busy, applied)
+    busy.apply([keras.ops.ones(variable.shape) for variable in other.trainable_variables])  # as it was
     none = built(critinit.generate("gru", T=T))
     plain = keras.optimizers.Adam(RATE)
     assert critinit.limit_steps(plain, none) is plain

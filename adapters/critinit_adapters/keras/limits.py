@@ -64,8 +64,12 @@ def _limiting(optimizer: Any, limits: Sequence[StepLimit], names: Mapping[int, s
     if isinstance(wrapper, LimitedOptimizer):  # the inner one of it
         return _limiting(wrapper, limits, names)
     limited = LimitedOptimizer(optimizer, limits, names=names)
-    if optimizer.built:
-        limited.build(optimizer._trainable_variables)
+    try:
+        if optimizer.built:
+            limited.build(optimizer._trainable_variables)
+    except ArgumentError:  # of other variables
+        del optimizer.apply, optimizer.get_config
+        raise
     return limited
 
 
