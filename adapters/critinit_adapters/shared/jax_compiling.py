@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -192,13 +192,13 @@ def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[A
             takes.append(eqn.params["take"])
             values.append(operands)
             results = operands[:1]
-        elif not any(map(_takes, jec.jaxprs_in_params(eqn.params))):
+        elif not any(map(_takes, _parts(eqn.params))):
             results = _carried_out(jaxpr, eqn, operands)
         elif eqn.primitive is jec.primitives.scan_p:
             results, within = _scanned(eqn.params, operands, takes)
             values.append(within)
         else:
-            (inner,) = jec.jaxprs_in_params(eqn.params)
+            (inner,) = _parts(eqn.params)
             if eqn.primitive in (jec.primitives.while_p, jec.primitives.cond_p):
                 raise NotImplementedError(eqn.primitive.name)
             closed = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -235,13 +235,21 @@ def _scanned(params: Any, operands: Sequence[Any], takes: list[Any]) -> tuple[li
     return [*last, *ys], values
 
 
+def _parts(params: Mapping[str, Any]) -> Iterator[Any]:
+    """The programs in an operation's parameters; JAX has a public function for it only since later than 0.8.1."""
+    for value in params.values():
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, (jec.Jaxpr, jec.ClosedJaxpr)):
+                yield one.jaxpr if isinstance(one, jec.ClosedJaxpr) else one
+
+
 def _takes(jaxpr: Any) -> bool:
-    return any(eqn.primitive is _TAKE or any(map(_takes, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return any(eqn.primitive is _TAKE or any(map(_takes, _parts(eqn.params))) for eqn in jaxpr.eqns)
 
 
 def _length(jaxpr: Any) -> int:
     """The number of operations in a program and within its parts."""
-    return sum(1 + sum(map(_length, jec.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return sum(1 + sum(map(_length, _parts(eqn.params))) for eqn in jaxpr.eqns)
 
 
 def _are_apart(takes: Sequence[Any]) -> bool:
