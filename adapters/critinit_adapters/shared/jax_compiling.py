@@ -211,10 +211,15 @@ def _walk(jaxpr: Any, consts: Sequence[Any], given: Sequence[Any], takes: list[A
 def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """The results of one operation of a program."""
     named = {atom: x for atom, x in zip(eqn.invars, operands, strict=True) if not isinstance(atom, jec.Literal)}
-    wanted = [atom for atom in eqn.outvars if not isinstance(atom, jec.DropVar)]
+    wanted = [atom for atom in eqn.outvars if not _is_dropped(atom)]
     alone = jaxpr.replace(constvars=[], invars=list(named), outvars=wanted, eqns=[eqn])
     found = iter(jec.jaxpr_as_fun(jec.ClosedJaxpr(alone, ()))(*named.values()))
-    return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
+    return [None if _is_dropped(atom) else next(found) for atom in eqn.outvars]
+
+
+def _is_dropped(atom: Any) -> bool:
+    """Whether a result has no name; JAX makes the class of these public only since later than 0.8.1."""
+    return type(atom).__name__ == "DropVar"
 
 
 def _scanned(params: Any, operands: Sequence[Any], takes: list[Any]) -> tuple[list[Any], Any]:
