@@ -10,11 +10,14 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from critinit.errors import FileError
 
-__all__ = ["TooLongError", "make_folder", "read", "read_stream", "refusal", "writable", "write"]
+__all__ = ["TooLongError", "make_folder", "read", "read_stream", "refusal", "widened", "writable", "write"]
 
 
 class TooLongError(FileError):
@@ -171,3 +174,17 @@ def refusal(name: str, error: Exception, allowed: str) -> FileError:
     else:
         found = str(error)
     return FileError(found=found if name else "nothing", allowed=allowed, source=name or "the file's name")
+
+
+def widened(halves: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers of bfloat16, a type that NumPy does not have, as float32, exactly.
+
+    Args:
+        halves: The bits of each number as an unsigned integer: the upper half of those of the float32.
+
+    Example:
+        >>> import numpy as np
+        >>> widened(np.array([0x3F80, 0xC020], dtype=np.uint16)).tolist()
+        [1.0, -2.5]
+    """
+    return (halves.astype(np.uint32) << 16).view(np.float32)

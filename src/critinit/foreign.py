@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Foreign", "Library", "raw"]
+from critinit.errors import ArgumentError
+
+__all__ = ["Foreign", "Library", "check_numbers", "raw"]
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.zeros_like: lambda library, x, dtype=None: library.filled(x, 0.0),
@@ -196,3 +198,19 @@ _TAKEN = (Foreign, np.ndarray, np.generic, int, float)
 def raw(x: Any) -> Any:
     """Return the raw array of a foreign one; anything else as it is."""
     return x.array if isinstance(x, Foreign) else x
+
+
+def check_numbers(name: str, value: object) -> None:
+    """Refuse what stands for an array while its library traces a function; it has no numbers.
+
+    Args:
+        name: What messages call it.
+        value: Anything.
+
+    Raises:
+        ArgumentError: It is being traced.
+    """
+    if any(kind.__name__ == "Tracer" for kind in type(value).__mro__):
+        found = "an array without numbers, in a function that is being traced"
+        hint = "call critinit outside of jit, vmap and grad"
+        raise ArgumentError(name, found=found, allowed="numbers", hint=hint)

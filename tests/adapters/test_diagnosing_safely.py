@@ -198,6 +198,35 @@ def test_within_a_transformation_of_jax_there_are_no_numbers() -> None:
             jax.jit(lambda x, case=case: critinit.diagnose(case.model, x, call=case.call)[0].numbers.retention)(X)
 
 
+def test_every_function_that_takes_numbers_says_that_it_is_no_part_of_a_transformation() -> None:
+    pytest.importorskip("equinox")
+    import jax
+
+    spec, case = critinit.generate("gru", T=20), CASES["equinox"]()
+    weights = critinit.materialize(spec, "canonical", input_size=3, hidden_size=8, seed=0)
+    asked = {
+        "input_variance": lambda x: critinit.generate("gru", T=20, input_variance=x[0, 0, 0]),
+        "T": lambda x: critinit.generate("gru", T=x[0, 0, 0]),
+        "seed": lambda x: critinit.materialize(spec, "canonical", input_size=3, hidden_size=8, seed=x[0, 0, 0]),
+        "the array": critinit.inputs.measure,
+        "weights: .*": lambda x: critinit.check(spec, {name: x.sum() * w for name, w in weights.items()}),
+        "batch": lambda x: critinit.measure(case.model, x, call=case.call),
+    }
+    for transform in (jax.jit, jax.vmap, lambda function: jax.grad(lambda x: function(x).sum())):
+        for where, call in asked.items():
+            with pytest.raises(
+                CritinitError, match=f"^{where}: found (an array|arrays) without numbers, .*outside of jit, vmap"
+            ):
+                transform(call)(X if transform is not jax.vmap else X[None])
+
+
+def test_a_tree_of_weights_is_refused_with_the_way_to_flatten_it() -> None:
+    spec = critinit.generate("gru", T=20)
+    weights = critinit.materialize(spec, "linen", input_size=3, hidden_size=8, seed=0)
+    with pytest.raises(CritinitError, match=r"^weights: params: found a mapping; .*by their paths, as"):
+        critinit.check(spec, {"params": weights})
+
+
 COMPILING = ("jax", "tensorflow")
 """Keras's backends on which a model runs compiled."""
 

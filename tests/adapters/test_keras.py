@@ -523,3 +523,38 @@ def test_a_layer_that_keras_cannot_build_is_refused_with_the_way_out():
         critinit.apply(make_spec("lstm"), layers.LSTM(4, dtype="bfloat16"), input_size=3, seed=0)
     layer = layers.LSTM(4, dtype="bfloat16", recurrent_initializer="glorot_uniform")
     assert critinit.apply(make_spec("lstm"), layer, input_size=3, seed=0).report.rows
+
+
+class Failing(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        raise ValueError(f"no numbers of shape {tuple(shape)}\nand more of it")
+
+
+PARTS = [
+    ("kernel_initializer", "kernel", (3, 12)),
+    ("recurrent_initializer", "recurrent_kernel", (4, 12)),
+    ("bias_initializer", "bias", (2, 12)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("argument", "part", "shape"), PARTS)
+def test_a_layer_that_keras_cannot_build_for_another_reason_says_which(argument, part, shape, dtype):
+    def made(kind=layers.GRU):
+        return kind(4, dtype=dtype, **{"recurrent_initializer": "glorot_uniform", argument: Failing()})
+
+    said = re.escape(f"a layer that Keras fails to build (ValueError: no numbers of shape {shape}); call the layer")
+    for kind in (layers.GRU, layers.GRUCell):
+        with pytest.raises(ApplyError, match=f"^target: found {said}"):
+            critinit.apply(make_spec("gru"), made(kind), input_size=3, seed=0)
+    layer = made()
+    with pytest.raises(ValueError, match="no numbers"):
+        layer(np.zeros((1, 5, 3), "float32"))
+    with pytest.raises(ApplyError, match=f"found a layer without {part}: Keras failed to build it; make the layer"):
+        critinit.apply(make_spec("gru"), layer, seed=0)
+
+
+def test_what_an_initializer_of_ours_refuses_while_the_layer_is_built_is_said_as_it_is():
+    given = {**initializers(make_spec("gru")), "reset_after": False}
+    with pytest.raises(ApplyError, match=r"^bias: found .*reset_after decides"):
+        critinit.apply(make_spec("gru_reset_before"), layers.GRU(4, **given), input_size=3, seed=0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib.util
+import io
 import json
+import pickle
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -14,7 +18,7 @@ pytest.importorskip("torch")
 
 import torch
 from critinit_adapters.torch import step_groups
-from critinit_adapters.torch.limits import _HOOKS
+from critinit_adapters.torch.limits import hooks_of
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import prune
@@ -130,7 +134,7 @@ def test_a_spec_without_limits_has_none_and_changes_no_optimizer():
     assert NOTE not in applied.report.notes
     optimizer = torch.optim.Adam(model.parameters())
     assert critinit.limit_steps(optimizer, applied) is optimizer
-    assert optimizer not in _HOOKS
+    assert hooks_of(optimizer) is None
 
 
 def test_step_limits_are_those_of_apply_and_change_nothing():
@@ -206,7 +210,7 @@ def test_a_limit_that_does_not_bind_changes_no_bit_and_copies_nothing():
     ours = trained(limited, optimizer)
     theirs = trained(plain, torch.optim.Adam(plain.parameters(), lr=1e-4))
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    assert _HOOKS[optimizer]._kept == {}
+    assert hooks_of(optimizer)._kept == {}
 
 
 def test_the_other_parts_change_no_bit():
@@ -340,6 +344,66 @@ def test_a_copy_of_the_model_is_named():
     same(trained(twin, optimizer), by_hand(lambda groups: torch.optim.Adam(groups)))
 
 
+def saved(whole):
+    stream = io.BytesIO()
+    torch.save(whole, stream)
+    stream.seek(0)
+    return torch.load(stream, weights_only=False)
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda whole: pickle.loads(pickle.dumps(whole)),
+    "saved": saved,
+    "a copy of a copy": lambda whole: copy.deepcopy(pickle.loads(pickle.dumps(copy.deepcopy(whole)))),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_copy_of_the_optimizer_keeps_the_limits(copied, begun):
+    model, applied = gru()
+    optimizer = critinit.limit_steps(torch.optim.Adam(model.parameters(), RATE), applied)
+    optimizer.register_step_post_hook(lambda *_: None)  # of others, which PyTorch drops, as no pickle holds it
+    if begun:
+        trained(model, optimizer, 3)
+    twin, other = copied((model, optimizer))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    steps = 5 if begun else 8
+    ours = trained(twin, other, steps)
+    same(ours, by_hand(lambda groups: torch.optim.Adam(groups)))
+    assert all(torch.equal(one, old) for one, old in zip(model.parameters(), before, strict=True))
+    assert critinit.limit_steps(other, applied, model=twin) is other  # and once is twice
+    same(trained(model, optimizer, steps), ours)
+
+
+def test_hooks_in_a_new_process_take_no_place_of_a_copys(monkeypatch):
+    model, applied = gru()
+    optimizer = critinit.limit_steps(torch.optim.SGD(model.parameters(), RATE), applied)
+    twin, other = copy.deepcopy((model, optimizer))
+    monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "next_id", 0)  # as it counts in a new process
+    for _ in range(1000):
+        other.register_step_pre_hook(lambda *_: None)
+    same(trained(twin, other, 3), trained(model, optimizer, 3))
+    assert hooks_of(other) is not hooks_of(optimizer)
+
+
+def test_a_shallow_copy_trains_the_same_parameters_with_the_limits():
+    model, applied = gru()
+    optimizer = critinit.limit_steps(torch.optim.Adam(model.parameters(), RATE), applied)
+    same(trained(model, copy.copy(optimizer)), by_hand(lambda groups: torch.optim.Adam(groups)))
+
+
+def test_limits_keep_no_optimizer_alive():
+    model, applied = gru()
+    gone = weakref.ref(critinit.limit_steps(torch.optim.Adam(model.parameters(), RATE), applied))
+    gc.disable()
+    try:
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 class ScheduleFree(torch.optim.SGD):
     """Looks like an optimizer that averages its weights."""
 
@@ -378,7 +442,7 @@ def test_optimizers_for_which_it_means_nothing_are_refused(made, reason):
     optimizer = made(model.parameters())
     with pytest.raises(ArgumentError, match=rf"found {made.__name__}; allowed: .* proportional .*{reason}"):
         critinit.limit_steps(optimizer, applied)
-    assert optimizer not in _HOOKS
+    assert hooks_of(optimizer) is None
 
 
 @pytest.mark.parametrize(
@@ -413,7 +477,7 @@ def test_a_model_that_lost_a_limited_tensor_is_refused_as_its_steps_would_have_n
     optimizer = torch.optim.Adam(model.parameters())
     with pytest.raises(ArgumentError, match=r"model: found none with the name weight_hh_l0, .*parametrization"):
         critinit.limit_steps(optimizer, applied)
-    assert optimizer not in _HOOKS
+    assert hooks_of(optimizer) is None
 
 
 def test_a_pruned_model_is_limited_too():

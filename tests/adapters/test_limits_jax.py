@@ -140,6 +140,59 @@ def test_twice_is_once():
     assert float(jnp.abs(both["hr"]["kernel"]).max()) == pytest.approx(1e-5, rel=1e-3)
 
 
+def test_a_new_limit_takes_the_place_of_the_old_one_of_a_tensor():
+    applied = linen_params()
+    params = applied.model["params"]
+    settings = ["layers.*.gates.candidate.recurrent.max_learning_rate=2e-4"]
+    changed = critinit.step_limits(critinit.generate("gru", T=6, settings=settings), applied.model)
+    once = critinit.limit_steps(optax.sgd(RATE), applied, RATE)
+    updates = update(critinit.limit_steps(once, changed, RATE), params)
+    assert np.allclose(updates["hn"]["kernel"], -2e-4, rtol=1e-5)  # and not 2e-4 · LIMIT/RATE
+    assert np.allclose(updates["iz"]["bias"], -LIMIT, rtol=1e-5)
+
+
+def labels_of(params):
+    return {child: dict.fromkeys(parts, "slow" if child == "hn" else "fast") for child, parts in params.items()}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda limited: optax.multi_transform({"slow": limited(), "fast": optax.sgd(RATE)}, labels_of),
+        lambda limited: optax.chain(optax.clip(2.0), limited()),
+        lambda limited: optax.inject_hyperparams(lambda learning_rate: limited())(RATE),
+        lambda limited: optax.masked(limited(), lambda params: jax.tree.map(lambda leaf: leaf.ndim == 2, params)),
+        lambda limited: optax.apply_if_finite(optax.chain(limited()), 3),
+        lambda limited: optax.MultiSteps(limited(), 2).gradient_transformation(),
+    ],
+    ids=["multi_transform", "chain", "inject_hyperparams", "masked", "apply_if_finite", "MultiSteps"],
+)
+def test_limits_around_limits_of_the_same_tensors_are_refused(wrapped):
+    applied = linen_params()
+    params = applied.model["params"]
+    inside = wrapped(lambda: critinit.limit_steps(optax.sgd(RATE), applied, RATE))
+    inside.init(params)  # alone it is good
+    twice = critinit.limit_steps(inside, applied, RATE)
+    found = r"limits around an optimizer that limits the same inside: (hn/kernel|iz/bias)"
+    with pytest.raises(ArgumentError, match=f"^optimizer: found {found}.*call limit_steps once: inside"):
+        twice.init(params)
+    with pytest.raises(ArgumentError, match=found):
+        jax.jit(optax.chain(twice, optax.clip(1.0)).init)(params)
+    # what follows a refused one is judged by itself
+    assert critinit.limit_steps(wrapped(lambda: optax.sgd(RATE)), applied, RATE).init(params)
+
+
+def test_limits_of_different_tensors_may_stand_around_each_other():
+    applied = linen_params()
+    params = applied.model["params"]
+    settings = ["layers.*.gates.reset.recurrent.max_learning_rate=1e-5"]
+    other = critinit.step_limits(critinit.generate("gru", T=6, settings=settings), applied.model)
+    inside = optax.chain(critinit.limit_steps(optax.sgd(RATE), applied, RATE), optax.clip(1.0))
+    updates = update(critinit.limit_steps(inside, other, RATE), params)
+    assert np.allclose(updates["hn"]["kernel"], -LIMIT, rtol=1e-5)
+    assert np.allclose(updates["hr"]["kernel"], -1e-5, rtol=1e-5)
+
+
 def test_the_sign_of_a_schedule_does_not_matter():
     applied = linen_params()
     params = applied.model["params"]

@@ -135,10 +135,117 @@ def test_twice_is_once():
     once, twice = built(), built()
     twice.model.layers[1].set_weights(once.model.layers[1].get_weights())
     optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), twice)
+    limits = optimizer.limits
     again = critinit.limit_steps(optimizer, twice)
-    assert again.inner_optimizer is optimizer.inner_optimizer
-    assert again.limits == optimizer.limits
+    assert again is optimizer
+    assert again.limits == limits
     assert moved(twice, again, 3) == moved(once, critinit.limit_steps(keras.optimizers.Adam(RATE), once), 3)
+
+
+def compiled(applied, optimizer, **how):
+    applied.model.compile(optimizer, "mse", **how)
+    return applied.model
+
+
+def fit(model):
+    """How far the candidate's recurrent kernel went in one epoch."""
+    before = np.array(model.get_weights()[1])
+    model.fit(X, Y, batch_size=B, shuffle=False, verbose=0)
+    return np.abs(model.get_weights()[1] - before)[:, 2 * H :].max()
+
+
+HOW = [{}, {"jit_compile": False}, *([{"run_eagerly": True}] if keras.backend.backend() != "torch" else [])]
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+@pytest.mark.parametrize("trained", [False, True])
+def test_limits_reach_a_model_that_was_compiled_before(how, trained, tmp_path):
+    applied = built()
+    model = compiled(applied, keras.optimizers.Adam(RATE, epsilon=1e-12), **how)
+    if trained:  # its step is compiled without limits
+        assert fit(model) > 10 * LIMIT
+    returned = critinit.limit_steps(model.optimizer, applied)
+    assert model.optimizer is returned
+    assert fit(model) < 1.01 * LIMIT
+    assert fit(model) > 0.5 * LIMIT
+    assert critinit.limit_steps(model.optimizer, applied) is returned
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again.optimizer, LimitedOptimizer)
+    assert fit(again) < 1.01 * LIMIT
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_limits_of_a_layer_reach_the_model_around_it(how, tmp_path):
+    model = built().model
+    applied = critinit.apply(SPEC, model.layers[0], seed=0)
+    model.compile(keras.optimizers.Adam(RATE, epsilon=1e-12), "mse", **how)
+    returned = critinit.limit_steps(model.optimizer, applied)
+    assert fit(model) == pytest.approx(LIMIT, rel=0.01)
+    with pytest.warns(UserWarning, match="limits of this optimizer are not saved with it: compile the model with"):
+        model.save(tmp_path / "model.keras")
+    model.compile(returned, "mse", **how)
+    assert fit(model) < 1.01 * LIMIT
+    model.save(tmp_path / "model.keras")
+
+
+class Loop(keras.Model):
+    """A model with an optimizer of its own that it was not compiled with."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.optimizer = keras.layers.GRU(H), keras.optimizers.SGD(RATE)
+
+    def call(self, x):
+        return self.rnn(x)
+
+
+def test_an_optimizer_that_the_model_keeps_without_being_compiled_stays_where_it_is():
+    model = Loop()
+    model(X)
+    bare, applied = model.optimizer, critinit.apply(SPEC, model, seed=0)
+    assert isinstance(critinit.limit_steps(model.optimizer, applied), LimitedOptimizer)
+    assert model.optimizer is bare
+    trained = model.trainable_variables
+    before = np.array(trained[1])
+    bare.apply([keras.ops.ones(variable.shape) for variable in trained], trained)
+    assert (before - np.array(trained[1]))[:, 2 * H :].max() == pytest.approx(LIMIT, rel=1e-3)
+
+
+def test_limits_reach_the_bare_optimizer_of_a_loop_of_ones_own():
+    applied = built()
+    bare = keras.optimizers.SGD(RATE)
+    limited = critinit.limit_steps(bare, applied)
+    assert critinit.limit_steps(bare, applied) is limited
+    trained = applied.model.trainable_variables
+    ones = [keras.ops.ones(variable.shape) for variable in trained]
+    for step in (bare.apply, limited.apply, lambda *pair: bare.apply_gradients(zip(*pair, strict=True))):
+        before = np.array(trained[1])
+        step(ones, trained)
+        moved = [part.max() for part in np.split(before - np.array(trained[1]), 3, axis=1)]
+        assert moved == pytest.approx([RATE, RATE, LIMIT], rel=1e-3)
+    bare.apply(ones)
+    assert int(bare.iterations) == 4
+
+
+def test_new_limits_reach_a_model_that_trains_with_limits_already():
+    settings = ["layers.0.gates.candidate.recurrent.max_learning_rate=1e-4"]
+    tighter = critinit.generate("gru", T=T, settings=settings)
+    for make in (keras.optimizers.Adam, lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(rate))):
+        applied = built()
+        model = compiled(applied, critinit.limit_steps(make(RATE), applied))
+        assert fit(model) == pytest.approx(LIMIT, rel=0.01)
+        assert critinit.limit_steps(model.optimizer, critinit.step_limits(tighter, model)) is model.optimizer
+        assert fit(model) < 1.01e-4
+
+
+def test_limits_reach_a_model_whose_scaled_optimizer_is_given():
+    applied = built()
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(RATE))
+    model = compiled(applied, scaled)
+    assert fit(model) > 10 * LIMIT
+    assert critinit.limit_steps(model.optimizer, applied) is scaled
+    assert fit(model) < 1.01 * LIMIT
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading:UserWarning")  # as of every optimizer
@@ -168,6 +275,11 @@ def test_what_cannot_be_limited_is_refused():
     optimizer = critinit.limit_steps(keras.optimizers.Adam(RATE), applied)
     with pytest.raises(ArgumentError, match="trains at least one of the limited"):
         optimizer.build(other.trainable_variables)
+    busy = keras.optimizers.SGD(RATE)
+    busy.build(other.trainable_variables)
+    with pytest.raises(ArgumentError, match="trains at least one of the limited"):
+        critinit.limit_steps(busy, applied)
+    busy.apply([keras.ops.ones(variable.shape) for variable in other.trainable_variables])  # as it was
     none = built(critinit.generate("gru", T=T))
     plain = keras.optimizers.Adam(RATE)
     assert critinit.limit_steps(plain, none) is plain

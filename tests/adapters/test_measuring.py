@@ -529,10 +529,18 @@ def test_a_module_that_only_looks_recurrent_is_named_where_it_cannot_be_measured
         def forward(self, x: Any) -> Any:
             return x
 
-    found = r"target: found no recurrent layer that is known; looks recurrent: OwnLSTMCell at '0' .*inputs.measure"
-    for model, message in (
-        (torch.nn.Sequential(OwnLSTMCell()), found),
-        (torch.nn.Linear(3, 3), "target: found no rec"),
+    none = "with no recurrent layer that is known"
+    for model, found in (
+        (
+            torch.nn.Sequential(OwnLSTMCell()),
+            f"target: found a Sequential {none}; looks recurrent: OwnLSTMCell at '0' ",
+        ),
+        (torch.nn.Linear(3, 3), f"target: found a Linear {none}; allowed: a model with a layer of rnn, gru, lstm"),
     ):
-        with pytest.raises(ApplyError, match=message):
-            critinit.measure(model, torch.zeros(20, 4, 3))
+        for ask, way in (
+            (critinit.measure, "of a recurrent module of your own measure the arrays that reach it with critinit"),
+            (critinit.initialize, "of a recurrent module of your own measure the arrays that reach it"),
+            (critinit.diagnose, "only recurrent layers are diagnosed; one of your own by its numbers: .*diagnose_file"),
+        ):
+            with pytest.raises(ApplyError, match=f"^{found}.*; {way}"):
+                ask(model, torch.zeros(20, 4, 3))

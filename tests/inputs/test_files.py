@@ -19,7 +19,7 @@ def safetensors(path: Path, arrays: dict[str, np.ndarray], kinds: dict[str, str]
     names = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "uint8": "U8", "bool": "BOOL"}
     header, at = {"__metadata__": {"made": "here"}}, 0
     for name, array in arrays.items():
-        kind = (kinds or {}).get(name, names[array.dtype.name])
+        kind = (kinds or {}).get(name) or names[array.dtype.name]
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes
     text = json.dumps(header).encode()
@@ -74,9 +74,47 @@ def test_a_damaged_safetensors_file_is_one_line(tmp_path: Path, damage: object, 
     assert "\n" not in str(error.value)
 
 
+def halves(x: np.ndarray) -> np.ndarray:
+    """The bits of bfloat16: the upper half of those of float32, cut off."""
+    return (np.ascontiguousarray(x, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def test_bfloat16_is_read_as_the_numbers_it_stands_for(tmp_path: Path) -> None:
+    jnp = pytest.importorskip("ml_dtypes")
+    x = sequences()
+    short = x.astype(np.float32).astype(jnp.bfloat16)
+    path = safetensors(tmp_path / "x.safetensors", {"x": short, "n": np.arange(3)}, {"x": "BF16"})
+    close(measure(path, array="x", chunk_size=50), measure(short.astype(np.float64)))
+    lists = {f"walk{n}": halves(x[n, : 20 + n]) for n in range(5)}
+    path = safetensors(path, lists, dict.fromkeys(lists, "BF16"))
+    whole = [(bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64) for bits in lists.values()]
+    close(measure(path, array="walk*"), measure(whole))
+
+
+def test_bfloat16_in_files_of_numpy_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    x = halves(sequences()).view("V2")  # what NumPy reads of an array whose type it does not know
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    for path in tmp_path.iterdir():
+        with pytest.raises(DataError, match=r"an array of \|V2; .*such as bfloat16 in a file; convert it before"):
+            measure(path)
+
+
+def test_bfloat16_is_never_loaded_whole(tmp_path: Path) -> None:
+    x = halves(np.random.default_rng(0).standard_normal((400, 5000, 4), dtype=np.float32))
+    path = safetensors(tmp_path / "x.safetensors", {"x": x}, {"x": "BF16"})
+    size = x.nbytes
+    del x
+    tracemalloc.start()
+    measure(path, chunk_size=2**15, spectrum=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * size  # four times as much as double precision
+
+
 def test_types_of_other_numbers_are_refused(tmp_path: Path) -> None:
-    path = safetensors(tmp_path / "x.safetensors", {"x": np.ones(4, dtype="float16")}, {"x": "BF16"})
-    with pytest.raises(DataError, match=r"x: found numbers of type BF16; allowed: F64, F32, .*; save it as float32"):
+    path = safetensors(tmp_path / "x.safetensors", {"x": np.ones(4, dtype="uint8")}, {"x": "F8_E4M3"})
+    with pytest.raises(DataError, match=r"x: found numbers of type F8_E4M3; allowed: F64, .*, BF16; save it as float"):
         measure(path)
     with pytest.raises(DataError, match="found no array; allowed: at least one"):
         measure(safetensors(path, {}))

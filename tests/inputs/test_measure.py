@@ -277,6 +277,25 @@ def test_what_should_be_changed_is_warned_of() -> None:
     assert one == "one step: where a row is a sequence, layout='NT' (--layout NT) says so"
 
 
+@pytest.mark.parametrize("size", [1e-152, 1e-200, 5e-324])
+def test_numbers_too_small_to_square_are_not_called_zero(size: float) -> None:
+    x = sequences() / np.abs(sequences()).max()
+    said = r"at most .*, whose squares are too small to compute with; .*; multiply the data by a number such as 1e\+"
+    for small in (size * x, -size * np.abs(x), np.concatenate([size * x[0], np.zeros((9, 3))])):
+        with pytest.raises(DataError, match=said):
+            measure(small, chunk_size=50)
+    x[..., 1] *= size  # one column among others
+    said = "1.75e-153)" if size == 1e-152 else "below 1e-154)"
+    assert measure(x).warnings()[0].startswith(f"unscaled: column 1 (standard deviation {said}")
+
+
+def test_small_numbers_that_can_be_squared_are_measured() -> None:
+    x = sequences()
+    found = measure(1e-140 * x)
+    assert found.second_moment == pytest.approx(1e-280 * measure(x).second_moment, rel=1e-12)
+    assert found.correlation == pytest.approx(measure(x).correlation, rel=1e-9)
+
+
 def test_a_number_that_is_not_finite_is_named() -> None:
     x = sequences()
     x[3, 17, 2] = np.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -136,6 +137,45 @@ def test_values_of_groups_are_set() -> None:
     assert [group.gates["update"].bias.mean for group in changed.layers[0].groups] == [0.5, 3.0]
     uneven = ["layers.0.groups.0.share=0.1", "layers.0.groups.1.share=0.9"]
     assert [group.share for group in override(spec, uneven).layers[0].groups] == [0.1, 0.9]
+
+
+def means(spec: InitSpec, *settings: str) -> list[float]:
+    return [group.gates["update"].bias.mean for group in override(spec, settings).layers[0].groups]
+
+
+def test_groups_are_called_by_their_names() -> None:
+    spec = validate_object(grouped_object(0.5, 0.5))
+    first, second = (group.name for group in spec.layers[0].groups)
+    assert means(spec, f"layers.0.groups.{second}.gates.update.bias.mean=3") == [0.5, 3.0]
+    assert means(spec, f"layers.*.groups.{first}.gates.*.bias.mean=3") == [3.0, 0.5]
+    named = "layers.0.groups.0.name=slow.long"
+    assert means(spec, named, "layers.0.groups.slow.long.gates.update.bias.mean=3") == [3.0, 0.5]
+    assert means(spec, named, "layers.0.groups.1.name=slow", "layers.0.groups.slow.gates.update.bias.mean=3")[1] == 3.0
+
+
+def test_a_name_that_means_no_group_or_several_is_refused() -> None:
+    spec = validate_object(grouped_object(0.5, 0.5))
+    first, second = (group.name for group in spec.layers[0].groups)
+    value = "gates.update.bias.mean=3"
+    for wrong, said in (
+        ([f"layers.0.groups.none.{value}"], f'groups.none: found "none"; allowed: 0 ({first}), 1 ({second}), or * for'),
+        ([f"layers.0.groups.2.{value}"], f'groups.2: found "2"; allowed: 0 ({first}), 1 ({second}), or * for all'),
+        (
+            ['layers.0.groups.0.name="1"', f"layers.0.groups.1.{value}"],
+            f"groups.1: found the number of one group and the name of another: 0 (1), 1 ({second}); allowed: one group",
+        ),
+        (
+            ["layers.0.groups.*.name=x", f"layers.0.groups.x.{value}"],
+            "groups.x: found the name of several groups: 0 (x), 1 (x); allowed: one group; give them other names",
+        ),
+        ([f"layers.0.{value}"], "its units are in groups: layers.0.groups.NAME.gates, or * for every group"),
+    ):
+        with pytest.raises(ArgumentError, match=re.escape(said)):
+            override(spec, wrong)
+    with pytest.raises(ArgumentError, match=r"found \"groups\"; .*its units are in no groups: layers\.0\.gates"):
+        override(plain(), [f"layers.0.groups.memory.{value}"])
+    same = ['layers.0.groups.1.name="1"', f"layers.0.groups.1.{value}"]  # number and name are of one group
+    assert means(spec, *same) == [0.5, 3.0]
 
 
 def test_a_limit_on_the_learning_rate_is_set() -> None:

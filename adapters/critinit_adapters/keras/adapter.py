@@ -32,7 +32,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
 from numpy.typing import NDArray
 
 from critinit.distributions import Kernel
-from critinit.errors import ApplyError, ArgumentError, Problem
+from critinit.errors import ApplyError, ArgumentError, CritinitError, Problem
 from critinit.inputs.traced import Traced
 from critinit.spec import InitSpec, parse
 from critinit.tensors.application import ReportRow, Sampler, StepLimit
@@ -81,6 +81,11 @@ _UNBUILT = Problem(
 
 
 _HALF_BUILT = Problem(
+    "",
+    "a layer without {lacking}: Keras failed to build it",
+    hint="make the layer anew, and call it on a batch to see what Keras fails at",
+)
+_NOT_DRAWN = Problem(
     "",
     "a layer without a recurrent kernel: Keras failed to build it",
     hint="Keras draws no orthogonal kernel in 16 bits: give the layer recurrent_initializer='glorot_uniform', which "
@@ -209,9 +214,10 @@ class KerasAdapter(InPlaceAdapter):
         if size is not None and not target.built:
             try:
                 target.build((None, size) if isinstance(target, _SINGLE_STEP) else (None, None, size))
+            except CritinitError:  # of an initializer of ours
+                raise
             except Exception as error:
-                _, found, allowed, hint = _HALF_BUILT
-                raise ApplyError("target", found=found, allowed=allowed, hint=hint) from error
+                raise _not_built(target, error) from error
 
     def execute(
         self, target: Any, plan: Plan, sampler: Sampler, options: Mapping[str, Any]
@@ -318,7 +324,7 @@ class KerasAdapter(InPlaceAdapter):
         states_its_rate(learning_rate)
         if not isinstance(model, layers.Layer):
             raise ArgumentError("model", found=type(model).__name__, allowed="a Keras model, layer or cell")
-        return limit_steps(optimizer, limits, model.variables)
+        return limit_steps(optimizer, limits, model)
 
 
 ADAPTER = KerasAdapter()
@@ -488,14 +494,35 @@ def _refusal(module: Any, size: int | None) -> Problem | None:
         if isinstance(module, ConvLSTMCell):
             return _UNBUILT_CONVOLUTION
         return _UNBUILT if size is None else None
-    if getattr(module, "recurrent_kernel", None) is None:
-        return _HALF_BUILT
+    lacking = [name for name in TENSORS if getattr(module, name, None) is None and (name != "bias" or module.use_bias)]
+    if _not_drawn(module):
+        return _NOT_DRAWN
+    if lacking:
+        return _HALF_BUILT._replace(found=_HALF_BUILT.found.format(lacking=lacking[0]))
     width = module.kernel.shape[-2]
     if size is not None and size != width:
         return Problem("input_size", str(size), str(width), "the layer is built already")
     if module.kernel.dtype not in _FLOATS:
         return Problem("kernel", f"type {module.kernel.dtype}", ", ".join(_FLOATS))
     return None
+
+
+def _not_drawn(cell: Any) -> bool:
+    """Whether a cell lacks its recurrent kernel because Keras draws no orthogonal one of its type."""
+    orthogonal = isinstance(getattr(cell, "recurrent_initializer", None), keras.initializers.Orthogonal)
+    lacks = getattr(cell, "recurrent_kernel", None) is None
+    return lacks and orthogonal and str(cell.variable_dtype) in ("float16", "bfloat16")
+
+
+def _not_built(target: Any, error: Exception) -> ApplyError:
+    """The error for a layer that Keras fails to build, which says what it fails at."""
+    cells = [cell for way in _directions(target) for cell in _cells_of(way) or ()]
+    if any(map(_not_drawn, cells)):
+        _, found, allowed, hint = _NOT_DRAWN
+        return ApplyError("target", found=found, allowed=allowed, hint=hint)
+    said = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    hint = "call the layer on a batch to see all of it"
+    return ApplyError("target", found=f"a layer that Keras fails to build ({said})", hint=hint)
 
 
 def _evaluated(function: Any, points: NDArray[np.float32]) -> NDArray[Any]:

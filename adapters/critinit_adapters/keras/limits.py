@@ -1,13 +1,16 @@
 """Limits on the steps of Keras optimizers, on every backend: an optimizer that wraps another one.
 
 The inner optimizer makes its step; the wrapper then shortens the step in the limited regions.  It is saved and loaded
-with the model, as ``keras.optimizers.LossScaleOptimizer`` is.
+with the model, as ``keras.optimizers.LossScaleOptimizer`` is.  The inner optimizer makes the same steps from then on,
+so a model that was compiled with it before trains with the limits too; but they are saved with the wrapper alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,31 +27,50 @@ from critinit_adapters.shared.naming import located
 __all__ = ["LimitedOptimizer", "limit_steps"]
 
 
-def limit_steps(optimizer: Any, limits: Sequence[StepLimit], variables: Sequence[Any]) -> Any:
+def limit_steps(optimizer: Any, limits: Sequence[StepLimit], model: Any) -> Any:
     """Return an optimizer that wraps the given one and keeps limits.
 
     Args:
         optimizer: The optimizer.  One that limits already gets the new limits for the tensors that they name.
         limits: The limits.
-        variables: The model's variables.
+        model: The model, or the layer.
 
     Raises:
         ArgumentError: The optimizer cannot keep limits, or the model has none of the limited variables.
     """
     if not limits:
         return optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer.inner_optimizer = limit_steps(optimizer.inner_optimizer, limits, variables)
-        return optimizer
-    names = variable_names(variables)
+    names = variable_names(model.variables)
     if not {limit.tensor for limit in limits} & set(names.values()):
         raise not_found(limits, list(names.values()))
+    limited = _limiting(optimizer, limits, names)
+    if isinstance(model, keras.Model) and model.compiled and model.optimizer is optimizer:
+        model.optimizer = limited
+        model.train_function = None  # a compiled one has the steps as they were
+        # private: what a saved model keeps of compile(); run with keras 3.12.0 and 3.15.1
+        model._compile_config.config["optimizer"] = limited
+    return limited
+
+
+def _limiting(optimizer: Any, limits: Sequence[StepLimit], names: Mapping[int, str]) -> Any:
+    """The optimizer with limits; ``names`` are those of the model's variables by their ids."""
     if isinstance(optimizer, LimitedOptimizer):
-        new = {limit.tensor for limit in limits}
-        limits = (*(limit for limit in optimizer.limits if limit.tensor not in new), *limits)
-        names = {**optimizer.names, **names}
-        optimizer = optimizer.inner_optimizer
-    return LimitedOptimizer(optimizer, limits, names=names)
+        optimizer.limit(limits, names)
+        return optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer.inner_optimizer = _limiting(optimizer.inner_optimizer, limits, names)
+        return optimizer
+    wrapper = getattr(vars(optimizer).get("apply"), "__self__", None)
+    if isinstance(wrapper, LimitedOptimizer):  # the inner one of it
+        return _limiting(wrapper, limits, names)
+    limited = LimitedOptimizer(optimizer, limits, names=names)
+    try:
+        if optimizer.built:
+            limited.build(optimizer._trainable_variables)
+    except ArgumentError:  # of other variables
+        del optimizer.apply, optimizer.get_config
+        raise
+    return limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,21 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
         self.limits = tuple(_limit(limit) for limit in limits)
         self.names = dict(names or {})
         self._limited: tuple[_Limited, ...] = ()
+        inner_optimizer.apply = self.apply
+        inner_optimizer.get_config = partial(_config_without_limits, inner_optimizer)
+
+    def limit(self, limits: Sequence[StepLimit], names: Mapping[int, str]) -> None:
+        """Take limits in; they take the place of others for the tensors that they name.
+
+        Args:
+            limits: The limits.
+            names: The names of variables by their ids.
+        """
+        new = {limit.tensor for limit in limits}
+        self.limits = (*(limit for limit in self.limits if limit.tensor not in new), *limits)
+        self.names = {**self.names, **names}
+        if self.built:
+            self._limited = tuple(self._find(self._trainable_variables))
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the inner optimizer's variables, and find what is limited."""
@@ -119,9 +156,12 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
         """Make the inner optimizer's step, then shorten it."""
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
+        elif not self.built:
+            self.build(self.inner_optimizer._trainable_variables)
         rate = ops.copy(ops.convert_to_tensor(self.inner_optimizer.learning_rate))
         before = [ops.copy(ops.convert_to_tensor(limited.variable)) for limited in self._limited]
-        self.inner_optimizer.apply(grads, trainable_variables)
+        inner = self.inner_optimizer
+        type(inner).apply(inner, grads, trainable_variables)
         for limited, old in zip(self._limited, before, strict=True):
             variable = limited.variable
             new = ops.convert_to_tensor(variable)
@@ -164,7 +204,7 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
             renamed = {}
         return {
             "name": self.name,
-            "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "inner_optimizer": _serialized(self.inner_optimizer),
             "limits": [
                 {
                     "tensor": renamed.get(limit.tensor, limit.tensor),
@@ -181,6 +221,24 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
         own = dict(config)
         inner = keras.saving.deserialize_keras_object(own.pop("inner_optimizer"), custom_objects=custom_objects)
         return cls(inner, **own)
+
+
+def _serialized(optimizer: Any) -> Any:
+    """What a saved model keeps of the inner optimizer beside its wrapper."""
+    telling = vars(optimizer).pop("get_config")
+    try:
+        return keras.saving.serialize_keras_object(optimizer)
+    finally:
+        vars(optimizer)["get_config"] = telling
+
+
+def _config_without_limits(optimizer: Any) -> Any:
+    """What a saved model keeps of the inner optimizer, where it is saved without its wrapper."""
+    warnings.warn(
+        "the limits of this optimizer are not saved with it: compile the model with what critinit.limit_steps returned",
+        stacklevel=2,
+    )
+    return type(optimizer).get_config(optimizer)
 
 
 def _refusal(optimizer: Any) -> str:

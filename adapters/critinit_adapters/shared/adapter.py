@@ -183,9 +183,8 @@ class BaseAdapter(ABC):
         self._check_options(options)
         survey = self.survey(target, options)
         if not survey.modules:
-            hint = "measure the arrays that reach it with critinit.inputs.measure, and state what it finds in the spec"
-            allowed = f"a model with a layer of {', '.join(self.cells)}"
-            raise ApplyError("target", found=found_in(survey), allowed=allowed, hint=hint)
+            what = f"a {type(target).__name__} with {found_in(survey)}"
+            raise ApplyError("target", found=what, allowed=f"a model with a layer of {', '.join(self.cells)}")
         if not any(module.slots for module in survey.modules):  # running it would show nothing
             return Traced(Recorder().networks(survey), ())
         recorder, trains = self.record(target, survey, run, options)

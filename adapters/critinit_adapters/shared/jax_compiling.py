@@ -245,10 +245,15 @@ def _walk(
 def _carried_out(jaxpr: Any, eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """The results of one operation of a program."""
     named = {atom: x for atom, x in zip(eqn.invars, operands, strict=True) if not isinstance(atom, jec.Literal)}
-    wanted = [atom for atom in eqn.outvars if not isinstance(atom, jec.DropVar)]
+    wanted = [atom for atom in eqn.outvars if not _is_dropped(atom)]
     alone = jaxpr.replace(constvars=[], invars=list(named), outvars=wanted, eqns=[eqn])
     found = iter(jec.jaxpr_as_fun(jec.ClosedJaxpr(alone, ()))(*named.values()))
-    return [None if isinstance(atom, jec.DropVar) else next(found) for atom in eqn.outvars]
+    return [None if _is_dropped(atom) else next(found) for atom in eqn.outvars]
+
+
+def _is_dropped(atom: Any) -> bool:
+    """Whether a result has no name; JAX makes the class of these public only since later than 0.8.1."""
+    return type(atom).__name__ == "DropVar"
 
 
 def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer: bool) -> tuple[list[Any], list[Any]]:
@@ -313,8 +318,10 @@ def _fed(jaxpr: Any, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
 
 
 def _parts(eqn: Any) -> list[Any]:
-    """The programs within an operation."""
-    return list(jec.jaxprs_in_params(eqn.params))
+    """The programs within an operation; JAX has a public function for it only since later than 0.8.1."""
+    values = [one for value in eqn.params.values() for one in (value if isinstance(value, tuple) else (value,))]
+    found = [one for one in values if isinstance(one, (jec.Jaxpr, jec.ClosedJaxpr))]
+    return [one.jaxpr if isinstance(one, jec.ClosedJaxpr) else one for one in found]
 
 
 def _takes(jaxpr: Any) -> bool:

@@ -8,7 +8,9 @@ that the spec was applied to (the optimizer trains ``variables["params"]``), or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +58,18 @@ class LimitedState(NamedTuple):
     inner: Any
 
 
+class _Given(NamedTuple):
+    """What a limited transformation was made of."""
+
+    transformation: Any
+    limits: tuple[StepLimit, ...]
+    learning_rate: Any
+
+
+_INSIDE: ContextVar[set[str] | None] = ContextVar("_INSIDE", default=None)
+"""The limited leaves of what is inside the limited transformation whose state is being made; None: of none."""
+
+
 class OptaxLimits:
     """What makes an adapter limit the steps of optax transformations."""
 
@@ -76,7 +90,8 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
     """Return a transformation whose updates keep limits.
 
     Args:
-        transformation: The whole optimizer, its rate included.
+        transformation: The whole optimizer, its rate included.  One that limits already gets the new limits for the
+            tensors that they name.
         limits: The limits.
         learning_rate: Its rate, a number or a schedule; None where ``optax.inject_hyperparams`` keeps it in the state.
 
@@ -92,17 +107,20 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         hint = "limit the transformation before it goes into it"
         allowed = "an optax.GradientTransformation"
         raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
-    kept = getattr(getattr(transformation, "update", None), "limits", ())
-    limits = [limit for limit in limits if limit not in kept]  # twice is once
-    if not limits:
+    before: _Given | None = getattr(getattr(transformation, "update", None), "given", None)
+    if all(limit in (before.limits if before else ()) for limit in limits):  # twice is once
         return transformation
     _check_rate(learning_rate)
+    if before:
+        new = {limit.tensor for limit in limits}
+        others = [limit for limit in before.limits if limit.tensor not in new]
+        transformation = limit_steps(before.transformation, others, before.learning_rate)
     inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> LimitedState:
-        state = inner.init(params)
+        with _once(_found(params, limits).keys()):
+            state = inner.init(params)
         _check_state(state, learning_rate)
-        _found(params, limits)
         return LimitedState(jnp.zeros((), jnp.int32), state)
 
     def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
@@ -115,8 +133,32 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         )
         return shortened, LimitedState(optax.safe_increment(state.count), after)
 
-    update.limits = (*kept, *limits)  # type: ignore[attr-defined]
+    update.given = _Given(transformation, tuple(limits), learning_rate)  # type: ignore[attr-defined]
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@contextmanager
+def _once(leaves: Set[str]) -> Iterator[None]:
+    """Refuse that a transformation whose state is made within limits one of these leaves, for that would count twice.
+
+    Args:
+        leaves: The names of the leaves that are limited around it.
+    """
+    inside: set[str] = set()
+    token = _INSIDE.set(inside)
+    try:
+        yield
+    finally:
+        _INSIDE.reset(token)
+    twice = [leaf for leaf in leaves if leaf in inside]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        found = f"limits around an optimizer that limits the same inside: {twice[0]}{more}"
+        hint = "call limit_steps once: inside, on the part that trains these tensors, or around the whole optimizer"
+        raise ArgumentError("optimizer", found=found, allowed="one limit for each tensor", hint=hint)
+    outer = _INSIDE.get()
+    if outer is not None:
+        outer |= inside | leaves
 
 
 def _check_rate(rate: Any) -> None:

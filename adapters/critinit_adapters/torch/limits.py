@@ -2,16 +2,17 @@
 
 Before a step the limited regions are copied, where the limit is smaller than the rate of the parameter's group; after
 it, the step there is shortened to limit/rate of its length.  The hooks read the rate at each step, so schedulers need
-nothing.  They belong to the optimizer object: a ``state_dict`` and a copy of the optimizer do not have them.
+nothing.  They belong to the optimizer object, and a ``state_dict`` has none.  PyTorch leaves hooks out of copies and
+pickles of an optimizer; these are added to what it puts there, so copies keep the limits for the copied parameters.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import torch
 from torch.optim import Optimizer
@@ -70,14 +71,21 @@ def limit_steps(
             raise refused
     if refused is not None or not regions:
         return optimizer
-    hooks = _HOOKS.get(optimizer)
+    hooks = hooks_of(optimizer)
     if hooks is None:
-        hooks = _HOOKS[optimizer] = _Hooks()
-        # a compiled step calls the hooks as they are
-        optimizer.register_step_pre_hook(torch.compiler.disable(hooks.before))
-        optimizer.register_step_post_hook(torch.compiler.disable(hooks.after))
+        hooks = _Hooks()
+        optimizer.register_step_pre_hook(_Hook(hooks, "before"))
+        optimizer.register_step_post_hook(_Hook(hooks, "after"))
+        optimizer.__getstate__ = _State(optimizer)
     hooks.regions.update(regions)
     return optimizer
+
+
+def hooks_of(optimizer: Optimizer) -> _Hooks | None:
+    """Return the hooks that keep an optimizer's limits, or None."""
+    # private: PyTorch shows no hooks; run with torch 2.6.0 and 2.13.0
+    hooks = optimizer._optimizer_step_pre_hooks.values()
+    return next((hook.hooks for hook in hooks if isinstance(hook, _Hook)), None)
 
 
 def step_groups(
@@ -202,6 +210,13 @@ class _Hooks:
         self._kept: dict[tuple[int, int], torch.Tensor] = {}
         self._pending: list[tuple[torch.Tensor, torch.Tensor, Any]] = []
 
+    def __getstate__(self) -> Any:
+        return list(self.regions.values())  # ids are those of this process, and of these parameters
+
+    def __setstate__(self, regions: Any) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.regions = {id(own[0]): own for own in regions}
+
     @torch.no_grad()
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Copy what is about to take too large a step."""
@@ -236,5 +251,49 @@ class _Hooks:
         return kept.copy_(region)
 
 
-_HOOKS: WeakKeyDictionary[Optimizer, _Hooks] = WeakKeyDictionary()
-"""The optimizers that have hooks already."""
+class _Hook:
+    """One of the hooks as PyTorch calls it; a compiled step calls it as it is."""
+
+    def __init__(self, hooks: _Hooks, name: str) -> None:
+        self.hooks, self._name = hooks, name
+        self._call = torch.compiler.disable(getattr(hooks, name))
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._call(optimizer, args, kwargs)
+
+    def __reduce__(self) -> Any:
+        return _Hook, (self.hooks, self._name)
+
+
+class _State:
+    """What a copy or a pickle of an optimizer is made from: what PyTorch says, and the hooks that keep limits."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = ref(optimizer)  # which holds this
+
+    def __call__(self) -> dict[str, Any]:
+        optimizer = self._owner()
+        kind: Any = type(optimizer)
+        state = dict(kind.__getstate__(optimizer))
+        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            own = next(hook for hook in getattr(optimizer, name).values() if isinstance(hook, _Hook))
+            # PyTorch numbers hooks anew in each process, so a number might be given twice
+            state[name] = OrderedDict([(_OURS, own)])
+        return {**state, "__getstate__": self}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _State:
+        owner = self._owner()
+        return _State(memo.get(id(owner), owner))
+
+    def __reduce__(self) -> Any:
+        return _State, (self._owner(),)
+
+    def _owner(self) -> Optimizer:
+        owner = self._optimizer()
+        if owner is None:
+            raise ReferenceError("the optimizer is gone")
+        return owner
+
+
+_OURS = "critinit"
+"""The key of the hooks in a copy."""

@@ -28,6 +28,7 @@ Examples:
   critinit spec --cell gru --data sensors.csv --T 500 --columns speed,angle --missing drop > spec.json
   critinit spec --cell gru --data long.parquet --group sensor --time date > spec.json
   critinit spec --cell gru --data export.csv --csv 'delimiter=;' --csv decimal_point=, > spec.json
+  critinit spec --cell gru --T 200 --scheme memory --set layers.0.groups.gated.gates.update.bias.mean=3
   critinit spec --cell gru --T 200 --set 'layers.*.gates.reset.bias={"distribution":"constant","mean":2}'
 """
 
@@ -149,7 +150,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Set a value, or a whole part as JSON; repeatable. * stands for every layer or gate.",
+        help="Set a value, or a whole part as JSON; repeatable. * stands for every layer, group or gate; a "
+        "group of units is called by its name: layers.0.groups.memory.gates.update.bias.mean=3.",
     ),
 ]
 

@@ -29,6 +29,10 @@ __all__ = ["EXPONENTS", "Place", "Settings", "diagnose", "diagnose_layers", "pai
 
 EXPONENTS = 4
 """Perturbations, gradients and Lyapunov exponents of a layer, by default."""
+_BY_NUMBERS = (
+    "only recurrent layers are diagnosed; one of your own by its numbers: hand its kernels and biases, and what "
+    "arrives at it, to critinit.diagnosis.files.diagnose_file"
+)
 _SHARE, _FEWEST, _MOST = 16, 2, 8
 """One sixteenth of the batch's sequences is followed, two at least and eight at most, so that the whole costs about as
 much as one or two training steps."""
@@ -153,7 +157,9 @@ def diagnose(
     settings = Settings(sequences, exponents, seed).checked()
     if spec is not None:
         checked_spec(spec)
-    traced, adapter = traced_run(model, batch, call=call, framework=framework, options=options, embeddings=False)
+    traced, adapter = traced_run(
+        model, batch, call=call, framework=framework, options=options, embeddings=False, otherwise=_BY_NUMBERS
+    )
     read = getattr(adapter, "layers", None)
     if read is None:
         found = f"an adapter, {adapter.framework}, that cannot read weights"

@@ -1,6 +1,7 @@
 """Files of arrays: npy, npz and safetensors.  Nothing is unpickled, and no file is loaded whole.
 
-Arrays are mapped into memory; an array of an npz file is unpacked into a temporary file first.
+Arrays are mapped into memory; an array of an npz file is unpacked into a temporary file first, and one of bfloat16 is
+widened into one.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import numpy as np
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError, DataError
-from critinit.files import refusal
+from critinit.files import refusal, widened
 from critinit.inputs.arrays import one, several, unreadable
 from critinit.inputs.chunks import Source
+from critinit.inputs.spool import Spool
 
 __all__ = ["FILES", "array_file"]
 
@@ -31,9 +33,11 @@ _NUMBERED = re.compile(r"arr_\d+")
 """What ``numpy.savez(file, *sequences)`` calls its arrays."""
 _LONGEST_HEADER = 10**8
 """Bytes of a safetensors header; the format allows no more."""
+_AT_ONCE = 2**20
+"""Numbers of bfloat16 that are widened at once (8 MiB)."""
 _SAFE = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?", "I8": "i1", "U8": "u1",
-    "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8",
+    "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8", "BF16": "<u2",
 }  # fmt: skip
 
 
@@ -116,7 +120,17 @@ def _tensor(name: str, label: str, entry: Mapping[str, Any], start: int) -> Arra
         raise ValueError(f"{label} has {end - begin} bytes, which its shape {shape} does not take")
     if not end - begin:
         return np.empty(shape, dtype)
-    return np.memmap(name, dtype, "r", start + begin, shape)
+    numbers: Array = np.memmap(name, dtype, "r", start + begin, shape)
+    return _widened(name, numbers) if kind == "BF16" else numbers
+
+
+def _widened(name: str, halves: Array) -> Array:
+    """Numbers of bfloat16, in a temporary file."""
+    column = halves.reshape(-1, 1)
+    with Spool(name) as spool:
+        for at in range(0, len(column), _AT_ONCE):
+            spool.add(widened(column[at : at + _AT_ONCE]).astype(np.float64))
+        return spool.numbers().reshape(halves.shape)
 
 
 def _picked(name: str, names: Sequence[str], array: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from critinit.dual import Array
 from critinit.errors import ArgumentError, DataError
+from critinit.foreign import check_numbers
 from critinit.inputs.chunks import AXES, Chunk, Source, axes_of, chosen, ragged
 
 __all__ = ["in_memory", "on_host", "one", "several", "unreadable"]
@@ -48,8 +49,10 @@ def on_host(data: Any) -> NDArray[Any]:
     """Return an array of any framework as NumPy's; numbers of a type that NumPy has not, as bfloat16, as float32.
 
     Raises:
+        ArgumentError: It is being traced.
         TypeError: There is no such array; a ValueError or RuntimeError too, as the framework says it.
     """
+    check_numbers("the array", data)
     host = data.detach().cpu() if hasattr(data, "detach") else data
     try:
         array = np.asarray(host)
@@ -154,6 +157,8 @@ def _checked(name: str, array: Array, where: str = "", most: int = 3) -> Array:
         raise DataError(where, found="an array of Python objects", allowed="real numbers", hint=hint, source=name)
     if array.dtype.kind not in "biuf":
         hint = f"convert it, for example with array.astype(float); {_LISTS}"
+        if array.dtype.kind == "V" and array.dtype.names is None:  # as of bfloat16
+            hint = "NumPy keeps no type such as bfloat16 in a file; convert it before: array.astype('float32')"
         raise DataError(where, found=f"an array of {array.dtype}", allowed="real numbers", hint=hint, source=name)
     if not 1 <= array.ndim <= most or min(array.shape) < 1:
         allowed = f"1 to {most} dimensions, none of them empty"

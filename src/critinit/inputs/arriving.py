@@ -163,7 +163,10 @@ class NetworkInputs:
             else "put a normalization layer before the network (LayerNorm, or BatchNorm over features)"
         )
         if self.second_moment == 0.0:
-            yield f"{name}: all inputs are zero, so nothing can be learned from them; look at what comes before"
+            yield (
+                f"{name}: all inputs are zero, or too small for single precision (below 1e-45), so nothing can be "
+                "learned from them; look at what comes before"
+            )
             return
         if self.ending is not None:
             yield (

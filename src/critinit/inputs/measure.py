@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ _SEEN = 1000
 """Sequences, and steps of each, that show whether the data lie on their side."""
 _LARGEST = 1e50
 """Size of a number; its square is the largest number that a spec can state."""
+_SMALLEST = 1e-150
+"""Size of the largest number; the squares of smaller ones are below the normal numbers of double precision."""
 _ELSEWHERE = {
     ".pt": "save the tensor with safetensors.torch.save_file or numpy.save",
     ".pth": "save the tensor with safetensors.torch.save_file or numpy.save",
@@ -158,6 +161,7 @@ def measure(
     dropped = steps - moments.count
     if dropped:
         remarks.append(f"{dropped:,} of {steps:,} steps lack a number and were left out")
+    _check_size(source, moments.largest)
     found = moments.finish(tuple(filter(None, remarks)))
     if found.ids and tokens == "refuse":
         raise _ids(source, found.ids)
@@ -256,6 +260,16 @@ def _check(source: Source, chunk: Chunk, drop: bool) -> None:
     elif source.features > 1:
         hint = f"correct the data, or leave the column out: {leave_out([_label(source, f)])}"
     raise DataError(where, found=found, allowed=allowed, hint=hint, source=source.name)
+
+
+def _check_size(source: Source, largest: float) -> None:
+    """The largest number is 0, or has a square."""
+    if not 0.0 < largest < _SMALLEST:
+        return
+    hint = f"multiply the data by a number such as {10.0 ** min(-math.floor(math.log10(largest)), 300):.0e}"
+    found = f"numbers of at most {largest:.3g}, whose squares are too small to compute with"
+    allowed = f"zeros, or numbers up to at least {_SMALLEST:g}"
+    raise DataError(found=found, allowed=allowed, hint=f"{hint}, or standardize them", source=source.name)
 
 
 def _nothing(source: Source, lacking: NDArray[np.int64], steps: int) -> DataError:

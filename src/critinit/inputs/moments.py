@@ -76,6 +76,11 @@ class Moments:
         self.until: Steps = np.zeros(0, dtype=np.int64)  # until which step nothing had changed
         self.start: Steps = np.zeros(0, dtype=np.int64)  # since which step nothing has changed
 
+    @property
+    def largest(self) -> float:
+        """The size of the largest number so far."""
+        return float(np.max(np.maximum(-self.low, self.high)))
+
     def add(self, chunk: Chunk) -> None:
         """Take a chunk in: at step 0 new sequences start, otherwise the same go on."""
         x, step = chunk.values, chunk.step

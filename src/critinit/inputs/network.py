@@ -27,6 +27,10 @@ from critinit.tensors.application import Adapter, find_adapter
 __all__ = ["Runner", "measure", "traced_run"]
 
 Bools = NDArray[np.bool_]
+_ARRAYS = (
+    "of a recurrent module of your own measure the arrays that reach it with critinit.inputs.measure, and state what "
+    "it finds in the spec"
+)
 _WORDS = 200
 """Letters of another library's message that are repeated."""
 
@@ -89,6 +93,7 @@ def traced_run(
     framework: str | Adapter | None,
     options: Mapping[str, Any],
     embeddings: bool = True,
+    otherwise: str = _ARRAYS,
 ) -> tuple[Traced, Adapter]:
     """Run a model once on a batch, and return what reached its recurrent networks, at least one of them, and its
     adapter.
@@ -100,6 +105,7 @@ def traced_run(
         framework: The framework's name, or an adapter.
         options: The adapter's own options.
         embeddings: Whether the embeddings are wanted, which can be large.
+        otherwise: The way out where the model has no recurrent layer that is known.
 
     Raises:
         ApplyError: No adapter can run such a model, or its networks are ones that no spec can be for.
@@ -111,7 +117,10 @@ def traced_run(
     if trace is None:
         found = f"an adapter, {adapter.framework}, that cannot run models"
         raise ArgumentError("framework", found=found, hint="measure arrays with critinit.inputs.measure")
-    traced: Traced = trace(model, Runner(batch, call), options, embeddings=embeddings)
+    try:
+        traced: Traced = trace(model, Runner(batch, call), options, embeddings=embeddings)
+    except ApplyError as error:
+        raise error if error.hint or error.where != "target" else error.replace(hint=otherwise) from error.__cause__
     if not any(network.arrivals for network in traced.networks):
         for network in traced.networks:
             if network.refusal is not None:

@@ -18,6 +18,8 @@ _SCALE = 10.0
 """How many times a column's standard deviation may be larger or smaller than the others', or all of them than 1."""
 _OFFSET = 3.0
 """How many standard deviations a mean may be from zero."""
+_LEAST = 1e-154
+"""The standard deviation of a column that changes is below this where its variance is 0 in double precision."""
 _WHITE = 0.05
 """A correlation in time at lag 1 below this, a, is none: it multiplies a leaky unit's power by (1 + fa)/(1 − fa)."""
 _NAMED = 3
@@ -208,8 +210,16 @@ def _list(names: Sequence[str], which: NDArray[np.bool_], values: Array | None =
     """The columns that are meant, the first of them by name."""
     index = np.flatnonzero(which)
     label = "column" if len(index) == 1 else f"{len(index):,} columns,"
-    shown = [names[i] if values is None else f"{names[i]} ({what} {values[i]:.3g})" for i in index[:_NAMED]]
-    return f"{label} {', '.join(shown)}{', …' if len(index) > _NAMED else ''}"
+    shown = (
+        list(map(str, names))
+        if values is None
+        else [f"{n} ({what} {_size(v)})" for n, v in zip(names, values, strict=True)]
+    )
+    return f"{label} {', '.join(shown[i] for i in index[:_NAMED])}{', …' if len(index) > _NAMED else ''}"
+
+
+def _size(value: float) -> str:
+    return f"{value:.3g}" if value else f"below {_LEAST:g}"
 
 
 def _six(x: float) -> float:

@@ -12,6 +12,7 @@ from critinit._version import __version__
 from critinit.cells import Cell, find_cell, register_cell
 from critinit.distributions.rotation import Spectrum
 from critinit.errors import ArgumentError, CritinitError, SchemeError, SpecError
+from critinit.foreign import check_numbers
 from critinit.frozen import FrozenMapping
 from critinit.schemes import DEFAULT, SCHEMES, LayerContext, Scheme, register_scheme
 from critinit.spec.model import GAINS, MAX_LAYERS, MAX_T, SCHEMA_VERSION, Generated, InitSpec, Numbers, Padding, Target
@@ -304,7 +305,7 @@ def _padding(padding: object) -> Padding | None:
         allowed = "None, or variance and constant, as in {'variance': 0.0}"
         raise ArgumentError("padding", found=_short(padding), allowed=allowed)
     try:
-        return Padding.model_validate({key: _plain(value) for key, value in padding.items()})
+        return Padding.model_validate({key: _plain(f"padding.{key}", value) for key, value in padding.items()})
     except ValidationError as error:
         problem = problems_of(error)[0]
         where = ".".join(filter(None, ("padding", problem.where)))
@@ -313,7 +314,7 @@ def _padding(padding: object) -> Padding | None:
 
 def _spectrum(powers: object) -> tuple[float, ...]:
     try:
-        return _POWERS.validate_python(tuple(_plain(power) for power in powers), strict=True)  # type: ignore[attr-defined]
+        return _POWERS.validate_python(tuple(_plain("input_spectrum", power) for power in powers), strict=True)  # type: ignore[attr-defined]
     except (TypeError, ValidationError):
         allowed = "from 2 to 1024 numbers from 0 on, of which one is above 0: powers in equal bins from 0 to π"
         raise ArgumentError("input_spectrum", found=_short(powers), allowed=allowed) from None
@@ -326,21 +327,22 @@ def _settings(settings: object) -> list[str]:
 
 
 def _integer(name: str, value: object, high: int) -> int:
-    value = _plain(value)
+    value = _plain(name, value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
         raise ArgumentError(name, found=_short(value), allowed=f"an integer from 1 to {high}")
     return value
 
 
 def _number(name: str, value: object, high: float, low: float = 0) -> float:
-    value = _plain(value)
+    value = _plain(name, value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise ArgumentError(name, found=_short(value), allowed=f"a number from {low:g} to {high:g}")
     return float(value)
 
 
-def _plain(value: object) -> object:
+def _plain(name: str, value: object) -> object:
     """NumPy's numbers as Python's."""
+    check_numbers(name, value)
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -1,7 +1,7 @@
 """Changing values of a spec by path: ``layers.0.gates.update.bias.mean=3``.
 
-A setting names a field, or a whole part as JSON; ``*`` stands for every layer or gate.  What follows from other fields
-follows the change:
+A setting names a field, or a whole part as JSON; ``*`` stands for every layer, group or gate, and a group of units may
+be called by its name or its number.  What follows from other fields follows the change:
 
 - the moments of spread and coupled biases, and the variance of a spectral radius, are computed anew;
 - the ``mean`` of a spread bias moves its ``max_time``; its ``variance`` cannot be set;
@@ -126,6 +126,8 @@ def _places(data: Any, path: str) -> Iterator[tuple[Any, Any, list[str]]]:
 
 
 def _walk(node: Any, steps: list[str], done: list[str]) -> Iterator[tuple[Any, Any, list[str]]]:
+    if done[-1:] == ["groups"] and isinstance(node, list):
+        steps = _by_number(node, steps, done)
     step, *rest = steps
     keys = _keys(node, done)
     where = ".".join((*done, step))
@@ -134,7 +136,7 @@ def _walk(node: Any, steps: list[str], done: list[str]) -> Iterator[tuple[Any, A
         raise ArgumentError(where, found="no such field", hint=f"{'.'.join(done)} {none}")
     if step not in keys and not (step == "*" and _is_collection(node, done)):
         allowed = list(keys) if len(keys) <= _LONG_LIST else [keys[0], "…", keys[-1]]
-        raise ArgumentError(where, found=show(step), allowed=", ".join(allowed))
+        raise ArgumentError(where, found=show(step), allowed=", ".join(allowed), hint=_grouping(keys, done, step))
     for name in keys if step == "*" else (step,):
         key: Any = int(name) if isinstance(node, list) else name
         if not rest:
@@ -142,6 +144,33 @@ def _walk(node: Any, steps: list[str], done: list[str]) -> Iterator[tuple[Any, A
         else:
             child = node[key] if isinstance(node, list) else node.get(key)
             yield from _walk(child, rest, [*done, name])
+
+
+def _grouping(keys: tuple[str, ...], done: list[str], step: str) -> str:
+    """How the gates of a layer are named, where a setting takes a layer of groups for one without, or the reverse."""
+    layer = ".".join(done)
+    if step == "gates" and "groups" in keys:
+        return f"its units are in groups: {layer}.groups.NAME.gates, or * for every group"
+    return f"its units are in no groups: {layer}.gates" if step == "groups" and "gates" in keys else ""
+
+
+def _by_number(groups: list[Any], steps: list[str], done: list[str]) -> list[str]:
+    """The steps below a list of groups with a group's number in the place of its name, which may have dots."""
+    numbers = _keys(groups, done)
+    names = [group.get("name") if isinstance(group, dict) else None for group in groups]
+    listed = ", ".join(f"{number} ({name})" for number, name in zip(numbers, names, strict=True))
+    for length in range(len(steps), 0, -1):
+        name = ".".join(steps[:length])
+        found = [number for number, other in zip(numbers, names, strict=True) if other == name]
+        if len(found) > 1 or (found and name in numbers and found != [name]):
+            said = "the name of several groups" if len(found) > 1 else "the number of one group and the name of another"
+            hint = "give them other names: set their name"
+            raise ArgumentError(".".join((*done, name)), found=f"{said}: {listed}", allowed="one group", hint=hint)
+        if found:
+            return [*found, *steps[length:]]
+    if steps[0] in (*numbers, "*"):
+        return steps
+    raise ArgumentError(".".join((*done, steps[0])), found=show(steps[0]), allowed=f"{listed}, or * for all")
 
 
 def _is_collection(node: Any, done: list[str]) -> bool:

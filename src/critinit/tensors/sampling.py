@@ -47,6 +47,7 @@ from critinit.distributions import (
     OrthogonalKernel,
 )
 from critinit.errors import ArgumentError, Problem
+from critinit.foreign import check_numbers
 from critinit.spec import InitSpec
 from critinit.spec.model import GAINS
 
@@ -466,6 +467,7 @@ def _assembled(key: tuple[str, Part], groups: tuple[GroupDraws, ...]) -> Array:
 
 def check_seed(seed: object) -> int:
     """Return ``seed`` as an int; raises ``ArgumentError`` unless it is an integer from 0 to 2¹²⁸ − 1."""
+    check_numbers("seed", seed)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _MAX_SEED:
         raise ArgumentError("seed", found=repr(seed), allowed=SEEDS)
     return int(seed)

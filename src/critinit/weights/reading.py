@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from critinit import files
 from critinit.errors import ArgumentError, MissingExtraError, WeightsError
+from critinit.foreign import check_numbers
 from critinit.tensors.layouts import Layout, Reader, layouts
 from critinit.weights.shards import indexed, parts_of
 
@@ -73,6 +74,10 @@ def entries_of(arrays: Mapping[str, Any]) -> Entries:
     """
     entries = {}
     for name, array in arrays.items():
+        check_numbers(f"weights: {name}", array)
+        if isinstance(array, Mapping):
+            hint = "of a tree give the arrays by their paths, as {'params/cell/kernel': array}"
+            raise ArgumentError(f"weights: {name}", found="a mapping", allowed="one mapping of arrays", hint=hint)
         try:
             found, dtype = _numbers(array)
         except Exception as error:  # each framework has errors of its own
@@ -261,12 +266,7 @@ def _brain(path: str, name: str) -> NDArray[Any]:
         entry = json.loads(stream.read(size))[name]
         begin, end = entry["data_offsets"]
         stream.seek(8 + size + begin)
-        return _widen(np.frombuffer(stream.read(end - begin), "<u2")).reshape(entry["shape"])
-
-
-def _widen(halves: NDArray[Any]) -> NDArray[Any]:
-    """The float32 numbers of which bfloat16 keeps the first half of the bits."""
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+        return files.widened(np.frombuffer(stream.read(end - begin), "<u2")).reshape(entry["shape"])
 
 
 @contextmanager
@@ -325,7 +325,7 @@ def _hdf5(path: str | IO[bytes]) -> Iterator[Entries]:
 def _dataset(item: Any) -> Entry:
     """One tensor of an HDF5 file; an attribute marks numbers of bfloat16, for which HDF5 has no type."""
     if item.attrs.get("dtype") == "bfloat16" and item.dtype.itemsize == 2:
-        return Entry(item.shape or (), "bfloat16", lambda: _widen(np.asarray(item[()]).view("<u2")))
+        return Entry(item.shape or (), "bfloat16", lambda: files.widened(np.asarray(item[()]).view("<u2")))
     return Entry(item.shape or (), item.dtype.name, lambda: np.asarray(item[()]))
 
 
