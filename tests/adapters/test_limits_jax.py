@@ -156,30 +156,33 @@ def labels_of(params):
 
 
 @pytest.mark.parametrize(
-    "wrapped",
+    ("wrapped", "rate"),
     [
-        lambda limited: optax.multi_transform({"slow": limited(), "fast": optax.sgd(RATE)}, labels_of),
-        lambda limited: optax.chain(optax.clip(2.0), limited()),
-        lambda limited: optax.inject_hyperparams(lambda learning_rate: limited())(RATE),
-        lambda limited: optax.masked(limited(), lambda params: jax.tree.map(lambda leaf: leaf.ndim == 2, params)),
-        lambda limited: optax.apply_if_finite(optax.chain(limited()), 3),
-        lambda limited: optax.MultiSteps(limited(), 2).gradient_transformation(),
+        (lambda limited: optax.multi_transform({"slow": limited(), "fast": optax.sgd(RATE)}, labels_of), RATE),
+        (lambda limited: optax.chain(optax.clip(2.0), limited()), RATE),
+        (lambda limited: optax.inject_hyperparams(lambda learning_rate: limited())(RATE), None),
+        (
+            lambda limited: optax.masked(limited(), lambda params: jax.tree.map(lambda leaf: leaf.ndim == 2, params)),
+            RATE,
+        ),
+        (lambda limited: optax.apply_if_finite(optax.chain(limited()), 3), RATE),
+        (lambda limited: optax.MultiSteps(limited(), 2).gradient_transformation(), RATE),
     ],
     ids=["multi_transform", "chain", "inject_hyperparams", "masked", "apply_if_finite", "MultiSteps"],
 )
-def test_limits_around_limits_of_the_same_tensors_are_refused(wrapped):
+def test_limits_around_limits_of_the_same_tensors_are_refused(wrapped, rate):
     applied = linen_params()
     params = applied.model["params"]
     inside = wrapped(lambda: critinit.limit_steps(optax.sgd(RATE), applied, RATE))
     inside.init(params)  # alone it is good
-    twice = critinit.limit_steps(inside, applied, RATE)
+    twice = critinit.limit_steps(inside, applied, rate)
     found = r"limits around an optimizer that limits the same inside: (hn/kernel|iz/bias)"
     with pytest.raises(ArgumentError, match=f"^optimizer: found {found}.*call limit_steps once: inside"):
         twice.init(params)
     with pytest.raises(ArgumentError, match=found):
         jax.jit(optax.chain(twice, optax.clip(1.0)).init)(params)
     # what follows a refused one is judged by itself
-    assert critinit.limit_steps(wrapped(lambda: optax.sgd(RATE)), applied, RATE).init(params)
+    assert critinit.limit_steps(wrapped(lambda: optax.sgd(RATE)), applied, rate).init(params)
 
 
 def test_limits_of_different_tensors_may_stand_around_each_other():

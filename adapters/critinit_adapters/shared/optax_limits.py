@@ -118,9 +118,10 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
     inner = optax.with_extra_args_support(transformation)
 
     def init(params: Any) -> LimitedState:
-        with _once(_found(params, limits).keys()):
+        with _limited_inside() as inside:
             state = inner.init(params)
         _check_state(state, learning_rate)
+        _check_once(_found(params, limits).keys(), inside)
         return LimitedState(jnp.zeros((), jnp.int32), state)
 
     def update(updates: Any, state: LimitedState, params: Any = None, **extra: Any) -> tuple[Any, LimitedState]:
@@ -138,18 +139,18 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
 
 
 @contextmanager
-def _once(leaves: Set[str]) -> Iterator[None]:
-    """Refuse that a transformation whose state is made within limits one of these leaves, for that would count twice.
-
-    Args:
-        leaves: The names of the leaves that are limited around it.
-    """
+def _limited_inside() -> Iterator[Set[str]]:
+    """Give the names of the leaves that are limited by transformations whose states are made meanwhile."""
     inside: set[str] = set()
     token = _INSIDE.set(inside)
     try:
-        yield
+        yield inside
     finally:
         _INSIDE.reset(token)
+
+
+def _check_once(leaves: Set[str], inside: Set[str]) -> None:
+    """Refuse limits of leaves that are limited inside already, for that would count twice; tell what is around."""
     twice = [leaf for leaf in leaves if leaf in inside]
     if twice:
         more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
