@@ -247,6 +247,22 @@ def test_what_an_optimizer_gets_to_train_later_has_its_limits(tmp_path: Path) ->
     assert 0 < moved < 5e-5
 
 
+def test_what_becomes_of_limited_tensors_keeps_no_checkpoint_from_being_written(tmp_path: Path) -> None:
+    class Prune(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            nn.utils.prune.l1_unstructured(pl_module.gru, "weight_hh_l0", 0.2)
+
+        def on_train_end(self, trainer, pl_module):
+            nn.utils.parametrizations.weight_norm(pl_module.gru, "weight_ih_l0")
+            trainer.save_checkpoint(tmp_path / "end.ckpt")
+
+    module, witness = Searched(), Witness()
+    fit(module, tmp_path, CriticalInit(LIMITED, seed=3), witness, Prune(), checkpoints(tmp_path), steps=4)
+    moved = (module.gru.weight_hh_l0_orig.detach() - witness.seen["weight_hh_l0"]).abs().max()
+    assert 0 < moved < 5e-5
+    assert "gru.weight_hh_l0_orig" in torch.load(tmp_path / "end.ckpt")["state_dict"]
+
+
 def test_a_checkpoint_of_a_run_without_the_callback_is_resumed_too(tmp_path: Path) -> None:
     first, second, witness = Later(), Later(), Witness()
     fit(first, tmp_path, checkpoints(tmp_path))

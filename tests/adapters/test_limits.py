@@ -469,6 +469,14 @@ def test_a_tensor_of_another_shape_is_refused():
         critinit.limit_steps(torch.optim.Adam(flat.parameters()), applied, model=flat)
 
 
+def test_a_network_that_a_model_has_no_more_needs_no_limits():
+    model = nn.ModuleDict({"encoder": nn.GRU(M, H), "decoder": nn.GRU(M, H)})
+    applied = critinit.apply(SPEC, model, seed=0)
+    del model["decoder"]
+    optimizer = critinit.limit_steps(torch.optim.SGD(model.parameters(), lr=1.0), applied)
+    assert hooks_of(optimizer).regions.keys() <= {id(parameter) for parameter in model.parameters()}
+
+
 def test_a_model_that_lost_a_limited_tensor_is_refused_as_its_steps_would_have_no_limit():
     model, applied = gru()
     before = torch.optim.Adam(model.parameters())

@@ -151,6 +151,35 @@ def test_a_new_limit_takes_the_place_of_the_old_one_of_a_tensor():
     assert np.allclose(updates["iz"]["bias"], -LIMIT, rtol=1e-5)
 
 
+def test_a_rate_that_is_corrected_counts():
+    applied = linen_params()
+    params = applied.model["params"]
+    wrong = critinit.limit_steps(optax.sgd(RATE), applied, RATE / 10)
+    assert np.allclose(update(wrong, params)["hn"]["kernel"], -10 * LIMIT, rtol=1e-5)
+    right = critinit.limit_steps(wrong, applied, RATE)
+    assert np.allclose(update(right, params)["hn"]["kernel"], -LIMIT, rtol=1e-5)
+
+
+def test_a_rate_in_the_state_of_another_part_is_not_that_of_the_limited_one():
+    applied = linen_params()
+    params = {"params": applied.model["params"], "head": jnp.ones(3)}
+
+    def parts(rnn, head):
+        return optax.multi_transform({"rnn": rnn, "head": head}, {"params": "rnn", "head": "head"})
+
+    def stated(rate):
+        return optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+
+    mixed = parts(optax.sgd(RATE), stated(1.0))
+    assert np.allclose(
+        update(critinit.limit_steps(mixed, applied, RATE), params)["params"]["hn"]["kernel"], -LIMIT, rtol=1e-5
+    )
+    with pytest.raises(ArgumentError, match=r"found that of one part alone.*limit the transformation of the part"):
+        critinit.limit_steps(mixed, applied).init(params)
+    frozen = critinit.limit_steps(parts(stated(RATE), optax.set_to_zero()), applied)
+    assert np.allclose(update(frozen, params)["params"]["hn"]["kernel"], -LIMIT, rtol=1e-5)
+
+
 def labels_of(params):
     return {child: dict.fromkeys(parts, "slow" if child == "hn" else "fast") for child, parts in params.items()}
 

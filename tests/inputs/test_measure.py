@@ -365,6 +365,12 @@ def test_a_file_that_is_not_what_its_name_says_is_called_by_what_it_is(tmp_path:
         measure(tmp_path / name)
 
 
+@pytest.mark.parametrize("first", ["PAR1", "ARROW1"])
+def test_names_that_begin_as_other_files_do_are_names(tmp_path: Path, first: str) -> None:
+    (tmp_path / "light.csv").write_text(f"{first},PAR2\n0.5,-1.5\n1.5,0.5\n-0.5,1.0\n")
+    assert measure(tmp_path / "light.csv").columns.names == (first, "PAR2")
+
+
 def test_arguments_that_do_not_fit_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.ones(3), b=np.ones(3))
     np.save(tmp_path / "x.npy", np.ones(3))

@@ -108,7 +108,8 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         allowed = "an optax.GradientTransformation"
         raise ArgumentError("optimizer", found=type(transformation).__name__, allowed=allowed, hint=hint)
     before: _Given | None = getattr(getattr(transformation, "update", None), "given", None)
-    if all(limit in (before.limits if before else ()) for limit in limits):  # twice is once
+    known = before.limits if before is not None and _is_same(before.learning_rate, learning_rate) else ()
+    if all(limit in known for limit in limits):  # twice is once
         return transformation
     _check_rate(learning_rate)
     if before:
@@ -219,8 +220,30 @@ def _check_state(state: Any, rate: Any) -> None:
             raise ArgumentError("optimizer", found=found, allowed="one that takes a step at each update", hint=hint)
     if rate is None:
         _injected(state)
-    elif len(_all_injected(state)) == 1:
+        if _is_of_a_part(state):
+            hint = "limit the transformation of the part that trains these tensors, or state its rate"
+            allowed = "an optimizer of which each part states its rate, or none"
+            raise ArgumentError("learning_rate", found="that of one part alone", allowed=allowed, hint=hint)
+    elif len(_all_injected(state)) == 1 and not _is_of_a_part(state):
         states_its_rate(rate)
+
+
+def _is_of_a_part(state: Any) -> bool:
+    """Whether some parts of a partitioned optimizer keep a learning rate in the state, and others that train do not."""
+    for parts in (getattr(node, "inner_states", None) for node in _nodes(state)):
+        if isinstance(parts, Mapping):
+            inner = [getattr(part, "inner_state", part) for part in parts.values()]
+            trained = [part for part in inner if type(part).__name__ != "EmptyState"]  # set_to_zero freezes
+            stated = [bool(_all_injected(part)) for part in trained]
+            if any(stated) and not all(stated):
+                return True
+    return False
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two learning rates are one: the same number, or the same schedule."""
+    numbers = not any(callable(rate) or rate is None or isinstance(rate, jax.core.Tracer) for rate in (one, other))
+    return one is other or (numbers and bool(np.all(np.asarray(one) == np.asarray(other))))
 
 
 def _all_injected(state: Any) -> list[Any]:

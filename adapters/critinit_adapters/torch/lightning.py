@@ -84,14 +84,15 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         self.sampler, self.include, self.trust, self.where = sampler, include, trust, where
         self.report: Report | None = None
         self._done: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._limited: weakref.WeakSet[Any] = weakref.WeakSet()
         self._origin: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for another process, whose models are others than those that were written here."""
-        return {**vars(self), "_done": None}
+        return {**vars(self), "_done": None, "_limited": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _done=weakref.WeakSet())
+        self.__dict__.update(state, _done=weakref.WeakSet(), _limited=weakref.WeakSet())
 
     @property
     def state_key(self) -> str:
@@ -128,10 +129,13 @@ class CriticalInit(_callback()):  # type: ignore[misc]
         return self._origin or {"spec": self.spec.to_json(), "seed": self.seed}
 
     def _limit(self, trainer: Any, module: Any) -> None:
-        if states_limits(self.spec):
+        """Limit the optimizers that are new; those that keep limits already do so whatever became of the model."""
+        new = [optimizer for optimizer in trainer.optimizers if optimizer not in self._limited]
+        if new and states_limits(self.spec):
             limited = step_limits(self.spec, module, include=self.include, trust=self.trust, where=self.where)
-            for optimizer in trainer.optimizers:
+            for optimizer in new:
                 limit_steps(optimizer, limited.limits, dict(named_tensors(module)), required=False)
+                self._limited.add(optimizer)
 
     def _apply(self, trainer: Any, module: Any) -> None:
         if module not in self._done:

@@ -149,11 +149,18 @@ def _pruned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _check_names(limits: Sequence[StepLimit], tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse a model in which a limited tensor is now computed from others, as its steps would have no limit."""
-    lost = [name for name in dict.fromkeys(limit.tensor for limit in limits) if name not in tensors]
+    lost = [name for name in dict.fromkeys(limit.tensor for limit in limits) if _is_computed(name, tensors)]
     if lost:
         found = f"none with the name{'s'[: len(lost) > 1]} {', '.join(lost)}, which a limit is for"
         hint = "the model changed since the spec was applied, by a parametrization perhaps; undo that"
         raise ArgumentError("model", found=found, allowed="a model that has every limited tensor", hint=hint)
+
+
+def _is_computed(name: str, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a model has other tensors in the place of one: those of a parametrization, or ``NAME_g`` and the like."""
+    module, dot, own = name.rpartition(".")
+    others = f"{module}{dot}parametrizations.{own}.", f"{name}_"
+    return name not in tensors and any(tensor.startswith(others) for tensor in tensors)
 
 
 def _refusal(optimizer: Optimizer) -> ArgumentError | None:

@@ -60,12 +60,12 @@ _ELSEWHERE = {
 }
 """What to do with files that are not read, by their endings."""
 _KINDS = {
-    b"\x93NUMPY": ("a .npy file", (".npy",)),
-    b"PAR1": ("a .parquet file", (".parquet", ".pq")),
-    b"ARROW1": ("a .arrow file", (".feather", ".arrow", ".ipc")),
-    b"PK\x03\x04": ("a zip archive, such as .npz or .xlsx", (".npz",)),
+    b"\x93NUMPY": ("a .npy file", (".npy",), b""),
+    b"PAR1": ("a .parquet file", (".parquet", ".pq"), b"PAR1"),
+    b"ARROW1\0\0": ("a .arrow file", (".feather", ".arrow", ".ipc"), b""),
+    b"PK\x03\x04": ("a zip archive, such as .npz or .xlsx", (".npz",), b""),
 }
-"""What files are, by their first bytes, and the endings of their names."""
+"""What files are, by their first bytes: a name, the endings of their names, and the last bytes."""
 
 
 def measure(
@@ -214,10 +214,12 @@ def source_of(
     try:
         with open(path, "rb") as file:
             start = file.read(max(map(len, _KINDS)))
+            file.seek(-min(len(start), 4), os.SEEK_END)
+            end = file.read()
     except (OSError, ValueError) as error:
         raise refusal(path, error, "a file that can be read") from None
-    for first, (kind, endings) in _KINDS.items():
-        if start.startswith(first) and ending not in endings:
+    for first, (kind, endings, last) in _KINDS.items():
+        if start.startswith(first) and end.endswith(last) and ending not in endings:
             found = f"{kind}, by its first bytes"
             raise DataError(found=found, allowed=f"what {ending} says", hint="name the file by what it is", source=path)
     if ending in FILES:
