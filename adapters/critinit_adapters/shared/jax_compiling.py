@@ -346,6 +346,7 @@ def _origins(jaxpr: Any, given: Sequence[int | None]) -> tuple[list[int | None],
 
 
 _MADE = -1
+"""Stands for what a cell made, where numbers stand for arguments."""
 _MARK = "critinit_made"
 _LOOPS = (jec.primitives.scan_p, jec.primitives.while_p, jec.primitives.cond_p)
 _REARRANGE = ("broadcast_in_dim", "convert_element_type", "copy", "reduce_or", "reshape", "squeeze", "transpose")
