@@ -29,6 +29,7 @@ ROWS = [row for name in INSTALLED for row in rows(name)]
 STEPS = 5
 RESETS = 10.0
 """Inputs beyond this reset a state."""
+RESET_BY = ("input", "counter", "step before", "factor", "after the step", "zeros each time", "exchanged")
 NNX_RUNS = ("plain", "lengths", "carry", "time first", "backwards", "twice", "a cell around it")
 
 
@@ -43,6 +44,15 @@ def both(monkeypatch: pytest.MonkeyPatch, model: Any, batch: Any, call: Any = No
     assert program is not None
     run = Runner(batch, call)
     return [*found, adapter.trace(model, lambda *given: run(*given), options)]
+
+
+def one_pass() -> list[bool]:
+    """Whether each scan of the kept program is taken as one pass."""
+    from critinit_adapters.shared import jax_compiling
+
+    ((program,),) = jax_compiling._PROGRAMS.values()
+    assert program is not None
+    return [take.whole for take in program.takes if isinstance(take, jax_compiling._Loop)]
 
 
 def same(found: list[Traced]) -> None:
@@ -162,6 +172,7 @@ def test_lengths_and_nested_calls_are_seen_within_a_compiled_run(monkeypatch: py
     pair = {"bidirectional": [("params/GRUCell_0", "params/GRUCell_1")]}
     found = both(monkeypatch, tree, (x, lengths), jax.jit(net.apply).__wrapped__, **pair)
     same(found)
+    assert one_pass() == [True, True, True]
     assert any(arrival.read is not None for network in found[0].networks for arrival in network.arrivals)
 
 
@@ -252,6 +263,7 @@ def test_layers_of_nnx_are_recorded_however_they_are_run(kind: str, monkeypatch:
     carry = jnp.asarray(rng.standard_normal((3, 4)), jnp.float32)
     found = both(monkeypatch, model, (x, np.array([7, 2, 5]), carry))
     same(found)
+    assert one_pass() == [kind != "a cell around it" or i > 0 for i in range(len(one_pass()))] != []
     first = next(network for network in found[0].networks if network.name.startswith("first"))
     steps = {"a cell around it": [4, 3], "twice": [7, 7]}.get(kind, [7])
     assert [arrival.values.shape[1] for arrival in first.arrivals] == steps
@@ -259,6 +271,118 @@ def test_layers_of_nnx_are_recorded_however_they_are_run(kind: str, monkeypatch:
     assert model.drop.deterministic is False
     read = np.concatenate([arrival.values for arrival in first.arrivals], axis=1)[:, :7]
     np.testing.assert_allclose(read, x[:, ::-1] if kind == "backwards" else x)
+
+
+def around(inner: Any, kind: str, carry: Any, x: Any) -> tuple[Any, Any]:
+    """Run a cell whose state is reset in one of the ways of ``RESET_BY``; the carry has a counter and a flag."""
+    import jax.numpy as jnp
+
+    state, other, count, flag = carry
+    is_end = jnp.any(x > RESETS)
+    by = {"input": is_end, "counter": count % 3 == 0, "step before": flag}.get(kind, False)
+    state = jnp.where(by, 0.0, state)
+    if kind == "factor":
+        state = state * (1.0 - flag)
+    if kind == "zeros each time":
+        state = jnp.zeros_like(state)
+    state, y = inner(state, x)
+    if kind == "after the step":
+        state = state * (1.0 - is_end)
+    if kind == "exchanged":
+        state, other = other, state
+    return (state, other, count + 1, is_end), y
+
+
+@pytest.mark.skipif("nnx" not in INSTALLED, reason="needs Flax")
+@pytest.mark.parametrize("kind", RESET_BY)
+@pytest.mark.parametrize("framework", ["linen", "nnx"])
+def test_a_state_that_is_reset_begins_a_pass(framework: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever resets it, before a step or after it."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    def rest(shape: Any) -> Any:
+        return jnp.zeros((*shape[:-1], 4)), jnp.zeros((*shape[:-1], 4)), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+
+    class OfLinen(nn.RNNCellBase):
+        inner: Any
+
+        def __call__(self, carry: Any, x: Any) -> Any:
+            return around(self.inner, kind, carry, x)
+
+        def initialize_carry(self, rng: Any, shape: Any) -> Any:
+            return rest(shape)
+
+        @property
+        def num_feature_axes(self) -> int:
+            return 1
+
+    class OfNnx(nnx.RNNCellBase):
+        def __init__(self) -> None:
+            self.inner = nnx.GRUCell(4, 4, rngs=nnx.Rngs(0))
+
+        def __call__(self, carry: Any, x: Any) -> Any:
+            return around(self.inner, kind, carry, x)
+
+        def initialize_carry(self, shape: Any, rngs: Any = None) -> Any:
+            return rest(shape)
+
+        @property
+        def num_feature_axes(self) -> int:
+            return 1
+
+    x = np.random.default_rng(0).standard_normal((3, 7, 4)).astype(np.float32)
+    x[0, 4, 0] = 2 * RESETS
+    if framework == "linen":
+        net = nn.RNN(OfLinen(nn.GRUCell(4)))
+        found = both(monkeypatch, net.init(jax.random.key(0), x), x, net.apply)
+    else:
+        found = both(monkeypatch, nnx.RNN(OfNnx(), rngs=nnx.Rngs(0)), x)
+    same(found)
+    assert one_pass() == [False]
+    steps = {"input": [4, 3], "counter": [3, 3, 1], "exchanged": [7], "zeros each time": [7]}.get(kind, [5, 2])
+    assert [arrival.values.shape[1] for arrival in found[0].networks[0].arrivals] == steps
+
+
+@pytest.mark.skipif("linen" not in INSTALLED, reason="needs Flax")
+@pytest.mark.parametrize("kind", ["cells after each other", "half precision", "more input", "many members"])
+def test_states_that_cells_alone_make_are_one_pass(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    dtype = jnp.bfloat16 if kind == "half precision" else jnp.float32
+
+    class Two(nn.RNNCellBase):
+        """A cell of two that follow each other."""
+
+        first: Any
+        second: Any
+
+        def __call__(self, carry: Any, x: Any) -> Any:
+            one, y = self.first(carry[0], 2.0 * x if kind == "more input" else x)
+            two, y = self.second(carry[1], y)
+            return (one, two), y
+
+        def initialize_carry(self, rng: Any, shape: Any) -> Any:
+            zero = jnp.zeros((*shape[:-1], 4), dtype)
+            return zero, (zero, zero)
+
+        @property
+        def num_feature_axes(self) -> int:
+            return 1
+
+    x = np.random.default_rng(0).standard_normal((3, 7, 4)).astype(np.float32)
+    net = nn.RNN(Two(nn.GRUCell(4, dtype=dtype), nn.OptimizedLSTMCell(4, dtype=dtype)))
+    tree, apply = net.init(jax.random.key(0), x), net.apply
+
+    def each(tree: Any, x: Any) -> Any:
+        return jax.vmap(lambda x: net.apply(tree, x))(x)
+
+    same(both(monkeypatch, tree, x, each if kind == "many members" else apply))
+    assert one_pass() == [True]
 
 
 @pytest.mark.skipif("nnx" not in INSTALLED, reason="needs Flax")

@@ -69,6 +69,22 @@ def test_what_jax_does_not_run_is_left_to_numpy() -> None:
         assert run_layer(single, external, made) is None
 
 
+def test_without_a_cpu_in_jax_numpy_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from critinit_adapters.shared.jax_running import run_layer
+
+    def none(*asked: Any) -> Any:
+        raise RuntimeError("Unknown backend cpu")
+
+    weights = in_single(layer("gru"))
+    (x,) = sequences((5,), weights.inputs)
+    external, made = weights.external(x[:, None]), np.ones((5, 1), bool)
+    own, found = run_course(weights, [x]), run_layer(weights, external, made)
+    assert found is not None
+    monkeypatch.setattr(jax, "devices", none)
+    assert run_layer(weights, external, made) is None
+    assert np.array_equal(run_course(weights, [x], run=run_layer).h, own.h)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_diagnosis_is_the_same_with_and_without(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nnx = pytest.importorskip("flax.nnx")

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from critinit_adapters.shared.jax_compiling import recorded
-from critinit_adapters.shared.jax_recording import record_step, running, scanned
+from critinit_adapters.shared.jax_recording import recorded_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, places
 from critinit_adapters.shared.survey import Survey
 
@@ -49,9 +49,10 @@ def _interceptor(recorder: Recorder, known: Sequence[tuple[str, Place]]) -> Call
             lengths = kwargs.get("seq_lengths")
             return scanned(recorder, lambda x: call(x, *args[1:], **kwargs), args[0], lengths)
         place = _place(module, known) if isinstance(module, nn.RNNCellBase) and len(args) > 1 else None
-        if place is not None:
-            args = (args[0], record_step(recorder, place, args[1], args[0]), *args[2:])
-        return call(*args, **kwargs)
+        if place is None:
+            return call(*args, **kwargs)
+        state, x, *more = args
+        return recorded_step(recorder, place, lambda x: call(state, x, *more, **kwargs), x, state)
 
     return intercept
 

@@ -15,7 +15,7 @@ from flax import nnx
 
 from critinit_adapters.nnx.layout import CELLS
 from critinit_adapters.shared.jax_compiling import recorded, refuse_traced
-from critinit_adapters.shared.jax_recording import record_step, running, scanned
+from critinit_adapters.shared.jax_recording import recorded_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
 
@@ -77,9 +77,9 @@ def _step(recorder: Recorder, marks: Sequence[Place]) -> Callable[[Any], Any]:
     def make(call: Any) -> Any:
         def recording(self: Any, carry: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             mark = getattr(self, _MARK, None)
-            if mark is not None:
-                inputs = record_step(recorder, marks[mark], inputs, carry)
-            return call(self, carry, inputs, *args, **kwargs)
+            if mark is None:
+                return call(self, carry, inputs, *args, **kwargs)
+            return recorded_step(recorder, marks[mark], lambda x: call(self, carry, x, *args, **kwargs), inputs, carry)
 
         return recording
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jec
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.interpreters import batching
 
 from critinit.errors import ArgumentError
@@ -29,7 +30,7 @@ from critinit.inputs.network import Runner
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Recorder
 
-__all__ = ["Take", "TracedRecorder", "recorded", "refuse_traced", "taken"]
+__all__ = ["Take", "TracedRecorder", "made", "recorded", "refuse_traced", "taken"]
 
 Take = Callable[..., None]
 """A function of the recorder and the operands of one call on the host; hashable.
@@ -76,6 +77,11 @@ def taken(take: Take, x: Any, *operands: Any) -> Any:
         operands: More arrays.
     """
     return _TAKE.bind(x, *operands, take=take)[0]
+
+
+def made(results: Any) -> Any:
+    """Return what a cell gave in a step, marked as such, while a model is traced."""
+    return checkpoint_name(results, _MARK)
 
 
 class _Loop(NamedTuple):
@@ -260,10 +266,10 @@ def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer
     """A scan, with what its steps take as further outputs.
 
     In that of a layer all steps are one pass, so what is seen of the states is wanted of the first step alone, unless
-    what is read can reset them.  XLA then leaves out the whole scan where nothing else needs it.
+    something else than the cells can change them.  XLA then leaves out the whole scan where nothing else needs it.
     """
     consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"]
-    of_layer = of_layer and not any(_fed(inner.jaxpr, [i >= consts + carries for i in range(len(operands))])[1])
+    of_layer = of_layer and _goes_on(params)
     body: list[Any] = []
     read: list[Any] = []
 
@@ -293,28 +299,62 @@ def _scanned(params: Any, operands: Sequence[Any], takes: list[Any], *, of_layer
     return [*last, *ys], values
 
 
-def _fed(jaxpr: Any, given: Sequence[bool]) -> tuple[list[bool], list[bool]]:
-    """Which results of a program depend on some of its arguments; of each take, whether what it sees of a state does.
+def _goes_on(params: Any) -> bool:
+    """Whether each state that a scan's step sees is a carry just as a cell left it in the step before.
+
+    Otherwise what is read, a counter or a flag of the step before may reset it, before a step or after it.
+    """
+    consts, carries, inner = params["num_consts"], params["num_carry"], params["jaxpr"].jaxpr
+    given = [i - consts if consts <= i < consts + carries else None for i in range(len(inner.invars))]
+    results, seen = _origins(inner, given)
+    return all(origin is not None and origin != _MADE and results[origin] == _MADE for origin in seen)
+
+
+def _origins(jaxpr: Any, given: Sequence[int | None]) -> tuple[list[int | None], list[int | None]]:
+    """Of which arguments the results of a program are zero or not, just as these are, and what takes see of states.
 
     Args:
         jaxpr: The program.
-        given: Which of the arguments.
+        given: The numbers of its arguments; None: of no matter.
+
+    Returns:
+        The numbers of the arguments, ``_MADE`` of what a cell made, None of anything else.
     """
-    known: dict[Any, bool] = dict(zip(jaxpr.invars, given, strict=True))
-    takes: list[bool] = []
+    known: dict[Any, int | None] = dict(zip(jaxpr.invars, given, strict=True))
+    seen: list[int | None] = []
+
+    def origin(atom: Any) -> int | None:
+        return None if isinstance(atom, jec.Literal) else known.get(atom)
+
     for eqn in jaxpr.eqns:
-        operands = [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in eqn.invars]
-        results = [any(operands)] * len(eqn.outvars)
+        operands, parts = list(map(origin, eqn.invars)), _parts(eqn)
+        results: list[int | None] = [None] * len(eqn.outvars)
         if eqn.primitive is _TAKE:
-            takes.append(any(operands[1:]))
+            seen += operands[1:]
             results = operands[:1]
-        elif any(map(_takes, _parts(eqn))):
-            inner, *_ = _parts(eqn)
-            found, within = _fed(inner, operands)
-            takes += within
-            results = results if eqn.primitive is jec.primitives.scan_p else found
+        elif eqn.primitive.name == "name" and eqn.params["name"] == _MARK:
+            results = [_MADE]
+        elif eqn.primitive.name in _REARRANGE or (eqn.primitive.name == "ne" and _is_zero(eqn.invars[1])):
+            results = operands[:1]
+        elif len(parts) == 1 and eqn.primitive not in _LOOPS and len(parts[0].invars) == len(operands):
+            results, within = _origins(parts[0], operands)
+            seen += within
+        elif any(map(_takes, parts)):
+            seen.append(None)
         known.update(zip(eqn.outvars, results, strict=True))
-    return [not isinstance(atom, jec.Literal) and known.get(atom, False) for atom in jaxpr.outvars], takes
+    return list(map(origin, jaxpr.outvars)), seen
+
+
+_MADE = -1
+"""Stands for what a cell made, where numbers stand for arguments."""
+_MARK = "critinit_made"
+_LOOPS = (jec.primitives.scan_p, jec.primitives.while_p, jec.primitives.cond_p)
+_REARRANGE = ("broadcast_in_dim", "convert_element_type", "copy", "reduce_or", "reshape", "squeeze", "transpose")
+"""Operations whose results are zero where their first operand is."""
+
+
+def _is_zero(atom: Any) -> bool:
+    return isinstance(atom, jec.Literal) and not np.any(atom.val)
 
 
 def _parts(eqn: Any) -> list[Any]:

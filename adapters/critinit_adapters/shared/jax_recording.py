@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from critinit_adapters.shared.jax_compiling import TracedRecorder, taken
+from critinit_adapters.shared.jax_compiling import TracedRecorder, made, taken
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder
 
-__all__ = ["host", "record_step", "running", "scanned"]
+__all__ = ["host", "record_step", "recorded_step", "running", "scanned"]
 
 
 @contextmanager
@@ -55,6 +55,20 @@ def record_step(recorder: Recorder, place: Place, x: Any, state: Any) -> Any:
 
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     return jax.pure_callback(record, shape, x, *leaves, vmap_method="broadcast_all")
+
+
+def recorded_step(recorder: Recorder, place: Place, call: Callable[[Any], Any], x: Any, state: Any) -> Any:
+    """Record one step of a cell and return what it gives.
+
+    Args:
+        recorder: Where to record.
+        place: The cell's place.
+        call: The cell, a function of its input.
+        x: The input, of shape (…, F).
+        state: The state before the step: a tree of arrays.
+    """
+    given = call(record_step(recorder, place, x, state))
+    return made(given) if isinstance(recorder, TracedRecorder) else given
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def run_layer(
         made: Which steps each sequence makes, (steps, sequences); before them its state is zero.
 
     Returns:
-        The states; None of a layer whose kernels do not all read h, of one in another precision, and while JAX may
-        not compile.
+        The states; None of a layer whose kernels do not all read h, of one in another precision, and where JAX may
+        not compile or has no CPU.
     """
     kernels = weights.stacked_across
     if not weights.is_plain or kernels.dtype != np.float32 or jax.config.jax_disable_jit:
@@ -61,12 +61,12 @@ def run_layer(
     more = -steps % max(1, 2 ** (steps.bit_length() - 1) // _PARTS)
     padded = {gate: _padded(external[gate], more) for gate in weights.cell.gates}
     given = kernels, dict(weights.inner_bias), weights.projection, padded, _padded(made, more)
-    with jax.default_device(jax.devices("cpu")[0]):
-        try:
+    try:
+        with jax.default_device(jax.devices("cpu")[0]):
             h, s = _run(weights.cell, *given)
-        except Exception:  # whatever it is, NumPy shows it, or does without
-            return None
-        return np.asarray(h)[:steps], np.asarray(s)[:steps]
+            return np.asarray(h)[:steps], np.asarray(s)[:steps]
+    except Exception:  # no CPU among JAX's platforms, or whatever it is: NumPy shows it, or does without
+        return None
 
 
 def _padded(x: Array, more: int) -> Array:
