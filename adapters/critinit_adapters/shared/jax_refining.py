@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -73,12 +74,20 @@ class JaxLibrary(Library):
         compiled = jax.jit(jax.value_and_grad(function, has_aux=True))
 
         def run(leaves: dict[str, Array], *constants: Any) -> tuple[float, Array, dict[str, Array]]:
-            with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+            with jax.enable_x64(True), _on_the_host():
                 own = {name: jnp.asarray(values, jnp.float64) for name, values in leaves.items()}
                 (value, other), slopes = compiled(own, *map(self.array, constants))
                 return float(value), _host(other), {name: _host(slope) for name, slope in slopes.items()}
 
         return run
+
+
+def _on_the_host() -> AbstractContextManager[Any]:
+    """Compute on the processor, or where JAX does by default if it has none, as with ``JAX_PLATFORMS=cuda``."""
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:
+        return nullcontext()
 
 
 class JaxObjective:
