@@ -54,7 +54,8 @@ def limit_steps(optimizer: Any, limits: Sequence[StepLimit], model: Any) -> Any:
             holder.optimizer = _limiting(holder.optimizer, limits, names)
             # private: what a saved model keeps of compile(); run with keras 3.12.0 and 3.15.1
             holder._compile_config.config["optimizer"] = holder.optimizer
-        holder.train_function = None  # a compiled one has the steps as they were
+        if holder.train_function is not None:  # it has the steps as they were; fit may be in the middle of its own
+            holder.make_train_function(force=True)
     if not models and keras.backend.backend() != "torch" and int(limited.iterations) > 0:
         warnings.warn(
             "the optimizer has made steps, but no Keras model holds it: if you compiled the training step yourself "
@@ -181,8 +182,8 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """All variables, the inner optimizer's too."""
-        return [*self._variables, *self.inner_optimizer.variables]
+        """The inner optimizer's variables: its own count and rate say nothing, and fit can go on with as many."""
+        return list(self.inner_optimizer.variables)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Make the inner optimizer's step, then shorten it."""
