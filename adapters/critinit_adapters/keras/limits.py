@@ -5,7 +5,7 @@ with the model, as ``keras.optimizers.LossScaleOptimizer`` is.  The inner optimi
 so a loop that calls it trains with the limits too; but they are saved with the wrapper alone.
 
 JAX and TensorFlow compile a model's training step once, with the limits of that time.  So ``limit_steps`` finds the
-models that hold the optimizer, gives them the wrapper and drops their compiled steps.
+models that hold the optimizer, gives them the wrapper and compiles their steps anew.
 """
 
 from __future__ import annotations
