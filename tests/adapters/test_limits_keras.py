@@ -176,17 +176,112 @@ def test_limits_reach_a_model_that_was_compiled_before(how, trained, tmp_path):
 
 
 @pytest.mark.parametrize("how", HOW, ids=str)
-def test_limits_of_a_layer_reach_the_model_around_it(how, tmp_path):
+@pytest.mark.parametrize("trained", [False, True])
+def test_limits_of_a_layer_reach_the_model_around_it(how, trained, tmp_path):
     model = built().model
     applied = critinit.apply(SPEC, model.layers[0], seed=0)
-    model.compile(keras.optimizers.Adam(RATE, epsilon=1e-12), "mse", **how)
-    returned = critinit.limit_steps(model.optimizer, applied)
-    assert fit(model) == pytest.approx(LIMIT, rel=0.01)
-    with pytest.warns(UserWarning, match="limits of this optimizer are not saved with it: compile the model with"):
-        model.save(tmp_path / "model.keras")
-    model.compile(returned, "mse", **how)
+    bare = keras.optimizers.Adam(RATE, epsilon=1e-12)
+    model.compile(bare, "mse", **how)
+    if trained:
+        assert fit(model) > 10 * LIMIT
+    assert critinit.limit_steps(bare, applied) is model.optimizer
     assert fit(model) < 1.01 * LIMIT
+    assert fit(model) > 0.5 * LIMIT
     model.save(tmp_path / "model.keras")
+    assert fit(keras.models.load_model(tmp_path / "model.keras")) < 1.01 * LIMIT
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_limits_reach_a_model_that_wrapped_the_given_optimizer_to_scale_the_loss(trained, tmp_path):
+    applied = built()
+    applied.model.dtype_policy = keras.dtype_policies.DTypePolicy("mixed_float16")  # of the model, not of its layers
+    bare = keras.optimizers.Adam(RATE, epsilon=1e-12)
+    model = compiled(applied, bare)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    if trained:
+        assert fit(model) > 10 * LIMIT
+    limited = critinit.limit_steps(bare, applied)
+    assert model.optimizer.inner_optimizer is limited
+    assert fit(model) < 1.01 * LIMIT
+    assert fit(model) > 0.5 * LIMIT
+    model.save(tmp_path / "model.keras")
+    assert fit(keras.models.load_model(tmp_path / "model.keras")) < 1.01 * LIMIT
+
+
+def test_new_limits_reach_every_model_that_holds_the_optimizer_in_any_form():
+    tighter = critinit.generate("gru", T=T, settings=["layers.0.gates.candidate.recurrent.max_learning_rate=1e-4"])
+    bare = keras.optimizers.Adam(RATE, epsilon=1e-12)
+    applied = built()
+    limited = critinit.limit_steps(bare, applied)
+    for given, held in ((bare, limited), (limited, bare), (bare, keras.optimizers.LossScaleOptimizer(limited))):
+        critinit.limit_steps(bare, applied)
+        model = compiled(applied, held)
+        assert 0.5 * LIMIT < fit(model) < 1.01 * LIMIT
+        critinit.limit_steps(given, critinit.step_limits(tighter, model.layers[0]))
+        assert fit(model) < 1.01e-4
+
+
+@pytest.mark.parametrize("event", ["on_train_batch_end", "on_epoch_end"])
+def test_limits_reach_a_model_in_the_middle_of_its_training(event):
+    def moved(callback):
+        model = compiled(applied, keras.optimizers.Adam(RATE, epsilon=1e-12))
+        before = np.array(model.get_weights()[1])
+        model.fit(X, Y, batch_size=B, epochs=10, shuffle=False, verbose=0, callbacks=[callback])
+        return np.abs(model.get_weights()[1] - before)[:, 2 * H :].max()
+
+    limiting = keras.callbacks.Callback()
+    setattr(limiting, event, lambda *_, **__: critinit.limit_steps(limiting.model.optimizer, applied))
+    applied = built()
+    assert RATE < moved(limiting) < 1.5 * RATE  # one step at the rate, nine with the limit
+    applied = built()
+    assert moved(keras.callbacks.Callback()) > 3 * RATE
+
+
+class Pair(keras.Model):
+    """A model with a training step of its own that uses an optimizer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.second = keras.layers.GRU(H), keras.optimizers.SGD(RATE)
+
+    def call(self, x):
+        return self.rnn(x)
+
+
+def test_a_step_of_ones_own_is_compiled_again():
+    model = Pair()
+    model(X)
+    model.compile("sgd", "mse")
+    first, model.train_function = model.optimizer, "compiled"
+    critinit.limit_steps(model.second, critinit.apply(SPEC, model.rnn, seed=0))
+    assert model.train_function != "compiled"
+    assert model.optimizer is first
+    assert not isinstance(first, LimitedOptimizer)
+
+
+def test_another_model_keeps_its_compiled_step():
+    applied, other = built(), built().model
+    other.compile("adam", "mse")
+    fit(other)
+    step = other.train_function
+    critinit.limit_steps(keras.optimizers.Adam(RATE), applied)
+    assert other.train_function is step
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch's steps are not compiled")
+def test_a_loop_that_has_made_steps_is_told_to_compile_again():
+    applied, optimizer = built(), keras.optimizers.SGD(RATE)
+    trained = applied.model.trainable_variables
+    optimizer.apply([keras.ops.ones(variable.shape) for variable in trained], trained)
+    with pytest.warns(UserWarning, match="no Keras model holds it: if you compiled the training step yourself"):
+        critinit.limit_steps(optimizer, applied)
+
+
+def test_an_optimizer_that_is_saved_without_its_wrapper_warns():
+    bare = keras.optimizers.Adam(RATE)
+    critinit.limit_steps(bare, built())
+    with pytest.warns(UserWarning, match="limits of this optimizer are not saved with it: compile the model with"):
+        keras.saving.serialize_keras_object(bare)
 
 
 class Loop(keras.Model):

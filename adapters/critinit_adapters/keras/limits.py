@@ -2,11 +2,15 @@
 
 The inner optimizer makes its step; the wrapper then shortens the step in the limited regions.  It is saved and loaded
 with the model, as ``keras.optimizers.LossScaleOptimizer`` is.  The inner optimizer makes the same steps from then on,
-so a model that was compiled with it before trains with the limits too; but they are saved with the wrapper alone.
+so a loop that calls it trains with the limits too; but they are saved with the wrapper alone.
+
+JAX and TensorFlow compile a model's training step once, with the limits of that time.  So ``limit_steps`` finds the
+models that hold the optimizer, gives them the wrapper and compiles their steps anew.
 """
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,12 +48,41 @@ def limit_steps(optimizer: Any, limits: Sequence[StepLimit], model: Any) -> Any:
     if not {limit.tensor for limit in limits} & set(names.values()):
         raise not_found(limits, list(names.values()))
     limited = _limiting(optimizer, limits, names)
-    if isinstance(model, keras.Model) and model.compiled and model.optimizer is optimizer:
-        model.optimizer = limited
-        model.train_function = None  # a compiled one has the steps as they were
-        # private: what a saved model keeps of compile(); run with keras 3.12.0 and 3.15.1
-        model._compile_config.config["optimizer"] = limited
+    models = _holders(_innermost(limited))
+    for holder in models:
+        if holder.compiled and holder.optimizer is not None and _innermost(holder.optimizer) is _innermost(limited):
+            holder.optimizer = _limiting(holder.optimizer, limits, names)
+            # private: what a saved model keeps of compile(); run with keras 3.12.0 and 3.15.1
+            holder._compile_config.config["optimizer"] = holder.optimizer
+        if holder.train_function is not None:  # it has the steps as they were; fit may be in the middle of its own
+            holder.make_train_function(force=True)
+    if not models and keras.backend.backend() != "torch" and int(limited.iterations) > 0:
+        warnings.warn(
+            "the optimizer has made steps, but no Keras model holds it: if you compiled the training step yourself "
+            "(jax.jit, tf.function), compile it again, or it goes on without these limits",
+            stacklevel=4,
+        )
     return limited
+
+
+def _innermost(optimizer: Any) -> Any:
+    """The optimizer that makes the steps, inside those that scale the loss or limit."""
+    while isinstance(optimizer, (LimitedOptimizer, keras.optimizers.LossScaleOptimizer)):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def _holders(innermost: Any) -> list[Any]:
+    """The living models that have the optimizer, bare or wrapped, in an attribute.
+
+    An optimizer knows no model, and the given model may be a layer of the one that trains: Python's list of all
+    objects tells.
+    """
+    return [
+        model
+        for model in gc.get_objects()
+        if keras.Model in type(model).__mro__ and any(_innermost(held) is innermost for held in vars(model).values())
+    ]
 
 
 def _limiting(optimizer: Any, limits: Sequence[StepLimit], names: Mapping[int, str]) -> Any:
@@ -149,8 +182,8 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """All variables, the inner optimizer's too."""
-        return [*self._variables, *self.inner_optimizer.variables]
+        """The inner optimizer's variables: its own count and rate say nothing, and fit can go on with as many."""
+        return list(self.inner_optimizer.variables)
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Make the inner optimizer's step, then shorten it."""
