@@ -44,7 +44,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
             own = _place(module, by_variable)
             if own is not None:
                 setattr(module, _MARK, len(marks))
-                stack.callback(delattr, module, _MARK)
+                stack.callback(_unmark, module)
                 marks.append(own)
                 kinds[type(module)] = None
 
@@ -62,6 +62,14 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         with running(), _unchanged(nodes):
             trace(recorder, target, run)
     return recorder
+
+
+def _unmark(module: Any) -> None:
+    """Take a mark away, and its name among those of the module's attributes."""
+    delattr(module, _MARK)
+    nodes = vars(module).get("_pytree__nodes", {})
+    if _MARK in nodes:  # private: Flax 0.12.1 leaves it there, and 0.12.8 does not
+        vars(module)["_pytree__nodes"] = type(nodes)({name: kind for name, kind in nodes.items() if name != _MARK})
 
 
 def _place(module: Any, by_variable: Mapping[int, Place]) -> Place | None:
