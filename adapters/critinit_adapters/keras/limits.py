@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
-from critinit.tensors.limiting import not_found
+from critinit.tensors.limiting import not_found, of_other_tensors
 from critinit_adapters.keras.naming import variable_names
 from critinit_adapters.shared.naming import located
 
@@ -150,8 +150,7 @@ class LimitedOptimizer(keras.optimizers.Optimizer):
             limits: The limits.
             names: The names of variables by their ids.
         """
-        new = {limit.tensor for limit in limits}
-        self.limits = (*(limit for limit in self.limits if limit.tensor not in new), *limits)
+        self.limits = (*of_other_tensors(self.limits, limits), *limits)
         self.names = {**self.names, **names}
         if self.built:
             self._limited = tuple(self._find(self._trainable_variables))

@@ -20,7 +20,7 @@ import numpy as np
 from critinit.errors import ArgumentError
 from critinit.tensors.application import StepLimit
 from critinit.tensors.blocks import Index
-from critinit.tensors.limiting import not_found, states_its_rate
+from critinit.tensors.limiting import not_found, of_other_tensors, states_its_rate
 from critinit_adapters.shared.naming import located, path_name
 
 __all__ = ["LimitedState", "OptaxLimits", "limit_steps"]
@@ -113,8 +113,7 @@ def limit_steps(transformation: Any, limits: Sequence[StepLimit], learning_rate:
         return transformation
     _check_rate(learning_rate)
     if before:
-        new = {limit.tensor for limit in limits}
-        others = [limit for limit in before.limits if limit.tensor not in new]
+        others = of_other_tensors(before.limits, limits)
         transformation = limit_steps(before.transformation, others, before.learning_rate)
     inner = optax.with_extra_args_support(transformation)
 

@@ -81,7 +81,7 @@ def command(
     """
     from critinit.simulation import simulate
     from critinit.theory.analysis import features_counted
-    from critinit.theory.protocol import features_of, features_read
+    from critinit.theory.protocol import features_of, features_of_layers
     from critinit_cli.reading import read_spec
 
     _check(networks, seed)
@@ -106,7 +106,7 @@ def command(
         expected, compared = _judged(spec, found, networks, width, steps, few, bar("tied theory"))
     missed = [one for one in compared if not one.holds]
     if json:
-        read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+        read = features_of_layers(spec, features)
         emit(as_json(_as_object(measured, expected, compared, read)))
     else:
         networks_read = "" if features is None else f" that read {features} feature{'s' * (features > 1)}"
@@ -143,13 +143,13 @@ def _judged(
     Where kernels of this width differ from those of an infinitely wide network, the tied prediction is for this width
     (``at_width``); weights that are drawn anew have the variance of an infinitely wide one.
     """
-    from critinit.theory.protocol import features_read
+    from critinit.theory.protocol import features_of_layers
     from critinit.theory.widths import at_width, excesses
     from critinit_cli.verdict import compared
 
     expected: dict[str, Sequence[Numbers | None]] = {}
     if "untied" in found:
-        few = [features_read(spec, index, features) is not None for index in range(len(spec.layers))]
+        few = [read is not None for read in features_of_layers(spec, features)]
         expected["untied"] = [
             _noted(one, _NOT_COMPARED) if one and reached else one
             for one, reached in zip(_predicted_untied(spec), few, strict=True)
@@ -183,10 +183,10 @@ def _predicted_tied(
     from critinit.spec import Numbers
     from critinit.spec.tables import of_features
     from critinit.theory.analysis import deviations, tied_numbers
-    from critinit.theory.protocol import features_read
+    from critinit.theory.protocol import features_of_layers
     from critinit.theory.tied.estimate import is_estimate
 
-    few = [features_read(spec, index, features) for index in range(len(spec.layers))]
+    few = features_of_layers(spec, features)
     stated = [layer.predicted.tied for layer in spec.layers]
     estimates = [
         isinstance(one, Numbers) and (reached is not None or is_estimate(one))
@@ -256,11 +256,11 @@ def _as_text(
     networks: str,
     features: int | None,
 ) -> str:
-    from critinit.theory.protocol import features_read
+    from critinit.theory.protocol import features_of_layers
     from critinit_cli.numbers import layers_as_text
     from critinit_cli.tables import GLOSSARY
 
-    read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+    read = features_of_layers(spec, features)
 
     tables = (
         layers_as_text(spec, {"measured": found[reading], "predicted": expected[reading]}, f"{reading} weights", read)

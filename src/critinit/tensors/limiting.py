@@ -23,6 +23,7 @@ __all__ = [
     "StepLimits",
     "limit_steps",
     "not_found",
+    "of_other_tensors",
     "states_its_rate",
     "states_limits",
     "step_limits",
@@ -194,6 +195,17 @@ def states_limits(spec: InitSpec) -> bool:
     kernels = [layer.projection.kernel for layer in spec.layers if layer.projection is not None]
     parts = [*kernels, *(part for gate in gates for part in (gate.recurrent, gate.input, gate.bias))]
     return any(part.max_learning_rate is not None for part in parts)
+
+
+def of_other_tensors(limits: Sequence[StepLimit], new: Sequence[StepLimit]) -> tuple[StepLimit, ...]:
+    """Return the limits that stay where new ones take the place of those for the tensors that they name.
+
+    Args:
+        limits: The limits so far.
+        new: The new ones.
+    """
+    named = {limit.tensor for limit in new}
+    return tuple(limit for limit in limits if limit.tensor not in named)
 
 
 def not_found(limits: Sequence[StepLimit], trained: Sequence[str]) -> ArgumentError:

@@ -37,6 +37,7 @@ from critinit.theory.protocol import (
     MANY_FEATURES,
     SAME_INPUTS,
     features_of,
+    features_of_layers,
     features_read,
     has_spread,
     keep_variance,
@@ -258,7 +259,7 @@ def tied_numbers(
 
     tolerance = None if precision is None else tolerance_of(precision)
     cell, found, started = spec.find_cell(), list[Numbers](), 0
-    read = [features_read(spec, index, features) for index in range(len(spec.layers))]
+    read = features_of_layers(spec, features)
     together = [(spec,) if read[i] is not None else _groups_alone(spec, i) for i in range(len(spec.layers))]
     count = sum(map(len, together))
     for index, specs in enumerate(together):

@@ -41,6 +41,7 @@ __all__ = [
     "STEADY",
     "Inputs",
     "features_of",
+    "features_of_layers",
     "features_read",
     "fills",
     "follow_steps",
@@ -211,6 +212,16 @@ def features_read(spec: InitSpec, index: int, features: int | None) -> int | Non
             those above it, are not reached by them.
     """
     return features if len(layers_below(spec, index)) == index else None
+
+
+def features_of_layers(spec: InitSpec, features: int | None) -> list[int | None]:
+    """Return ``features_read`` of every layer.
+
+    Args:
+        spec: The spec.
+        features: Those that the first layer reads.
+    """
+    return [features_read(spec, index, features) for index in range(len(spec.layers))]
 
 
 def follow_steps(T: int, *, spread: bool = False) -> int:
