@@ -113,8 +113,8 @@ def test_critical_lets_gates_react_less_where_padding_is_noise():
 @pytest.mark.parametrize("cell", REMEMBERING)
 def test_memory_has_a_loop_of_gain_1_and_inputs_that_let_it_forget_in_T_steps(cell, T):
     memory, gated, short = critinit.generate(cell, T, scheme="memory").layers[0].groups
-    assert (memory.share, gated.share, short.share) == (0.5, 0.375, 0.125)
-    assert all(gate.bias.extremes == (0.0, 0.0) for gate in short.gates.values())
+    assert (memory.share, short.share) == (0.5 if T > 2 else 1 / 16, 3 / 16)
+    assert memory.share + gated.share + short.share == 1.0
     kernels = [name for name, gate in memory.gates.items() if not gate.recurrent.is_zero]
     assert kernels == [CELLS.built_in[cell].candidate_gate]
     assert gated.gates["update" if "update" in gated.gates else "forget"].bias.distribution == "log_uniform_time"
@@ -221,14 +221,43 @@ def test_a_learning_rate_is_refused_beside_a_scheme():
         critinit.generate("gru", 100, scheme="memory", learning_rate=1e-3)
 
 
-def test_the_short_group_forgets_in_a_few_steps():
-    """Half of its state is renewed at every step, of inputs that tanh hardly bends, whatever their scale."""
-    for cell, candidate in (("gru", "candidate"), ("lstm", "cell")):
-        spec = critinit.generate(cell, 300, scheme="memory", input_variance=25.0)
-        layer = spec.layers[0].alone()[2]
-        assert layer.gates[candidate].input.variance * 25.0 == pytest.approx(0.1)
-        assert untied_numbers(spec, layer).unit_time_constants.max == pytest.approx(2.0, abs=0.05)
-        assert untied_numbers(spec, layer).time_scale < 3.0
+@pytest.mark.parametrize(("cell", "candidate", "keep"), [("gru", "candidate", "update"), ("lstm", "cell", "forget")])
+def test_the_short_group_is_for_the_last_few_steps(cell, candidate, keep):
+    """Half of its units renew half of their state at every step, of inputs that tanh hardly bends, of any scale."""
+    spec = critinit.generate(cell, 300, scheme="memory", input_variance=25.0)
+    layer = spec.layers[0].alone()[2]
+    assert layer.gates[candidate].input.variance * 25.0 == pytest.approx(0.1)
+    assert {gate.recurrent.distribution for gate in layer.gates.values()} == {"orthogonal"}
+    drawn = layer.gates[keep].bias.sample(np.random.default_rng(0), 20_000)
+    values = np.sort(1.0 / (1.0 + np.exp(-drawn)))
+    assert values == pytest.approx(np.linspace(1 / 300, 299 / 300, 20_000), abs=0.02)  # uniform
+    assert untied_numbers(spec, layer).unit_time_constants.median == pytest.approx(2.0, abs=0.05)
+
+
+def share_of(name, **arguments):
+    """The share of a group of ``memory``, 0 where there is none."""
+    groups = critinit.generate("gru", scheme="memory", **arguments).layers[0].groups
+    return {group.name: group.share for group in groups}.get(name, 0.0)
+
+
+def test_the_short_group_has_its_share_by_how_much_of_the_inputs_is_new():
+    """Of an autoregressive signal h_t = a h_(t-1) + noise the variance 1 - a² is new, however it is stated."""
+    assert share_of("short", T=100) == 3 / 16  # unknown
+    assert share_of("short", T=100, input_spectrum=[2.0] * 8) == 6 / 16  # white
+    w = math.pi * (np.arange(400) + 0.5) / 400
+    for a in (0.0, 0.3, -0.4, 0.7, 0.9, 0.99):
+        expected = round(6 * (1 - a * a)) / 16
+        spectrum = 5.0 * (1 - a * a) / (1 - 2 * a * np.cos(w) + a * a)
+        assert share_of("short", T=100, input_autocorrelation=a) == expected
+        assert share_of("short", T=100, input_autocorrelation=0.1, input_spectrum=spectrum) == expected
+    assert share_of("short", T=100, input_spectrum=[1.0] * 31 + [0.0]) > 0.25  # one empty bin says little
+    assert share_of("short", T=100, input_spectrum=[1.0] + [0.0] * 31) == 0.0
+
+
+def test_a_group_that_no_unit_needs_is_left_out_and_short_memories_take_few_units():
+    smooth = critinit.generate("lstm", 100, scheme="memory", input_autocorrelation=0.999)
+    assert [(group.name, group.share) for group in smooth.layers[0].groups] == [("memory", 0.5), ("gated", 0.5)]
+    assert [share_of("memory", T=T) for T in (1, 10, 20, 30, 40, 5000)] == [1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 1 / 2]
 
 
 def test_the_limits_of_memory_by_hand():
