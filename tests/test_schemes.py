@@ -349,6 +349,12 @@ def test_numbers_of_numpy_are_numbers():
         "gru", np.int64(60), layers=np.int32(2), input_variance=np.float32(2), padding={"variance": np.float64(0)}
     )
     assert given == critinit.generate("gru", 60, layers=2, input_variance=2.0, padding={"variance": 0.0})
+    scalars = critinit.generate(
+        "gru", np.array(60), layers=np.array(2), input_variance=np.array(2.0), padding={"variance": np.array(0)}
+    )
+    assert given == scalars
+    with pytest.raises(critinit.ArgumentError, match=r"input_variance: found array\(\[2.\]\); allowed: a number"):
+        critinit.generate("gru", 60, input_variance=np.array([2.0]))
 
 
 def test_same_arguments_same_bytes():

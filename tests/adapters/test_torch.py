@@ -282,6 +282,14 @@ class Model(nn.Module):
         self.register_buffer("steps", torch.tensor(4))
 
 
+def test_a_tensor_of_one_number_is_a_number():
+    data = torch.randn(50, 20, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    stated = generate("gru", torch.tensor(20), input_variance=data.pow(2).mean())
+    assert stated == generate("gru", 20, input_variance=data.pow(2).mean().item())
+    with pytest.raises(ArgumentError, match="input_variance: found tensor"):
+        generate("gru", 20, input_variance=torch.ones((), device="meta"))
+
+
 def test_a_model_with_other_things():
     model = Model()
     before = bits(model)

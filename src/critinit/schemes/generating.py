@@ -341,9 +341,14 @@ def _number(name: str, value: object, high: float, low: float = 0) -> float:
 
 
 def _plain(name: str, value: object) -> object:
-    """NumPy's numbers as Python's."""
+    """A number of NumPy, or an array or tensor that is a single number without an axis, as Python's."""
     check_numbers(name, value)
-    return value.item() if isinstance(value, np.generic) else value
+    if getattr(value, "shape", None) != () or not hasattr(value, "__array__"):
+        return value
+    try:
+        return (value if hasattr(value, "item") else np.asarray(value)).item()
+    except RuntimeError:  # a tensor without numbers
+        return value
 
 
 def _short(value: object) -> str:

@@ -147,6 +147,7 @@ def simulate(
         True
     """
     n = len(checked_spec(spec).layers)
+    _check(0, seed=seed)
     features = features_of(spec) if features is None else features
 
     def part(i: int) -> Progress | None:
@@ -205,7 +206,7 @@ def simulate_layer(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    _check(1, seeds=seeds, tangents=tangents, T=T, features=1 if features is None else features)
+    _check(1, seeds=seeds, tangents=tangents, T=T, width=width, features=1 if features is None else features)
     if not tangents < width <= WIDEST:
         hint = f"a network follows {tangents} perturbations at once and needs more units; kernels have the square of it"
         raise ArgumentError("width", found=str(width), allowed=f"{tangents + 1} to {WIDEST:,}", hint=hint)
@@ -267,8 +268,8 @@ def _has_pairs(layer: Layer, weights: Regime) -> bool:
 
 def _check(least: int, **numbers: int) -> None:
     for name, number in numbers.items():
-        if number < least:
-            raise ArgumentError(name, found=str(number), allowed=f"at least {least}")
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+            raise ArgumentError(name, found=repr(number), allowed=f"an integer of at least {least}")
 
 
 @dataclass(frozen=True)
