@@ -155,5 +155,6 @@ def _notes(layer: Layer, parts: Sequence[Numbers]) -> tuple[str, ...]:
     named = []
     for note in notes:
         own = [group.name for group, part in zip(layer.groups, parts, strict=True) if note in part.notes]
-        named.append(note if len(own) == len(parts) else f"{note} (group {', '.join(own)})")
+        whose = f"{'group' if len(own) == 1 else 'groups'} {', '.join(own)}"
+        named.append(note if len(own) == len(parts) else f"{note} ({whose})")
     return tuple(named)
