@@ -38,7 +38,7 @@ from critinit.roots import falling_root
 from critinit.theory.normalization import ScaledMemory
 from critinit.theory.parameters import LayerParameters
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
-from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
+from critinit.theory.untied.averages import OneGate, gate_moments, over_environments, strip_of
 from critinit.theory.untied.powers import log_power_mean
 
 __all__ = ["DistanceOperator", "MemoryDistribution"]
@@ -59,6 +59,8 @@ _SPREAD = 0.5
 """Deviation of c over its width from which it does."""
 _FAST = 0.8
 """E keep² below which no check is needed: the memory forgets within ten steps."""
+_FAR = 1e3
+"""A memory so large that tanh and all that saturates does so."""
 _NARROW = 0.15
 """Width of c below which the Gaussian reference is the better one: h is nearly linear in c."""
 _NARROWEST = 0.05
@@ -150,7 +152,7 @@ class MemoryDistribution:
     """
 
     def __init__(self, params: LayerParameters, q: Array, moments: list[Array], order: float = 1.0) -> None:
-        self._params, self._q = params, q
+        self._params, self._q, self._moments = params, q, moments
         cell = params.cell
         width = np.sqrt(moments[2])
         widest = float(np.nan_to_num(np.max(width), nan=_WIDEST))  # a moment that overflowed has no number
@@ -159,7 +161,7 @@ class MemoryDistribution:
         self._rules: dict[str, tuple[Array, Rule]] = {}
         for gate in cell.gates:
             if gate != cell.candidate_gate:
-                self._rules[gate] = self._gate_nodes(gate, LOGISTIC_STRIP)
+                self._rules[gate] = self._gate_nodes(gate, strip_of(cell, gate, LOGISTIC_STRIP))
         if cell.candidate_gate is not None:
             # tanh(a·tanh u) is analytic for |Im u| < arctan(π/2a); for a ≤ 1 tanh's own strip leaves 1e-5 of E h²,
             # enough unless kernels are as large as those of normalized products, of which no fixed point is sought
@@ -167,6 +169,7 @@ class MemoryDistribution:
             largest = float(np.max(np.abs(written)))
             fine = largest > 1.0 or isinstance(cell, ScaledMemory)
             strip = math.atan2(0.5 * math.pi, largest) if fine else TANH_STRIP
+            strip = strip_of(cell, cell.candidate_gate, strip)
             self._rules[cell.candidate_gate] = self._gate_nodes(cell.candidate_gate, strip)
         # tanh has the scale 1 and the distribution its width; one narrower than the nodes' spacing is lost between them
         self._scale = np.maximum(np.clip(4.0 * width, 1e-100, 1.0), width)[..., None]
@@ -354,9 +357,27 @@ class MemoryDistribution:
     def _transfer_mean(self, values: Array) -> Array:
         return np.asarray(np.sum(self.stationary * values, axis=-1))
 
+    def _growth(self, power: int, by: str | None) -> tuple[Array, Array]:
+        """How what ``_read`` gives grows at large |x|: coefficients of x² and x⁴ of its even part, (*batch, K).
+
+        They are 0 for what saturates, as tanh does.
+        """
+        far = _FAR * np.array([[1.0, -1.0, 2.0, -2.0, 4.0, -4.0]])
+        read = self._read(power, by, far)
+        first, second, third = (0.5 * (read[..., 2 * n] + read[..., 2 * n + 1]) / _FAR**2 for n in range(3))
+        slopes = (second - first) / 3.0, (third - second) / 12.0  # of the even part over x², in units of _FAR²
+        fourth = (slopes[1] - slopes[0]) / 15.0
+        return slopes[0] - 5.0 * fourth, fourth / _FAR**2
+
+    def _transfer_mean_of_growing(self, values: Array, square: Array, fourth: Array) -> Array:
+        """The mean of a function that grows as square·x² + fourth·x⁴: E c² and E c⁴ are known, better than by nodes."""
+        known = [np.where(a != 0.0, a * m, 0.0) for a, m in ((square, self._moments[2]), (fourth, self._moments[4]))]
+        left = values - square[..., None] * self.x**2 - fourth[..., None] * self.x**4
+        return self._transfer_mean(left) + known[0] + known[1]
+
     def average(self, power: int, by: str | None) -> Array:
         """Return E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
-        resolved = self._transfer_mean(self._read(power, by, self.x))
+        resolved = self._transfer_mean_of_growing(self._read(power, by, self.x), *self._growth(power, by))
         reference = np.sum(self._gauss_weights * self._read(power, by, self._gauss_x), axis=-1)
         return np.maximum(np.where(self.holds & ~self._narrow, resolved, reference), 0.0)
 
@@ -385,10 +406,10 @@ class MemoryDistribution:
             return self.average(2, by) * shared
         # the read gate factors out of h = o·tanh(c): its own pair average, at any one memory
         variance, covariance = gate_moments(params, cell.read_gate, message, correlated)
-        gate = OneGate(params.gates[cell.read_gate].mean, variance, covariance, LOGISTIC_STRIP, _ORDER)
+        gate = OneGate(params, cell.read_gate, variance, covariance, _ORDER, broken=False)
         once, slope = gate.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
         pair = (slope if by == "gate" else once) ** 2 @ gate.weights
-        single = OneGate(params.gates[cell.read_gate].mean, variance, variance, LOGISTIC_STRIP, _ORDER)
+        single = OneGate(params, cell.read_gate, variance, variance, _ORDER, broken=False)
         once, slope = single.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
         whole = (slope if by == "gate" else once) ** 2 @ single.weights
         return self.average(2, by) * shared * (over_environments(params, pair) / over_environments(params, whole))
