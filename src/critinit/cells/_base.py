@@ -107,7 +107,7 @@ class Cell:
         read_gate: The gate that ``read`` depends on, no other, or None.
         before: The gate that scales the candidate's message, ahead of its kernel.
         after: The gate that scales the kernel's product.
-        message_is_memory: The gates read s and not h = read(s) (the peephole LSTM).
+        message_is_memory: The gates read s, as they do in every cell without a ``read`` (the peephole LSTM).
         embeds_input: The candidate is the embedded input x itself, u["input"], with E x² = R.
         projects: The gates read r = P h.
         normalized: Every product of a kernel is layer-normalized, and gates have a gain for each (``critinit.spec``).
