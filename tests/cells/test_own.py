@@ -369,6 +369,20 @@ def test_schemes_that_a_cell_cannot_have_say_why():
     assert critinit.generate(Half, T=20, scheme="orthogonal").cell == "half"
 
 
+def test_memory_takes_no_candidate_that_bends_at_0():
+    """Of u/(1 + |u|) a loop loses |u| a step: T steps would need inputs of power 1/T², and tanh 1/T."""
+
+    class Softsign(Stated):
+        name = "softsign"
+
+        def candidate(self, u):
+            return u["cell"] / (1.0 + np.abs(u["cell"]))
+
+    for T in (1, 20, 1000):
+        with pytest.raises(critinit.ArgumentError, match="memory needs a loop of gain 1, .* not linear near 0"):
+            critinit.generate(Softsign, T=T, scheme="memory")
+
+
 def test_an_exponential_forget_gate_gets_no_memory_and_is_given_the_schemes_that_suit():
     class Exponential(Stated):
         name = "exponential"
