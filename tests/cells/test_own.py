@@ -379,7 +379,7 @@ def test_memory_takes_no_candidate_that_bends_at_0():
             return u["cell"] / (1.0 + np.abs(u["cell"]))
 
     for T in (1, 20, 1000):
-        with pytest.raises(critinit.ArgumentError, match="memory needs a loop of gain 1, .* not linear near 0"):
+        with pytest.raises(critinit.ArgumentError, match=r"memory needs a loop of gain 1, .* not linear near 0"):
             critinit.generate(Softsign, T=T, scheme="memory")
 
 
