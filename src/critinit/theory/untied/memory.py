@@ -5,7 +5,8 @@ it, each nodes x and weights w with E φ(c) = Σ w φ(x):
 
 *Transfer operator.*  (Tφ)(x) = E φ(f x + p), collocated in rational Chebyshev functions of y = x/√(x² + L²) (Boyd
 2001, ch. 17), which resolve tanh and the distribution at once.  f and p are independent, so T = F·P with
-(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where one gate keeps
+(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where gates share a
+normal bias that is so within each environment, and T is the mean of theirs.  Where one gate keeps
 and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.
 Accurate to 1e-5, or 1e-3 where gates are steps, unless the memory is slow and hardly fluctuates; it is held to the
 exactly known E c² and given up where it misses.
@@ -36,7 +37,7 @@ import numpy as np
 from critinit.dual import Array, Dual, value
 from critinit.roots import falling_root
 from critinit.theory.normalization import ScaledMemory
-from critinit.theory.parameters import LayerParameters
+from critinit.theory.parameters import LayerParameters, in_environments
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
 from critinit.theory.untied.averages import OneGate, gate_moments, over_environments, strip_of
 from critinit.theory.untied.powers import log_power_mean
@@ -152,7 +153,7 @@ class MemoryDistribution:
     """
 
     def __init__(self, params: LayerParameters, q: Array, moments: list[Array], order: float = 1.0) -> None:
-        self._params, self._q, self._moments = params, q, moments
+        self._params, self._q, self._moments, self._order = params, q, moments, order
         cell = params.cell
         width = np.sqrt(moments[2])
         widest = float(np.nan_to_num(np.max(width), nan=_WIDEST))  # a moment that overflowed has no number
@@ -329,10 +330,22 @@ class MemoryDistribution:
         return self._operator(self.x[..., :, None] * nodes[..., None, :], weights[..., None, :])
 
     @cached_property
+    def _environments(self) -> list[tuple[float, MemoryDistribution]]:
+        """The same layer in each of several environments, with its probability: there the gates are independent."""
+        moments, order = self._moments, self._order
+        return [(w, MemoryDistribution(p, self._q, moments, order)) for w, p in in_environments(self._params)]
+
+    @cached_property
+    def _transfer(self) -> Array:
+        """T."""
+        if self._environments:
+            return np.asarray(sum(weight * alone._transfer for weight, alone in self._environments))
+        return self._together() if self._params.cell.couples else self._kept(0) @ self._added
+
+    @cached_property
     def stationary(self) -> Array:
         """Weights w (*batch, K, nodes) with E φ(c) = Σ w φ(x)."""
-        transfer = self._together() if self._params.cell.couples else self._kept(0) @ self._added
-        n = self._nodes
+        transfer, n = self._transfer, self._nodes
         system = np.swapaxes(transfer, -1, -2) - np.eye(n)
         system[..., -1, :] = 1.0
         right = np.zeros((*system.shape[:-1], 1))
@@ -375,9 +388,20 @@ class MemoryDistribution:
         left = values - square[..., None] * self.x**2 - fourth[..., None] * self.x**4
         return self._transfer_mean(left) + known[0] + known[1]
 
+    def _resolved(self, power: int, by: str | None) -> Array:
+        """What ``average`` returns, by the transfer operator: the last step's environment is the read gate's too."""
+        if not self._environments:
+            return self._transfer_mean_of_growing(self._read(power, by, self.x), *self._growth(power, by))
+        now = self.stationary[..., None, :]
+        means = (
+            weight * np.sum((now @ alone._transfer)[..., 0, :] * alone._read(power, by, self.x), axis=-1)
+            for weight, alone in self._environments
+        )
+        return np.asarray(sum(means))
+
     def average(self, power: int, by: str | None) -> Array:
         """Return E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
-        resolved = self._transfer_mean_of_growing(self._read(power, by, self.x), *self._growth(power, by))
+        resolved = self._resolved(power, by)
         reference = np.sum(self._gauss_weights * self._read(power, by, self._gauss_x), axis=-1)
         return np.maximum(np.where(self.holds & ~self._narrow, resolved, reference), 0.0)
 
