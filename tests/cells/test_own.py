@@ -369,6 +369,22 @@ def test_schemes_that_a_cell_cannot_have_say_why():
     assert critinit.generate(Half, T=20, scheme="orthogonal").cell == "half"
 
 
+@pytest.mark.parametrize("scheme", ["critical", "isometry", "chrono", "uniform_gate", "memory"])
+def test_a_keep_gate_that_is_the_other_way_round_is_told_the_way_out(scheme):
+    class Reversed(Stated):
+        name = "reversed"
+
+        def keep(self, u):
+            return sigmoid(-u["forget"])
+
+        def write(self, u):
+            return sigmoid(u["forget"])
+
+    hint = r"reversed keeps sigmoid\(−u\): write the cell with u of the other sign, and say sign=\{'forget': -1\} in "
+    with pytest.raises(critinit.ArgumentError, match=hint):
+        critinit.generate(Reversed, T=20, scheme=scheme)
+
+
 def test_memory_takes_no_candidate_that_bends_at_0():
     """Of u/(1 + |u|) a loop loses |u| a step: T steps would need inputs of power 1/T², and tanh 1/T."""
 

@@ -185,10 +185,18 @@ class Cell:
     @cached_property
     def is_logistic(self) -> bool:
         """Whether the keep gate keeps sigmoid(u), so that a bias ln(τ − 1) makes a time constant of τ steps."""
+        return self._keeps_sigmoid(1.0)
+
+    @cached_property
+    def lets_go(self) -> bool:
+        """Whether the keep gate keeps sigmoid(−u): it is the other way round, as the update gate of some GRUs."""
+        return self._keeps_sigmoid(-1.0)
+
+    def _keeps_sigmoid(self, sign: float) -> bool:
         if self.keep_gate is None:
             return False
         u = np.linspace(-_LOGISTIC_WITHIN, _LOGISTIC_WITHIN, _LOGISTIC_POINTS)
-        return bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
+        return bool(np.allclose(self.keep({self.keep_gate: sign * u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
 
     @cached_property
     def is_odd(self) -> bool:
