@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,15 @@ import critinit
 from critinit import Cell, CellError, PluginError, PluginWarning, Scale, register_cell, sigmoid
 from critinit.cells import CELLS, find_cell
 from critinit.cells.checking import check_cell
+from critinit.dual import derivative
 from critinit.simulation import simulate
 from critinit.spec.reading import validate_object
 from critinit.tensors.sampling import draw
 from critinit.theory.analysis import untied_numbers
+from critinit.theory.parameters import layer_parameters
+from critinit.theory.quadrature import rule_for
 from critinit.theory.tied.solution import tied
+from critinit.theory.untied.solution import solve
 from tests.cells.janet import JANET
 from tests.theory import points
 
@@ -165,6 +170,119 @@ def test_a_kink_is_seen_and_averaged_with_care():
     assert numbers.chi == pytest.approx(f**2 + 0.9 * (1 - f) ** 2 * norm.cdf(z), rel=1e-5)
 
 
+CURVED = {
+    "softsign": (lambda u: u / (1.0 + np.abs(u)), 0.0),
+    "elu": (lambda u: np.where(u > 0.0, u, np.expm1(np.minimum(u, 0.0))), 0.0),
+    "shifted": (lambda u: np.square(np.maximum(u - 1.0 / 3.0, 0.0)), 1.0 / 3.0),
+    "steep": (lambda u: np.tanh(5.0 * u), None),
+    "softplus": (lambda u: np.maximum(u, 0.0) + np.log1p(np.exp(-np.abs(u))), None),
+}
+
+
+@pytest.mark.parametrize("variance", [0.01, 1.0, 4.0])
+@pytest.mark.parametrize("name", CURVED)
+def test_a_jump_of_the_curvature_and_a_steep_function_cost_the_averages_nothing(name, variance):
+    """h' = n(u) and a recurrent kernel that is next to none: E n² and E n'² by adaptive quadrature."""
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    function, bend = CURVED[name]
+
+    class Curved(Cell):
+        gates = ("hidden",)
+        candidate_gate = "hidden"
+
+        def keep(self, u):
+            return 0.0
+
+        def write(self, u):
+            return 1.0
+
+        def candidate(self, u):
+            return function(u["hidden"])
+
+    Curved.name = f"curved_{name}"
+    register_cell(Curved)
+    assert Curved().breaks == (() if bend is None else (pytest.approx(bend, abs=1e-6),))
+    assert Curved().kinks == ()
+    recurrent = 1e-9
+    spec = points.spec(Curved.name, {"hidden": points.gate(recurrent, variance, 0.2)})
+    numbers = untied_numbers(spec, spec.layers[0])
+
+    def average(f):
+        ends = (-12.0, 0.0 if bend is None else (bend - 0.2) / math.sqrt(variance), 12.0)
+
+        def weighed(z):
+            return f(np.asarray(0.2 + math.sqrt(variance) * z)) * norm.pdf(z)
+
+        return sum(quad(weighed, a, b, limit=400, epsabs=1e-13)[0] for a, b in pairwise(ends))
+
+    square = average(lambda u: function(u) ** 2)
+    slope = average(lambda u: np.asarray(derivative(function, u)) ** 2)
+    assert numbers.second_moment == pytest.approx(square, rel=1e-5)
+    assert numbers.chi == pytest.approx(recurrent * slope, rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["critical", "orthogonal", "uniform_gate"])
+@pytest.mark.parametrize("grows", ["line", "rectified", "square"])
+def test_a_read_out_without_bound_has_its_second_moment(grows, scheme):
+    """h = o·r(c): E h² is E o² times E c², half of that, or E c⁴, where c is symmetric."""
+
+    class Read(Cell):
+        name = "read"
+        gates = ("input", "forget", "output", "cell")
+        keep_gate, write_gate, read_gate, candidate_gate = "forget", "input", "output", "cell"
+
+        def update(self, s, u):
+            return sigmoid(u["forget"]) * s + sigmoid(u["input"]) * np.tanh(u["cell"])
+
+        def read(self, s, u):
+            read = {"line": lambda: s, "rectified": lambda: np.maximum(s, 0.0), "square": lambda: s * s}[grows]()
+            return sigmoid(u["output"]) * read
+
+    register_cell(Read)
+    spec = critinit.generate("read", T=20, scheme=scheme)
+    layer = spec.layers[0]
+    found = solve(layer_parameters(Read(), layer))
+    q, gate = float(found.second_moment), layer.gates["output"]
+    deviation = math.sqrt(gate.recurrent.variance * q + gate.input.variance)
+    z, weights = rule_for(deviation)
+    opened = float(sigmoid(gate.bias.mean + deviation * z) ** 2 @ weights)
+    if grows == "square":
+        networks = simulate(spec, width=300, weights="untied", seeds=2, tangents=1)[0]
+        assert q == pytest.approx(networks.numbers.second_moment, rel=0.05)
+    else:
+        assert q == pytest.approx(float(found.memory_moment) * opened * (1.0 if grows == "line" else 0.5), rel=1e-3)
+
+
+def test_a_state_that_its_gates_bound_is_bounded():
+    """Also where ``update`` is all that is stated, whose candidate has slope 1 and so may exceed 1."""
+
+    class Logistic(Cell):
+        name = "logistic"
+        gates = ("forget", "cell")
+        keep_gate = write_gate = "forget"
+        candidate_gate = "cell"
+        factor = 1.0
+
+        def update(self, s, u):
+            return sigmoid(u["forget"]) * s + self.factor * sigmoid(-u["forget"]) * sigmoid(u["cell"])
+
+    class Larger(Logistic):
+        factor = 1.1
+
+    class Growing(Stated):
+        def write(self, u):
+            return 1e-3 * sigmoid(-u["forget"])
+
+        def candidate(self, u):
+            return u["cell"]
+
+    assert Logistic().bounded
+    assert not Larger().bounded
+    assert not Growing().bounded
+
+
 class Exponential(Stated):
     """JANET with a write gate of its own that grows without bound."""
 
@@ -249,6 +367,36 @@ def test_schemes_that_a_cell_cannot_have_say_why():
         ):
             critinit.generate(Leaky, T=20, scheme=scheme)
     assert critinit.generate(Half, T=20, scheme="orthogonal").cell == "half"
+
+
+@pytest.mark.parametrize("scheme", ["critical", "isometry", "chrono", "uniform_gate", "memory"])
+def test_a_keep_gate_that_is_the_other_way_round_is_told_the_way_out(scheme):
+    class Reversed(Stated):
+        name = "reversed"
+
+        def keep(self, u):
+            return sigmoid(-u["forget"])
+
+        def write(self, u):
+            return sigmoid(u["forget"])
+
+    hint = r"reversed keeps sigmoid\(−u\): write the cell with u of the other sign, and say sign=\{'forget': -1\} in "
+    with pytest.raises(critinit.ArgumentError, match=hint):
+        critinit.generate(Reversed, T=20, scheme=scheme)
+
+
+def test_memory_takes_no_candidate_that_bends_at_0():
+    """Of u/(1 + |u|) a loop loses |u| a step: T steps would need inputs of power 1/T², and tanh 1/T."""
+
+    class Softsign(Stated):
+        name = "softsign"
+
+        def candidate(self, u):
+            return u["cell"] / (1.0 + np.abs(u["cell"]))
+
+    for T in (1, 20, 1000):
+        with pytest.raises(critinit.ArgumentError, match=r"memory needs a loop of gain 1, .* not linear near 0"):
+            critinit.generate(Softsign, T=T, scheme="memory")
 
 
 def test_an_exponential_forget_gate_gets_no_memory_and_is_given_the_schemes_that_suit():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from critinit import load_cell, load_scheme
+from critinit.distributions import EntryKernel, Observed
 from critinit.errors import ArgumentError, CellError, CritinitError, FileError, PluginError, PluginWarning
 from critinit.plugins import Registry, file_and_name, is_file
 from tests.plugins.conftest import REGISTRIES, Publish
@@ -345,3 +347,39 @@ def test_a_registry_of_one_kind_knows_nothing_of_another() -> None:
         f"critinit.{plural}" for plural in ("cells", "schemes", "kernels", "biases", "adapters", "layouts")
     ]
     assert all(isinstance(registry, Registry) for registry in REGISTRIES.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "message"),
+    [
+        (
+            "draw",
+            "np.zeros((1, 7))",
+            r"Own\.draw: found an array of shape \(1, 7\); allowed: an array of shape \(9, 7\)",
+        ),
+        ("draw", "0.0", r"Own\.draw: found float; allowed: an array of shape \(9, 7\)"),
+        ("draw", "np.full((9, 7), np.nan)", r"Own\.draw: found NaN or infinity; allowed: finite numbers"),
+        ("draw", "1 / 0", r"Own\.draw: found ZeroDivisionError: division by zero; the distribution own is not"),
+        ("check", "None", r"Own\.check: found None; allowed: a tuple of critinit\.distributions\.goodness\.Outcome"),
+        ("check", "()", r"Own\.check: found \(\); allowed: a tuple of"),
+        ("check", "(0.5,)", r"Own\.check: found \(0\.5,\); allowed: a tuple of"),
+        ("check", "1 / 0", r"Own\.check: found ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_a_distribution_of_ones_own_does_wrong_is_one_clear_line(method: str, answer: str, message: str) -> None:
+    class Own(EntryKernel):
+        distribution: Literal["own"] = "own"
+        variance: float
+
+        def draw(self, drawing: Any) -> Any:
+            return eval(answer) if method == "draw" else np.ones((drawing.rows, drawing.columns))
+
+        def check(self, observed: Any) -> Any:
+            return eval(answer)
+
+        def describe(self) -> str:
+            return "own"
+
+    own = Own(variance=1.0)
+    with pytest.raises(PluginError, match=message):
+        own.tests(Observed(own.sample(np.random.default_rng(0), 9, 7), 0.0, 1.0))

@@ -150,6 +150,7 @@ def test_groups_are_called_by_their_names() -> None:
     assert means(spec, f"layers.*.groups.{first}.gates.*.bias.mean=3") == [3.0, 0.5]
     named = "layers.0.groups.0.name=slow.long"
     assert means(spec, named, "layers.0.groups.slow.long.gates.update.bias.mean=3") == [3.0, 0.5]
+    assert means(spec, "layers.0.groups.0.name=*", "layers.0.groups.*.gates.update.bias.mean=3") == [3.0, 3.0]
     assert means(spec, named, "layers.0.groups.1.name=slow", "layers.0.groups.slow.gates.update.bias.mean=3")[1] == 3.0
 
 

@@ -133,6 +133,7 @@ def test_a_state_without_bounds_is_said_to_be_so():
     numbers = predict(points.spec("relu_rnn", {"hidden": points.gate(2.5, 1.0, 0.0)})).layers[0].predicted
     for reading in (numbers.untied, numbers.tied):
         assert any(note.startswith("second_moment: unbounded") for note in reading.notes)
+    assert {found.field for found in comparisons(numbers.untied, numbers.tied, 50, errors=2.0)} == {"chi_over_T", "chi"}
     bounded = predict(points.spec("relu_rnn", {"hidden": points.gate(1.0, 1.0, 0.0)})).layers[0].predicted.tied
     assert bounded.notes == ()
     near = critinit.generate("relu_rnn", 100).layers[0].predicted.tied

@@ -470,3 +470,26 @@ def test_the_growth_of_a_narrow_memory_is_that_of_its_saturation(T):
         by_hand = loop**2 * i**4 * float(w @ (np.cosh(u) * np.cosh(i * np.tanh(u))) ** -4.0) / w.sum()
         assert math.log(found.chi) == pytest.approx(math.log(by_hand), rel=0.005 + 10.0 / T**2)
         assert 0.0 < back < share / T
+
+
+@pytest.mark.parametrize("variance", [1.0, 4.0])
+@pytest.mark.parametrize(("gate", "of"), [("input", "forget"), ("output", "forget"), ("output", "input")])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_gates_that_share_a_normal_bias_open_together(gate, of, sign, variance):
+    """E h² of an LSTM without recurrent kernels, by hand: all numbers of all units and steps are drawn anew."""
+    gates = {name: points.gate(0.0, 1.0, 0.5) for name in ("input", "forget", "cell", "output")}
+    gates[of]["bias"] = {"distribution": "normal", "mean": 1.0, "variance": variance}
+    gates[gate]["bias"] = {"distribution": "coupled", "to": of, "sign": sign}
+    found = solve(layer_parameters(find_cell("lstm"), points.spec("lstm", gates).layers[0]))
+    rng, units = np.random.default_rng(0), 100_000
+    c = np.zeros(units)
+    moments = []
+    for step in range(60):
+        biases = dict.fromkeys(gates, np.full(units, 0.5))
+        biases[of] = 1.0 + math.sqrt(variance) * rng.standard_normal(units)
+        biases[gate] = sign * biases[of]
+        u = {name: rng.standard_normal(units) + biases[name] for name in gates}
+        c = sigmoid(u["forget"]) * c + sigmoid(u["input"]) * np.tanh(u["cell"])
+        if step >= 30:
+            moments.append(np.mean((sigmoid(u["output"]) * np.tanh(c)) ** 2))
+    assert found.second_moment == pytest.approx(np.mean(moments), rel=0.005)

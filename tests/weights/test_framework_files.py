@@ -235,6 +235,15 @@ REFUSED = {
     ),
     "a list": (lambda: saved([torch.zeros(3)]), f"found a list; {HAND_OVER}"),
     "a tensor": (lambda: saved(torch.zeros(3)), f"found a Tensor; {HAND_OVER}"),
+    "integers": (
+        lambda: saved({name: torch.zeros(2, dtype=torch.int8) for name in "abcd"}),
+        "found no dense tensor of floating-point numbers, but a tensor of int8 at a, a tensor of int8 at b, a tensor "
+        f"of int8 at c, …; {HAND_OVER}",
+    ),
+    "no numbers": (
+        lambda: saved({"a": torch.zeros(2, device="meta")}),
+        f"found no dense tensor of floating-point numbers, but a tensor of no numbers (meta) at a; {HAND_OVER}",
+    ),
     "nothing": (lambda: saved({}), f"found no tensor, but other things; {HAND_OVER}"),
     "a function": (lambda: saved({"model": {}, "f": exec}), "(it holds builtins.exec); allowed: tensors by name"),
     "TorchScript": (scripted, "found a TorchScript archive, which holds code; allowed: tensors alone; its tensors: "),

@@ -107,6 +107,10 @@ _RUNS_CODE = {"builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "r
 """Modules whose functions no checkpoint needs; a file that names one is refused."""
 
 
+_LISTED = 3
+"""Things that a message names at the most."""
+
+
 class _Inert:
     """What stands for an object of a checkpoint that is no tensor: nothing of its own class is imported or run."""
 
@@ -134,13 +138,18 @@ def _read(path: str) -> Mapping[str, tuple[str, Any]]:
         raise _whole(f"a whole pickled model of class {kind}")
     found: dict[str, tuple[str, Any]] = {}
     objects: list[str] = []
+    unread: list[str] = []
 
     def collect(value: Any, name: str) -> None:
         if isinstance(value, torch.Tensor):
-            if value.is_floating_point() and value.layout == torch.strided:
+            if value.is_floating_point() and value.layout == torch.strided and not value.is_meta:
                 dtype = str(value.dtype).removeprefix("torch.")
                 wide = value.detach() if value.dtype in (torch.float64, torch.float32) else value.detach().float()
                 found[name] = dtype, wide.numpy()
+            else:
+                kind = str(value.dtype if value.layout == torch.strided else value.layout)
+                kind = "no numbers (meta)" if value.is_meta else kind
+                unread.append(f"a tensor of {kind.replace('torch.', '')} at {name}")
         elif isinstance(value, _Inert):
             objects.append(f"{type(value).__module__}.{type(value).__qualname__} at {name}")
         elif isinstance(value, Mapping):
@@ -154,7 +163,9 @@ def _read(path: str) -> Mapping[str, tuple[str, Any]]:
         raise _whole(f"a {type(loaded).__name__}")
     collect(loaded, "")
     if not found:
-        raise _whole(f"no tensor, but {', '.join(objects) or 'other things'}")
+        others, wanted = (unread, "no dense tensor of floating-point numbers") if unread else (objects, "no tensor")
+        listed = ", ".join(others[:_LISTED]) + (", …" if len(others) > _LISTED else "")
+        raise _whole(f"{wanted}, but {listed or 'other things'}")
     return found
 
 

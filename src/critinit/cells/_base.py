@@ -30,6 +30,7 @@ At large width norm(W_k h) is W_k h over √(σ_k² E h²): a kernel of variance
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
@@ -63,6 +64,8 @@ _UNIT = 1.0
 """The pre-activation at which the candidate is compared with its slope."""
 _WIDE = 100.0
 """Pre-activations beyond which a gate or a bounded candidate changes no more."""
+_SATURATED = 1.05
+"""By how much a bounded candidate's largest value within ±100 may exceed that within ±50; u/(1 + |u|) has 1.01."""
 _POINTS = 2001
 """Points within these."""
 _ROUNDING = 1e-12
@@ -75,8 +78,15 @@ _STAYS = 1e-3
 5e-8."""
 _ODD = 1e-9
 """By how much n(−u) may differ from −n(u) in an odd candidate."""
-_KINK_PLACES = 9
-"""Decimal places to which a kink's place is found."""
+_KINK_PLACES, _BEND_PLACES = 9, 7
+"""Decimal places to which the place of a kink, and of a jump of the curvature, is found."""
+_STRIP = 2.0 * math.pi / (3.0 * math.sqrt(3.0))
+"""Half the width of tanh's strip, π/2, times its largest curvature, 4/(3√3), over its largest slope, 1; the logistic
+function has the same."""
+_CURVATURE_STEP = 1e-8
+"""Of the differences of slopes that give a curvature, to 1e-8 of the slope."""
+_ASIDE = 7e-4
+"""By how much the points between which jumps are looked for are moved: none is a round number, where functions jump."""
 _LOGISTIC_WITHIN, _LOGISTIC_POINTS, _LOGISTIC_ERROR = 30.0, 61, 1e-9
 """A keep gate is compared with the logistic function at 61 pre-activations within ±30, to 1e-9."""
 
@@ -97,7 +107,7 @@ class Cell:
         read_gate: The gate that ``read`` depends on, no other, or None.
         before: The gate that scales the candidate's message, ahead of its kernel.
         after: The gate that scales the kernel's product.
-        message_is_memory: The gates read s and not h = read(s) (the peephole LSTM).
+        message_is_memory: The gates read s, as they do in every cell without a ``read`` (the peephole LSTM).
         embeds_input: The candidate is the embedded input x itself, u["input"], with E x² = R.
         projects: The gates read r = P h.
         normalized: Every product of a kernel is layer-normalized, and gates have a gain for each (``critinit.spec``).
@@ -175,10 +185,18 @@ class Cell:
     @cached_property
     def is_logistic(self) -> bool:
         """Whether the keep gate keeps sigmoid(u), so that a bias ln(τ − 1) makes a time constant of τ steps."""
+        return self._keeps_sigmoid(1.0)
+
+    @cached_property
+    def lets_go(self) -> bool:
+        """Whether the keep gate keeps sigmoid(−u): it is the other way round, as the update gate of some GRUs."""
+        return self._keeps_sigmoid(-1.0)
+
+    def _keeps_sigmoid(self, sign: float) -> bool:
         if self.keep_gate is None:
             return False
         u = np.linspace(-_LOGISTIC_WITHIN, _LOGISTIC_WITHIN, _LOGISTIC_POINTS)
-        return bool(np.allclose(self.keep({self.keep_gate: u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
+        return bool(np.allclose(self.keep({self.keep_gate: sign * u}), sigmoid(u), rtol=0.0, atol=_LOGISTIC_ERROR))
 
     @cached_property
     def is_odd(self) -> bool:
@@ -189,18 +207,47 @@ class Cell:
         there, mirrored = (value(self.candidate({self.candidate_gate: x})) for x in (u, -u))
         return bool(np.allclose(there, -mirrored, rtol=_ODD, atol=_ODD))
 
+    @property
+    def _of_one_gate(self) -> list[tuple[str, Callable[[Any], Any]]]:
+        """Every function of one gate's pre-activation, with the gate."""
+        parts: list[tuple[str | None, Callable[[Any], Any]]] = [
+            (self.keep_gate, self.keep),
+            (self.write_gate, self.write),
+            (self.candidate_gate, self.candidate),
+        ]
+        found = [(gate, partial(_of_one, f, gate)) for gate, f in parts if gate is not None]
+        return [*found, *((scale.gate, scale.factor) for scale in (*self.before.values(), *self.after.values()))]
+
     @cached_property
     def kinks(self) -> tuple[float, ...]:
         """The pre-activations at which the slope of a function of one gate jumps, as those of maximum and abs do."""
-        parts: list[tuple[Callable[[Any], Any], str | None]] = [
-            (self.keep, self.keep_gate),
-            (self.write, self.write_gate),
-            (self.candidate, self.candidate_gate),
-        ]
-        functions: list[Callable[[Any], Any]] = [partial(_of_one, f, gate) for f, gate in parts if gate is not None]
-        functions += [scale.factor for scale in (*self.before.values(), *self.after.values())]
-        found = {kink for function in functions for kink in _kinks(function)}
+        return tuple(sorted({kink for _, function in self._of_one_gate for kink in _kinks(function)}))
+
+    @cached_property
+    def breaks(self) -> tuple[float, ...]:
+        """The kinks and the bends, between which all functions of one gate are smooth.
+
+        At a bend the slope is continuous and the curvature jumps, as those of u/(1 + |u|) and of the ELU do.
+        """
+        found = list(self.kinks)
+        for bend in sorted({bend for _, function in self._of_one_gate for bend in _bends(function)}):
+            if all(abs(bend - known) > 10.0 * 10.0**-_BEND_PLACES for known in found):
+                found.append(bend)
         return tuple(sorted(found))
+
+    @cached_property
+    def strips(self) -> Mapping[str, float]:
+        """By gate, half the width of the strip around the real numbers in which its functions are analytic.
+
+        It is estimated by 2π/(3√3)·max|f'|/max|f''|: π for the logistic function, π/2 for tanh.
+        """
+        u, found = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS), dict.fromkeys(self.gates, math.inf)
+        for gate, function in self._of_one_gate:
+            slopes = _slope(function, u)
+            bent = np.max(np.abs(np.diff(slopes))) / (u[1] - u[0])
+            if bent > 0.0:
+                found[gate] = min(found[gate], _STRIP * float(np.max(np.abs(slopes)) / bent))
+        return found
 
     @cached_property
     def keeps_nothing(self) -> bool:
@@ -216,19 +263,20 @@ class Cell:
     def bounded(self) -> bool:
         """Whether the message is at most 1 in absolute value, whatever the pre-activations.
 
-        It is where |n| ≤ 1 and |keep| + |write| ≤ 1, and where a read-out is so.
+        It is where |keep| + |write|·max|n| ≤ 1, and where a read-out is so.
         """
         ends = np.linspace(-_WIDE, _WIDE, _POINTS)
 
-        def largest(function: Callable[[PreActivations], Any], gate: str | None) -> Any:
+        def largest(function: Callable[[PreActivations], Any], gate: str | None, ends: Any = ends) -> Any:
             return np.abs(value(function({} if gate is None else {gate: ends})))
 
         if self.message_is_memory or not self.has_readout:
             if self.candidate_gate is None:
                 return False
             keep, write = largest(self.keep, self.keep_gate), largest(self.write, self.write_gate)
-            together = np.max(keep + write) if self.couples else np.max(keep) + np.max(write)
-            return bool(together <= 1.0 + _ROUNDING and np.max(largest(self.candidate, self.candidate_gate)) <= 1.0)
+            new, half = (np.max(largest(self.candidate, self.candidate_gate, x)) for x in (ends, 0.5 * ends))
+            together = np.max(keep + write * new) if self.couples else np.max(keep) + np.max(write) * new
+            return bool(together <= 1.0 + _ROUNDING and new <= _SATURATED * half)
         read = self.read(ends[:, None], {} if self.read_gate is None else {self.read_gate: ends})
         return bool(np.max(np.abs(value(read))) <= 1.0)
 
@@ -266,25 +314,41 @@ def _of_one(function: Callable[[Any], Any], gate: str, u: Any) -> Any:
     return function({gate: u})
 
 
+def _slope(function: Callable[[Any], Any], u: Any) -> Any:
+    """The slope of an elementwise function at an array."""
+    return np.broadcast_to(tangent(function(Dual(u, np.ones_like(u)))), u.shape)
+
+
 def _kinks(function: Callable[[Any], Any]) -> list[float]:
-    """Where the slope of an elementwise function jumps: between two near points, then by bisection.
+    """Where the slope of an elementwise function jumps."""
+    return _jumps(partial(_slope, function), _KINK_PLACES)
 
-    A steep smooth function, as the exponential one, changes its slope as much between two near points, but less and
-    less between nearer ones.
+
+def _bends(function: Callable[[Any], Any]) -> list[float]:
+    """Where the curvature of an elementwise function jumps, and its slope does not."""
+
+    def curvature(u: Any) -> Any:
+        ahead, behind = (_slope(function, u + step) for step in (_CURVATURE_STEP, -_CURVATURE_STEP))
+        return (ahead - behind) / (2.0 * _CURVATURE_STEP)
+
+    return _jumps(curvature, _BEND_PLACES)
+
+
+def _jumps(function: Callable[[Any], Any], places: int) -> list[float]:
+    """Where a function jumps, to so many decimal places: between two near points, then by bisection.
+
+    A steep smooth function, as the exponential one, changes as much between two near points, but less and less between
+    nearer ones.
     """
-
-    def slope(u: Any) -> Any:
-        return np.broadcast_to(tangent(function(Dual(u, np.ones_like(u)))), u.shape)
-
-    u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS)
-    slopes = slope(u)
-    jumps = np.flatnonzero(np.abs(np.diff(slopes)) > _JUMP)
-    low, high, below, above = u[jumps], u[jumps + 1], slopes[jumps], slopes[jumps + 1]
-    while np.any(high - low > 0.1 * 10.0**-_KINK_PLACES):
+    u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS) + _ASIDE
+    values = function(u)
+    jumps = np.flatnonzero(np.abs(np.diff(values)) > _JUMP)
+    low, high, below, above = u[jumps], u[jumps + 1], values[jumps], values[jumps + 1]
+    while np.any(high - low > 0.1 * 10.0**-places):
         middle = 0.5 * (low + high)
-        at = slope(middle)
+        at = function(middle)
         nearer_below = np.abs(at - below) <= np.abs(at - above)
         low, high = np.where(nearer_below, middle, low), np.where(nearer_below, high, middle)
-    left = np.abs(slope(high) - slope(low))
+    left = np.abs(function(high) - function(low))
     stays = left > np.maximum(_JUMP, _STAYS * np.abs(above - below))
-    return sorted({round(float(x), _KINK_PLACES) + 0.0 for x in 0.5 * (low + high)[stays]})
+    return sorted({round(float(x), places) + 0.0 for x in 0.5 * (low + high)[stays]})

@@ -142,7 +142,8 @@ def _readout(cell: Cell) -> None:
         _refuse("before" if cell.before else "after", "a scale in a cell with a read", "none there")
     if cell.has_readout and (cell.embeds_input or cell.message_is_memory):
         field = "embeds_input" if cell.embeds_input else "message_is_memory"
-        _refuse(field, "True in a cell with a read", "False there")
+        why = "" if cell.embeds_input else ", as the gates read what read(s, u) gives"
+        _refuse(field, "True in a cell with a read", f"False there{why}")
     if cell.projects and not cell.has_readout and cell.embeds_input:
         _refuse("projects", "True in a cell that embeds its input", "False there")
     if cell.projects and (cell.before or cell.after or cell.message_is_memory):

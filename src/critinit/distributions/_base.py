@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -14,12 +15,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from critinit.distributions.drawing import Drawing, Generator, NumpyDrawing, deviation, fan, maker
 from critinit.distributions.goodness import Observed, Outcome
 from critinit.distributions.numbers import Positive, StrictModel
-from critinit.errors import ArgumentError
+from critinit.errors import ArgumentError, CritinitError, PluginError
 
 __all__ = ["Bias", "EntryKernel", "Kernel", "KernelFamily", "Part"]
 
 Array = NDArray[np.float64]
 A = TypeVar("A")
+T = TypeVar("T")
 
 
 class KernelFamily(Enum):
@@ -54,6 +56,49 @@ class Part(StrictModel):
     def describe(self) -> str:
         """Return the distribution in a few words, for tables."""
 
+    @abstractmethod
+    def check(self, observed: Observed) -> tuple[Outcome, ...]:
+        """Return the goodness-of-fit tests of numbers that should be of this distribution."""
+
+    def tests(self, observed: Observed) -> tuple[Outcome, ...]:
+        """Return what ``check`` says.
+
+        Raises:
+            PluginError: It fails, or returns something else.
+        """
+        found = _asked(self, "check", lambda: self.check(observed))
+        if not (isinstance(found, (tuple, list)) and found and all(isinstance(test, Outcome) for test in found)):
+            allowed = "a tuple of critinit.distributions.goodness.Outcome"
+            raise PluginError(f"{type(self).__name__}.check", found=repr(found)[:60], allowed=allowed)
+        return tuple(found)
+
+
+def _is_users(part: Part) -> bool:
+    """Whether a distribution is none of critinit's own."""
+    return type(part).__module__.partition(".")[0] != __name__.partition(".")[0]
+
+
+def _asked(part: Part, name: str, function: Callable[[], T]) -> T:
+    """What a method of a distribution answers; whatever one of a user's raises becomes a ``PluginError``."""
+    try:
+        return function()
+    except Exception as error:
+        if isinstance(error, (CritinitError, MemoryError)) or not _is_users(part):
+            raise
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        hint = f"the distribution {getattr(part, 'distribution', '')} is not critinit's own"
+        raise PluginError(f"{type(part).__name__}.{name}", found=said, hint=hint) from error
+
+
+def _shaped(part: Part, values: Any, shape: tuple[int, ...]) -> Array:
+    """What was drawn, if it is an array of this shape, and of finite numbers."""
+    if not isinstance(values, np.ndarray) or values.shape != shape:
+        found = f"an array of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise PluginError(f"{type(part).__name__}.draw", found=found, allowed=f"an array of shape {shape}")
+    if _is_users(part) and not np.isfinite(values).all():
+        raise PluginError(f"{type(part).__name__}.draw", found="NaN or infinity", allowed="finite numbers")
+    return values
+
 
 class Kernel(Part):
     """The distribution of a weight matrix.
@@ -85,10 +130,6 @@ class Kernel(Part):
     def draw(self, drawing: Drawing[A]) -> A:
         """Return the matrix, made of one of the drawing's primitives."""
 
-    @abstractmethod
-    def check(self, observed: Observed) -> tuple[Outcome, ...]:
-        """Return the goodness-of-fit tests of a matrix that should be of this distribution."""
-
     def sample(self, generator: Generator, rows: int, columns: int) -> Array:
         """Draw the matrix by NumPy in float64.
 
@@ -105,7 +146,8 @@ class Kernel(Part):
             >>> kernel("identity", 4.0).sample(np.random.default_rng(0), 2, 2).tolist()
             [[2.0, 0.0], [0.0, 2.0]]
         """
-        return self.draw(NumpyDrawing(maker(generator), rows, columns))
+        drawing = NumpyDrawing(maker(generator), rows, columns)
+        return _shaped(self, _asked(self, "draw", lambda: self.draw(drawing)), (rows, columns))
 
     def turned(self, x: Any) -> Any:
         """Return W x, for x with the units along its last axis, of a kernel that ``pairs_units``."""
@@ -208,15 +250,11 @@ class Bias(Part):
             >>> ConstantBias(mean=2.0).sample(np.random.default_rng(0), 3).tolist()
             [2.0, 2.0, 2.0]
         """
-        return self.draw(maker(generator)(), units)
+        return _shaped(self, _asked(self, "draw", lambda: self.draw(maker(generator)(), units)), (units,))
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, units: int) -> Array:
         """Return one bias a unit, an array of shape (units,)."""
-
-    @abstractmethod
-    def check(self, observed: Observed) -> tuple[Outcome, ...]:
-        """Return the goodness-of-fit tests of biases that should be of this distribution."""
 
     @abstractmethod
     def quantile(self, q: Array) -> Array:

@@ -359,6 +359,8 @@ def needs_keep_gate(scheme: str, cell: Cell) -> str:
         hint = f"{scheme} sets the bias of the gate that keeps the state, and {cell.name} has none"
         raise SchemeError("scheme", found=scheme, hint=hint)
     if not cell.is_logistic:
-        hint = f"{scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps otherwise"
+        wanted = f"{scheme} makes time constants of a keep gate that is sigmoid(u), and {cell.name} keeps"
+        way_out = f"write the cell with u of the other sign, and say sign={{{cell.keep_gate!r}: -1}} in where="
+        hint = f"{wanted} sigmoid(−u): {way_out}" if cell.lets_go else f"{wanted} otherwise"
         raise SchemeError("scheme", found=scheme, hint=hint)
     return cell.keep_gate

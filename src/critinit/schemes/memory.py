@@ -105,7 +105,7 @@ def _groups(layer: LayerContext) -> list[Parts]:
     reasons = {
         "which normalizes over all units": cell.normalized,
         "whose recurrent kernels are not square, as they read a projection": cell.projects,
-        "whose candidate is not linear near 0": cell.candidate_gate is None or not cell.is_odd or 0.0 in cell.kinks,
+        "whose candidate is not linear near 0": cell.candidate_gate is None or not cell.is_odd or 0.0 in cell.breaks,
     }
     for reason, holds in reasons.items():
         if holds:

@@ -161,7 +161,7 @@ def _by_number(groups: list[Any], steps: list[str], done: list[str]) -> list[str
     listed = ", ".join(f"{number} ({name})" for number, name in zip(numbers, names, strict=True))
     for length in range(len(steps), 0, -1):
         name = ".".join(steps[:length])
-        found = [number for number, other in zip(numbers, names, strict=True) if other == name]
+        found = [number for number, other in zip(numbers, names, strict=True) if other == name != "*"]
         if len(found) > 1 or (found and name in numbers and found != [name]):
             said = "the name of several groups" if len(found) > 1 else "the number of one group and the name of another"
             hint = "give them other names: set their name"

@@ -34,6 +34,7 @@ from critinit.theory.decay import over_T
 from critinit.theory.groups import mixed
 from critinit.theory.parameters import has_identity
 from critinit.theory.protocol import (
+    ENDLESS,
     MANY_FEATURES,
     SAME_INPUTS,
     features_of,
@@ -92,7 +93,6 @@ _NO_MEMORY = 0.0101
 """T times a recurrent variance up to which tied and untied weights give the same numbers to .1 %."""
 _SMALLEST_RATE = 1e-9
 """Difference of growth rates near 1 that is rounding."""
-_UNBOUNDED = "second_moment: unbounded, the state grows without end; the number is where the theory stopped"
 _SCATTERED = math.exp(-0.1)
 """χ from which networks of 100 units, whose ln χ scatters by .1, may be on either side of 1."""
 _SCATTER = (
@@ -460,7 +460,7 @@ def _numbers(spec: InitSpec, solution: Untied) -> Numbers:
     log_retention = float(solution.log_retention(spec.T))
     notes = []
     if float(solution.second_moment) >= UNBOUNDED:
-        notes.append(_UNBOUNDED)
+        notes.append(ENDLESS)
     elif not bool(solution.converged):
         notes.append("the fixed point was not reached; the numbers are those of the last iterate")
     if bool(solution.multistable()):
@@ -637,8 +637,8 @@ def _with_notes(cell: Cell, layer: Layer, numbers: Numbers) -> Numbers:
     so slowly there that a network follows a few of its own directions instead of an average over all.
     """
     notes = list(numbers.notes)
-    if numbers.second_moment >= UNBOUNDED and _UNBOUNDED not in notes:
-        notes.append(_UNBOUNDED)
+    if numbers.second_moment >= UNBOUNDED and ENDLESS not in notes:
+        notes.append(ENDLESS)
     bounded = cell.bounded or cell.embeds_input or cell.is_odd
     bounded = bounded or any(has_identity(group.gates) for group in layer.groups)
     if not bounded and numbers.chi is not None and numbers.chi >= _SCATTERED:

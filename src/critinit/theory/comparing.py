@@ -26,7 +26,7 @@ import math
 from typing import NamedTuple
 
 from critinit.spec import Numbers
-from critinit.theory.protocol import DRIFTING, FEW_CARRY, SAME_INPUTS, fills
+from critinit.theory.protocol import DRIFTING, ENDLESS, FEW_CARRY, SAME_INPUTS, fills
 
 __all__ = ["FINITE_WIDTH", "MOMENT_LIMIT", "OVER_T_LIMIT", "RATE_LIMIT", "Comparison", "comparisons", "percent"]
 
@@ -136,7 +136,8 @@ def comparisons(
         >>> [c.agrees for c in comparisons(numbers.untied, numbers.tied, 100, errors=2.0)]
         [True, True, True]
     """
-    stationary = not any(DRIFTING in numbers.notes or fills(numbers.notes) for numbers in (expected, found))
+    unsteady = {DRIFTING, ENDLESS}
+    stationary = not any(unsteady & {*numbers.notes} or fills(numbers.notes) for numbers in (expected, found))
     moments = (("second_moment", "second moment"), ("cell_second_moment", "cell second moment"))
     same_inputs = (SAME_INPUTS in expected.notes) == (SAME_INPUTS in found.notes)
     alike = same_inputs and fills(expected.notes) == fills(found.notes)

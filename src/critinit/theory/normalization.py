@@ -68,7 +68,8 @@ class ScaledMemory(Cell):
 
     def __init__(self, cell: Cell, scale: float, shift: float = 0.0, kept: float = 1.0) -> None:
         self.cell, self.scale, self.shift, self.kept = cell, scale, shift, kept
-        for name in ("name", "gates", "keep_gate", "write_gate", "candidate_gate", "read_gate", "normalized"):
+        roles = ("keep_gate", "write_gate", "candidate_gate", "read_gate")
+        for name in ("name", "gates", *roles, "normalized", "kinks", "breaks", "strips"):
             setattr(self, name, getattr(cell, name))
 
     def keep(self, u: PreActivations) -> Any:

@@ -23,7 +23,14 @@ from critinit.errors import ArgumentError
 from critinit.spec.model import Gates, Layer
 from critinit.theory.quadrature import normal_rule
 
-__all__ = ["GateParameters", "LayerParameters", "grid_parameters", "layer_parameters", "split_parameters"]
+__all__ = [
+    "GateParameters",
+    "LayerParameters",
+    "grid_parameters",
+    "in_environments",
+    "layer_parameters",
+    "split_parameters",
+]
 
 CLASS_NODES = (24, 9, 5, 4)
 """Gauss–Legendre nodes in the bias, when so many gates are spread independently: averages over units to 1e-6 for one
@@ -231,6 +238,24 @@ def split_parameters(params: LayerParameters, points: int) -> list[LayerParamete
             )
         )
     return parts
+
+
+def in_environments(params: LayerParameters) -> list[tuple[float, LayerParameters]]:
+    """Return the probability of each environment and the layer where no other is; nothing where there is but one."""
+    if params.environment_weights.size == 1:
+        return []
+
+    def alone(x: Any, number: int) -> Any:
+        return x if x.shape[-1] == 1 else x[..., number : number + 1]
+
+    found = []
+    for number, weight in enumerate(params.environment_weights):
+        gates = {
+            name: replace(g, **{f.name: alone(getattr(g, f.name), number) for f in fields(g)})
+            for name, g in params.gates.items()
+        }
+        found.append((float(weight), replace(params, gates=gates, environment_weights=np.ones(1))))
+    return found
 
 
 def has_identity(gates: Gates) -> bool:

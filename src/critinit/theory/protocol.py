@@ -27,6 +27,7 @@ __all__ = [
     "DRIFT",
     "DRIFTING",
     "DRIFT_NOISES",
+    "ENDLESS",
     "FEW_CARRY",
     "FEW_FEATURES",
     "FILLING",
@@ -91,6 +92,8 @@ SAME_INPUTS = "chi: of two copies with the same inputs; their correlation below 
 """The note of tied numbers where the copies' inputs differ."""
 DRIFTING = "second_moment: the state was still drifting when the perturbation began"
 """The note of a second moment that is not that of a stationary state."""
+ENDLESS = "second_moment: unbounded, the state grows without end; the number is where the theory stopped"
+"""The note of a theory that finds no stationary state."""
 MANY_FEATURES = "for inputs of infinitely many features, which the tied numbers are not"
 """The note of untied numbers beside tied ones that are for few features."""
 OUTGROWN = "nothing bounds it: use smaller recurrent variances, or gates that are bounded"

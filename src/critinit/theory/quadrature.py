@@ -7,7 +7,7 @@ Two rules for z ~ N(0, 1), whichever needs fewer nodes for f(μ + σz) with f an
 
 The logistic function and all that is made of it has d = π; tanh has d = π/2.
 
-A function whose slope jumps is not analytic: ``broken_rule`` takes the pieces between the jumps one by one.
+Where a slope or a curvature jumps a function is not analytic: ``broken_rule`` takes the pieces between one by one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_TRAPEZOIDAL = 801
 _MAX_HERMITE = 100
 """Nodes, beyond which the weights of the Gauss–Hermite rule underflow."""
 _PIECE = 96
-"""Gauss–Legendre nodes between two kinks: 1e-13 for polynomials, and for gates and tanh of deviations up to 15."""
+"""Gauss–Legendre nodes between two breaks: 1e-13 for polynomials, and for gates and tanh of deviations up to 15."""
 _SPARE_NODES = 4
 """Gauss–Hermite nodes beyond those of the formula, which holds for many nodes."""
 
@@ -89,16 +89,16 @@ def normal_rule(kind: str, nodes: int) -> Rule:
     return z, w
 
 
-def broken_rule(mean: Array, deviation: Array, kinks: tuple[float, ...]) -> Rule:
-    """Return nodes z and weights for averages of f(μ + σz) where f is smooth between kinks, to about 1e-11.
+def broken_rule(mean: Array, deviation: Array, breaks: tuple[float, ...]) -> Rule:
+    """Return nodes z and weights for averages of f(μ + σz) where f is smooth between breaks, to about 1e-11.
 
     Args:
         mean: μ, any shape.
         deviation: σ, of a shape that broadcasts with it.
-        kinks: Where f's slope jumps.  The pieces end there and at 0, where gates and tanh change fastest.
+        breaks: Where its slope or curvature jumps.  The pieces end there and at 0, where gates and tanh change fastest.
 
     Returns:
-        Arrays (*shape, nodes): the kinks are elsewhere for every μ and σ, and so are the nodes.
+        Arrays (*shape, nodes): the breaks are elsewhere for every μ and σ, and so are the nodes.
 
     Example:
         >>> z, weights = broken_rule(np.array(0.0), np.array(2.0), (0.0,))
@@ -108,8 +108,8 @@ def broken_rule(mean: Array, deviation: Array, kinks: tuple[float, ...]) -> Rule
     x, w = _legendre(_PIECE)
     shape = np.broadcast_shapes(mean.shape, deviation.shape)
     ends = [np.full(shape, -_CUT)]
-    for kink in sorted({0.0, *kinks}):
-        away = np.broadcast_to(kink - mean, shape)
+    for place in sorted({0.0, *breaks}):
+        away = np.broadcast_to(place - mean, shape)
         at = np.divide(away, deviation, out=np.full(shape, _CUT), where=np.broadcast_to(deviation > 0.0, shape))
         ends.append(np.clip(at, -_CUT, _CUT))
     ends.append(np.full(shape, _CUT))

@@ -35,7 +35,7 @@ def compare(draw: Draw, observed: Observed, partner: Observed | None = None) -> 
     if draw.coupled_to is not None and partner is not None:
         slack = observed.rounding + partner.rounding
         return (exact("unit by unit", np.abs(x - draw.sign * partner.values).max() <= slack),)
-    return draw.distribution.check(observed._replace(values=draw.sign * x))
+    return draw.distribution.tests(observed._replace(values=draw.sign * x))
 
 
 def passes(tests: Sequence[Outcome], threshold: float) -> bool:

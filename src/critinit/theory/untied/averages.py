@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from critinit.cells import Cell
 from critinit.dual import Array, Dual, tangent, value
 from critinit.errors import ArgumentError
 from critinit.theory.parameters import LayerParameters
@@ -32,6 +33,7 @@ __all__ = [
     "over_environments",
     "scaling",
     "shared_moments",
+    "strip_of",
 ]
 
 _FACTOR_NODES = 14
@@ -44,6 +46,8 @@ _INNER = 1e-13
 """Private variances below this share of the whole are rounding."""
 _LEAST_DEVIATION = 1e-140
 """A deviation whose square is far below all others, and not 0."""
+_LESS = 0.9
+"""Share of the usual strip below which a cell's own, an estimate, counts instead."""
 _PAIR_ORDER = 0.7
 """Order of the rule over two copies' gates and arguments, at most: 1e-10 at half the points a dimension."""
 
@@ -80,35 +84,45 @@ def _weighted(x: Array, weights: Array) -> Array:
     return np.asarray(x @ weights if weights.ndim == 1 else np.sum(x * weights, axis=-1))
 
 
-def _apart(deviation: Array, kinks: tuple[float, ...]) -> Array:
-    """The deviation, not exactly 0 where there are kinks: at rest a perturbation is on either side of one."""
-    return np.maximum(deviation, _LEAST_DEVIATION) if kinks else deviation
+def _apart(deviation: Array, breaks: tuple[float, ...]) -> Array:
+    """The deviation, not exactly 0 where there are breaks: at rest a perturbation is on either side of one."""
+    return np.maximum(deviation, _LEAST_DEVIATION) if breaks else deviation
 
 
-def _rule(mean: Array, deviation: Array, kinks: tuple[float, ...], strip: float, order: float) -> tuple[Array, Array]:
-    """Nodes and weights for a function with these kinks: shared by all points, (n,), where it has none."""
-    if kinks:
-        return broken_rule(mean, deviation, kinks)
+def _rule(mean: Array, deviation: Array, breaks: tuple[float, ...], strip: float, order: float) -> tuple[Array, Array]:
+    """Nodes and weights for a function with these breaks: shared by all points, (n,), where it has none."""
+    if breaks:
+        return broken_rule(mean, deviation, breaks)
     return rule_for(float(np.max(deviation, initial=0.0)), strip, order)
 
 
+def strip_of(cell: Cell, gate: str, usual: float) -> float:
+    """Return half the width of the strip in which a gate's functions are analytic: the usual one unless it is less."""
+    own = math.inf if cell.breaks else cell.strips[gate]
+    return own if own < _LESS * usual else usual
+
+
 class OneGate:
-    """A function of one gate on the shared nodes z, averaged over the private ones."""
+    """Functions of one gate on the shared nodes z, averaged over the private ones."""
 
     def __init__(
         self,
-        mean: Array,
+        params: LayerParameters,
+        gate: str,
         variance: Array,
         covariance: Array,
-        strip: float,
         order: float,
-        kinks: tuple[float, ...] = (),
+        *,
+        broken: bool = True,
     ) -> None:
+        cell, mean = params.cell, params.gates[gate].mean
+        breaks = cell.breaks if broken else ()
+        strip = strip_of(cell, gate, TANH_STRIP if gate == cell.candidate_gate else LOGISTIC_STRIP)
         shared, private = (np.sqrt(part) for part in _split(variance, covariance))
-        shared = _apart(shared, kinks)
-        z, self.weights = _rule(mean, shared, kinks, strip, order)
+        shared = _apart(shared, breaks)
+        z, self.weights = _rule(mean, shared, breaks, strip, order)
         middle = mean[..., None] + shared[..., None] * z
-        w, self.inner_weights = _rule(middle, private[..., None], kinks if np.any(private) else (), strip, order)
+        w, self.inner_weights = _rule(middle, private[..., None], breaks if np.any(private) else (), strip, order)
         # (…, shared nodes, private nodes)
         self.u = middle[..., None] + private[..., None, None] * w
 
@@ -146,7 +160,7 @@ def scaling(
 ) -> Scaling:
     """Return averages of ``factor(u[gate])``; the fourth moments hold for a single copy (correlated = message)."""
     variance, covariance = gate_moments(params, gate, message, correlated)
-    nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order, params.cell.kinks)
+    nodes = OneGate(params, gate, variance, covariance, order)
     f, df = nodes.conditional(factor)
     return Scaling(*(_weighted(x, nodes.weights) for x in (f**2, df**2, f**4, df**4, f**2 * df**2)))
 
@@ -159,7 +173,7 @@ def shared_moments(params: LayerParameters, message: Array, order: float) -> Cal
     cell = params.cell
     gate = cell.keep_gate or ""
     variance, _ = gate_moments(params, gate, message, message)
-    nodes = OneGate(params.gates[gate].mean, variance, variance, LOGISTIC_STRIP, order, cell.kinks)
+    nodes = OneGate(params, gate, variance, variance, order)
     functions = (
         lambda u: cell.keep({gate: u}),
         lambda u: cell.write({gate: u}),
@@ -199,7 +213,7 @@ class Memory:
                 self._parts.append((constant, np.zeros((1, 1, 1)), np.ones(1)))
                 continue
             variance, covariance = gate_moments(params, gate, message, correlated)
-            nodes = OneGate(params.gates[gate].mean, variance, covariance, LOGISTIC_STRIP, order, cell.kinks)
+            nodes = OneGate(params, gate, variance, covariance, order)
             self._parts.append((*nodes.conditional(lambda u, f=function, g=gate: f({g: u})), nodes.weights))
             if self._same:
                 self.couplings = [(gate, [_BY_KEEP, _BY_BOTH, _BY_WRITE])]
@@ -269,12 +283,12 @@ class Candidate:
             w = np.ones(1)
         else:
             variance, _ = gate_moments(params, after.gate, message, message)
-            reset = OneGate(params.gates[after.gate].mean, variance, variance, LOGISTIC_STRIP, order, cell.kinks)
+            reset = OneGate(params, after.gate, variance, variance, order)
             gain, slope = reset.conditional(after.factor)
             w = reset.weights
         variance = external[..., None] + gain**2 * recurrent[..., None]
-        deviation, mean = _apart(np.sqrt(variance), cell.kinks), g.mean[..., None, None]
-        z, v = _rule(mean[..., 0], deviation, cell.kinks, TANH_STRIP, order)
+        deviation, mean = _apart(np.sqrt(variance), cell.breaks), g.mean[..., None, None]
+        z, v = _rule(mean[..., 0], deviation, cell.breaks, strip_of(cell, self.gate, TANH_STRIP), order)
         u = deviation[..., None] * z
         u = np.add(u, mean, out=u) if np.broadcast_shapes(u.shape, mean.shape) == u.shape else u + mean
         self._gate_weights, self._argument_weights = w, v
@@ -385,11 +399,10 @@ class PairCandidate:
         if cell.candidate_gate is None:
             self.product = params.input_variance * params.correlation
             return
-        g = params.gates[cell.candidate_gate]
         after = cell.after.get(cell.candidate_gate)
         if after is None:
             variance, covariance = gate_moments(params, cell.candidate_gate, message, correlated)
-            nodes = OneGate(g.mean, variance, covariance, TANH_STRIP, order, cell.kinks)
+            nodes = OneGate(params, cell.candidate_gate, variance, covariance, order)
             n, slope = nodes.conditional(lambda u: cell.candidate({cell.candidate_gate or "": u}))
             self.product = _weighted(n**2, nodes.weights)
             self._couplings[cell.candidate_gate] = _weighted(slope**2, nodes.weights)
@@ -417,7 +430,7 @@ class PairCandidate:
         name = cell.candidate_gate or ""
         g, after = params.gates[name], cell.after[name]
         variance, covariance = gate_moments(params, after.gate, *scaling_gate)
-        reset = OneGate(params.gates[after.gate].mean, variance, covariance, LOGISTIC_STRIP, order)
+        reset = OneGate(params, after.gate, variance, covariance, order, broken=False)
         r, plain, sloped = _on_nodes(reset, after.factor)
         # axes from here: factor of copy 1, of copy 2, argument of 1, of 2
         r1, r2 = r[:, None, None, None], r[None, :, None, None]
@@ -428,7 +441,8 @@ class PairCandidate:
         deviation1 = np.sqrt(external + r1**2 * y)
         slant = _ratio(external_pair + r1 * r2 * y_pair, deviation1)
         deviation2 = np.sqrt(np.maximum(external + r2**2 * y - slant**2, 0.0))
-        z, v = rule_for(float(max(deviation1.max(), deviation2.max(), slant.max())), TANH_STRIP, order)
+        widest = float(max(deviation1.max(), deviation2.max(), slant.max()))
+        z, v = rule_for(widest, strip_of(cell, name, TANH_STRIP), order)
         mean = g.mean[tail]
         points = math.prod(np.broadcast_shapes(mean.shape, deviation1.shape, deviation2.shape)) * len(z) ** 2
         if points > _MOST_POINTS:

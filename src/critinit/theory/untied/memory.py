@@ -5,7 +5,8 @@ it, each nodes x and weights w with E φ(c) = Σ w φ(x):
 
 *Transfer operator.*  (Tφ)(x) = E φ(f x + p), collocated in rational Chebyshev functions of y = x/√(x² + L²) (Boyd
 2001, ch. 17), which resolve tanh and the distribution at once.  f and p are independent, so T = F·P with
-(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where one gate keeps
+(Fφ)(x) = E φ(f x), (Pφ)(x) = E φ(x + p), and its cost is a sum over gates; wᵀT = wᵀ, Σw = 1.  Where gates share a
+normal bias that is so within each environment, and T is the mean of theirs.  Where one gate keeps
 and writes (the coupled LSTM) f and p are not independent: T is taken over both at once, its cost is a product.
 Accurate to 1e-5, or 1e-3 where gates are steps, unless the memory is slow and hardly fluctuates; it is held to the
 exactly known E c² and given up where it misses.
@@ -36,9 +37,9 @@ import numpy as np
 from critinit.dual import Array, Dual, value
 from critinit.roots import falling_root
 from critinit.theory.normalization import ScaledMemory
-from critinit.theory.parameters import LayerParameters
+from critinit.theory.parameters import LayerParameters, in_environments
 from critinit.theory.quadrature import LOGISTIC_STRIP, TANH_STRIP, Rule, rule_for
-from critinit.theory.untied.averages import OneGate, gate_moments, over_environments
+from critinit.theory.untied.averages import OneGate, gate_moments, over_environments, strip_of
 from critinit.theory.untied.powers import log_power_mean
 
 __all__ = ["DistanceOperator", "MemoryDistribution"]
@@ -59,6 +60,8 @@ _SPREAD = 0.5
 """Deviation of c over its width from which it does."""
 _FAST = 0.8
 """E keep² below which no check is needed: the memory forgets within ten steps."""
+_FAR = 1e3
+"""A memory so large that tanh and all that saturates does so."""
 _NARROW = 0.15
 """Width of c below which the Gaussian reference is the better one: h is nearly linear in c."""
 _NARROWEST = 0.05
@@ -150,7 +153,7 @@ class MemoryDistribution:
     """
 
     def __init__(self, params: LayerParameters, q: Array, moments: list[Array], order: float = 1.0) -> None:
-        self._params, self._q = params, q
+        self._params, self._q, self._moments, self._order = params, q, moments, order
         cell = params.cell
         width = np.sqrt(moments[2])
         widest = float(np.nan_to_num(np.max(width), nan=_WIDEST))  # a moment that overflowed has no number
@@ -159,7 +162,7 @@ class MemoryDistribution:
         self._rules: dict[str, tuple[Array, Rule]] = {}
         for gate in cell.gates:
             if gate != cell.candidate_gate:
-                self._rules[gate] = self._gate_nodes(gate, LOGISTIC_STRIP)
+                self._rules[gate] = self._gate_nodes(gate, strip_of(cell, gate, LOGISTIC_STRIP))
         if cell.candidate_gate is not None:
             # tanh(a·tanh u) is analytic for |Im u| < arctan(π/2a); for a ≤ 1 tanh's own strip leaves 1e-5 of E h²,
             # enough unless kernels are as large as those of normalized products, of which no fixed point is sought
@@ -167,6 +170,7 @@ class MemoryDistribution:
             largest = float(np.max(np.abs(written)))
             fine = largest > 1.0 or isinstance(cell, ScaledMemory)
             strip = math.atan2(0.5 * math.pi, largest) if fine else TANH_STRIP
+            strip = strip_of(cell, cell.candidate_gate, strip)
             self._rules[cell.candidate_gate] = self._gate_nodes(cell.candidate_gate, strip)
         # tanh has the scale 1 and the distribution its width; one narrower than the nodes' spacing is lost between them
         self._scale = np.maximum(np.clip(4.0 * width, 1e-100, 1.0), width)[..., None]
@@ -326,10 +330,22 @@ class MemoryDistribution:
         return self._operator(self.x[..., :, None] * nodes[..., None, :], weights[..., None, :])
 
     @cached_property
+    def _environments(self) -> list[tuple[float, MemoryDistribution]]:
+        """The same layer in each of several environments, with its probability: there the gates are independent."""
+        moments, order = self._moments, self._order
+        return [(w, MemoryDistribution(p, self._q, moments, order)) for w, p in in_environments(self._params)]
+
+    @cached_property
+    def _transfer(self) -> Array:
+        """T."""
+        if self._environments:
+            return np.asarray(sum(weight * alone._transfer for weight, alone in self._environments))
+        return self._together() if self._params.cell.couples else self._kept(0) @ self._added
+
+    @cached_property
     def stationary(self) -> Array:
         """Weights w (*batch, K, nodes) with E φ(c) = Σ w φ(x)."""
-        transfer = self._together() if self._params.cell.couples else self._kept(0) @ self._added
-        n = self._nodes
+        transfer, n = self._transfer, self._nodes
         system = np.swapaxes(transfer, -1, -2) - np.eye(n)
         system[..., -1, :] = 1.0
         right = np.zeros((*system.shape[:-1], 1))
@@ -354,9 +370,38 @@ class MemoryDistribution:
     def _transfer_mean(self, values: Array) -> Array:
         return np.asarray(np.sum(self.stationary * values, axis=-1))
 
+    def _growth(self, power: int, by: str | None) -> tuple[Array, Array]:
+        """How what ``_read`` gives grows at large |x|: coefficients of x² and x⁴ of its even part, (*batch, K).
+
+        They are 0 for what saturates, as tanh does.
+        """
+        far = _FAR * np.array([[1.0, -1.0, 2.0, -2.0, 4.0, -4.0]])
+        read = self._read(power, by, far)
+        first, second, third = (0.5 * (read[..., 2 * n] + read[..., 2 * n + 1]) / _FAR**2 for n in range(3))
+        slopes = (second - first) / 3.0, (third - second) / 12.0  # of the even part over x², in units of _FAR²
+        fourth = (slopes[1] - slopes[0]) / 15.0
+        return slopes[0] - 5.0 * fourth, fourth / _FAR**2
+
+    def _transfer_mean_of_growing(self, values: Array, square: Array, fourth: Array) -> Array:
+        """The mean of a function that grows as square·x² + fourth·x⁴: E c² and E c⁴ are known, better than by nodes."""
+        known = [np.where(a != 0.0, a * m, 0.0) for a, m in ((square, self._moments[2]), (fourth, self._moments[4]))]
+        left = values - square[..., None] * self.x**2 - fourth[..., None] * self.x**4
+        return self._transfer_mean(left) + known[0] + known[1]
+
+    def _resolved(self, power: int, by: str | None) -> Array:
+        """What ``average`` returns, by the transfer operator: the last step's environment is the read gate's too."""
+        if not self._environments:
+            return self._transfer_mean_of_growing(self._read(power, by, self.x), *self._growth(power, by))
+        now = self.stationary[..., None, :]
+        means = (
+            weight * np.sum((now @ alone._transfer)[..., 0, :] * alone._read(power, by, self.x), axis=-1)
+            for weight, alone in self._environments
+        )
+        return np.asarray(sum(means))
+
     def average(self, power: int, by: str | None) -> Array:
         """Return E of h, or of its slope by "memory" (∂h/∂c) or "gate" (∂h/∂u_o), to an even power; by class."""
-        resolved = self._transfer_mean(self._read(power, by, self.x))
+        resolved = self._resolved(power, by)
         reference = np.sum(self._gauss_weights * self._read(power, by, self._gauss_x), axis=-1)
         return np.maximum(np.where(self.holds & ~self._narrow, resolved, reference), 0.0)
 
@@ -385,10 +430,10 @@ class MemoryDistribution:
             return self.average(2, by) * shared
         # the read gate factors out of h = o·tanh(c): its own pair average, at any one memory
         variance, covariance = gate_moments(params, cell.read_gate, message, correlated)
-        gate = OneGate(params.gates[cell.read_gate].mean, variance, covariance, LOGISTIC_STRIP, _ORDER)
+        gate = OneGate(params, cell.read_gate, variance, covariance, _ORDER, broken=False)
         once, slope = gate.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
         pair = (slope if by == "gate" else once) ** 2 @ gate.weights
-        single = OneGate(params.gates[cell.read_gate].mean, variance, variance, LOGISTIC_STRIP, _ORDER)
+        single = OneGate(params, cell.read_gate, variance, variance, _ORDER, broken=False)
         once, slope = single.conditional(lambda u: cell.read(1.0, {cell.read_gate or "": u}))
         whole = (slope if by == "gate" else once) ** 2 @ single.weights
         return self.average(2, by) * shared * (over_environments(params, pair) / over_environments(params, whole))
