@@ -69,6 +69,37 @@ def test_trained_networks_are_fine(cell: str, scheme: str, seed: int) -> None:
         assert found.is_fine, found.verdict
 
 
+@pytest.mark.parametrize(
+    ("scheme", "units", "rate", "steps"),
+    [
+        *[(scheme, units, 0.01, 300) for scheme in ("critical", "torch", "orthogonal") for units in (1, 2, 4)],
+        *[(scheme, 16, 0.03, 600) for scheme in ("torch", "orthogonal")],
+    ],
+)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_nothing_was_done_to_small_networks_and_long_trained_ones(
+    cell: str, scheme: str, units: int, rate: float, steps: int
+) -> None:
+    """Training alone makes their kernels larger, turns them, and moves biases to where another gate's were."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    rnn = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](4, units, batch_first=True)
+    head = torch.nn.Linear(units, 1)
+    spec = critinit.generate(cell, T=20, scheme=scheme)
+    critinit.apply(spec, rnn, seed=1)
+    start = copy.deepcopy(rnn)
+    optimizer = torch.optim.Adam([*rnn.parameters(), *head.parameters()], rate)
+    for _ in range(steps):
+        x = torch.randn(24, 21, 4)
+        y = torch.tanh(x[:, 5, 0]) + 0.5 * x[:, -1, 0] * x[:, 8, -1]
+        optimizer.zero_grad()
+        (head(rnn(x)[0][:, -1])[:, 0] - y).square().mean().backward()
+        optimizer.step()
+    for reference in (None, start):
+        found = critinit.diagnose(rnn, x, spec, reference=reference)
+        assert "differs" not in [finding.kind for finding in found[0].findings], found.verdict
+
+
 def rows(cell: str, gate: str) -> slice:
     place = GATES[cell].index(gate)
     return slice(place * UNITS, (place + 1) * UNITS)

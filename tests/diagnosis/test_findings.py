@@ -27,7 +27,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def drawn(spec: InitSpec, seed: int = 0, **sizes: Any) -> Arrays:
-    return dict(materialize(spec, "canonical", input_size=INPUTS, hidden_size=UNITS, seed=seed, **sizes))
+    return dict(materialize(spec, "canonical", seed=seed, **{"input_size": INPUTS, "hidden_size": UNITS, **sizes}))
 
 
 def data(T: int, count: int = 6, seed: int = 0, smooth: bool = False) -> list[np.ndarray[Any, Any]]:
@@ -71,6 +71,17 @@ def test_other_cells_are_fine_too(cell: str) -> None:
 
 
 # ---- planted faults --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_fresh_kernels_of_a_few_units_are_not_called_multiplied(cell: str, units: int) -> None:
+    """Singular values of so few entries are any number."""
+    for scheme in ("torch", "keras", "orthogonal"):
+        spec = generate(cell, T=20, scheme=scheme)
+        for seed in range(8):
+            arrays = drawn(spec, seed, hidden_size=units)
+            assert "multiplied" not in diagnose_file(spec, arrays, data(20)).verdict
 
 
 def named(arrays: Arrays, gate: str, part: str) -> str:

@@ -18,7 +18,7 @@ from critinit_adapters.torch.adapter import ADAPTER  # noqa: E402
 
 from critinit.refining.prune import jacobian_slopes, state_slopes  # noqa: E402
 from tests.refining import layers_by_hand as by_hand  # noqa: E402
-from tests.refining.test_refine import Net, batch, frozen, labels, net, of_equinox, of_linen, of_nnx  # noqa: E402
+from tests.refining.test_refine import Net, batch, frozen, labels, net, of_equinox, of_linen, of_nnx, same  # noqa: E402
 
 METHODS = ("jacobian", "snip", "magnitude", "random")
 
@@ -186,6 +186,7 @@ WRONG = {
     "loss": {"loss": labels, "method": "jacobian"},
     "loss that is none": {"loss": "entropy", "method": "snip"},
     "loss of many numbers": {"loss": lambda model, given: model(given), "method": "snip"},
+    "sparsity of all entries": {"sparsity": 0.9999},
     "seed": {"seed": 0.5},
     "call": {"call": 3},
     "include": {"include": "nowhere"},
@@ -231,6 +232,36 @@ def test_a_loss_that_says_nothing_is_refused(loss, said):
     with pytest.raises(ApplyError, match=said):
         critinit.prune(model, batch(), 0.5, "snip", loss=loss)
     assert not any(name.endswith("_mask") for name, _ in model.named_buffers())
+
+
+@pytest.mark.parametrize("what", ["a linear cell by parts", "inputs of zeros"])
+def test_kernels_are_not_pruned_for_scores_that_say_nothing_of_them(what):
+    """The Jacobian of a ReLU's step does not move with the input kernel: without it the network would be blind."""
+    torch.manual_seed(0)
+    linear = what.startswith("a linear")
+    model = torch.nn.RNN(3, 8, nonlinearity="relu" if linear else "tanh", batch_first=True)
+    before = copy.deepcopy(model.state_dict())
+    x = batch() if linear else torch.zeros(6, 25, 3)
+    with pytest.raises(ApplyError, match="scores by jacobian that are all 0 for the input kernels"):
+        critinit.prune(model, x, 0.5)
+    assert same(list(before.values()), list(model.state_dict().values()))
+    assert critinit.prune(copy.deepcopy(model), x, 0.5, "magnitude").sparsity == pytest.approx(0.5, abs=0.01)
+    assert critinit.prune(model, x, 0.2).sparsity == pytest.approx(0.2, abs=0.01)  # of what says nothing, a part
+
+
+def test_a_sequence_of_one_step_does_not_decide_for_all():
+    torch.manual_seed(0)
+    model = torch.nn.GRU(3, 8, batch_first=True)
+    x = batch()
+
+    def packed(*lengths: int) -> Any:
+        some = x[: len(lengths)]
+        return torch.nn.utils.rnn.pack_padded_sequence(some, torch.tensor(lengths), batch_first=True)
+
+    long, mixed = (
+        critinit.prune(copy.deepcopy(model), given, 0.5) for given in (packed(25, 25, 25), packed(25, 25, 25, 1))
+    )
+    assert same(list(long.kept.values()), list(mixed.kept.values()))
 
 
 def test_what_is_pruned_already_is_refused():

@@ -330,6 +330,18 @@ def test_short_floats_stay_what_they_are(dtype, method):
     assert all(p.dtype == dtype and bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
+@pytest.mark.parametrize("method", [FLOSS, TUNE])
+def test_the_report_on_a_model_of_double_precision_is_that_of_its_weights(method):
+    model = net("LSTM").double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    done = critinit.refine(model, batch().double(), method)
+    after = model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {row.tensor for row in done.rows}
+    assert not changed & set(done.untouched)
+    assert all(row.change for row in done.rows)
+
+
 def test_what_is_frozen_stays_and_the_rest_is_refined():
     for method in (FLOSS, ADAM):
         model = net()

@@ -7,12 +7,13 @@ passes through every transformation and every ``isinstance``.  Dropout is off in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import equinox as eqx
 import jax
 
+from critinit_adapters.shared.changing import state_of
 from critinit_adapters.shared.jax_arrays import path_name
 from critinit_adapters.shared.jax_compiling import recorded
 from critinit_adapters.shared.jax_recording import record_step, running
@@ -41,13 +42,26 @@ def record(target: Any, survey: Survey, run: Callable[..., object]) -> Recorder:
 
         run(jax.tree_util.tree_map_with_path(replaced, model, is_leaf=_is_replaced), natural)
 
-    done = recorded(run, target, ("equinox", tuple(cells.items())), trace)
+    done = recorded(run, target, ("equinox", tuple(cells.items()), _held(target)), trace)
     if done is not None:
         return done[0]
     recorder = Recorder()
     with running():
         trace(recorder, target, run)
     return recorder
+
+
+def _held(target: Any) -> Hashable:
+    """A key of what the modules' code and their own objects read beside their arrays."""
+    held: list[Any] = []
+
+    def look(node: Any) -> bool:
+        if isinstance(node, eqx.Module):
+            held.extend((type(node), vars(node)))
+        return False
+
+    jax.tree.leaves(target, is_leaf=look)
+    return state_of(held, lambda value: isinstance(value, (eqx.Module, jax.Array)))
 
 
 def _is_replaced(node: Any) -> bool:

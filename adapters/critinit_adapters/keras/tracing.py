@@ -9,12 +9,14 @@ All variables are put back.  On JAX and TensorFlow the model runs compiled where
 
 from __future__ import annotations
 
+import dis
 import inspect
 import math
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -23,6 +25,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from critinit_adapters.keras import graphs
+from critinit_adapters.shared.changing import state_of
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
 from critinit_adapters.shared.survey import Survey
@@ -62,6 +65,25 @@ def record(
             return recorder, trace(recorder, run)
 
 
+def _held(every: Sequence[Any]) -> Hashable:
+    """A key of what layers' code and their own attributes say beside their variables."""
+    keeps = _kept_by_keras()
+    own = [
+        {name: part for name, part in vars(layer).items() if name not in keeps and not name.startswith("_self_")}
+        for layer in every  # TensorFlow's own begin so
+    ]
+    return state_of([(type(layer), parts) for layer, parts in zip(every, own, strict=True)])
+
+
+@cache
+def _kept_by_keras() -> frozenset[str]:
+    """The attributes that every layer and model has for Keras itself, some of which change as a model is called."""
+    kinds = keras.Sequential.__mro__[:-1]
+    functions = (inspect.unwrap(part) for kind in kinds for part in vars(kind).values() if inspect.isfunction(part))
+    stored = (one.argval for f in functions for one in dis.get_instructions(f) if one.opname == "STORE_ATTR")
+    return frozenset(stored) | {"history"}  # which a callback of Keras sets
+
+
 def _compiled(
     target: Any,
     every: Sequence[Any],
@@ -74,7 +96,7 @@ def _compiled(
     if not all(layer.built for layer in every):  # building makes variables, which would be those of a traced run
         return None
     flags = tuple((layer.name, layer.trainable) for layer in every)
-    static = flags, cells, keras.config.floatx(), keras.config.dtype_policy().name
+    static = flags, cells, keras.config.floatx(), keras.config.dtype_policy().name, _held([target, *every])
     if backend == "tensorflow":
         return graphs.recorded(target, static, run, trace)
     if backend != "jax":

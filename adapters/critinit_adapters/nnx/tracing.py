@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import jax
 from flax import nnx
 
 from critinit_adapters.nnx.layout import CELLS
+from critinit_adapters.shared.changing import state_of
 from critinit_adapters.shared.jax_compiling import recorded, refuse_traced
 from critinit_adapters.shared.jax_recording import recorded_step, running, scanned
 from critinit_adapters.shared.recording import Place, Recorder, patched, places
@@ -54,7 +56,8 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
                 run(model)
 
         graph, state = nnx.split(target)
-        static = "nnx", graph, tuple(marks)
+        held = [(type(node), vars(node)) for node in nodes if isinstance(node, nnx.Module)]
+        static = "nnx", graph, tuple(marks), state_of(held, _is_in_the_graph)
         done = recorded(run, state, static, lambda recorder, tree, run: trace(recorder, nnx.merge(graph, tree), run))
         if done is not None:
             return done[0]
@@ -62,6 +65,12 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
         with running(), _unchanged(nodes):
             trace(recorder, target, run)
     return recorder
+
+
+def _is_in_the_graph(value: Any) -> bool:
+    """Whether something that a module holds is looked at where the module is split, or is Flax' own and made anew."""
+    is_of_flax = type(value).__module__.startswith("flax.") and not isinstance(value, type)
+    return is_of_flax or isinstance(value, (nnx.Module, nnx.Variable, jax.Array))
 
 
 def _unmark(module: Any) -> None:

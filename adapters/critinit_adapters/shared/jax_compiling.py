@@ -12,6 +12,7 @@ open-ended loop, ``recorded`` returns None, and the model runs step by step with
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -27,6 +28,7 @@ from jax.interpreters import batching
 
 from critinit.errors import ArgumentError
 from critinit.inputs.network import Runner
+from critinit_adapters.shared.changing import LIBRARIES, Same, globals_in, state_of
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Recorder
 
@@ -399,19 +401,6 @@ def _replay(recorder: Recorder, takes: Sequence[Any], values: Sequence[Any]) -> 
             take(recorder, *operands)
 
 
-class _Same:
-    """An object as a key: equal to itself alone, and kept alive, so that no other takes its place in memory."""
-
-    def __init__(self, held: object) -> None:
-        self.held = held
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.held is other.held
-
-    def __hash__(self) -> int:
-        return id(self.held)
-
-
 def _frozen(value: Any) -> Hashable:
     """A key of a function, or of what it reads; functions of equal keys do the same.
 
@@ -420,8 +409,13 @@ def _frozen(value: Any) -> Hashable:
     """
     if value is None or isinstance(value, (str, bytes, int, float, complex)):
         return type(value), value
-    if isinstance(value, (jax.Array, type, types.ModuleType, types.BuiltinFunctionType)) or _is_linen(value):
-        return _Same(value)
+    if isinstance(value, (jax.Array, types.ModuleType, types.BuiltinFunctionType)):
+        return Same(value)
+    if isinstance(value, type):
+        return state_of(value)
+    if _is_linen(value):
+        fields = (field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name"))
+        return Same(value), state_of((type(value), *(getattr(value, name, None) for name in fields)))
     if isinstance(value, tuple):
         return type(value), tuple(map(_frozen, value))
     if isinstance(value, partial):
@@ -438,21 +432,10 @@ def _read_by(function: types.FunctionType) -> Iterator[Hashable]:
     """Keys of what a function reads beside its arguments; a library's functions read what stays."""
     for cell in function.__closure__ or ():
         yield _frozen(cell.cell_contents)
-    if function.__module__.partition(".")[0] not in _LIBRARIES:
-        for name in _names(function.__code__):
+    if (function.__module__ or "").partition(".")[0] not in LIBRARIES:
+        for name in globals_in(function.__code__):
             if name in function.__globals__:
                 yield name, _frozen(function.__globals__[name])
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """The names that code, and functions within it, may look up."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
-
-
-_LIBRARIES = frozenset({"jax", "flax", "haiku", "equinox", "keras", "numpy", "optax"})
 
 
 def _is_linen(value: Any) -> bool:

@@ -136,8 +136,10 @@ class TorchAdapter(RefinesModels, InPlaceAdapter):
         return torch.from_numpy(np.ascontiguousarray(values)).to(own.device, own.dtype)
 
     def to_numpy(self, value: Any) -> NDArray[np.float64]:
-        """Return a tensor in float64, on the host."""
-        return np.asarray(value.detach().double().cpu().numpy() if isinstance(value, torch.Tensor) else value)
+        """Return a tensor in float64, on the host, as a copy, so that writing the tensor does not change it."""
+        if isinstance(value, torch.Tensor):
+            value = value.detach().to(torch.float64, copy=True).cpu().numpy()
+        return np.asarray(value)
 
     @contextmanager
     def running(self, model: Any) -> Iterator[None]:

@@ -21,8 +21,10 @@ from critinit.tensors.recurrence import LayerWeights
 __all__ = ["GROWN", "bulk", "is_alike", "is_equal", "is_uniform", "weights_that_moved"]
 
 GROWN = 1.6
-"""Factor from which on the bulk of a kernel's singular values counts as multiplied: 300 steps of training changed it by
-17 % at most, a doubled kernel has 2 (measured, docs/diagnose.md)."""
+"""Factor from which on the bulk of a kernel's singular values, and its part along the earlier kernel, count as
+multiplied: a doubled kernel has 2 (measured, docs/diagnose.md).  300 steps of training changed the bulk by 17 % at
+most, 700 steps at a large rate made it up to 4 times as large, but the part along the earlier kernel 1.5 times at most
+from 12 units on."""
 _EMPTY = 1e-4
 """Share of a kernel's norm below which its median singular value is rounding: half of its directions are empty, as in a
 pruned kernel, and their growth says nothing."""
@@ -30,9 +32,14 @@ _ROWS = 32
 """Rows of a kernel that are looked at."""
 _SWAPPED = 0.25
 """By how much a gate's kernels have to resemble another gate's more than its own, as a cosine: trained ones had at most
-.2 with another's and at least .55 with their own."""
+.2 with another's and at least .55 with their own ..."""
+_SWAPPED_BY_CHANCE = 2.0
+"""... and by how many deviations that chance gives it in kernels of few entries."""
 _SAME = 0.3
-"""Cosine with the earlier kernel below which a kernel is one that was learned."""
+"""Cosine with the earlier kernel below which a kernel is one that was learned ..."""
+_SAME_BY_CHANCE = 4.0
+"""... and how many deviations of chance it has to be above 0: kernels of n entries that have nothing in common have a
+cosine of deviation 1/√n."""
 _LOST = 0.3
 """Root mean square by which a bias that is now the same in all units has to be another one: less does not matter."""
 
@@ -100,7 +107,8 @@ def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator
             ("recurrent", weights.recurrent, earlier.recurrent),
         )
     }
-    swapped = _swapped(gates, alike)
+    chance = math.sqrt(sum(1.0 / table[gates[0]].size for table in (weights.input, weights.recurrent)))
+    swapped = _swapped(gates, alike, max(_SWAPPED, _SWAPPED_BY_CHANCE * chance))
     if swapped:
         yield Finding("differs", f"gates look swapped: {swapped}")
         return
@@ -125,11 +133,23 @@ def weights_that_moved(weights: LayerWeights, earlier: LayerWeights) -> Iterator
     factors = {
         gate: _growth(weights.recurrent[gate], earlier.recurrent[gate])
         for gate in gates
-        if alike["recurrent"][gate, gate] > _SAME
+        if _is_same(alike["recurrent"][gate, gate], earlier.recurrent[gate].size)
+        and _along(weights.recurrent[gate], earlier.recurrent[gate]) > GROWN
     }
     grown = ", ".join(f"{gate} {factor:.2g} times" for gate, factor in factors.items() if factor > GROWN)
     if grown:
         yield Finding("differs", f"recurrent kernel multiplied: {grown} what it was, by its median singular value")
+
+
+def _is_same(cosine: float, entries: int) -> bool:
+    """Whether a kernel is still the earlier one by its direction, and not by chance."""
+    return cosine > max(_SAME, _SAME_BY_CHANCE / math.sqrt(entries))
+
+
+def _along(now: Numbers, then: Numbers) -> float:
+    """The part of a kernel along the earlier one, over that one: what training adds lies across it for the most."""
+    size = float(np.vdot(then, then))
+    return float(np.vdot(now, then)) / size if size > 0.0 else 1.0
 
 
 def _growth(now: Numbers, then: Numbers) -> float:
@@ -138,12 +158,12 @@ def _growth(now: Numbers, then: Numbers) -> float:
     return float(bulk(now)) / before if before > _EMPTY * float(np.linalg.norm(then)) else 1.0
 
 
-def _swapped(gates: tuple[str, ...], alike: Mapping[str, Mapping[tuple[str, str], float]]) -> str:
+def _swapped(gates: tuple[str, ...], alike: Mapping[str, Mapping[tuple[str, str], float]], least: float) -> str:
     """In words which gates have kernels that resemble the earlier ones of another gate."""
     score = {(g, k): sum(cosines[g, k] for cosines in alike.values()) for g in gates for k in gates}
     best = max(permutations(gates), key=lambda order: sum(score[g, k] for g, k in zip(gates, order, strict=True)))
     moved = [(g, k) for g, k in zip(gates, best, strict=True) if g != k]
-    if not all(score[g, k] - score[g, g] > _SWAPPED for g, k in moved):
+    if not all(score[g, k] - score[g, g] > least for g, k in moved):
         return ""
     return ", ".join(f"{g} has the kernels of {k}" for g, k in moved)
 

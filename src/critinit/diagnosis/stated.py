@@ -38,12 +38,20 @@ but for chance ..."""
 _FAR_MEAN = 0.9
 """... and a bias where its mean or its units are, in pre-activations: a bias of 1 that was lost."""
 _LASTING = 0.5
-"""Size of a kernel, the root of its variance, from which on training leaves most of its singular values as they are."""
+"""Size of a kernel, the root of its variance, from which on training leaves most of its singular values alone ..."""
+_LEAST_UNITS = 16
+"""... where it has that many units: training adds few directions, but to a small layer these are most of them."""
+_FAR_TRAINED = 1.6
+"""Mean distance of a gate's biases from the spec's from which on training went so far that a kernel may have grown by
+itself: 400 to 700 steps at the rate .01 moved them by 1.2 at most and kernels by 1.4 times; where 700 steps at .03 made
+a kernel 1.6 to 4 times as large, they had moved by 1.9 and more (measured)."""
 _SWAP_LEAST = 1.0
 """Squared distance of all gates' biases from their own, in mean and deviation, from which on swapped gates are looked
 for ..."""
 _SWAP_RATIO = 4.0
-"""... and how many times nearer they have to be in another order."""
+"""... and how many times nearer they have to be in another order ..."""
+_SWAP_UNITS = 4
+"""... of so many units: the biases of fewer become like another gate's by training."""
 
 
 def weights_that_differ(
@@ -120,7 +128,8 @@ def _group_that_differs(
     if empty:
         names = ", ".join(f"{draw.gate} {draw.part}".strip() for draw in empty)
         yield Finding("differs", f"kernel lost: all of {names} is 0, which training never makes")
-    grown = [(draw.gate, _growth(draw, found)) for draw, found in compared if draw.part == "recurrent" and is_alone]
+    is_near = is_alone and all(_moved(draw, weights) < _FAR_TRAINED for draw in biases.values())
+    grown = [(draw.gate, _growth(draw, found)) for draw, found in compared if draw.part == "recurrent" and is_near]
     words = ", ".join(f"{gate} {factor:.2g} times" for gate, factor in grown if factor > GROWN)
     if words:
         yield Finding(
@@ -131,7 +140,7 @@ def _group_that_differs(
 def _growth(draw: Draw, x: Numbers) -> float:
     """The median singular value over that of the start; 1 where the start is too small to outlast training."""
     size = math.sqrt(draw.variance)
-    if size < _LASTING or _mean_square(x) * x.shape[1] < (GROWN * size) ** 2:
+    if size < _LASTING or len(x) < _LEAST_UNITS or _mean_square(x) * x.shape[1] < (GROWN * size) ** 2:
         return 1.0
     if draw.gain is not None:
         start = draw.gain
@@ -149,6 +158,8 @@ def _swapped(draws: Mapping[tuple[str, Part], Draw], weights: LayerWeights) -> s
     Training moves biases, but hardly ever so that each fits another gate's mean and deviation.
     """
     asked = {gate: (draw.mean, math.sqrt(draw.variance)) for (gate, part), draw in draws.items() if part == "bias"}
+    if weights.units < _SWAP_UNITS:
+        return ""
     found = {gate: (float(weights.bias[gate].mean()), float(weights.bias[gate].std())) for gate in asked}
     apart = {(g, k): math.dist(found[g], asked[k]) ** 2 for g in asked for k in asked}
 
@@ -184,6 +195,14 @@ def _away(draw: Draw, x: Numbers, weights: LayerWeights) -> float | None:
     wanted = draw.mean if draw.coupled_to is None else draw.sign * weights.bias[draw.coupled_to]
     away = float(np.abs(x - wanted).max())
     return 0.0 if away <= _ROUNDING * max(1.0, float(np.abs(wanted).max())) else away
+
+
+def _moved(draw: Draw, weights: LayerWeights) -> float:
+    """How far a gate's biases are from the spec's, on average and beyond what is left to chance."""
+    other = draw.coupled_to
+    wanted = draw.mean if other is None else draw.sign * weights.bias[other]
+    chance = math.sqrt(draw.variance) if other is None else 0.0
+    return float(np.abs(weights.bias[draw.gate] - wanted).mean()) - chance
 
 
 def _part(weights: LayerWeights, gate: str, part: Part) -> Numbers | None:

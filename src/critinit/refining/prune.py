@@ -197,6 +197,7 @@ def prune(
         hint = "do the batch and the loss depend on the kernels? nothing was changed"
         raise ApplyError("target", found=f"scores by {method} that are all 0", hint=hint)
     masks = _masks(layers, scores, sparsity)
+    _check_masks(layers, scores, masks, method, sparsity)
     changed, own = adapter.mask(model, masks, options)
     rows = tuple(
         PrunedPart(
@@ -261,6 +262,32 @@ def _masks(layers: Sequence[HeldLayer], scores: Mapping[str, Array], sparsity: f
     return masks
 
 
+def _check_masks(
+    layers: Sequence[HeldLayer],
+    scores: Mapping[str, Array],
+    masks: Mapping[str, NDArray[np.bool_]],
+    method: Method,
+    sparsity: float,
+) -> None:
+    """Refuse masks that leave nothing at all, or nothing of a layer's kernels of which the Jacobian says nothing.
+
+    The Jacobian of a cell that is linear by parts does not move with the input kernel, nor does one without inputs, but
+    without that kernel a layer is blind.  A loss that does not move with a kernel does not need it.
+    """
+    if not any(masks[held.name][block.index].any() for _, held, block in _kernels(layers)):
+        count = sum(masks[held.name][block.index].size for _, held, block in _kernels(layers))
+        allowed = f"less, so that at least one of the {count} entries stays"
+        raise ArgumentError("sparsity", found=repr(sparsity), allowed=allowed)
+    for layer in layers if method == "jacobian" else ():
+        for part in _KERNELS:
+            own = [(held, block.index) for _, held, block in _kernels([layer]) if block.part == part]
+            gone = not any(masks[held.name][index].any() or scores[held.name][index].any() for held, index in own)
+            if gone and any(held.values[index].any() for held, index in own):
+                found = f"scores by {method} that are all 0 for the {part} kernels, so that all of them would go"
+                hint = "nothing was changed; give inputs that are not 0, or take another method="
+                raise ApplyError(str(layer), found=found, allowed="scores that tell entries apart", hint=hint)
+
+
 def _scores(
     adapter: PruningAdapter,
     model: Any,
@@ -303,11 +330,13 @@ def jacobian_slopes(layer: HeldLayer, sequences: Sequence[NDArray[Any]], library
 
     Args:
         layer: The layer.
-        sequences: What it reads, (steps, I) each; longer ones lose their first steps, to be of one length.
+        sequences: What it reads, (steps, I) each; those shorter than the median are left out, and longer ones lose
+            their first steps, to be of one length.
         library: What differentiates.
     """
-    length = min(len(sequence) for sequence in sequences)
-    x = np.stack([sequence[len(sequence) - length :] for sequence in sequences], axis=1).astype(float)
+    length = sorted(map(len, sequences))[len(sequences) // 2]
+    long = (sequence for sequence in sequences if len(sequence) >= length)
+    x = np.stack([sequence[len(sequence) - length :] for sequence in long], axis=1).astype(float)
 
     def chi(weights: Weights, x: Any) -> Any:
         return growth(find_cell(layer.cell), weights, x, min(_STEPS, length), library)
