@@ -121,7 +121,7 @@ def draw_curves(row: Comparison, file: Path) -> list[Path]:
     seeds = sorted({len(entry.results) for entry in row.entries.values()})
     axes.set_title(
         f"{row.row.cell.upper()} of {setting['hidden']} units, {task.summary}, T = {row.row.T}\n"
-        f"median of {'–'.join(map(str, seeds))} seed(s); band: lowest to highest",
+        f"median of {' to '.join(dict.fromkeys(map(str, (seeds[0], seeds[-1]))))} seed(s); band: lowest to highest",
         fontsize=10,
     )
     figure.legend(loc="outside right center", frameon=False, handlelength=3.5, title="scheme, learning rate")
