@@ -258,6 +258,14 @@ def test_a_group_that_no_unit_needs_is_left_out_and_short_memories_take_few_unit
     smooth = critinit.generate("lstm", 100, scheme="memory", input_autocorrelation=0.999)
     assert [(group.name, group.share) for group in smooth.layers[0].groups] == [("memory", 0.5), ("gated", 0.5)]
     assert [share_of("memory", T=T) for T in (1, 10, 20, 30, 40, 5000)] == [1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 1 / 2]
+    assert [share_of("memory", T=1, hidden_size=n) for n in (64, 16, 9, 4, 3, 2)] == [
+        1 / 16,
+        1 / 16,
+        2 / 16,
+        4 / 16,
+        6 / 16,
+        1 / 2,
+    ]
 
 
 def test_the_limits_of_memory_by_hand():

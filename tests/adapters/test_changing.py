@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import abc
+import argparse
+import gc
+import logging
+import random
+import threading
+import types
+import weakref
+from collections import deque
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from critinit_adapters.shared.changing import state_of
 
 import critinit
 
@@ -111,3 +122,91 @@ def test_a_layer_of_keras_that_is_changed_is_read_anew() -> None:
     before = second_moment(model)
     layer.scale = 5.0
     assert second_moment(model) > 1.5 * before
+
+
+class Scheduled(abc.ABC):  # noqa: B024
+    """A class of the user's that derives from a library's."""
+
+    def __init__(self) -> None:
+        self.gain = 1.0
+
+
+class Slotted:
+    """One with slots."""
+
+    __slots__ = ("gain",)
+
+    def __init__(self) -> None:
+        self.gain = 1.0
+
+
+class Indirect:
+    """One whose code reads a global in a property, a static method and a partial function."""
+
+    @property
+    def own(self) -> float:
+        return GAIN
+
+
+class Static:
+    """One whose static method does."""
+
+    @staticmethod
+    def own() -> float:
+        return GAIN
+
+
+def reads(x: float) -> float:
+    return x * GAIN
+
+
+def is_seen(held: Any, change: Any) -> bool:
+    before = state_of(held)
+    assert state_of(held) == before
+    change()
+    return bool(state_of(held) != before)
+
+
+def test_what_is_held_indirectly_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for held in (Scheduled(), Slotted(), types.SimpleNamespace(gain=1.0), argparse.Namespace(gain=1.0)):
+        assert is_seen(held, lambda held=held: setattr(held, "gain", 3.0))
+    many = deque([1.0])
+    assert is_seen([many], lambda: many.append(2.0))
+    objects = np.array([{"gain": 1.0}, None], dtype=object)
+    assert is_seen(objects, lambda: objects[0].update(gain=2.0))
+    words = {str(k): k for k in range(30_000)}
+    assert is_seen(words, lambda: words.update({"7": 8}))
+    for number, held in enumerate((Indirect(), Static(), partial(reads, 3.0), lambda x: reads(x))):
+        assert is_seen([held], lambda number=number: monkeypatch.setattr(f"{__name__}.GAIN", 5.0 + number))
+
+
+def test_another_choice_among_the_same_objects_is_seen() -> None:
+    one, other = Settings(), Settings()
+    held = types.SimpleNamespace(options=[one, other], selected=one)
+    assert is_seen(held, lambda: setattr(held, "selected", other))
+
+
+def test_what_cannot_be_looked_at_has_no_key() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    linked: Any = None
+    for _ in range(3000):
+        linked = types.SimpleNamespace(below=linked)
+    for held in ({Rude(), Rude()}, linked):
+        with pytest.raises(TypeError):
+            hash(state_of(held))
+    kind = type("Odd", (), {})
+    kind.__module__ = 7  # type: ignore[assignment]
+    hash(state_of([kind, kind(), logging.getLogger("a"), threading.Lock(), (x for x in "a"), random.Random(0)]))
+
+
+def test_big_tables_are_not_kept_alive() -> None:
+    held = [Settings()]
+    alive = weakref.ref(held[0])
+    key = state_of(held)
+    del held
+    gc.collect()
+    assert alive() is None
+    assert hash(key) is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from critinit_adapters.shared.changing import state_of
 from critinit_adapters.shared.jax_arrays import path_name
@@ -57,11 +58,11 @@ def _held(target: Any) -> Hashable:
 
     def look(node: Any) -> bool:
         if isinstance(node, eqx.Module):
-            held.extend((type(node), vars(node)))
+            held.extend((type(node), sorted(vars(node).items())))
         return False
 
-    jax.tree.leaves(target, is_leaf=look)
-    return state_of(held, lambda value: isinstance(value, (eqx.Module, jax.Array)))
+    leaves = {id(leaf) for leaf in jax.tree.leaves(target, is_leaf=look) if isinstance(leaf, np.ndarray)}
+    return state_of(held, lambda value: isinstance(value, (eqx.Module, jax.Array)) or id(value) in leaves)
 
 
 def _is_replaced(node: Any) -> bool:

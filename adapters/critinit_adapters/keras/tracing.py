@@ -69,7 +69,11 @@ def _held(every: Sequence[Any]) -> Hashable:
     """A key of what layers' code and their own attributes say beside their variables."""
     keeps = _kept_by_keras()
     own = [
-        {name: part for name, part in vars(layer).items() if name not in keeps and not name.startswith("_self_")}
+        [
+            (name, part)
+            for name, part in sorted(vars(layer).items())
+            if name not in keeps and not name.startswith("_self_")
+        ]
         for layer in every  # TensorFlow's own begin so
     ]
     return state_of([(type(layer), parts) for layer, parts in zip(every, own, strict=True)])
@@ -93,14 +97,13 @@ def _compiled(
 ) -> tuple[Recorder, Mapping[str, bool]] | None:
     """On JAX and TensorFlow, what ``record`` returns from a compiled run, or None."""
     backend = keras.backend.backend()
-    if not all(layer.built for layer in every):  # building makes variables, which would be those of a traced run
+    built = all(layer.built for layer in every)  # else building makes variables, which would be those of a traced run
+    if not built or backend not in ("jax", "tensorflow"):
         return None
     flags = tuple((layer.name, layer.trainable) for layer in every)
     static = flags, cells, keras.config.floatx(), keras.config.dtype_policy().name, _held([target, *every])
     if backend == "tensorflow":
         return graphs.recorded(target, static, run, trace)
-    if backend != "jax":
-        return None
     from critinit_adapters.shared.jax_compiling import recorded
 
     held = [*target.variables, *(state for layer in every for state in states_of(layer))]

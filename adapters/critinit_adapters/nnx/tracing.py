@@ -56,7 +56,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
                 run(model)
 
         graph, state = nnx.split(target)
-        held = [(type(node), vars(node)) for node in nodes if isinstance(node, nnx.Module)]
+        held = [(type(node), sorted(vars(node).items())) for node in nodes if isinstance(node, nnx.Module)]
         static = "nnx", graph, tuple(marks), state_of(held, _is_in_the_graph)
         done = recorded(run, state, static, lambda recorder, tree, run: trace(recorder, nnx.merge(graph, tree), run))
         if done is not None:
@@ -69,7 +69,7 @@ def record(target: Any, survey: Survey, run: Callable[[Any], object]) -> Recorde
 
 def _is_in_the_graph(value: Any) -> bool:
     """Whether something that a module holds is looked at where the module is split, or is Flax' own and made anew."""
-    is_of_flax = type(value).__module__.startswith("flax.") and not isinstance(value, type)
+    is_of_flax = str(type(value).__module__).startswith("flax.") and not isinstance(value, type)
     return is_of_flax or isinstance(value, (nnx.Module, nnx.Variable, jax.Array))
 
 

@@ -28,7 +28,7 @@ from jax.interpreters import batching
 
 from critinit.errors import ArgumentError
 from critinit.inputs.network import Runner
-from critinit_adapters.shared.changing import LIBRARIES, Same, globals_in, state_of
+from critinit_adapters.shared.changing import Same, globals_in, is_installed, state_of
 from critinit_adapters.shared.preserving import generators_kept
 from critinit_adapters.shared.recording import Recorder
 
@@ -432,7 +432,7 @@ def _read_by(function: types.FunctionType) -> Iterator[Hashable]:
     """Keys of what a function reads beside its arguments; a library's functions read what stays."""
     for cell in function.__closure__ or ():
         yield _frozen(cell.cell_contents)
-    if (function.__module__ or "").partition(".")[0] not in LIBRARIES:
+    if not is_installed(function):
         for name in globals_in(function.__code__):
             if name in function.__globals__:
                 yield name, _frozen(function.__globals__[name])

@@ -85,6 +85,8 @@ _STRIP = 2.0 * math.pi / (3.0 * math.sqrt(3.0))
 function has the same."""
 _CURVATURE_STEP = 1e-8
 """Of the differences of slopes that give a curvature, to 1e-8 of the slope."""
+_CURVATURE_ROUNDING = 1e-6
+"""Jumps of a curvature below this share of the largest slope are rounding: slopes to 1e-15, over twice that step."""
 _ASIDE = 7e-4
 """By how much the points between which jumps are looked for are moved: none is a round number, where functions jump."""
 _LOGISTIC_WITHIN, _LOGISTIC_POINTS, _LOGISTIC_ERROR = 30.0, 61, 1e-9
@@ -331,18 +333,19 @@ def _bends(function: Callable[[Any], Any]) -> list[float]:
         ahead, behind = (_slope(function, u + step) for step in (_CURVATURE_STEP, -_CURVATURE_STEP))
         return (ahead - behind) / (2.0 * _CURVATURE_STEP)
 
-    return _jumps(curvature, _BEND_PLACES)
+    steepest = float(np.max(np.abs(_slope(function, np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS)))))
+    return _jumps(curvature, _BEND_PLACES, max(_JUMP, _CURVATURE_ROUNDING * steepest))
 
 
-def _jumps(function: Callable[[Any], Any], places: int) -> list[float]:
-    """Where a function jumps, to so many decimal places: between two near points, then by bisection.
+def _jumps(function: Callable[[Any], Any], places: int, least: float = _JUMP) -> list[float]:
+    """Where a function jumps by ``least``, to so many decimal places: between two near points, then by bisection.
 
     A steep smooth function, as the exponential one, changes as much between two near points, but less and less between
     nearer ones.
     """
     u = np.linspace(-_KINKS_WITHIN, _KINKS_WITHIN, _KINK_POINTS) + _ASIDE
     values = function(u)
-    jumps = np.flatnonzero(np.abs(np.diff(values)) > _JUMP)
+    jumps = np.flatnonzero(np.abs(np.diff(values)) > least)
     low, high, below, above = u[jumps], u[jumps + 1], values[jumps], values[jumps + 1]
     while np.any(high - low > 0.1 * 10.0**-places):
         middle = 0.5 * (low + high)
@@ -350,5 +353,5 @@ def _jumps(function: Callable[[Any], Any], places: int) -> list[float]:
         nearer_below = np.abs(at - below) <= np.abs(at - above)
         low, high = np.where(nearer_below, middle, low), np.where(nearer_below, high, middle)
     left = np.abs(function(high) - function(low))
-    stays = left > np.maximum(_JUMP, _STAYS * np.abs(above - below))
+    stays = left > np.maximum(least, _STAYS * np.abs(above - below))
     return sorted({round(float(x), places) + 0.0 for x in 0.5 * (low + high)[stays]})

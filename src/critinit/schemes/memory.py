@@ -121,7 +121,8 @@ def _groups(layer: LayerContext) -> list[Parts]:
 
 def _share(layer: LayerContext) -> float:
     """The memory group's share."""
-    return max(_sixteenths(SHARE * min(layer.T / FULL, 1.0)), 1.0 / 16.0)
+    least = math.ceil(16.0 / (layer.hidden_size or 16)) / 16.0  # a unit
+    return min(max(_sixteenths(SHARE * min(layer.T / FULL, 1.0)), least), SHARE)
 
 
 def _sixteenths(share: float) -> float:
