@@ -68,14 +68,12 @@ def record(
 def _held(every: Sequence[Any]) -> Hashable:
     """A key of what layers' code and their own attributes say beside their variables."""
     keeps = _kept_by_keras()
-    own = [
-        [
-            (name, part)
-            for name, part in sorted(vars(layer).items())
-            if name not in keeps and not name.startswith("_self_")
-        ]
-        for layer in every  # TensorFlow's own begin so
-    ]
+
+    def is_own(name: str, part: object) -> bool:
+        # cells get masks of dropout, which are None, as they are called; TensorFlow's own names begin with _self_
+        return part is not None and name not in keeps and not name.startswith("_self_")
+
+    own = [[item for item in sorted(vars(layer).items()) if is_own(*item)] for layer in every]
     return state_of([(type(layer), parts) for layer, parts in zip(every, own, strict=True)])
 
 
