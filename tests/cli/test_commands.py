@@ -606,7 +606,7 @@ def test_analyze_says_whether_the_two_theories_agree(run: Run) -> None:
         (["--width", "50", "--networks", "1"], "--networks: found 1; allowed: at least 2"),
         (["--width", "50", "--seed", "-1"], "--seed: found -1; allowed: 0 to"),
         (["--width", "50", "--weights", "loose"], "--weights: found loose; allowed: untied, tied, both"),
-        (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: at least"),
+        (["--width", "50", "--steps", "1"], "--steps: found 1; allowed: an integer of at least"),
         (["--width", "3"], "--width: found 3; allowed: 5 to 100,000"),
         (["--width", "1000000000"], "--width: found 1000000000; allowed: 5 to 100,000"),
         ([], "--width: found nothing; allowed: units"),

@@ -338,7 +338,7 @@ def test_the_reductions_of_whole_runs_agree(spread):
         ({"width": 3}, "width: found 3; allowed: 5 to 100,000"),
         ({"width": 10**9}, "width: found 1000000000; allowed: 5 to 100,000"),
         ({"width": 10, "weights": "both"}, "weights: found 'both'"),
-        ({"width": "10"}, "width: found '10'; allowed: an integer of at least 1"),
+        ({"width": "10"}, "width: found '10'; allowed: an integer of at least 0"),
         ({"width": 10, "seed": "x"}, "seed: found 'x'; allowed: an integer of at least 0"),
         ({"width": 10, "seed": True}, "seed: found True"),
         ({"width": 10, "steps": 30.0}, "steps: found 30.0"),

@@ -206,7 +206,8 @@ def simulate_layer(
     Raises:
         ArgumentError: An argument is out of its range.
     """
-    _check(1, seeds=seeds, tangents=tangents, T=T, width=width, features=1 if features is None else features)
+    _check(1, seeds=seeds, tangents=tangents, T=T, features=1 if features is None else features)
+    _check(0, width=width)
     if not tangents < width <= WIDEST:
         hint = f"a network follows {tangents} perturbations at once and needs more units; kernels have the square of it"
         raise ArgumentError("width", found=str(width), allowed=f"{tangents + 1} to {WIDEST:,}", hint=hint)
