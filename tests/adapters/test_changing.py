@@ -141,7 +141,7 @@ class Slotted:
 
 
 class Indirect:
-    """One whose code reads a global in a property, a static method and a partial function."""
+    """One whose property reads a global."""
 
     @property
     def own(self) -> float:
@@ -203,7 +203,7 @@ def test_what_cannot_be_looked_at_has_no_key() -> None:
 
 
 def test_big_tables_are_not_kept_alive() -> None:
-    held = [Settings()]
+    held = [Settings() for _ in range(2000)]
     alive = weakref.ref(held[0])
     key = state_of(held)
     del held

@@ -201,7 +201,7 @@ def is_installed(thing: Any) -> bool:
 @lru_cache(maxsize=4096)
 def _is_of_package(root: str) -> bool:
     if root in sys.stdlib_module_names or root in _FRAMEWORKS or root in _INSTALLED:
-        return root != "__main__"
+        return True
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     return "site-packages" in file or "dist-packages" in file
 
